@@ -1,0 +1,160 @@
+"""config.json, from bytes to a validated ModelConfig of a family, with every fault named by its field."""
+
+from typing import Any
+
+import msgspec
+from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.policy import Limits
+from pydantic import ValidationError
+
+from auditor.facts import ConfigFault, ConfigFile
+from auditor.families import Family, families, family_for
+from auditor.strictjson import parse
+from auditor.text import listed, quoted
+
+_CONFIG_VALUES = 250_000  # a real config.json has some hundred values, quantised ones with exemption lists more
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """What config.json says. `config` is None when its faults leave nothing to derive expectations from.
+
+    `unsupported` is the reason where no family knows the model_type; `over_limit` where a limit refused it.
+    """
+
+    fields: dict[str, Any] | None
+    faults: tuple[ConfigFault, ...]
+    family: Family | None = None
+    config: DeepseekV3Config | None = None
+    unsupported: str | None = None
+    over_limit: str | None = None
+
+
+def configure(file: ConfigFile, limits: Limits, *, family: Family | None = None) -> Configuration:
+    """Validate config.json against its family's rules; `family` forces one whatever model_type says."""
+    if file.state == "unread":
+        return Configuration(None, (), over_limit=f"config.json: {file.reason}")
+    if file.state == "absent":
+        return Configuration(None, (ConfigFault("missing-config", None, "config.json is not there"),))
+    if file.state == "damaged":
+        return Configuration(None, (ConfigFault("malformed-config", None, f"config.json {file.reason}"),))
+    fields, faults = _read(file.data, limits)
+    if fields is None:
+        return Configuration(None, tuple(faults))
+    model_type = fields.get("model_type")
+    chosen = family or family_for(model_type)
+    if chosen is None:
+        known = sorted(name for each in families().values() for name in each.model_types)
+        if not isinstance(model_type, str):
+            there = "missing" if "model_type" not in fields else quoted(model_type)
+            faults.append(
+                ConfigFault(
+                    "invalid-config-field", "model_type", f"is {there}, needs one of {listed(known, most=9)}", known, model_type
+                )
+            )
+            return Configuration(fields, tuple(faults))
+        reason = (
+            f"model_type {quoted(model_type)} is of no known family; supported: {listed(known, most=9)}; "
+            "--family forces one where a fork keeps the layout"
+        )
+        return Configuration(fields, tuple(faults), unsupported=reason)
+    if not isinstance(model_type, str) and family is not None:
+        fields = {**fields, "model_type": family.model_types[0]}
+    try:
+        config = chosen.config.model_validate(fields)
+    except ValidationError as error:
+        faults.extend(_faults(error))
+        return Configuration(fields, tuple(faults), chosen)
+    over_limit = _over_limit(config, limits)
+    if over_limit is not None:
+        faults.append(over_limit)
+        text = f"config.json: {over_limit.field} {over_limit.message}"
+        return Configuration(fields, tuple(faults), chosen, over_limit=text)
+    return Configuration(fields, tuple(faults), chosen, config)
+
+
+def _read(data: bytes, limits: Limits) -> tuple[dict[str, Any] | None, list[ConfigFault]]:
+    document = parse(data, max_depth=limits.json_depth, max_values=_CONFIG_VALUES)
+    faults = []
+    for fault in document.faults:
+        message = fault.message
+        if fault.kind == "duplicate-key":
+            message = f"key {quoted(fault.key)} is there more than once, at byte {fault.offset}"
+        elif fault.kind == "limit":
+            message = f"{message} at byte {fault.offset}"
+        faults.append(ConfigFault("malformed-config", fault.key, message))
+    if not document.complete:
+        return None, faults
+    if not isinstance(document.value, dict):
+        faults.append(ConfigFault("malformed-config", None, f"is {quoted(document.value)}, needs an object"))
+        return None, faults
+    return document.value, faults
+
+
+def _faults(error: ValidationError) -> list[ConfigFault]:
+    faults = []
+    for detail in error.errors(include_url=False):
+        if detail["type"] == "contradiction":
+            for field, actual, allowed in detail["ctx"]["contradictions"]:
+                faults.append(
+                    ConfigFault("contradictory-config", field, f"is {quoted(actual)}, must be {allowed}", allowed, actual)
+                )
+            continue
+        field = ".".join(str(part) for part in detail["loc"])
+        slug = "invalid-quantization-config" if field.startswith("quantization_config") else "invalid-config-field"
+        allowed = _allowed(detail)
+        if detail["type"] == "missing":
+            faults.append(ConfigFault(slug, field, f"is missing, needs {_needed(field)}", _needed(field)))
+        else:
+            actual = detail["input"]
+            faults.append(ConfigFault(slug, field, f"is {quoted(actual)}, needs {allowed}", allowed, quoted(actual)))
+    return faults
+
+
+def _needed(field: str) -> str:
+    if field in ("q_lora_rank", "n_routed_experts", "n_shared_experts"):
+        return "a positive integer, or null for none"
+    if field.endswith("weight_block_size"):
+        return "two positive integers, as [128, 128]"
+    return "'fp8'" if field.endswith("quant_method") else "a positive integer"
+
+
+def _allowed(detail: Any) -> str:
+    kind, context = detail["type"], detail.get("ctx") or {}
+    if kind == "literal_error":
+        return f"one of {context['expected']}"
+    if kind == "greater_than_equal":
+        return f"an integer of at least {context['ge']}"
+    if kind == "less_than_equal":
+        return f"an integer of at most {context['le']:,}"
+    if kind == "int_type":
+        return "an integer"
+    if kind == "bool_type":
+        return "true or false"
+    if kind in ("tuple_type", "missing_positional_only_argument", "too_long", "too_short"):
+        return "two positive integers, as [128, 128]" if "block_size" in str(detail["loc"]) else "an array"
+    if kind == "string_pattern_mismatch":
+        return "a module's name of letters, digits, '_', '-' and '.'"
+    if kind == "string_type":
+        return "a string"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return "an object"
+    message: str = detail["msg"]
+    return message[0].lower() + message[1:]
+
+
+def _over_limit(config: DeepseekV3Config, limits: Limits) -> ConfigFault | None:
+    layers, experts = config.layer_count, config.n_routed_experts or 0
+    field, value, limit, name = "", 0, 0, ""
+    if layers > limits.layers:
+        field = "num_hidden_layers" if config.num_hidden_layers > limits.layers else "num_nextn_predict_layers"
+        value, limit, name = layers, limits.layers, "layers"
+    elif experts > limits.experts:
+        field, value, limit, name = "n_routed_experts", experts, limits.experts, "experts"
+    elif layers * (6 * experts + 30) > limits.expected_tensors:
+        field, value, limit, name = "n_routed_experts", layers * (6 * experts + 30), limits.expected_tensors, "expected_tensors"
+    if not field:
+        return None
+    what = {"layers": "layers", "experts": "routed experts", "expected_tensors": "tensors"}[name]
+    return ConfigFault(
+        "config-over-limit", field, f"demands {value:,} {what}, limit {limit:,} ({name})", f"at most {limit}", value
+    )

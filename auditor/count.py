@@ -1,0 +1,177 @@
+"""Counts parameters by component and by every convention in use, from the config and from the headers.
+
+Each quantity has one home here; sums are sums of names. Scale tensors are never parameters.
+"""
+
+from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.report import Count, Figure
+
+from auditor.facts import Expectations, Inventory, Tally, elements, is_scale
+from auditor.families import Family, Published
+
+MAIN = (
+    "embedding", "head", "norms", "attention", "indexer", "dense_mlp", "router", "router_bias", "routed_experts",
+    "shared_experts",
+)  # fmt: skip
+MTP_BLOCK = (
+    "mtp_attention", "mtp_indexer", "mtp_dense_mlp", "mtp_router", "mtp_router_bias", "mtp_routed_experts",
+    "mtp_shared_experts", "mtp_block_norms",
+)  # fmt: skip
+MTP_EXTRAS = ("mtp_projection", "mtp_norms")
+MTP_COPIES = ("mtp_embedding", "mtp_head")
+COMPONENTS = (*MAIN, *MTP_BLOCK, *MTP_EXTRAS, *MTP_COPIES)
+
+CONVENTIONS: dict[str, str] = {
+    "main_total": "main model, both vocabulary matrices and router biases, no MTP module, no scales",
+    "main_activated": "main model per token, with input embedding and output head",
+    "main_activated_without_embedding": "main model per token, with the output head, without the input embedding",
+    "mtp_unique": "MTP modules' transformer blocks alone, without shared embedding and head, eh_proj and MTP norms",
+    "mtp_unique_with_projection": "as before, with eh_proj and the MTP norms",
+    "mtp_activated": "MTP modules per token, with the shared embedding and head, without eh_proj and MTP norms",
+    "mtp_activated_with_projection": "as before, with eh_proj and the MTP norms",
+    "stored": "everything stored, copies included, no scales",
+    "stored_with_scales": "everything stored, with scale values",
+}
+
+
+def _component(component: str, mtp: bool) -> str:
+    """The component of a row in the main model or in an MTP module."""
+    if not mtp or component.startswith("mtp_"):
+        return component
+    return "mtp_block_norms" if component == "norms" else f"mtp_{component}"
+
+
+def tally(inventory: Inventory, expectations: Expectations | None) -> Tally:
+    """Parameters by component, from the config's rows and from the headers, each in its own arithmetic."""
+    actual = dict.fromkeys(COMPONENTS, 0)
+    expected = dict.fromkeys(COMPONENTS, 0)
+    scales = unclassified = expected_scales = 0
+    if expectations is None:
+        for name, header in inventory.tensors.items():
+            if is_scale(name):
+                scales += elements(header.shape)
+            else:
+                unclassified += elements(header.shape)
+        return Tally({}, scales, unclassified)
+    mtp_layers = frozenset(expectations.mtp_layers)
+    for row, layers in expectations.layers_of.items():
+        for mtp in (False, True):
+            count = 1 if row.top else sum((layer in mtp_layers) is mtp for layer in layers) * max(1, row.experts)
+            if row.top and mtp:
+                continue
+            if row.role == "scale":
+                expected_scales += count * elements(row.shape)
+            else:
+                expected[_component(row.component, mtp)] += count * elements(row.shape)
+    mtp_names = tuple(f"model.layers.{layer}." for layer in expectations.mtp_layers)
+    rows = expectations.names
+    sizes: dict[tuple[int, ...], int] = {}
+    sums: dict[tuple[str, bool], int] = {}
+    for shard in inventory.parts:
+        for name, header in shard.tensors.items():
+            shape = header.shape
+            size = sizes.get(shape)
+            if size is None:
+                size = sizes[shape] = elements(shape)
+            found = rows.get(name)
+            component = found.component if found is not None else "scales" if is_scale(name) else "unclassified"
+            key = (component, name.startswith(mtp_names) if mtp_names else False)
+            sums[key] = sums.get(key, 0) + size
+    for (component, mtp), size in sums.items():
+        if component == "scales":
+            scales += size
+        elif component == "unclassified":
+            unclassified += size
+        else:
+            actual[_component(component, mtp)] += size
+    components = {name: (expected[name], actual[name]) for name in COMPONENTS if expected[name] or actual[name]}
+    return Tally(components, scales, unclassified, expected_scales)
+
+
+def conventions(components: dict[str, int], scale_elements: int, config: DeepseekV3Config) -> dict[str, int]:
+    """Every counting convention, as the sum of its components. Per token a router picks some experts of all."""
+    routed = config.n_routed_experts or 1
+    share = config.num_experts_per_tok or 0
+
+    def total(names: tuple[str, ...]) -> int:
+        return sum(components.get(name, 0) for name in names)
+
+    def activated(names: tuple[str, ...]) -> int:
+        # Experts are alike, so this division leaves no remainder for a config that is whole.
+        return sum(
+            components.get(name, 0) * share // routed if name.endswith("routed_experts") else components.get(name, 0)
+            for name in names
+        )
+
+    shared = total(("embedding", "head")) if config.mtp_modules else 0
+    stored = total(COMPONENTS)
+    return {
+        "main_total": total(MAIN),
+        "main_activated": activated(MAIN),
+        "main_activated_without_embedding": activated(MAIN) - components.get("embedding", 0),
+        "mtp_unique": total(MTP_BLOCK),
+        "mtp_unique_with_projection": total(MTP_BLOCK + MTP_EXTRAS),
+        "mtp_activated": activated(MTP_BLOCK) + shared,
+        "mtp_activated_with_projection": activated(MTP_BLOCK + MTP_EXTRAS) + shared,
+        "stored": stored,
+        "stored_with_scales": stored + scale_elements,
+    }
+
+
+def figures(config: DeepseekV3Config, family: Family, counts: dict[str, int]) -> tuple[Figure, ...]:
+    """Each figure with its conventions; beside the published one only where the config is the released one."""
+    released = bool(family.published) and all(
+        getattr(config, field) == value for field, value in family.released.items()
+    )
+    if released:
+        return tuple(_figure(published, counts) for published in family.published)
+    return tuple(
+        Figure(
+            name=name,
+            published=None,
+            source=None,
+            counts=tuple(_count(key, counts, None) for key in keys),
+            verdict="not_applicable",
+        )
+        for name, keys in _NAMED.items()
+        if config.mtp_modules or not name.startswith("MTP")
+    )
+
+
+_NAMED = {
+    "main model, total": ("main_total",),
+    "main model, activated per token": ("main_activated", "main_activated_without_embedding"),
+    "MTP module, unique parameters": ("mtp_unique", "mtp_unique_with_projection"),
+    "MTP module, activated per token": ("mtp_activated", "mtp_activated_with_projection"),
+    "everything stored": ("stored_with_scales", "stored"),
+}
+
+
+def _figure(published: Published, counts: dict[str, int]) -> Figure:
+    exact = counts[published.convention]
+    printed = round(published.billions * 10**published.digits)
+    if exact == printed * 10 ** (9 - published.digits):
+        verdict = "exact"
+    else:
+        verdict = "matches_rounded" if _rounded(exact, published.digits) == printed else "contradicted"
+    return Figure(
+        name=published.name,
+        published=published.text,
+        source=published.source,
+        counts=tuple(
+            _count(key, counts, published.billions * 1e9) for key in (published.convention, *published.also)
+        ),
+        verdict=verdict,
+        note=published.note,
+    )
+
+
+def _rounded(count: int, digits: int) -> int:
+    """A count in units of 10^-digits billions, half up, in integers."""
+    unit = 10 ** (9 - digits)
+    return (2 * count + unit) // (2 * unit)
+
+
+def _count(key: str, counts: dict[str, int], published: float | None) -> Count:
+    deviation = None if published is None else round(100 * (counts[key] - published) / published, 3)
+    return Count(convention=CONVENTIONS[key], parameters=counts[key], deviation_percent=deviation)

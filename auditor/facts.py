@@ -1,0 +1,325 @@
+"""The frozen values that stages pass on. No I/O, no judgement; each can be written to JSON and read back equal.
+
+Paths are POSIX and relative to the checkpoint, byte ranges half-open, shapes tuples, sizes in bytes.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+from auditor.dtypes import FP8, Dtype
+
+SCALE_SUFFIX = "_scale_inv"
+
+
+class TensorHeader(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """One tensor as its shard's header describes it; `data_offsets` count from the end of the header."""
+
+    dtype: Dtype
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+class Fault(Struct, frozen=True):
+    """Something a header or an index cannot be, as the slug of the rule that reports it.
+
+    `begin` and `end` are offsets in the file; `tensors` the names concerned.
+    """
+
+    slug: str
+    message: str
+    begin: int | None = None
+    end: int | None = None
+    tensors: tuple[str, ...] = ()
+    expected: Any = None
+    actual: Any = None
+
+
+State = Literal["read", "damaged", "unread"]
+
+
+class Shard(Struct, frozen=True):
+    """One shard's header.
+
+    read: every tensor of the shard is known. damaged: some are not, by the file's own fault.
+    unread: not read for another reason (`reason`), such as permission or a limit. `stray`: no part of the
+    checkpoint, since the index names other files; its tensors are not the checkpoint's.
+    """
+
+    path: str
+    size: int
+    state: State
+    header_bytes: int = 0
+    header_sha256: str | None = None
+    metadata: dict[str, str] | None = None
+    tensors: dict[str, TensorHeader] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+    reason: str | None = None
+    stray: bool = False
+
+    @property
+    def data_begin(self) -> int:
+        """Offset of the first tensor byte in the file."""
+        return 8 + self.header_bytes
+
+    def span(self, name: str) -> tuple[int, int]:
+        """The byte range of a tensor in the file."""
+        begin, end = self.tensors[name].data_offsets
+        return self.data_begin + begin, self.data_begin + end
+
+
+class Index(Struct, frozen=True, dict=True):
+    """model.safetensors.index.json. `weight_map` maps tensor names to shard paths, as written."""
+
+    state: State
+    sha256: str | None = None
+    weight_map: dict[str, str] = field(default_factory=dict)
+    total_size: int | None = None
+    faults: tuple[Fault, ...] = ()
+    reason: str | None = None
+
+    @cached_property
+    def files(self) -> dict[str, int]:
+        """Each file the index names, with the number of tensors it places there."""
+        counts: dict[str, int] = {}
+        for path in self.weight_map.values():
+            counts[path] = counts.get(path, 0) + 1
+        return counts
+
+    def names_in(self, path: str) -> tuple[str, ...]:
+        """The tensors that the index places in a file."""
+        return tuple(name for name, file in self.weight_map.items() if file == path)
+
+
+EntryKind = Literal["file", "directory", "fifo", "socket", "device", "broken-link", "absent"]
+
+
+class Entry(Struct, frozen=True):
+    """One file of the listing. `link` says where a symlink leads: within the checkpoint, or out of it."""
+
+    kind: EntryKind
+    size: int = 0
+    link: Literal["inside", "outside"] | None = None
+
+
+class ConfigFile(Struct, frozen=True):
+    """config.json as read: its bytes, or why there are none."""
+
+    state: Literal["read", "absent", "damaged", "unread"]
+    data: bytes = b""
+    sha256: str | None = None
+    reason: str | None = None
+
+
+class Inventory(Struct, frozen=True, dict=True):
+    """Everything the walk saw: shards, index, odd entries, and what stayed unread with its reason."""
+
+    shards: tuple[Shard, ...]
+    index: Index | None = None
+    entries: dict[str, Entry] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+
+    @cached_property
+    def parts(self) -> tuple[Shard, ...]:
+        """The shards that belong to the checkpoint, strays left out."""
+        return tuple(shard for shard in self.shards if not shard.stray)
+
+    @cached_property
+    def tensors(self) -> dict[str, TensorHeader]:
+        """Every tensor by name; of a name in several shards the last shard's, as loaders take it."""
+        merged: dict[str, TensorHeader] = {}
+        for shard in self.parts:
+            merged.update(shard.tensors)
+        return merged
+
+    @cached_property
+    def stored(self) -> int:
+        """Tensors in all shards together, duplicates counted each time."""
+        return sum(len(shard.tensors) for shard in self.parts)
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether every shard's tensors are known."""
+        return not self.unread and all(shard.state == "read" for shard in self.parts)
+
+    def shard_of(self, name: str) -> Shard | None:
+        """The shard that holds a tensor (of several the last), or None."""
+        return next((shard for shard in reversed(self.parts) if name in shard.tensors), None)
+
+
+Role = Literal["weight", "scale", "norm", "bias", "router_bias", "vocabulary"]
+
+
+class Row(Struct, frozen=True, eq=False):
+    """A kind of tensor that the config implies, alike in every layer (and expert) it occurs in.
+
+    `suffix` follows `model.layers.{layer}.`, or is the whole name where `top`; `{expert}` stands for the
+    expert's number. `split` is the axis that tensor parallelism divides, None where the tensor is
+    replicated. `quantised`: FP8 by the config. `optional`: its absence is no fault.
+    """
+
+    suffix: str
+    shape: tuple[int, ...]
+    dtype: Dtype
+    component: str
+    module: str
+    role: Role
+    top: bool = False
+    experts: int = 0
+    split: int | None = None
+    quantised: bool = False
+    optional: bool = False
+
+
+class Template(Struct, frozen=True):
+    """The rows of some layers, in the order in which a layer's tensors are stored."""
+
+    layers: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+
+class Expectations(Struct, frozen=True, dict=True):
+    """Every tensor the config implies. `names` maps each name to its row, in storage order per layer."""
+
+    top: tuple[Row, ...]
+    templates: tuple[Template, ...]
+    mtp_layers: tuple[int, ...] = ()
+
+    @cached_property
+    def names(self) -> dict[str, Row]:
+        """Expected tensor name → row: the top-level tensors, then layer by layer."""
+        names = {row.suffix: row for row in self.top}
+        for template in self.templates:
+            suffixes, rows = expand(template.rows)
+            for layer in template.layers:
+                prefix = f"model.layers.{layer}."
+                names.update(zip([prefix + suffix for suffix in suffixes], rows, strict=True))
+        return names
+
+    @cached_property
+    def layers_of(self) -> dict[Row, list[int]]:
+        """The layers each row occurs in, ascending."""
+        found: dict[Row, list[int]] = {row: [] for row in self.top}
+        for template in self.templates:
+            for row in template.rows:
+                found.setdefault(row, []).extend(template.layers)
+        for layers in found.values():
+            layers.sort()
+        return found
+
+    def multiplicity(self, row: Row) -> int:
+        """How many tensors a row stands for."""
+        return 1 if row.top else len(self.layers_of[row]) * max(1, row.experts)
+
+
+def expand(rows: Sequence[Row]) -> tuple[list[str], list[Row]]:
+    """One layer's suffixes and their rows, expert after expert where rows of experts stand together."""
+    suffixes: list[str] = []
+    expanded: list[Row] = []
+    position = 0
+    while position < len(rows):
+        stop = position + 1
+        experts = rows[position].experts
+        while experts and stop < len(rows) and rows[stop].experts == experts:
+            stop += 1
+        group = rows[position:stop]
+        if experts:
+            cuts = [row.suffix.split("{expert}") for row in group]
+            for expert in range(experts):
+                suffixes.extend([f"{head}{expert}{tail}" for head, tail in cuts])
+            expanded.extend(list(group) * experts)
+        else:
+            suffixes.append(group[0].suffix)
+            expanded.append(group[0])
+        position = stop
+    return suffixes, expanded
+
+
+class Match(Struct, frozen=True, dict=True):
+    """Expected against actual tensors, joined once. `missing` maps names to their rows.
+
+    Optional tensors that are absent are in `absent`, not in `missing`. `misshapen` and `mistyped` map
+    the names of tensors whose shape or dtype is not the row's. `unexpected` has no row.
+    """
+
+    missing: dict[str, Row]
+    absent: dict[str, Row]
+    unexpected: dict[str, TensorHeader]
+    misshapen: dict[str, Row]
+    mistyped: dict[str, Row]
+
+    @property
+    def faults(self) -> int:
+        """How many tensors disagree."""
+        return len(self.missing) + len(self.unexpected) + len(self.misshapen.keys() | self.mistyped.keys())
+
+
+class Correction(Struct, frozen=True):
+    """A config field whose value the tensors contradict with one voice: with `shown`, `explained` would agree."""
+
+    field: str
+    declared: Any
+    shown: int
+    explained: tuple[str, ...]
+
+
+class ConfigFault(Struct, frozen=True):
+    """One fault of config.json: `kind` is the slug of the rule that reports it."""
+
+    kind: str
+    field: str | None
+    message: str
+    expected: Any = None
+    actual: Any = None
+
+
+class Document(Struct, frozen=True):
+    """config.json as a JSON object, before its rules are applied."""
+
+    fields: dict[str, Any]
+
+
+class Tally(Struct, frozen=True):
+    """Parameters by component. `from_config` None where no expectations could be derived."""
+
+    components: dict[str, tuple[int | None, int]]
+    scale_elements: int
+    unclassified_elements: int
+    expected_scale_elements: int | None = None
+
+
+class Context(Struct, frozen=True):
+    """Why a fact is missing: rules that need it are not applicable, with this reason."""
+
+    reason: str
+
+
+def scale_name(weight: str) -> str:
+    """The name of a weight's block scale."""
+    return weight + SCALE_SUFFIX
+
+
+def is_scale(name: str) -> bool:
+    """Whether a name is one of a block scale, by the published convention or a known other spelling."""
+    return name.endswith(SCALES)
+
+
+SCALES = ("weight_scale_inv", "weight_scale", "scale_inv", ".scale")
+
+
+def is_fp8(header: TensorHeader) -> bool:
+    """Whether a tensor holds FP8 codes of the published format."""
+    return header.dtype == FP8
+
+
+def elements(shape: Sequence[int]) -> int:
+    """The number of elements of a shape."""
+    product = 1
+    for dimension in shape:
+        product *= dimension
+    return product
+
+
+Facts = Mapping[str, Any]

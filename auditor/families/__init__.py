@@ -1,0 +1,68 @@
+"""Model families: one file each, found by its presence here; adding one touches no other."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from auditor_schemas.config import DeepseekV3Config
+
+from auditor.errors import UsageError
+from auditor.facts import Expectations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A published parameter figure: `text` as printed, `convention` the key of the count it means.
+
+    `digits` is the number of decimals printed, in units of 10^9.
+    """
+
+    name: str
+    text: str
+    billions: float
+    digits: int
+    convention: str
+    also: tuple[str, ...] = ()
+    source: str
+    note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What a family file provides: which model_type it answers to, its config rules and its layout.
+
+    `released` are the layout fields of the published checkpoint: `published` figures are checked only there.
+    """
+
+    name: str
+    title: str
+    model_types: tuple[str, ...]
+    architectures: tuple[str, ...]
+    config: type[DeepseekV3Config]
+    expectations: Callable[[Any], Expectations]
+    released: Mapping[str, object] = field(default_factory=dict)
+    published: tuple[Published, ...] = ()
+
+
+def families() -> dict[str, Family]:
+    """Every family by name."""
+    found = {}
+    for module in pkgutil.iter_modules(__path__):
+        family: Family = importlib.import_module(f"{__name__}.{module.name}").FAMILY
+        found[family.name] = family
+    return found
+
+
+def family_named(name: str) -> Family:
+    """The family of that name; raises UsageError that lists the names."""
+    known = families()
+    if name not in known:
+        raise UsageError(f"--family {name}: no such family; choose {' or '.join(sorted(known))}")
+    return known[name]
+
+
+def family_for(model_type: object) -> Family | None:
+    """The family that answers to a model_type, or None."""
+    return next((family for family in families().values() if model_type in family.model_types), None)

@@ -1,0 +1,269 @@
+"""One shard's header, parsed strictly: what the safetensors format allows and nothing else.
+
+The fast path decodes with msgspec and proves the result by encoding it again: equal bytes leave no room
+for duplicate keys, unknown fields, odd numbers or escapes. Whatever it cannot prove goes to the strict
+reader, which explains every fault with offsets.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from auditor_schemas.policy import Limits
+
+from auditor.dtypes import BYTES, DTYPES
+from auditor.facts import Fault, TensorHeader, elements
+from auditor.strictjson import Document, parse
+from auditor.text import quoted, shown
+
+METADATA = "__metadata__"
+MAX_RANK = 8
+
+_decode_tensors = msgspec.json.Decoder(dict[str, TensorHeader]).decode
+_decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
+_encode = msgspec.json.Encoder().encode
+_METADATA_OPENING = b'{"__metadata__":{'
+
+
+class Header(msgspec.Struct, frozen=True):
+    """A parsed header. `complete`: every entry is known and well formed; `over_limit` says which limit ended it."""
+
+    tensors: dict[str, TensorHeader]
+    metadata: dict[str, str] | None
+    faults: tuple[Fault, ...]
+    complete: bool
+    over_limit: str | None = None
+
+
+def parse_header(raw: bytes, data_bytes: int, limits: Limits) -> Header:
+    """Parse the JSON `raw` of a header whose file holds `data_bytes` bytes of tensor data behind it."""
+    proven = _prove(raw, limits)
+    if proven is not None:
+        tensors, metadata = proven
+        if _tiles(tensors, data_bytes):
+            return Header(tensors, metadata, (), True)
+        faults = tuple(_span_faults(tensors, data_bytes, 8 + len(raw)))
+        return Header(tensors, metadata, faults, True)
+    return _explain(raw, data_bytes, limits)
+
+
+def _prove(raw: bytes, limits: Limits) -> tuple[dict[str, TensorHeader], dict[str, str] | None] | None:
+    """Entries and metadata of a canonical header (compact, fields in the usual order), or None."""
+    body = raw.rstrip(b" ")
+    metadata: dict[str, str] | None = None
+    try:
+        if body.startswith(_METADATA_OPENING):
+            end = body.index(b"}", len(_METADATA_OPENING)) + 1
+            part = body[len(_METADATA_OPENING) - 1 : end]
+            metadata = _decode_metadata(part)
+            if _encode(metadata) != part:
+                return None
+            body = b"{" + body[end + 1 :] if body[end : end + 1] == b"," else b"{" + body[end:]
+        tensors = _decode_tensors(body)
+    except (msgspec.DecodeError, ValueError):
+        return None
+    if _encode(tensors) != body or METADATA in tensors or len(tensors) > limits.tensors_per_shard:
+        return None
+    if tensors and len(max(tensors, key=len)) * 4 > limits.name_bytes and _long_names(tensors, limits):
+        return None
+    return tensors, metadata
+
+
+def _long_names(tensors: dict[str, TensorHeader], limits: Limits) -> list[str]:
+    return [name for name in tensors if len(name.encode()) > limits.name_bytes]
+
+
+
+def _tiles(tensors: dict[str, TensorHeader], data_bytes: int) -> bool:
+    """Whether the tensors, in the header's order or by offset, cover the data exactly and each has its size."""
+    spans = tensors.values()
+    position = 0
+    sizes: dict[tuple[str, tuple[int, ...]], int] = {}
+    for attempt in (spans, None):
+        position = 0
+        for header in attempt if attempt is not None else sorted(spans, key=_by_offset):
+            begin, end = header.data_offsets
+            kind = (header.dtype, header.shape)
+            size = sizes.get(kind)
+            if size is None:
+                shape = header.shape
+                if len(shape) > MAX_RANK or any(dimension < 0 for dimension in shape):
+                    return False
+                size = sizes[kind] = elements(shape) * BYTES[header.dtype]
+            if begin != position or end - begin != size:
+                break
+            position = end
+        else:
+            return position == data_bytes
+    return False
+
+
+def _by_offset(header: TensorHeader) -> tuple[int, int]:
+    return header.data_offsets
+
+
+def _explain(raw: bytes, data_bytes: int, limits: Limits) -> Header:
+    document = parse(raw, max_depth=limits.json_depth, max_values=limits.json_values)
+    faults: list[Fault] = []
+    over_limit: str | None = None
+    for fault in document.faults:
+        at = 8 + fault.offset
+        if fault.kind == "duplicate-key":
+            name = fault.key or ""
+            top = name in document.entries
+            faults.append(
+                Fault(
+                    "duplicate-header-key",
+                    f"key {quoted(name)} is there more than once",
+                    at,
+                    at + len(name.encode()) + 2,
+                    (name,) if top and name != METADATA else (),
+                )
+            )
+        elif fault.kind == "limit":
+            over_limit = f"header: {fault.message} at byte {at}"
+        else:
+            faults.append(Fault("malformed-header", f"{fault.message} (counted from the header's start)", at, 8 + len(raw)))
+    if not document.complete:
+        return Header({}, None, tuple(faults), False, over_limit)
+    if not isinstance(document.value, dict):
+        faults.append(Fault("malformed-header", f"header is {quoted(document.value)}, needs an object", 8, 8 + len(raw)))
+        return Header({}, None, tuple(faults), False)
+    if raw[:1] != b"{":
+        faults.append(Fault("malformed-header", f"header starts with {quoted(raw[:1])}, needs '{{'", 8, 9))
+    return _entries(raw, document, data_bytes, limits, faults)
+
+
+def _entries(raw: bytes, document: Document, data_bytes: int, limits: Limits, faults: list[Fault]) -> Header:
+    tensors: dict[str, TensorHeader] = {}
+    metadata: dict[str, str] | None = None
+    complete, over_limit = True, None
+    for name, value in document.value.items():
+        begin, end = document.entries[name]
+        if name == METADATA:
+            metadata, wrong = _metadata(value)
+        elif len(name.encode()) > limits.name_bytes:
+            complete = False
+            over_limit = f"a tensor name of {len(name.encode()):,} bytes, limit {limits.name_bytes:,} (name_bytes)"
+            continue
+        elif len(tensors) >= limits.tensors_per_shard:
+            complete = False
+            over_limit = f"more than {limits.tensors_per_shard:,} tensors in one shard (tensors_per_shard)"
+            break
+        else:
+            wrong = list(_entry_faults(value))
+            if not wrong:
+                tensors[name] = TensorHeader(value["dtype"], tuple(value["shape"]), tuple(value["data_offsets"]))
+            complete = complete and not wrong
+        subject = () if name == METADATA else (name,)
+        faults.extend(Fault("invalid-tensor-entry", text, 8 + begin, 8 + end, subject) for text in wrong)
+    faults.extend(_span_faults(tensors, data_bytes, 8 + len(raw), known=complete))
+    return Header(tensors, metadata, tuple(faults), complete, over_limit)
+
+
+def _metadata(value: Any) -> tuple[dict[str, str] | None, list[str]]:
+    if not isinstance(value, dict):
+        return None, [f"__metadata__ is {quoted(value)}, needs an object of strings"]
+    wrong = [f"__metadata__ {quoted(k)} is {quoted(v)}, needs a string" for k, v in value.items() if not isinstance(v, str)]
+    return {k: v for k, v in value.items() if isinstance(v, str)}, wrong
+
+
+def _entry_faults(value: Any) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield f"entry is {quoted(value)}, needs an object with dtype, shape and data_offsets"
+        return
+    for key in ("dtype", "shape", "data_offsets"):
+        if key not in value:
+            yield f"{key} is missing"
+    for key in value:
+        if key not in ("dtype", "shape", "data_offsets"):
+            yield f"unknown key {quoted(key)}"
+    if "dtype" in value and value["dtype"] not in DTYPES:
+        yield f"dtype is {quoted(value['dtype'])}, needs one of {', '.join(DTYPES)}"
+    shape = value.get("shape", [])
+    if not _naturals(shape):
+        yield f"shape is {quoted(shape)}, needs an array of natural numbers"
+    elif len(shape) > MAX_RANK:
+        yield f"shape has {len(shape)} dimensions, at most {MAX_RANK} are read"
+    offsets = value.get("data_offsets", [0, 0])
+    if not _naturals(offsets) or len(offsets) != 2:
+        yield f"data_offsets is {quoted(offsets)}, needs two natural numbers"
+
+
+def _naturals(value: Any) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 64 for n in value)
+
+
+def _span_faults(
+    tensors: dict[str, TensorHeader], data_bytes: int, data_begin: int, *, known: bool = True
+) -> Iterator[Fault]:
+    """Every fault of sizes and offsets. With `known` false gaps may belong to entries that could not be read."""
+    sound: list[tuple[int, int, str]] = []
+    for name, header in tensors.items():
+        begin, end = header.data_offsets
+        at = (data_begin + begin, data_begin + end)
+        wrong = list(_entry_faults({"dtype": header.dtype, "shape": list(header.shape), "data_offsets": [begin, end]}))
+        if wrong:
+            for text in wrong:
+                yield Fault("invalid-tensor-entry", text, None, None, (name,))
+            continue
+        if end < begin:
+            yield Fault("invalid-tensor-entry", f"data_offsets end before they begin: [{begin}, {end}]", None, None, (name,))
+            continue
+        size = elements(header.shape) * BYTES[header.dtype]
+        if end - begin != size:
+            text = f"data_offsets span {end - begin:,} bytes, {header.dtype} {header.shape} needs {size:,}"
+            yield Fault("invalid-tensor-entry", text, *at, (name,), expected=size, actual=end - begin)
+        sound.append((begin, end, name))
+    sound.sort()
+    position, holder = 0, ""
+    for begin, end, name in sound:
+        if begin < position:
+            text = f"begins at data byte {begin:,}, inside '{shown(holder)}' that ends at {position:,}"
+            yield Fault("overlapping-tensors", text, data_begin + begin, data_begin + min(end, position), (name, holder))
+        elif begin > position and known:
+            text = f"{begin - position:,} bytes before '{shown(name)}' belong to no tensor"
+            yield Fault("uncovered-bytes", text, data_begin + position, data_begin + begin, (name,))
+        if end >= position:
+            position, holder = end, name
+    if position > data_bytes:
+        lost = tuple(name for begin, end, name in sound if end > data_bytes)
+        file_bytes, needed = data_begin + data_bytes, data_begin + position
+        text = f"file is {file_bytes:,} bytes, header needs {needed:,}: {needed - file_bytes:,} bytes short"
+        yield Fault("truncated-shard", text, file_bytes, needed, lost, expected=needed, actual=file_bytes)
+    elif position < data_bytes and known:
+        file_bytes, needed = data_begin + data_bytes, data_begin + position
+        text = f"file is {file_bytes:,} bytes, header needs {needed:,}: {file_bytes - needed:,} bytes after the last tensor"
+        yield Fault("trailing-bytes", text, needed, file_bytes, (), expected=needed, actual=file_bytes)
+
+
+_KINDS: tuple[tuple[bytes, str], ...] = (
+    (b"version https://git-lfs", "a git-lfs pointer"),
+    (b"<!doctype html", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"<?xml", "an XML document"),
+    (b"entry not found", "a 'not found' answer of a hub"),
+    (b"invalid username or password", "a refusal of a hub"),
+    (b'{"error', "a JSON error message"),
+    (b'{"__metadata__"', "a safetensors header without its 8-byte length"),
+    (b"pk\x03\x04", "a zip archive (a PyTorch pickle checkpoint looks so)"),
+    (b"\x80\x02", "a Python pickle"),
+    (b"gguf", "a GGUF file"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive"),
+    (b"\x93numpy", "a NumPy array"),
+    (b"\x89hdf", "an HDF5 file"),
+)
+
+
+def disguise(head: bytes, size: int) -> str | None:
+    """What stands in a shard's place, told from its first bytes, or None where it may be a shard."""
+    if size == 0:
+        return "an empty file"
+    start = head[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for magic, kind in _KINDS:
+        if start.startswith(magic):
+            return kind
+    if len(head) >= 16 and not head.strip(b"\x00"):
+        return f"{len(head)} zero bytes at its start (a preallocated download looks so)"
+    return None

@@ -1,0 +1,128 @@
+"""Finds config fields that the tensors contradict with one voice.
+
+Where the config and the tensors disagree, each integer field is solved for the value that the tensors
+show; a field counts as contradicted only when the corrected config makes nearly all disagreements vanish.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+
+from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.policy import Limits
+from pydantic import ValidationError
+
+from auditor.facts import Correction, Expectations, Inventory, Match, Row
+from auditor.families import Family
+from auditor.match import match
+from auditor.names import expert_of, layer_of
+
+_SOLVED = (
+    "vocab_size", "hidden_size", "num_attention_heads", "q_lora_rank", "kv_lora_rank", "qk_nope_head_dim",
+    "qk_rope_head_dim", "v_head_dim", "intermediate_size", "moe_intermediate_size", "n_shared_experts",
+    "n_routed_experts", "index_n_heads", "index_head_dim",
+)  # fmt: skip
+_EVIDENCE = 4_000  # misshapen tensors that are asked for a value; more only repeat each other
+_REMAINING = 0.1  # share of disagreements that may stay for a correction to count
+_CANDIDATES = 12
+
+
+def infer(
+    inventory: Inventory, config: DeepseekV3Config, family: Family, found: Match, limits: Limits
+) -> tuple[Correction, ...]:
+    """The contradicted fields, each with the tensors it explains. Several at once are found one after another."""
+    corrections: list[Correction] = []
+    while found.faults > 1 and len(corrections) < 3:
+        best: tuple[int, str, int, DeepseekV3Config, Match] | None = None
+        for field, value in islice(_candidates(inventory, config, family, found), _CANDIDATES):
+            changed = _changed(config, family, field, value, limits)
+            if changed is None:
+                continue
+            trial = match(inventory, family.expectations(changed))
+            if trial.faults < found.faults and (best is None or trial.faults < best[0]):
+                best = (trial.faults, field, value, changed, trial)
+        if best is None:
+            break
+        faults, field, value, changed, trial = best
+        explained = _names(found) - _names(trial)
+        # A correction that leaves most disagreements must at least settle its own field's tensors whole.
+        if faults > _REMAINING * found.faults and (len(explained) < 8 or _names(trial) - _names(found)):
+            break
+        corrections.append(Correction(field, getattr(config, field), value, tuple(sorted(explained))))
+        config, found = changed, trial
+    return tuple(corrections)
+
+
+def _names(found: Match) -> set[str]:
+    return set().union(found.missing, found.unexpected, found.misshapen, found.mistyped)
+
+
+def _candidates(
+    inventory: Inventory, config: DeepseekV3Config, family: Family, found: Match
+) -> Iterator[tuple[str, int]]:
+    """Values that some tensor shows, the most frequent first; then the counts that names show."""
+    votes: Counter[tuple[str, int]] = Counter()
+    slopes = _slopes(config, family)
+    for name, row in islice(found.misshapen.items(), _EVIDENCE):
+        actual = inventory.tensors[name].shape
+        if len(actual) != len(row.shape):
+            continue
+        for axis, (shown, needed) in enumerate(zip(actual, row.shape, strict=True)):
+            for field, slope in slopes.get((row.suffix, axis), ()):
+                steps, rest = divmod(shown - needed, slope)
+                if steps and not rest:
+                    votes[field, getattr(config, field) + steps] += 1
+    yield from (candidate for candidate, _ in votes.most_common(_CANDIDATES))
+    if found.missing or found.unexpected:
+        layers = {layer for name in inventory.tensors if (layer := layer_of(name)) is not None}
+        experts = {expert for name in inventory.tensors if (expert := expert_of(name)) is not None}
+        dense = [layer_of(name) for name in inventory.tensors if name.endswith(".mlp.gate_proj.weight")]
+        shown_layers = max(layers, default=0) + 1 - config.mtp_modules
+        for field, value in (
+            ("n_routed_experts", max(experts, default=-1) + 1),
+            ("num_hidden_layers", shown_layers),
+            ("first_k_dense_replace", len(dense)),
+        ):
+            if getattr(config, field) not in (None, value) and value >= 0:
+                yield field, value
+
+
+def _slopes(config: DeepseekV3Config, family: Family) -> dict[tuple[str, int], list[tuple[str, int]]]:
+    """How each dimension grows with each field: every dimension is linear in each field alone."""
+    base = _rows(family.expectations(config))
+    slopes: dict[tuple[str, int], list[tuple[str, int]]] = {}
+    for field in _SOLVED:
+        value = getattr(config, field, None)
+        if value is None:
+            continue
+        grown = _rows(family.expectations(config.model_copy(update={field: value + 1})))
+        for suffix, row in base.items():
+            other = grown.get(suffix)
+            # A scale grid grows by steps, not linearly: the weight beside it is the witness.
+            if other is None or row.role == "scale":
+                continue
+            for axis, (before, after) in enumerate(zip(row.shape, other.shape, strict=True)):
+                if after != before:
+                    slopes.setdefault((suffix, axis), []).append((field, after - before))
+    return slopes
+
+
+def _rows(expectations: Expectations) -> dict[str, Row]:
+    return {row.suffix: row for row in (*expectations.top, *(r for t in expectations.templates for r in t.rows))}
+
+
+def _changed(
+    config: DeepseekV3Config, family: Family, field: str, value: int, limits: Limits
+) -> DeepseekV3Config | None:
+    """The config with one field changed, or None where it would not be valid or within the limits."""
+    try:
+        changed = family.config.model_validate({**config.model_dump(), field: value})
+    except ValidationError as error:
+        # A contradiction with the routing fields is a consequence of the wrong value, not against it.
+        if not all(detail["type"] == "contradiction" for detail in error.errors()):
+            return None
+        changed = config.model_copy(update={field: value})
+    tensors = changed.layer_count * (6 * (changed.n_routed_experts or 0) + 30)
+    if changed.layer_count > limits.layers or tensors > limits.expected_tensors:
+        return None
+    return changed

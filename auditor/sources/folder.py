@@ -1,0 +1,143 @@
+"""A checkpoint in a local folder. Opens regular files alone and never leaves the folder through a name."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from auditor.errors import ReadError, SourceError
+from auditor.facts import Entry, EntryKind
+from auditor.sources import Symlinks
+
+# O_NONBLOCK: a FIFO put in place between the check and the opening must not block.
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_GONE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
+
+
+class _OpenFile:
+    def __init__(self, descriptor: int, size: int, path: str) -> None:
+        self.size = size
+        self._descriptor = descriptor
+        self._path = path
+
+    def read(self, begin: int, end: int) -> bytes:
+        """The bytes of the half-open range; raises ReadError on an I/O error or a file that shrank."""
+        parts = []
+        while begin < end:
+            try:
+                part = os.pread(self._descriptor, min(end - begin, 1 << 26), begin)
+            except OSError as error:
+                raise ReadError(f"{self._path}: {error.strerror} at byte {begin}") from error
+            if not part:
+                raise ReadError(f"{self._path}: ended at byte {begin:,} while it was read, was {self.size:,} bytes")
+            parts.append(part)
+            begin += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class Folder:
+    """A folder, followed through symlinks to regular files as hub caches and shared disks need it.
+
+    With symlinks "inside" a file outside the checkpoint and its hub cache (`blobs/` beside
+    `snapshots/`) is not opened. Raises SourceError where the folder is not one.
+    """
+
+    revision: str | None = None
+
+    def __init__(self, path: str, *, symlinks: Symlinks) -> None:
+        self.uri = path
+        self._symlinks = symlinks
+        try:
+            self._root = Path(path).resolve(strict=True)
+            self._directory = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except NotADirectoryError:
+            raise SourceError(f"{path}: is a file; give the folder that holds config.json and the shards") from None
+        except FileNotFoundError:
+            raise SourceError(f"{path}: no such folder") from None
+        except (OSError, RuntimeError, ValueError) as error:
+            raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        roots = [self._root]
+        if self._root.parent.name == "snapshots":
+            roots.append(self._root.parent.parent / "blobs")
+            self.revision = self._root.name
+        self._inside = tuple(str(root).rstrip("/") + "/" for root in roots)
+
+    def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:
+        """The files at the top of the folder, subfolders left out, at most `limit` of them."""
+        found: dict[str, Entry] = {}
+        try:
+            with os.scandir(self._directory) as listing:
+                for item in listing:
+                    if len(found) >= limit:
+                        return found, f"the folder holds more than {limit:,} entries (limit files)"
+                    try:
+                        name = item.name
+                        name.encode()
+                    except UnicodeEncodeError:
+                        continue  # a name that is not UTF-8 cannot be a shard's: the index could not name it
+                    found[name] = self.entry(name)
+        except OSError as error:
+            return found, f"the folder cannot be listed: {error.strerror}"
+        return found, None
+
+    def entry(self, path: str) -> Entry:
+        """One file by its path; a symlink is followed and says where it leads."""
+        try:
+            status = os.stat(path, dir_fd=self._directory, follow_symlinks=False)
+            link = None
+            if stat.S_ISLNK(status.st_mode):
+                link = "inside" if self._is_inside(os.path.realpath(self._root / path)) else "outside"
+                status = os.stat(path, dir_fd=self._directory)
+        except OSError as error:
+            if error.errno in _GONE:
+                return Entry("broken-link" if os.path.islink(self._root / path) else "absent")
+            return Entry("file")  # there, but not to be looked at: opening it says why
+        except ValueError:  # a NUL byte
+            return Entry("absent")
+        return Entry(_kind(status.st_mode), status.st_size, link)  # type: ignore[arg-type]  # link is one of the two literals
+
+    def open(self, path: str) -> _OpenFile:
+        """Open a regular file, judged again on the descriptor; raises ReadError where that fails."""
+        try:
+            if not stat.S_ISREG(os.stat(path, dir_fd=self._directory).st_mode):
+                raise ReadError(f"{path}: is not a regular file")
+            descriptor = os.open(path, _FLAGS, dir_fd=self._directory)
+        except (OSError, ValueError) as error:
+            raise ReadError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise ReadError(f"{path}: is not a regular file")
+            if self._symlinks == "inside" and not self._is_inside(self._opened(descriptor, path, status)):
+                raise ReadError(f"{path}: leads out of the checkpoint, which the policy forbids")
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return _OpenFile(descriptor, status.st_size, path)
+
+    def _is_inside(self, real: str) -> bool:
+        return real.startswith(self._inside)
+
+    def _opened(self, descriptor: int, path: str, status: os.stat_result) -> str:
+        """The real path of what was opened, not of what the name says a moment later."""
+        try:
+            return os.readlink(f"/proc/self/fd/{descriptor}")
+        except OSError:  # no procfs: the resolved name counts if it still is the file that was opened
+            real = os.path.realpath(self._root / path)
+            try:
+                return real if os.path.samestat(os.stat(real), status) else ""
+            except OSError:
+                return ""
+
+
+def _kind(mode: int) -> EntryKind:
+    if stat.S_ISREG(mode):
+        return "file"
+    if stat.S_ISDIR(mode):
+        return "directory"
+    if stat.S_ISFIFO(mode):
+        return "fifo"
+    return "socket" if stat.S_ISSOCK(mode) else "device"

@@ -1,0 +1,72 @@
+"""Untrusted text made safe to show: escapes for control and bidirectional characters, short quotes, exact sizes."""
+
+import unicodedata
+from collections.abc import Iterable
+
+QUOTE_BYTES = 32
+
+
+def shown(value: str) -> str:
+    """`value` with every control, format, surrogate and separator character as an escape.
+
+    Control and bidirectional characters act on terminals and pages instead of being seen.
+    """
+    if value.isascii() and value.isprintable():
+        return value
+    return "".join(_escape(c) if unicodedata.category(c) in _ACTING and c != " " else c for c in value)
+
+
+_ACTING = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def quoted(value: object) -> str:
+    """A value from a file, at most 32 bytes of it, escaped, fit for one line of a message."""
+    if isinstance(value, bytes):
+        cut = value[:QUOTE_BYTES]
+        body = "".join(chr(b) if 0x20 <= b < 0x7F and b != 0x5C else f"\\x{b:02x}" for b in cut)
+        return f"'{body}'" + ("…" if len(value) > QUOTE_BYTES else "")
+    if isinstance(value, str):
+        cut_text = shown(value[:QUOTE_BYTES])
+        return f"'{cut_text}'" + ("…" if len(value) > QUOTE_BYTES else "")
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"an integer of {value.bit_length()} bits"
+    if isinstance(value, list | tuple):
+        inner = ", ".join(quoted(v) for v in value[:4])
+        return f"[{inner}{', …' if len(value) > 4 else ''}]"
+    if isinstance(value, dict):
+        return f"an object of {len(value)} keys"
+    return str(value)[:QUOTE_BYTES]
+
+
+def size(count: int) -> str:
+    """Bytes in binary units, three significant digits: 688574839360 is '641 GiB'."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.3g} {unit}"
+        value /= 1024
+    raise AssertionError
+
+
+def plural(count: int, noun: str) -> str:
+    """'1 tensor', '2,048 tensors'."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(items: Iterable[object], *, most: int = 3) -> str:
+    """'a, b, c and 4 more'."""
+    every = [str(i) for i in items]
+    if len(every) <= most:
+        return ", ".join(every)
+    return f"{', '.join(every[:most])} and {len(every) - most:,} more"

@@ -1,0 +1,245 @@
+"""Reads the index, every shard's header and config.json into facts; never tensor data, and never a guess.
+
+Damage becomes a fault in the facts; only what could not be read for another reason stays `unread`.
+"""
+
+import gc
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import msgspec
+from auditor_schemas.policy import Limits
+
+from auditor.errors import ReadError
+from auditor.facts import ConfigFile, Entry, Fault, Index, Inventory, Shard
+from auditor.headers import disguise, parse_header
+from auditor.sources import File, Source
+from auditor.strictjson import parse
+from auditor.text import quoted
+
+CONFIG = "config.json"
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+SUFFIX = ".safetensors"
+# model-00001-of-000163.safetensors: what a series' members have in common stands before the number.
+_SERIES = re.compile(r"(.+)-[0-9]{1,9}-of-[0-9]{1,9}\.safetensors")
+
+Progress = Callable[[int, int], None]
+_SPECULATIVE = 1 << 17  # most headers fit in the first read
+
+
+class _Weights(msgspec.Struct):
+    weight_map: dict[str, str]
+    metadata: dict[str, Any] | None = None
+
+
+_decode_index = msgspec.json.Decoder(_Weights).decode
+
+
+def read_config(source: Source, limits: Limits) -> ConfigFile:
+    """The bytes of config.json, at most the limit's."""
+    state, data, reason = _whole(source, CONFIG, limits.config_bytes, "config_bytes")
+    if state != "read":
+        return ConfigFile(state, reason=reason)
+    return ConfigFile("read", data, hashlib.sha256(data).hexdigest())
+
+
+def walk(source: Source, limits: Limits, progress: Progress | None = None) -> Inventory:
+    """Every header of the checkpoint. An interruption leaves the rest unread and the inventory usable."""
+    with _collector_paused():
+        entries, unlisted = source.entries(limits.files)
+        unread = [] if unlisted is None else [unlisted]
+        index = _read_index(source, limits) if INDEX in entries else None
+        if index is not None and index.state == "unread":
+            unread.append(f"{INDEX}: {index.reason}")
+        paths, strays = _shard_paths(entries, index)
+        if len(paths) > limits.shards:
+            unread.append(f"{len(paths) - limits.shards:,} shards beyond the limit of {limits.shards:,} (shards)")
+            paths = paths[: limits.shards]
+        shards: list[Shard] = []
+        try:
+            for position, path in enumerate(paths):
+                entry = entries.get(path)
+                if entry is None:
+                    entry = entries[path] = source.entry(path)
+                if progress is not None:
+                    progress(position, len(paths))
+                if entry.kind == "file":
+                    shards.append(_read_shard(source, path, entry, limits, stray=path in strays))
+            if progress is not None:
+                progress(len(paths), len(paths))
+        except KeyboardInterrupt:
+            unread.append(f"cancelled after {len(shards)} of {len(paths)} shards")
+        unread.extend(f"{shard.path}: {shard.reason}" for shard in shards if shard.state == "unread")
+        return Inventory(tuple(shards), index, entries, tuple(unread))
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """The walk allocates much and frees little: collecting in between only costs time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _whole(
+    source: Source, path: str, limit: int, limit_name: str
+) -> tuple[Literal["read", "absent", "damaged", "unread"], bytes, str | None]:
+    entry = source.entry(path)
+    if entry.kind in ("absent", "broken-link"):
+        return "absent", b"", None
+    if entry.kind != "file":
+        return "damaged", b"", f"is a {entry.kind}, not a regular file"
+    try:
+        file = source.open(path)
+        try:
+            if file.size > limit:
+                return "unread", b"", f"is {file.size:,} bytes, limit {limit:,} ({limit_name})"
+            return "read", file.read(0, file.size), None
+        finally:
+            file.close()
+    except ReadError as error:
+        return "unread", b"", str(error).removeprefix(f"{path}: ")
+
+
+def _read_index(source: Source, limits: Limits) -> Index:
+    state, data, reason = _whole(source, INDEX, limits.index_bytes, "index_bytes")
+    if state == "read":
+        return parse_index(data, limits)
+    if state == "unread":
+        return Index("unread", reason=reason)
+    return Index("damaged", faults=(Fault("malformed-index", reason or "leads nowhere: a broken symlink"),))
+
+
+def parse_index(data: bytes, limits: Limits) -> Index:
+    """model.safetensors.index.json from its bytes: proven well formed, or explained fault by fault."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        weights = _decode_index(data)
+    except (msgspec.DecodeError, ValueError):
+        weights = None
+    if weights is not None and _proven(data, weights):
+        total = (weights.metadata or {}).get("total_size")
+        if total is None or (type(total) is int and total >= 0):
+            return Index("read", sha256, weights.weight_map, total)
+    return _explain_index(data, sha256, limits)
+
+
+def _proven(data: bytes, weights: _Weights) -> bool:
+    """Whether no key can have been there twice: without escapes, each string is two quotes, and none is left over."""
+    if b"\\" in data:
+        return False
+    metadata = weights.metadata or {}
+    if any(isinstance(value, dict | list) for value in metadata.values()):
+        return False
+    strings = 2 * len(weights.weight_map) + 1
+    strings += 0 if weights.metadata is None and b'"metadata"' not in data else 1
+    strings += len(metadata) + sum(isinstance(value, str) for value in metadata.values())
+    return data.count(b'"') == 2 * strings
+
+
+def _explain_index(data: bytes, sha256: str, limits: Limits) -> Index:
+    document = parse(data, max_depth=limits.json_depth, max_values=limits.json_values)
+    faults: list[Fault] = []
+    for fault in document.faults:
+        if fault.kind == "limit":
+            return Index("unread", sha256, reason=f"{fault.message} at byte {fault.offset}")
+        text = f"key {quoted(fault.key)} is there more than once" if fault.kind == "duplicate-key" else fault.message
+        names = (fault.key,) if fault.kind == "duplicate-key" and fault.key and fault.key not in document.entries else ()
+        faults.append(Fault("malformed-index", text, fault.offset, None, names))
+    if not document.complete:
+        return Index("damaged", sha256, faults=tuple(faults))
+    value = document.value
+    weight_map = value.get("weight_map") if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        faults.append(Fault("malformed-index", f"index is {quoted(value)}, needs an object with a weight_map"))
+    elif not isinstance(weight_map, dict):
+        faults.append(Fault("malformed-index", f"weight_map is {quoted(weight_map)}, needs an object of strings"))
+    kept: dict[str, str] = {}
+    for name, path in (weight_map if isinstance(weight_map, dict) else {}).items():
+        if isinstance(path, str):
+            kept[name] = path
+        else:
+            faults.append(Fault("malformed-index", f"weight_map entry is {quoted(path)}, needs a string", tensors=(name,)))
+    metadata = value.get("metadata") if isinstance(value, dict) else None
+    total = metadata.get("total_size") if isinstance(metadata, dict) else None
+    if metadata is not None and not isinstance(metadata, dict):
+        faults.append(Fault("malformed-index", f"metadata is {quoted(metadata)}, needs an object"))
+    if total is not None and (type(total) is not int or total < 0):
+        faults.append(Fault("malformed-index", f"total_size is {quoted(total)}, needs a natural number"))
+        total = None
+    return Index("damaged" if faults else "read", sha256, kept, total, tuple(faults))
+
+
+def is_safe(path: str) -> bool:
+    """Whether a path from an index stays within the checkpoint by its spelling alone."""
+    if not path or len(path) > 4096 or path.startswith("/") or "\\" in path or not path.isprintable():
+        return False
+    return all(part not in ("", ".", "..") for part in path.split("/"))
+
+
+def _shard_paths(entries: dict[str, Entry], index: Index | None) -> tuple[list[str], set[str]]:
+    """The shards to read, in order, and those of them that are no part of the checkpoint."""
+    found = [path for path in entries if path.endswith(SUFFIX)]
+    if index is None or not index.weight_map:
+        return sorted(found), set()
+    named = {path for path in index.files if is_safe(path)}
+    series = {match[1] for path in named if (match := _SERIES.fullmatch(path))}
+    strays = set()
+    for path in found:
+        member = _SERIES.fullmatch(path)
+        if path not in named and not (member and member[1] in series):
+            strays.add(path)
+    return sorted(named.union(found)), strays
+
+
+def _read_shard(source: Source, path: str, entry: Entry, limits: Limits, *, stray: bool) -> Shard:
+    try:
+        file = source.open(path)
+    except ReadError as error:
+        return Shard(path, entry.size, "unread", reason=str(error).removeprefix(f"{path}: "), stray=stray)
+    try:
+        return _shard(file, path, limits, stray=stray)
+    except ReadError as error:
+        return Shard(path, file.size, "unread", reason=str(error).removeprefix(f"{path}: "), stray=stray)
+    finally:
+        file.close()
+
+
+def _shard(file: File, path: str, limits: Limits, *, stray: bool) -> Shard:
+    size = file.size
+
+    def damaged(slug: str, message: str, begin: int, end: int) -> Shard:
+        return Shard(path, size, "damaged", faults=(Fault(slug, message, begin, end),), stray=stray)
+
+    head = file.read(0, min(size, _SPECULATIVE))
+    kind = disguise(head, size)
+    if kind is not None:
+        return damaged("not-a-shard", f"is {kind}, {size:,} bytes, not a safetensors file", 0, size)
+    if size < 8:
+        return damaged("invalid-header-length", f"file is {size} bytes, the header's length alone needs 8", 0, size)
+    length = int.from_bytes(head[:8], "little")
+    if length < 2:
+        return damaged("invalid-header-length", f"header length is {length}, the smallest header '{{}}' has 2", 0, 8)
+    if length > size - 8:
+        text = f"header length is {length:,}, file has {size - 8:,} bytes behind it; it starts with {quoted(head)}"
+        return damaged("invalid-header-length", text, 0, 8)
+    if length > limits.header_bytes:
+        reason = f"header length is {length:,}, limit {limits.header_bytes:,} (header_bytes)"
+        return Shard(path, size, "unread", reason=reason, stray=stray)
+    raw = head[8 : 8 + length] if len(head) >= 8 + length else head[8:] + file.read(len(head), 8 + length)
+    header = parse_header(raw, size - 8 - length, limits)
+    digest = hashlib.sha256(raw).hexdigest()
+    state: Literal["read", "damaged", "unread"] = "read" if header.complete else "damaged"
+    if header.over_limit is not None:
+        state = "unread"
+    return Shard(
+        path, size, state, length, digest, header.metadata, header.tensors, header.faults, header.over_limit, stray
+    )

@@ -1,0 +1,162 @@
+"""The rules of config.json: every field that decides which tensors a DeepSeek-V3-layout checkpoint holds.
+
+Fields keep DeepSeek's spelling. Extra fields are fine: only what the layout depends on is checked.
+Sources: the released config.json of DeepSeek-V3 and V3.2, and the reference modelling code of each.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+# 2^24 is far above any dimension in use (vocabularies reach 2^18) and keeps every product exact and small.
+Dimension = Annotated[int, Field(strict=True, ge=1, le=1 << 24)]
+Cardinal = Annotated[int, Field(strict=True, ge=0, le=1 << 24)]
+Flag = Annotated[bool, Field(strict=True)]
+ModuleName = Annotated[str, Field(strict=True, min_length=1, max_length=512, pattern=r"^[A-Za-z0-9_.\-]+$")]
+FloatDtype = Literal["bfloat16", "float16", "float32"]
+
+
+class QuantizationConfig(BaseModel):
+    """FP8 block quantisation as released: E4M3 codes with one F32 scale per weight block."""
+
+    model_config = ConfigDict(frozen=True)
+
+    quant_method: Literal["fp8"]
+    fmt: Literal["e4m3"] = "e4m3"
+    weight_block_size: Annotated[tuple[Dimension, Dimension], Field(description="Rows and columns of a weight block.")]
+    activation_scheme: Literal["dynamic"] = "dynamic"
+    scale_fmt: Literal["ue8m0"] | None = Field(
+        default=None, description="'ue8m0': every scale is a power of two, still stored as F32."
+    )
+    modules_to_not_convert: tuple[ModuleName, ...] | None = Field(
+        default=None,
+        max_length=200_000,
+        description="Modules that stay unquantised: a run of whole dotted components of a module's name.",
+    )
+
+
+class DeepseekV3Config(BaseModel):
+    """config.json of the DeepSeek-V3 layout (V3, V3-Base, V3-0324, V3.1, R1)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model_type: Annotated[str, Field(strict=True)]
+    architectures: tuple[str, ...] | None = None
+
+    vocab_size: Dimension
+    hidden_size: Dimension
+    num_hidden_layers: Dimension
+    num_nextn_predict_layers: Annotated[
+        Cardinal | None, Field(description="MTP modules, layers num_hidden_layers and up; absent or null is none.")
+    ] = 0
+
+    num_attention_heads: Dimension
+    q_lora_rank: Annotated[Dimension | None, Field(description="null: the query is one q_proj.")]
+    kv_lora_rank: Dimension
+    qk_nope_head_dim: Dimension
+    qk_rope_head_dim: Dimension
+    v_head_dim: Dimension
+    attention_bias: Flag = False
+
+    intermediate_size: Dimension
+    moe_intermediate_size: Dimension | None = None
+    first_k_dense_replace: Cardinal = 0
+    moe_layer_freq: Dimension = 1
+    n_routed_experts: Annotated[Dimension | None, Field(description="null: every layer is dense.")]
+    n_shared_experts: Annotated[Dimension | None, Field(description="null: no shared expert.")]
+    num_experts_per_tok: Dimension | None = None
+    n_group: Dimension | None = None
+    topk_group: Dimension | None = None
+    topk_method: Annotated[
+        Literal["noaux_tc", "greedy", "group_limited_greedy"],
+        Field(description="The router has a correction bias with noaux_tc alone; absent is noaux_tc."),
+    ] = "noaux_tc"
+
+    tie_word_embeddings: Flag = False
+    torch_dtype: FloatDtype | None = None
+    dtype: Annotated[FloatDtype | None, Field(description="torch_dtype as newer writers spell it.")] = None
+    quantization_config: QuantizationConfig | None = None
+
+    @property
+    def mtp_modules(self) -> int:
+        """The number of MTP modules."""
+        return self.num_nextn_predict_layers or 0
+
+    @property
+    def layer_count(self) -> int:
+        """Layers of the main model and MTP modules together."""
+        return self.num_hidden_layers + self.mtp_modules
+
+    @property
+    def float_dtype(self) -> FloatDtype:
+        """The dtype of unquantised weights; bfloat16 unless the config says otherwise."""
+        return self.dtype or self.torch_dtype or "bfloat16"
+
+    def is_moe(self, layer: int) -> bool:
+        """Whether a layer's MLP is a mixture of experts, by the reference code's condition."""
+        return (
+            self.n_routed_experts is not None
+            and layer >= self.first_k_dense_replace
+            and layer % self.moe_layer_freq == 0
+        )
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        """Every pair of fields that cannot both be right is reported at once, in the error's context."""
+        found = list(self.contradictions())
+        if found:
+            raise PydanticCustomError(
+                "contradiction",
+                "{count} contradictions between fields",
+                {"count": len(found), "contradictions": found},
+            )
+        return self
+
+    def contradictions(self) -> Iterator[tuple[str, Any, str]]:
+        """Yield (field, its value, what it must be) for each field that another one rules out."""
+        if self.dtype and self.torch_dtype and self.dtype != self.torch_dtype:
+            yield "dtype", self.dtype, f"the same as torch_dtype ({self.torch_dtype})"
+        if self.first_k_dense_replace > self.num_hidden_layers:
+            yield "first_k_dense_replace", self.first_k_dense_replace, f"at most num_hidden_layers ({self.num_hidden_layers})"
+        if self.qk_rope_head_dim % 2:
+            yield "qk_rope_head_dim", self.qk_rope_head_dim, "even, because rotary embedding turns pairs"
+        if self.n_routed_experts is not None:
+            yield from self._routing_contradictions(self.n_routed_experts)
+
+    def _routing_contradictions(self, experts: int) -> Iterator[tuple[str, Any, str]]:
+        if self.moe_intermediate_size is None:
+            yield "moe_intermediate_size", None, f"given, because n_routed_experts is {experts}"
+        if self.num_experts_per_tok is None:
+            yield "num_experts_per_tok", None, f"given, because n_routed_experts is {experts}"
+        elif self.num_experts_per_tok > experts:
+            yield "num_experts_per_tok", self.num_experts_per_tok, f"at most n_routed_experts ({experts})"
+        groups = self.n_group
+        if groups is None:
+            return
+        if experts % groups:
+            yield "n_group", groups, f"a divisor of n_routed_experts ({experts})"
+        if self.topk_group is not None:
+            if self.topk_group > groups:
+                yield "topk_group", self.topk_group, f"at most n_group ({groups})"
+            elif experts % groups == 0 and (self.num_experts_per_tok or 0) > self.topk_group * (experts // groups):
+                reachable = self.topk_group * (experts // groups)
+                yield (
+                    "num_experts_per_tok",
+                    self.num_experts_per_tok,
+                    f"at most the {reachable} experts that topk_group {self.topk_group} of n_group {groups} leaves",
+                )
+
+
+class DeepseekV32Config(DeepseekV3Config):
+    """config.json of DeepSeek-V3.2: the V3 layout with a sparse-attention indexer in every layer."""
+
+    index_n_heads: Dimension
+    index_head_dim: Dimension
+
+    def contradictions(self) -> Iterator[tuple[str, Any, str]]:
+        """As V3; the indexer reads the query's low-rank projection, which therefore must exist."""
+        yield from super().contradictions()
+        if self.q_lora_rank is None:
+            yield "q_lora_rank", None, "a number, because the indexer's wq_b projects from the query's low rank"

@@ -1,0 +1,96 @@
+"""A rule's record, and the failures that its check yields before they are attributed to causes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Severity(StrEnum):
+    """How much a finding matters.
+
+    error: a loader fails or computes wrong values, or the checkpoint contradicts its config or the format.
+    warning: it loads, but something is off. info: worth knowing.
+    """
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Scope(StrEnum):
+    """What a rule speaks about; a wider scope explains the failures of a narrower one on the same tensors."""
+
+    FILE = "file"
+    CONFIG = "config"
+    CHECKPOINT = "checkpoint"
+    MODULE = "module"
+    TENSOR = "tensor"
+    COUNT = "count"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One failing subject of a rule. Ranges are half-open; `tensors` are the tensors concerned.
+
+    Failures of one rule with the same `fold` become one finding. `takes` names what else the same cause
+    makes fail: tensor names, or files as `file:PATH`.
+    """
+
+    rule: "Rule"
+    message: str
+    file: str | None = None
+    tensor: str | None = None
+    field: str | None = None
+    begin: int | None = None
+    end: int | None = None
+    expected: object = None
+    actual: object = None
+    tensors: Sequence[str] = ()
+    takes: Sequence[str] = ()
+    fold: object = None
+
+
+class Rule(BaseModel):
+    """The record of one rule. `examines` names what its outcome counts, such as tensors or shards."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str = Field(pattern=r"^(CFG|IDX|HDR|NAM|SHP|QNT|MTP|CNT|VAL)[0-9]{3}$")
+    slug: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    title: str
+    severity: Severity
+    scope: Scope
+    examines: str
+
+    def failure(
+        self,
+        message: str,
+        *,
+        file: str | None = None,
+        tensor: str | None = None,
+        field: str | None = None,
+        span: tuple[int, int] | None = None,
+        expected: object = None,
+        actual: object = None,
+        tensors: Sequence[str] = (),
+        takes: Sequence[str] = (),
+        fold: object = None,
+    ) -> Failure:
+        """One failing subject: `message` states what is there and what was needed, without advice."""
+        begin, end = span if span is not None else (None, None)
+        return Failure(
+            rule=self,
+            message=message,
+            file=file,
+            tensor=tensor,
+            field=field,
+            begin=begin,
+            end=end,
+            expected=expected,
+            actual=actual,
+            tensors=tensors or ((tensor,) if tensor is not None else ()),
+            takes=takes,
+            fold=message if fold is None else fold,
+        )
