@@ -3,14 +3,14 @@
 from typing import Any
 
 import msgspec
-from auditor_schemas.config import DeepseekV3Config
-from auditor_schemas.policy import Limits
 from pydantic import ValidationError
 
 from auditor.facts import ConfigFault, ConfigFile
 from auditor.families import Family, families, family_for
 from auditor.strictjson import parse
 from auditor.text import listed, quoted
+from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.policy import Limits
 
 _CONFIG_VALUES = 250_000  # a real config.json has some hundred values, quantised ones with exemption lists more
 
@@ -48,7 +48,11 @@ def configure(file: ConfigFile, limits: Limits, *, family: Family | None = None)
             there = "missing" if "model_type" not in fields else quoted(model_type)
             faults.append(
                 ConfigFault(
-                    "invalid-config-field", "model_type", f"is {there}, needs one of {listed(known, most=9)}", known, model_type
+                    "invalid-config-field",
+                    "model_type",
+                    f"is {there}, needs one of {listed(known, most=9)}",
+                    known,
+                    model_type,
                 )
             )
             return Configuration(fields, tuple(faults))
@@ -96,7 +100,9 @@ def _faults(error: ValidationError) -> list[ConfigFault]:
         if detail["type"] == "contradiction":
             for field, actual, allowed in detail["ctx"]["contradictions"]:
                 faults.append(
-                    ConfigFault("contradictory-config", field, f"is {quoted(actual)}, must be {allowed}", allowed, actual)
+                    ConfigFault(
+                        "contradictory-config", field, f"is {quoted(actual)}, must be {allowed}", allowed, actual
+                    )
                 )
             continue
         field = ".".join(str(part) for part in detail["loc"])
@@ -151,7 +157,12 @@ def _over_limit(config: DeepseekV3Config, limits: Limits) -> ConfigFault | None:
     elif experts > limits.experts:
         field, value, limit, name = "n_routed_experts", experts, limits.experts, "experts"
     elif layers * (6 * experts + 30) > limits.expected_tensors:
-        field, value, limit, name = "n_routed_experts", layers * (6 * experts + 30), limits.expected_tensors, "expected_tensors"
+        field, value, limit, name = (
+            "n_routed_experts",
+            layers * (6 * experts + 30),
+            limits.expected_tensors,
+            "expected_tensors",
+        )
     if not field:
         return None
     what = {"layers": "layers", "experts": "routed experts", "expected_tensors": "tensors"}[name]

@@ -3,11 +3,10 @@
 Each quantity has one home here; sums are sums of names. Scale tensors are never parameters.
 """
 
-from auditor_schemas.config import DeepseekV3Config
-from auditor_schemas.report import Count, Figure
-
 from auditor.facts import Expectations, Inventory, Tally, elements, is_scale
 from auditor.families import Family, Published
+from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.report import Count, Figure
 
 MAIN = (
     "embedding", "head", "norms", "attention", "indexer", "dense_mlp", "router", "router_bias", "routed_experts",
@@ -158,9 +157,7 @@ def _figure(published: Published, counts: dict[str, int]) -> Figure:
         name=published.name,
         published=published.text,
         source=published.source,
-        counts=tuple(
-            _count(key, counts, published.billions * 1e9) for key in (published.convention, *published.also)
-        ),
+        counts=tuple(_count(key, counts, published.billions * 1e9) for key in (published.convention, *published.also)),
         verdict=verdict,
         note=published.note,
     )

@@ -19,4 +19,7 @@ BYTES: dict[str, int] = {
 FP8 = "F8_E4M3"
 FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
 
+# What an export that lost its quantisation stores instead of FP8: floats, or packed codes of fewer bits.
+QUANTISABLE = FLOATS | {"U8", "I8", "F8_E5M2", "I32", "U32"}
+
 FROM_TORCH: dict[str, Dtype] = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}

@@ -3,7 +3,8 @@
 Paths are POSIX and relative to the checkpoint, byte ranges half-open, shapes tuples, sizes in bytes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -35,6 +36,11 @@ class Fault(Struct, frozen=True):
     tensors: tuple[str, ...] = ()
     expected: Any = None
     actual: Any = None
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """The byte range in the file, where it is known."""
+        return None if self.begin is None else (self.begin, self.begin if self.end is None else self.end)
 
 
 State = Literal["read", "damaged", "unread"]
@@ -83,10 +89,7 @@ class Index(Struct, frozen=True, dict=True):
     @cached_property
     def files(self) -> dict[str, int]:
         """Each file the index names, with the number of tensors it places there."""
-        counts: dict[str, int] = {}
-        for path in self.weight_map.values():
-            counts[path] = counts.get(path, 0) + 1
-        return counts
+        return dict(Counter(self.weight_map.values()))
 
     def names_in(self, path: str) -> tuple[str, ...]:
         """The tensors that the index places in a file."""
@@ -144,10 +147,56 @@ class Inventory(Struct, frozen=True, dict=True):
         """Whether every shard's tensors are known."""
         return not self.unread and all(shard.state == "read" for shard in self.parts)
 
+    @cached_property
+    def payload_bytes(self) -> int:
+        """Bytes of all tensors in all shards, by their offsets."""
+        return sum(
+            shard.size - shard.data_begin
+            if shard.state == "read" and not shard.faults
+            else sum(header.data_offsets[1] - header.data_offsets[0] for header in shard.tensors.values())
+            for shard in self.parts
+        )
+
+    @cached_property
+    def kinds(self) -> dict[tuple[Dtype, tuple[int, ...]], int]:
+        """How many tensors there are of each dtype and shape, in all shards together."""
+        counts: dict[tuple[Dtype, tuple[int, ...]], int] = {}
+        for shard in self.parts:
+            for header in shard.tensors.values():
+                kind = (header.dtype, header.shape)
+                counts[kind] = counts.get(kind, 0) + 1
+        return counts
+
+    @cached_property
+    def elements(self) -> int:
+        """Elements of all tensors in all shards, scales included."""
+        return sum(count * elements(shape) for (_, shape), count in self.kinds.items())
+
+    def faults(self, slug: str) -> Iterator[tuple[Shard, Fault]]:
+        """Every fault of one kind, with its shard."""
+        for shard in self.shards:
+            for fault in shard.faults:
+                if fault.slug == slug:
+                    yield shard, fault
+
+    def lost_with(self, shard: Shard) -> tuple[str, ...]:
+        """What is not known because a shard's header is not: what the index places there and was not read."""
+        if shard.state == "read":
+            return ()
+        lost = (
+            []
+            if self.index is None
+            else [name for name in self.index.names_in(shard.path) if name not in shard.tensors]
+        )
+        return (*lost, f"file:{shard.path}", *(() if self.index is not None else (ANY_MISSING,)))
+
     def shard_of(self, name: str) -> Shard | None:
         """The shard that holds a tensor (of several the last), or None."""
         return next((shard for shard in reversed(self.parts) if name in shard.tensors), None)
 
+
+# In a failure's `takes`: any missing tensor may have been in a shard whose header is not known.
+ANY_MISSING = "*"
 
 Role = Literal["weight", "scale", "norm", "bias", "router_bias", "vocabulary"]
 
@@ -209,9 +258,14 @@ class Expectations(Struct, frozen=True, dict=True):
             layers.sort()
         return found
 
-    def multiplicity(self, row: Row) -> int:
-        """How many tensors a row stands for."""
-        return 1 if row.top else len(self.layers_of[row]) * max(1, row.experts)
+    def names_of(self, row: Row) -> Iterator[str]:
+        """The names a row stands for."""
+        if row.top:
+            yield row.suffix
+            return
+        suffixes = expand([row])[0]
+        for layer in self.layers_of[row]:
+            yield from (f"model.layers.{layer}.{suffix}" for suffix in suffixes)
 
 
 def expand(rows: Sequence[Row]) -> tuple[list[str], list[Row]]:
@@ -241,7 +295,9 @@ class Match(Struct, frozen=True, dict=True):
     """Expected against actual tensors, joined once. `missing` maps names to their rows.
 
     Optional tensors that are absent are in `absent`, not in `missing`. `misshapen` and `mistyped` map
-    the names of tensors whose shape or dtype is not the row's. `unexpected` has no row.
+    the names of tensors whose shape or dtype is not the row's. `unexpected` has no row. `missing_layers`
+    are the layers of which not one tensor is there, with the names they need; `undeclared_mtp` the layers
+    behind the declared ones that hold an MTP module.
     """
 
     missing: dict[str, Row]
@@ -249,11 +305,25 @@ class Match(Struct, frozen=True, dict=True):
     unexpected: dict[str, TensorHeader]
     misshapen: dict[str, Row]
     mistyped: dict[str, Row]
+    missing_layers: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    undeclared_mtp: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def faults(self) -> int:
         """How many tensors disagree."""
         return len(self.missing) + len(self.unexpected) + len(self.misshapen.keys() | self.mistyped.keys())
+
+
+class Pairing(Struct, frozen=True):
+    """FP8 weights and their block scales across all shards.
+
+    `scaled`: weight name, weight, scale. `unscaled`: FP8 tensors without a weight_scale_inv.
+    `orphans`: scales whose weight is not there or not FP8.
+    """
+
+    scaled: list[tuple[str, TensorHeader, TensorHeader]]
+    unscaled: list[str]
+    orphans: list[str]
 
 
 class Correction(Struct, frozen=True):
@@ -275,12 +345,6 @@ class ConfigFault(Struct, frozen=True):
     actual: Any = None
 
 
-class Document(Struct, frozen=True):
-    """config.json as a JSON object, before its rules are applied."""
-
-    fields: dict[str, Any]
-
-
 class Tally(Struct, frozen=True):
     """Parameters by component. `from_config` None where no expectations could be derived."""
 
@@ -290,8 +354,8 @@ class Tally(Struct, frozen=True):
     expected_scale_elements: int | None = None
 
 
-class Context(Struct, frozen=True):
-    """Why a fact is missing: rules that need it are not applicable, with this reason."""
+class Blocked(Struct, frozen=True):
+    """Stands in a fact's place: rules that need the fact are not applicable, with this reason."""
 
     reason: str
 
@@ -301,12 +365,20 @@ def scale_name(weight: str) -> str:
     return weight + SCALE_SUFFIX
 
 
+# Other spellings of block scales in the wild, by the suffix that replaces `.weight` + weight_scale_inv.
+OTHER_SCALES = ("weight_scale", "scale_inv", "scale", "scales", "weight_scales")
+
+
 def is_scale(name: str) -> bool:
-    """Whether a name is one of a block scale, by the published convention or a known other spelling."""
-    return name.endswith(SCALES)
+    """Whether a name is one of a scale, by the published convention or another known spelling."""
+    return name.endswith(SCALE_SUFFIX) or name.rpartition(".")[2] in OTHER_SCALES
 
 
-SCALES = ("weight_scale_inv", "weight_scale", "scale_inv", ".scale")
+def other_scale_names(weight: str) -> Iterator[tuple[str, str]]:
+    """Other spellings of a weight's scale, each with the name it makes."""
+    stem = weight.removesuffix("weight")
+    for spelling in OTHER_SCALES:
+        yield spelling, stem + spelling
 
 
 def is_fp8(header: TensorHeader) -> bool:
@@ -320,6 +392,3 @@ def elements(shape: Sequence[int]) -> int:
     for dimension in shape:
         product *= dimension
     return product
-
-
-Facts = Mapping[str, Any]

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from auditor_schemas.policy import Limits
 
 from auditor.dtypes import BYTES, DTYPES
 from auditor.facts import Fault, TensorHeader, elements
 from auditor.strictjson import Document, parse
 from auditor.text import quoted, shown
+from auditor_schemas.policy import Limits
 
 METADATA = "__metadata__"
 MAX_RANK = 8
@@ -73,7 +73,6 @@ def _long_names(tensors: dict[str, TensorHeader], limits: Limits) -> list[str]:
     return [name for name in tensors if len(name.encode()) > limits.name_bytes]
 
 
-
 def _tiles(tensors: dict[str, TensorHeader], data_bytes: int) -> bool:
     """Whether the tensors, in the header's order or by offset, cover the data exactly and each has its size."""
     spans = tensors.values()
@@ -123,11 +122,15 @@ def _explain(raw: bytes, data_bytes: int, limits: Limits) -> Header:
         elif fault.kind == "limit":
             over_limit = f"header: {fault.message} at byte {at}"
         else:
-            faults.append(Fault("malformed-header", f"{fault.message} (counted from the header's start)", at, 8 + len(raw)))
+            faults.append(
+                Fault("malformed-header", f"{fault.message} (counted from the header's start)", at, 8 + len(raw))
+            )
     if not document.complete:
         return Header({}, None, tuple(faults), False, over_limit)
     if not isinstance(document.value, dict):
-        faults.append(Fault("malformed-header", f"header is {quoted(document.value)}, needs an object", 8, 8 + len(raw)))
+        faults.append(
+            Fault("malformed-header", f"header is {quoted(document.value)}, needs an object", 8, 8 + len(raw))
+        )
         return Header({}, None, tuple(faults), False)
     if raw[:1] != b"{":
         faults.append(Fault("malformed-header", f"header starts with {quoted(raw[:1])}, needs '{{'", 8, 9))
@@ -164,7 +167,9 @@ def _entries(raw: bytes, document: Document, data_bytes: int, limits: Limits, fa
 def _metadata(value: Any) -> tuple[dict[str, str] | None, list[str]]:
     if not isinstance(value, dict):
         return None, [f"__metadata__ is {quoted(value)}, needs an object of strings"]
-    wrong = [f"__metadata__ {quoted(k)} is {quoted(v)}, needs a string" for k, v in value.items() if not isinstance(v, str)]
+    wrong = [
+        f"__metadata__ {quoted(k)} is {quoted(v)}, needs a string" for k, v in value.items() if not isinstance(v, str)
+    ]
     return {k: v for k, v in value.items() if isinstance(v, str)}, wrong
 
 
@@ -208,7 +213,9 @@ def _span_faults(
                 yield Fault("invalid-tensor-entry", text, None, None, (name,))
             continue
         if end < begin:
-            yield Fault("invalid-tensor-entry", f"data_offsets end before they begin: [{begin}, {end}]", None, None, (name,))
+            yield Fault(
+                "invalid-tensor-entry", f"data_offsets end before they begin: [{begin}, {end}]", None, None, (name,)
+            )
             continue
         size = elements(header.shape) * BYTES[header.dtype]
         if end - begin != size:
@@ -220,7 +227,9 @@ def _span_faults(
     for begin, end, name in sound:
         if begin < position:
             text = f"begins at data byte {begin:,}, inside '{shown(holder)}' that ends at {position:,}"
-            yield Fault("overlapping-tensors", text, data_begin + begin, data_begin + min(end, position), (name, holder))
+            yield Fault(
+                "overlapping-tensors", text, data_begin + begin, data_begin + min(end, position), (name, holder)
+            )
         elif begin > position and known:
             text = f"{begin - position:,} bytes before '{shown(name)}' belong to no tensor"
             yield Fault("uncovered-bytes", text, data_begin + position, data_begin + begin, (name,))

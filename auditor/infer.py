@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 
-from auditor_schemas.config import DeepseekV3Config
-from auditor_schemas.policy import Limits
 from pydantic import ValidationError
 
 from auditor.facts import Correction, Expectations, Inventory, Match, Row
 from auditor.families import Family
 from auditor.match import match
 from auditor.names import expert_of, layer_of
+from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.policy import Limits
 
 _SOLVED = (
     "vocab_size", "hidden_size", "num_attention_heads", "q_lora_rank", "kv_lora_rank", "qk_nope_head_dim",

@@ -70,3 +70,18 @@ def listed(items: Iterable[object], *, most: int = 3) -> str:
     if len(every) <= most:
         return ", ".join(every)
     return f"{', '.join(every[:most])} and {len(every) - most:,} more"
+
+
+def is_relative(path: str) -> bool:
+    """Whether a POSIX path stays within its folder by its spelling alone, and shows as it is."""
+    if not path or len(path) > 4096 or path.startswith("/") or "\\" in path or not path.isprintable():
+        return False
+    return all(part not in ("", ".", "..") for part in path.split("/"))
+
+
+def nearest(wanted: str, known: Iterable[str]) -> str:
+    """'; did you mean A or B?' for the known words closest to one that is not, or nothing."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(wanted, list(known), n=2, cutoff=0.75)
+    return f"; did you mean {' or '.join(map(shown, close))}?" if close else ""

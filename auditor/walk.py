@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import msgspec
-from auditor_schemas.policy import Limits
 
 from auditor.errors import ReadError
 from auditor.facts import ConfigFile, Entry, Fault, Index, Inventory, Shard
 from auditor.headers import disguise, parse_header
 from auditor.sources import File, Source
 from auditor.strictjson import parse
-from auditor.text import quoted
+from auditor.text import is_relative, quoted
+from auditor_schemas.policy import Limits
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
@@ -152,7 +152,9 @@ def _explain_index(data: bytes, sha256: str, limits: Limits) -> Index:
         if fault.kind == "limit":
             return Index("unread", sha256, reason=f"{fault.message} at byte {fault.offset}")
         text = f"key {quoted(fault.key)} is there more than once" if fault.kind == "duplicate-key" else fault.message
-        names = (fault.key,) if fault.kind == "duplicate-key" and fault.key and fault.key not in document.entries else ()
+        names = (
+            (fault.key,) if fault.kind == "duplicate-key" and fault.key and fault.key not in document.entries else ()
+        )
         faults.append(Fault("malformed-index", text, fault.offset, None, names))
     if not document.complete:
         return Index("damaged", sha256, faults=tuple(faults))
@@ -167,7 +169,9 @@ def _explain_index(data: bytes, sha256: str, limits: Limits) -> Index:
         if isinstance(path, str):
             kept[name] = path
         else:
-            faults.append(Fault("malformed-index", f"weight_map entry is {quoted(path)}, needs a string", tensors=(name,)))
+            faults.append(
+                Fault("malformed-index", f"weight_map entry is {quoted(path)}, needs a string", tensors=(name,))
+            )
     metadata = value.get("metadata") if isinstance(value, dict) else None
     total = metadata.get("total_size") if isinstance(metadata, dict) else None
     if metadata is not None and not isinstance(metadata, dict):
@@ -178,19 +182,12 @@ def _explain_index(data: bytes, sha256: str, limits: Limits) -> Index:
     return Index("damaged" if faults else "read", sha256, kept, total, tuple(faults))
 
 
-def is_safe(path: str) -> bool:
-    """Whether a path from an index stays within the checkpoint by its spelling alone."""
-    if not path or len(path) > 4096 or path.startswith("/") or "\\" in path or not path.isprintable():
-        return False
-    return all(part not in ("", ".", "..") for part in path.split("/"))
-
-
 def _shard_paths(entries: dict[str, Entry], index: Index | None) -> tuple[list[str], set[str]]:
     """The shards to read, in order, and those of them that are no part of the checkpoint."""
     found = [path for path in entries if path.endswith(SUFFIX)]
     if index is None or not index.weight_map:
         return sorted(found), set()
-    named = {path for path in index.files if is_safe(path)}
+    named = {path for path in index.files if is_relative(path)}
     series = {match[1] for path in named if (match := _SERIES.fullmatch(path))}
     strays = set()
     for path in found:

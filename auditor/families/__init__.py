@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from auditor_schemas.config import DeepseekV3Config
-
 from auditor.errors import UsageError
 from auditor.facts import Expectations
+from auditor_schemas.config import DeepseekV3Config
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,10 @@ Sources: the tensors of the releases, and DeepSeek's README_WEIGHTS.md for the p
 from collections.abc import Iterable, Iterator
 from math import ceil
 
-from auditor_schemas.config import DeepseekV3Config
-
 from auditor.dtypes import FP8, FROM_TORCH, Dtype
 from auditor.facts import Expectations, Role, Row, Template, scale_name
 from auditor.families import Family, Published
+from auditor_schemas.config import DeepseekV3Config
 
 
 class Layout:
@@ -48,7 +47,9 @@ class Layout:
         """The tensors outside the layers. A tied head is not stored."""
         config = self.config
         vocabulary = (config.vocab_size, config.hidden_size)
-        yield self.plain("model.embed_tokens", vocabulary, "embedding", "embedding", role="vocabulary", split=0, top=True)
+        yield self.plain(
+            "model.embed_tokens", vocabulary, "embedding", "embedding", role="vocabulary", split=0, top=True
+        )
         yield self.norm("model.norm", config.hidden_size, "norms", top=True)
         if not config.tie_word_embeddings:
             yield self.plain("lm_head", vocabulary, "head", "head", role="vocabulary", split=0, top=True)
@@ -98,7 +99,9 @@ class Layout:
                 "router_bias",
             )
         experts = c.n_routed_experts
-        yield from self.mlp("mlp.experts.{expert}", c.moe_intermediate_size, "routed_experts", "experts", experts=experts)
+        yield from self.mlp(
+            "mlp.experts.{expert}", c.moe_intermediate_size, "routed_experts", "experts", experts=experts
+        )
         if c.n_shared_experts is not None:
             shared = c.moe_intermediate_size * c.n_shared_experts
             yield from self.mlp("mlp.shared_experts", shared, "shared_experts", "shared_experts")

@@ -119,7 +119,11 @@ class DeepseekV3Config(BaseModel):
         if self.dtype and self.torch_dtype and self.dtype != self.torch_dtype:
             yield "dtype", self.dtype, f"the same as torch_dtype ({self.torch_dtype})"
         if self.first_k_dense_replace > self.num_hidden_layers:
-            yield "first_k_dense_replace", self.first_k_dense_replace, f"at most num_hidden_layers ({self.num_hidden_layers})"
+            yield (
+                "first_k_dense_replace",
+                self.first_k_dense_replace,
+                f"at most num_hidden_layers ({self.num_hidden_layers})",
+            )
         if self.qk_rope_head_dim % 2:
             yield "qk_rope_head_dim", self.qk_rope_head_dim, "even, because rotary embedding turns pairs"
         if self.n_routed_experts is not None:

@@ -1,0 +1,32 @@
+"""The rules: one rule, one file, found by its presence here. A rule is a RULE record and a pure `check`.
+
+The parameters of `check` name the facts it needs; where one is missing the rule is not applicable.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from auditor_schemas.rule import Failure, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class RuleModule:
+    """A rule with its check and the names of the facts that the check needs."""
+
+    rule: Rule
+    check: Callable[..., Iterable[Failure]]
+    needs: tuple[str, ...]
+
+
+def catalogue() -> tuple[RuleModule, ...]:
+    """Every rule, in the order of the ids."""
+    found = []
+    for module in pkgutil.iter_modules(__path__):
+        loaded: Any = importlib.import_module(f"{__name__}.{module.name}")
+        code = loaded.check.__code__
+        found.append(RuleModule(loaded.RULE, loaded.check, code.co_varnames[: code.co_argcount]))
+    order = ("CFG", "IDX", "HDR", "NAM", "SHP", "QNT", "MTP", "CNT", "VAL")
+    return tuple(sorted(found, key=lambda each: (order.index(each.rule.id[:3]), each.rule.id)))

@@ -1,0 +1,46 @@
+"""Where config.json declares FP8 there are FP8 weights; a BF16 or FP4 export drops or changes quantization_config."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from auditor.dtypes import FP8
+from auditor.facts import Expectations, Inventory, Match, Pairing, is_scale
+from auditor.text import listed
+from auditor_schemas.config import QuantizationConfig
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="QNT106",
+    slug="absent-quantisation",
+    title="config.json declares FP8, no weight is FP8",
+    severity=Severity.ERROR,
+    scope=Scope.CHECKPOINT,
+    examines="FP8 weights",
+)
+
+
+def check(
+    inventory: Inventory,
+    pairing: Pairing,
+    quantization: QuantizationConfig,
+    expectations: Expectations,
+    match: Match,
+) -> Iterator[Failure]:
+    """A failure where quantization_config is there and not one weight is FP8."""
+    if pairing.scaled or pairing.unscaled:
+        return
+    names = [name for name, row in expectations.names.items() if row.quantised and name in inventory.tensors]
+    dtypes = Counter(inventory.tensors[name].dtype for name in names)
+    if not names:
+        return
+    there = listed(f"{count:,} {dtype}" for dtype, count in sorted(dtypes.items()))
+    scales = [name for name, row in expectations.names.items() if row.role == "scale"]
+    yield RULE.failure(
+        f"quantization_config declares {quantization.quant_method}, the weights it covers are {there}",
+        file="config.json",
+        field="quantization_config",
+        expected=FP8,
+        actual=sorted(dtypes),
+        tensors=names,
+        takes=(*names, *scales, *(name for name in match.unexpected if is_scale(name))),
+    )

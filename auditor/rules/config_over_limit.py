@@ -1,0 +1,24 @@
+"""config.json demands no more layers, experts or tensors than the policy's limits allow."""
+
+from collections.abc import Iterator
+
+from auditor.facts import ConfigFault
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="CFG106",
+    slug="config-over-limit",
+    title="config.json demands more than the limits allow",
+    severity=Severity.ERROR,
+    scope=Scope.CONFIG,
+    examines="config fields",
+)
+
+
+def check(config_faults: tuple[ConfigFault, ...]) -> Iterator[Failure]:
+    """One failure per fault of config.json of this kind."""
+    for fault in config_faults:
+        if fault.kind == RULE.slug:
+            yield RULE.failure(
+                fault.message, file="config.json", field=fault.field, expected=fault.expected, actual=fault.actual
+            )

@@ -1,0 +1,28 @@
+"""The tensors agree with config.json about every dimension and count."""
+
+from collections.abc import Iterator
+
+from auditor.facts import Correction
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="CFG107",
+    slug="contradicted-config-field",
+    title="config.json and the tensors disagree about a dimension or count",
+    severity=Severity.ERROR,
+    scope=Scope.CONFIG,
+    examines="config fields",
+)
+
+
+def check(corrections: tuple[Correction, ...]) -> Iterator[Failure]:
+    """One failure per field for which nearly all tensors show another value with one voice."""
+    for correction in corrections:
+        yield RULE.failure(
+            f"{correction.field} is {correction.declared}, the tensors show {correction.shown}",
+            file="config.json",
+            field=correction.field,
+            expected=correction.shown,
+            actual=correction.declared,
+            takes=correction.explained,
+        )

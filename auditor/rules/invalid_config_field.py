@@ -1,0 +1,24 @@
+"""Each config.json field that decides the layout has a type and a value it can have."""
+
+from collections.abc import Iterator
+
+from auditor.facts import ConfigFault
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="CFG103",
+    slug="invalid-config-field",
+    title="A config.json field has a value it cannot have",
+    severity=Severity.ERROR,
+    scope=Scope.CONFIG,
+    examines="config fields",
+)
+
+
+def check(config_faults: tuple[ConfigFault, ...]) -> Iterator[Failure]:
+    """One failure per fault of config.json of this kind."""
+    for fault in config_faults:
+        if fault.kind == RULE.slug:
+            yield RULE.failure(
+                fault.message, file="config.json", field=fault.field, expected=fault.expected, actual=fault.actual
+            )

@@ -1,0 +1,30 @@
+"""Each header entry has a known dtype, a shape of natural numbers and offsets of the size they need."""
+
+from collections.abc import Iterator
+
+from auditor.facts import Inventory
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="HDR105",
+    slug="invalid-tensor-entry",
+    title="Header entry does not describe a tensor",
+    severity=Severity.ERROR,
+    scope=Scope.FILE,
+    examines="shards",
+)
+
+
+def check(inventory: Inventory) -> Iterator[Failure]:
+    """One failure per fault of this kind that the walk recorded."""
+    for shard, fault in inventory.faults(RULE.slug):
+        yield RULE.failure(
+            fault.message,
+            file=shard.path,
+            tensor=fault.tensors[0] if fault.tensors else None,
+            span=fault.span,
+            expected=fault.expected,
+            actual=fault.actual,
+            tensors=fault.tensors,
+            takes=inventory.lost_with(shard),
+        )

@@ -1,0 +1,28 @@
+"""A header is one JSON object in UTF-8 that starts with '{'."""
+
+from collections.abc import Iterator
+
+from auditor.facts import Inventory
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="HDR103",
+    slug="malformed-header",
+    title="Header is not a JSON object",
+    severity=Severity.ERROR,
+    scope=Scope.FILE,
+    examines="shards",
+)
+
+
+def check(inventory: Inventory) -> Iterator[Failure]:
+    """One failure per fault of this kind that the walk recorded."""
+    for shard, fault in inventory.faults(RULE.slug):
+        yield RULE.failure(
+            fault.message,
+            file=shard.path,
+            tensor=fault.tensors[0] if fault.tensors else None,
+            span=fault.span,
+            tensors=fault.tensors,
+            takes=inventory.lost_with(shard),
+        )

@@ -1,0 +1,28 @@
+"""The index is one JSON object whose weight_map maps each tensor name, once, to a file."""
+
+from collections.abc import Iterator
+
+from auditor.facts import Inventory
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="IDX102",
+    slug="malformed-index",
+    title="Index is not a well-formed weight_map",
+    severity=Severity.ERROR,
+    scope=Scope.FILE,
+    examines="index entries",
+)
+
+
+def check(inventory: Inventory) -> Iterator[Failure]:
+    """One failure per fault that the walk recorded in the index."""
+    index = inventory.index
+    for fault in index.faults if index is not None else ():
+        yield RULE.failure(
+            fault.message,
+            file="model.safetensors.index.json",
+            tensor=fault.tensors[0] if fault.tensors else None,
+            span=fault.span,
+            fold=fault.message,
+        )

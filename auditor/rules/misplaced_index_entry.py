@@ -1,0 +1,38 @@
+"""The index names for each tensor the shard that holds it."""
+
+from collections.abc import Iterator
+
+from auditor.facts import Index, Inventory
+from auditor.text import quoted
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="IDX108",
+    slug="misplaced-index-entry",
+    title="The index names another shard than the one that holds the tensor",
+    severity=Severity.ERROR,
+    scope=Scope.TENSOR,
+    examines="index entries",
+)
+
+
+def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
+    """One failure per tensor that the named shard, read whole, lacks and another shard holds."""
+    shards = {shard.path: shard for shard in inventory.parts}
+    tensors = inventory.tensors
+    find = index.weight_map.get
+    if all([*map(find, shard.tensors)].count(shard.path) == len(shard.tensors) for shard in inventory.parts):
+        return
+    for name, path in index.weight_map.items():
+        named = shards.get(path)
+        if named is None or named.state != "read" or name in named.tensors or name not in tensors:
+            continue
+        holder = inventory.shard_of(name)
+        actual = holder.path if holder is not None else None
+        yield RULE.failure(
+            f"the index names {quoted(path)}, the tensor is in {quoted(actual)}",
+            file=path,
+            tensor=name,
+            expected=path,
+            actual=actual,
+        )

@@ -1,0 +1,24 @@
+"""The checkpoint has a config.json to derive its tensors from."""
+
+from collections.abc import Iterator
+
+from auditor.facts import ConfigFault
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="CFG101",
+    slug="missing-config",
+    title="config.json is missing",
+    severity=Severity.ERROR,
+    scope=Scope.CONFIG,
+    examines="config fields",
+)
+
+
+def check(config_faults: tuple[ConfigFault, ...]) -> Iterator[Failure]:
+    """One failure per fault of config.json of this kind."""
+    for fault in config_faults:
+        if fault.kind == RULE.slug:
+            yield RULE.failure(
+                fault.message, file="config.json", field=fault.field, expected=fault.expected, actual=fault.actual
+            )

@@ -1,0 +1,25 @@
+"""A checkpoint of several shards has an index, because loaders find tensors through it."""
+
+from collections.abc import Iterator
+
+from auditor.facts import Inventory
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="IDX101",
+    slug="missing-index",
+    title="Several shards and no index",
+    severity=Severity.ERROR,
+    scope=Scope.FILE,
+    examines="shards",
+)
+
+
+def check(inventory: Inventory) -> Iterator[Failure]:
+    """A failure where there are several shards and no model.safetensors.index.json."""
+    count = len(inventory.parts)
+    if inventory.index is None and count > 1:
+        yield RULE.failure(
+            f"model.safetensors.index.json is not there, {count} shards are",
+            file="model.safetensors.index.json",
+        )

@@ -1,0 +1,35 @@
+"""Every file that the index names is there; loaders skip one that is not and leave its weights uninitialised."""
+
+from collections.abc import Iterator
+
+from auditor.facts import Index, Inventory
+from auditor.text import plural
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="IDX103",
+    slug="missing-shard",
+    title="The index names a file that is not there",
+    severity=Severity.ERROR,
+    scope=Scope.FILE,
+    examines="index files",
+)
+
+
+def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
+    """One failure per file of the weight_map that does not exist, with the tensors it takes along."""
+    for path, count in index.files.items():
+        entry = inventory.entries.get(path)
+        if entry is None or entry.kind not in ("absent", "broken-link"):
+            continue
+        broken = entry.kind == "broken-link"
+        names = index.names_in(path)
+        yield RULE.failure(
+            f"{'is a broken symlink' if broken else 'is not there'}, the index places {plural(count, 'tensor')} in it",
+            file=path,
+            expected="a safetensors file",
+            actual="a broken symlink" if broken else "no file",
+            tensors=names,
+            takes=(*names, f"file:{path}"),
+            fold=RULE.slug,
+        )

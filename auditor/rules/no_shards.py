@@ -1,0 +1,21 @@
+"""There is at least one safetensors file beside config.json."""
+
+from collections.abc import Iterator
+
+from auditor.facts import ANY_MISSING, Inventory
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="IDX113",
+    slug="no-shards",
+    title="No shard is there",
+    severity=Severity.ERROR,
+    scope=Scope.FILE,
+    examines="shards",
+)
+
+
+def check(inventory: Inventory) -> Iterator[Failure]:
+    """A failure where neither the folder nor the index has a shard."""
+    if not inventory.parts and not (inventory.index is not None and inventory.index.weight_map):
+        yield RULE.failure("no *.safetensors file is there", takes=(ANY_MISSING,))

@@ -1,0 +1,28 @@
+"""Every tensor is one that config.json implies; loaders ignore others or refuse them."""
+
+from collections.abc import Iterator
+
+from auditor.facts import Match
+from auditor.names import layer_of
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="NAM102",
+    slug="unexpected-tensor",
+    title="A tensor that the config does not imply",
+    severity=Severity.WARNING,
+    scope=Scope.TENSOR,
+    examines="tensors",
+)
+
+
+def check(match: Match) -> Iterator[Failure]:
+    """One failure per unexpected tensor that is not part of an undeclared MTP module."""
+    for name, header in match.unexpected.items():
+        if layer_of(name) in match.undeclared_mtp:
+            continue
+        yield RULE.failure(
+            "no tensor of this name follows from the config",
+            tensor=name,
+            actual={"shape": list(header.shape), "dtype": header.dtype},
+        )

@@ -1,0 +1,24 @@
+"""Every tensor in a shard is in the index; loaders never load one that is not."""
+
+from collections.abc import Iterator
+
+from auditor.facts import Index, Inventory
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="IDX107",
+    slug="unindexed-tensor",
+    title="A shard holds tensors that the index omits",
+    severity=Severity.ERROR,
+    scope=Scope.TENSOR,
+    examines="tensors",
+)
+
+
+def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
+    """One failure per tensor of a shard that the weight_map lacks."""
+    if inventory.tensors.keys() <= index.weight_map.keys():
+        return
+    for shard in inventory.parts:
+        for name in shard.tensors.keys() - index.weight_map.keys():
+            yield RULE.failure("the index omits a tensor that a shard holds", file=shard.path, tensor=name)

@@ -1,0 +1,27 @@
+"""Every tensor has the dtype that config.json and the published format give it."""
+
+from collections.abc import Iterator
+
+from auditor.dtypes import FLOATS, FP8, QUANTISABLE
+from auditor.facts import Inventory, Match
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="SHP102",
+    slug="wrong-dtype",
+    title="A tensor has another dtype than the format gives it",
+    severity=Severity.ERROR,
+    scope=Scope.TENSOR,
+    examines="tensors",
+)
+
+
+def check(inventory: Inventory, match: Match) -> Iterator[Failure]:
+    """One failure per tensor of another dtype; norms, router biases, scales and FP8 have rules of their own."""
+    for name, row in match.mistyped.items():
+        actual = inventory.tensors[name].dtype
+        if row.role in ("norm", "router_bias", "scale") and actual in FLOATS:
+            continue
+        if row.role == "scale" or (FP8 in (row.dtype, actual) and actual in QUANTISABLE):
+            continue
+        yield RULE.failure(f"dtype is {actual}, needs {row.dtype}", tensor=name, expected=row.dtype, actual=actual)

@@ -1,0 +1,27 @@
+"""Block scales are F32, also where scale_fmt makes them powers of two."""
+
+from collections.abc import Iterator
+
+from auditor.facts import Pairing, scale_name
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="QNT104",
+    slug="wrong-scale-dtype",
+    title="A block scale is not F32",
+    severity=Severity.ERROR,
+    scope=Scope.TENSOR,
+    examines="scales",
+)
+
+
+def check(pairing: Pairing) -> Iterator[Failure]:
+    """One failure per scale of an FP8 weight in another dtype."""
+    for name, _, scale in pairing.scaled:
+        if scale.dtype != "F32":
+            yield RULE.failure(
+                f"scale dtype is {scale.dtype}, needs F32",
+                tensor=scale_name(name),
+                expected="F32",
+                actual=scale.dtype,
+            )

@@ -1,0 +1,29 @@
+"""metadata.total_size is the payload in bytes, or 2 × the elements as in the official releases."""
+
+from collections.abc import Iterator
+
+from auditor.facts import Index, Inventory
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="IDX111",
+    slug="wrong-total-size",
+    title="total_size is neither the payload nor the official figure",
+    severity=Severity.WARNING,
+    scope=Scope.COUNT,
+    examines="index entries",
+)
+
+
+def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
+    """A failure where total_size follows neither convention."""
+    total = index.total_size
+    if total is not None and total not in (inventory.payload_bytes, 2 * inventory.elements):
+        yield RULE.failure(
+            f"total_size is {total:,}, the payload is {inventory.payload_bytes:,} bytes "
+            f"(2 × the elements: {2 * inventory.elements:,})",
+            file="model.safetensors.index.json",
+            field="metadata.total_size",
+            expected=inventory.payload_bytes,
+            actual=total,
+        )

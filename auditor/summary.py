@@ -1,0 +1,194 @@
+"""The inventory in patterns and sums: layout, map cells, coverage and the source's fingerprint."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Literal
+
+from auditor_schemas.report import Cell, ComponentTally, Coverage, InventorySummary, LayoutRow, Tallies
+from auditor_schemas.rule import Failure
+
+from auditor.facts import ConfigFile, Expectations, Inventory, Match, Row, Tally, elements
+from auditor.names import layer_of, patterns
+
+Worst = Literal["passed", "info", "warning", "error", "unread"]
+_RANK: tuple[Worst, ...] = ("passed", "info", "warning", "error", "unread")
+
+
+def inventory_summary(inventory: Inventory) -> InventorySummary:
+    """The inventory in sums; duplicates count each time they are stored."""
+    by_dtype: dict[str, int] = {}
+    for (dtype, shape), count in inventory.kinds.items():
+        by_dtype[dtype] = by_dtype.get(dtype, 0) + count * elements(shape)
+    return InventorySummary(
+        tensors=inventory.stored,
+        shards=len(inventory.parts),
+        elements=inventory.elements,
+        payload_bytes=inventory.payload_bytes,
+        file_bytes=sum(shard.size for shard in inventory.parts),
+        by_dtype=dict(sorted(by_dtype.items())),
+    )
+
+
+def tallies(tally: Tally) -> Tallies:
+    """Parameters by component, as the report shows them."""
+    components = tuple(
+        ComponentTally(component=name, from_config=expected, from_headers=actual)
+        for name, (expected, actual) in tally.components.items()
+    )
+    return Tallies(
+        components=components,
+        scale_elements=tally.scale_elements,
+        unclassified_elements=tally.unclassified_elements,
+    )
+
+
+def coverage(inventory: Inventory, unread: Iterable[str]) -> Coverage:
+    """What was read: headers alone, at this depth."""
+    headers = sum(shard.state == "read" for shard in inventory.parts)
+    return Coverage(payload_bytes_read=0, headers_read=headers, shards=len(inventory.parts), unread=tuple(unread))
+
+
+def fingerprint(inventory: Inventory, config: ConfigFile) -> str | None:
+    """SHA-256 over paths, sizes and header digests, config.json and index; None where something is unread.
+
+    The same for a folder and its mirror, and silent about payload.
+    """
+    if inventory.unread or config.state == "unread":
+        return None
+    shards = sorted([shard.path, shard.size, shard.header_sha256] for shard in inventory.shards)
+    index = inventory.index.sha256 if inventory.index is not None else None
+    canonical = json.dumps(
+        {"config": config.sha256, "index": index, "shards": shards}, separators=(",", ":"), sort_keys=True
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def layout(inventory: Inventory, expectations: Expectations | None, match: Match | None) -> tuple[LayoutRow, ...]:
+    """The whole inventory in patterns of one shape and dtype, with the shards that hold them."""
+    if expectations is None or match is None or match.faults or match.absent:
+        return tuple(_enumerated(inventory))
+    files: dict[Row, list[str]] = {}
+    find = expectations.names.__getitem__
+    for shard in inventory.parts:
+        for row in set(map(find, shard.tensors)):
+            files.setdefault(row, []).append(shard.path)
+    shown = {}  # shards by pattern, once per set of shards
+    rows = []
+    for row, layers in expectations.layers_of.items():
+        held = tuple(files.get(row, ()))
+        if held not in shown:
+            shown[held] = file_patterns(held)
+        for pattern, count in _row_patterns(row, layers):
+            rows.append(LayoutRow(pattern=pattern, shape=row.shape, dtype=row.dtype, files=shown[held], count=count))
+    return tuple(sorted(rows, key=lambda each: each.pattern))
+
+
+def _row_patterns(row: Row, layers: list[int]) -> Iterable[tuple[str, int]]:
+    """A row's names as patterns, from its layers and experts alone."""
+    if row.top:
+        yield row.suffix, 1
+        return
+    experts = max(1, row.experts)
+    number = "0" if experts == 1 else f"{{0-{experts - 1}}}"
+    suffix = row.suffix.replace("{expert}", number)
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    for run in runs:
+        text = str(run[0]) if len(run) == 1 else f"{{{run[0]}-{run[-1]}}}"
+        yield f"model.layers.{text}.{suffix}", len(run) * experts
+
+
+def _enumerated(inventory: Inventory) -> Iterable[LayoutRow]:
+    kinds: dict[tuple[str, tuple[int, ...]], dict[str, str]] = {}
+    for shard in inventory.parts:
+        for name, header in shard.tensors.items():
+            kinds.setdefault((header.dtype, header.shape), {})[name] = shard.path
+    rows = []
+    for (dtype, shape), holders in kinds.items():
+        kinds_of_name: dict[str, list[str]] = {}
+        for name in holders:
+            kinds_of_name.setdefault(_numberless(name), []).append(name)
+        for names in kinds_of_name.values():
+            files = file_patterns(sorted({holders[name] for name in names}))
+            for pattern in patterns(names):
+                rows.append(LayoutRow(pattern=pattern, shape=shape, dtype=dtype, files=files, count=_covered(pattern)))
+    return sorted(rows, key=lambda each: (each.pattern, each.dtype))
+
+
+def _numberless(name: str) -> str:
+    return name.translate(_NO_DIGITS)
+
+
+_NO_DIGITS = str.maketrans("", "", "0123456789")
+
+
+def _covered(pattern: str) -> int:
+    from auditor.names import count
+
+    return count(pattern)
+
+
+def file_patterns(paths: Iterable[str]) -> tuple[str, ...]:
+    """Shard paths with runs of numbers as {a-b}, zeros kept: model-{00003-00012}-of-000163.safetensors."""
+    folded: list[tuple[str, int, str, int, int]] = []
+    plain: list[str] = []
+    for path in paths:
+        stem, dash, rest = path.partition("-")
+        number, of, tail = rest.partition("-of-")
+        if not (dash and of and number.isascii() and number.isdigit()):
+            plain.append(path)
+            continue
+        value, width = int(number), len(number)
+        if folded and folded[-1][:3] == (stem, width, tail) and folded[-1][4] == value - 1:
+            folded[-1] = (stem, width, tail, folded[-1][3], value)
+        else:
+            folded.append((stem, width, tail, value, value))
+    runs = [
+        f"{stem}-{first:0{width}d}-of-{tail}"
+        if first == last
+        else f"{stem}-{{{first:0{width}d}-{last:0{width}d}}}-of-{tail}"
+        for stem, width, tail, first, last in folded
+    ]
+    return (*runs, *plain)
+
+
+def cells(expectations: Expectations | None, match: Match | None, failures: Iterable[Failure]) -> tuple[Cell, ...]:
+    """The map: each layer's modules with their worst outcome and counts of tensors and failures."""
+    if expectations is None or match is None:
+        return ()
+    counts: dict[tuple[int | None, str], dict[str, int]] = {}
+    worst: dict[tuple[int | None, str], Worst] = {}
+    for row in expectations.top:
+        counts.setdefault((None, row.module), {"expected": 0})["expected"] += 1
+    for template in expectations.templates:
+        held: dict[str, int] = {}
+        for row in template.rows:
+            held[row.module] = held.get(row.module, 0) + max(1, row.experts)
+        for layer in template.layers:
+            for module, count in held.items():
+                counts[layer, module] = {"expected": count}
+    names = expectations.names
+    for failure in failures:
+        severity: Worst = "unread" if failure.rule.slug == "unread-file" else failure.rule.severity.value
+        subjects = failure.tensors or tuple(name for name in failure.takes if name in names)
+        for name in subjects:
+            row_of = names.get(name)
+            key = (layer_of(name), row_of.module if row_of is not None else "other")
+            seen = counts.setdefault(key, {"expected": 0})
+            seen[severity] = seen.get(severity, 0) + 1
+            if _RANK.index(severity) > _RANK.index(worst.get(key, "passed")):
+                worst[key] = severity
+    for name, row in match.missing.items():
+        seen = counts[layer_of(name), row.module]
+        seen["missing"] = seen.get("missing", 0) + 1
+    return tuple(
+        Cell(layer=layer, module=module, worst=worst.get((layer, module), "passed"), counts=count)
+        for (layer, module), count in sorted(
+            counts.items(), key=lambda each: (each[0][0] is None, each[0][0] or 0, each[0][1])
+        )
+    )

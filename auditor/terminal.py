@@ -1,0 +1,217 @@
+"""What a person sees: the verdict first, findings folded, figures, and what was read and what was not.
+
+Rich is imported when a whole report is printed; the verdict line and the progress line do without.
+Text from a checkpoint is escaped before it is shown.
+"""
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any, TextIO
+
+from auditor.text import listed, plural, shown, size
+
+if TYPE_CHECKING:
+    from auditor_schemas.report import AuditReport, Figure, Finding
+    from rich.console import Console
+
+_MARK = {"passed": "✔", "failed": "✘", "incomplete": "◐"}
+_COLOUR = {"passed": "green", "failed": "red", "incomplete": "yellow", "error": "red", "warning": "yellow", "info": "cyan"}
+_PATTERNS = 4
+_FOLDED = 8  # findings of one rule shown in full before the rest fold
+
+
+def verdict_line(report: "AuditReport") -> str:
+    """The verdict in one line, for people and logs."""
+    roots = [finding for finding in report.findings if finding.caused_by is None]
+    counts = {severity: sum(f.severity == severity for f in roots) for severity in ("error", "warning", "info")}
+    inventory = report.inventory
+    what = f"{plural(inventory.tensors, 'tensor')} in {plural(inventory.shards, 'shard')}"
+    found = listed(
+        [f"{counts[each]} {each}{'' if counts[each] == 1 or each == 'info' else 's'}" for each in counts if counts[each]]
+    )
+    reasons = f"; not audited: {shown(listed(report.incomplete, most=1))}" if report.incomplete else ""
+    mark = _printable(_MARK[report.verdict] + " ")
+    return (
+        f"{mark}{report.verdict} at depth {report.run.depth}: {shown(report.source.uri)}: {what}, "
+        f"{size(inventory.payload_bytes)}; {found or 'no findings'}{reasons}"
+    )
+
+
+def _printable(text: str) -> str:
+    """`text` where standard output can encode it, else nothing: a mark is no reason to fail."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return ""
+    return text
+
+
+class ProgressLine:
+    """One line on standard error that counts shards; it appears only when an audit takes long enough to wonder."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._begin = self._last = time.monotonic()
+        self._drawn = False
+
+    def __call__(self, done: int, total: int) -> None:
+        """Draw at most ten times a second, and not in the first quarter of one."""
+        now = time.monotonic()
+        if now - self._begin < 0.25 or (now - self._last < 0.1 and done < total):
+            return
+        self._last, self._drawn = now, True
+        rate = done / max(now - self._begin, 0.001)
+        left = f", about {(total - done) / rate:.0f} s left" if 0 < done < total else ""
+        self._stream.write(f"\r\x1b[Kreading headers: {done:,} of {total:,} shards{left}")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Remove the line."""
+        if self._drawn:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+
+def show(report: "AuditReport") -> None:
+    """Print the whole report; in colour on a terminal alone."""
+    console = _console()
+    style = f"bold {_COLOUR[report.verdict]}"
+    mark = _printable(_MARK[report.verdict] + " ")
+    console.print(_text(f"{mark}{report.verdict.upper()}", style), _text(f"  {verdict_line(report).removeprefix(mark)}"))
+    console.print(_text(_covered(report), "dim"))
+    for reason in report.incomplete:
+        console.print(_text(f"  not audited: {shown(reason)}", _COLOUR["incomplete"]))
+    _show_findings(console, report)
+    _show_figures(console, report.figures)
+    skipped = [each for each in report.outcomes if each.outcome == "not_applicable"]
+    errored = [each for each in report.outcomes if each.outcome == "errored"]
+    ran = len(report.outcomes) - len(skipped) - len(errored)
+    console.print()
+    console.print(_text(f"{plural(ran, 'rule')} ran, {len(skipped)} not applicable" + _reasons(skipped), "dim"))
+    for each in errored:
+        console.print(_text(f"  {each.rule} {each.slug} crashed: {shown(each.reason or '')}", _COLOUR["error"]))
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 120)
+
+
+def _text(text: str, style: str = "") -> Any:
+    from rich.text import Text
+
+    return Text(text, style=style, overflow="fold")
+
+
+def _covered(report: "AuditReport") -> str:
+    coverage = report.coverage
+    headers = f"{coverage.headers_read:,} of {plural(coverage.shards, 'header')}"
+    family = f"family {report.family}" if report.family else "no family"
+    return (
+        f"  read: config.json, index, {headers} ({family}, {report.run.duration_s:.2f} s). "
+        "Not read: tensor data; this depth says nothing of the values."
+    )
+
+
+def _reasons(skipped: list[Any]) -> str:
+    reasons: dict[str, int] = {}
+    for each in skipped:
+        reasons[each.reason] = reasons.get(each.reason, 0) + 1
+    return f" ({listed([f'{n} because {reason}' for reason, n in reasons.items()])})" if reasons else ""
+
+
+def _show_findings(console: "Console", report: "AuditReport") -> None:
+    consequences: dict[str, list[Finding]] = {}
+    for finding in report.findings:
+        if finding.caused_by is not None:
+            consequences.setdefault(finding.caused_by, []).append(finding)
+    shown_of_rule: dict[str, int] = {}
+    for finding in report.findings:
+        if finding.caused_by is not None:
+            continue
+        shown_of_rule[finding.rule] = shown_of_rule.get(finding.rule, 0) + 1
+        if shown_of_rule[finding.rule] <= _FOLDED:
+            _show_finding(console, finding, consequences.get(finding.fingerprint, []))
+    for rule, count in shown_of_rule.items():
+        if count > _FOLDED:
+            console.print(_text(f"  … and {plural(count - _FOLDED, 'finding')} more of {rule}; --json or --html has all", "dim"))
+
+
+def _show_finding(console: "Console", finding: "Finding", consequences: "list[Finding]") -> None:
+    count = f"  ({finding.count:,} alike)" if finding.count > 1 else ""
+    console.print()
+    console.print(
+        _text(f"{finding.severity.value.upper():7} ", f"bold {_COLOUR[finding.severity]}"),
+        _text(f"{finding.rule} {finding.slug}", "bold"),
+        _text(count),
+        sep="",
+    )
+    console.print(_text(f"  {shown(finding.message)}"))
+    place = finding.location
+    where = [shown(each) for each in (place.file, place.tensor, place.field) if each]
+    if place.bytes is not None:
+        where.append(f"bytes {place.bytes[0]:,} to {place.bytes[1]:,}")
+    if where:
+        console.print(_text(f"  at {' · '.join(where)}", "dim"))
+    affected = [each for each in finding.affected if each != place.tensor]
+    for pattern in affected[:_PATTERNS]:
+        console.print(_text(f"  affects {shown(pattern)}", "dim"))
+    if len(affected) > _PATTERNS:
+        console.print(_text(f"  affects {len(affected) - _PATTERNS:,} patterns more; --json or --html has all", "dim"))
+    for each in consequences:
+        console.print(_text(f"  so also {each.rule} {each.slug}: {shown(each.message)} ({each.count:,})", "dim"))
+
+
+def _show_figures(console: "Console", figures: "tuple[Figure, ...]") -> None:
+    from rich.table import Table
+
+    if not figures:
+        return
+    published = any(figure.published for figure in figures)
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    table.add_column("figure", no_wrap=True)
+    if published:
+        table.add_column("published", justify="right", no_wrap=True)
+    table.add_column("exact", justify="right", no_wrap=True)
+    if published:
+        table.add_column("off by", justify="right", no_wrap=True)
+    table.add_column("counts", overflow="fold")
+    for figure in figures:
+        for row, count in enumerate(figure.counts):
+            off = f"{count.deviation_percent:+.2f} %" if count.deviation_percent is not None else ""
+            cells = [figure.name if row == 0 else "", figure.published or "" if row == 0 else "", f"{count.parameters:,}", off]
+            if not published:
+                cells = [cells[0], cells[2]]
+            note = f" [{figure.verdict.replace('_', ' ')}]" if row == 0 and figure.published else ""
+            table.add_row(*(_text(cell) for cell in (*cells, count.convention + note)))
+    console.print()
+    console.print(table)
+    for figure in figures:
+        if figure.verdict == "contradicted" and figure.note:
+            console.print(_text(f"  {figure.published}: {figure.note}", "dim"))
+
+
+def show_counts(result: dict[str, Any]) -> None:
+    """Print the result of `auditor count`."""
+    from auditor_schemas.report import Figure
+
+    console = _console()
+    console.print(_text(f"{shown(result['source'])}: {result['family']}", "bold"))
+    _show_figures(console, tuple(Figure.model_validate(each) for each in result["figures"]))
+    console.print()
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    table.add_column("component", no_wrap=True)
+    table.add_column("from config", justify="right")
+    headers = any(each["from_headers"] is not None for each in result["components"])
+    if headers:
+        table.add_column("from headers", justify="right")
+    for each in result["components"]:
+        cells = [each["component"].replace("_", " "), f"{each['from_config']:,}"]
+        if headers:
+            mark = "" if each["from_headers"] == each["from_config"] else "  differs"
+            cells.append(f"{each['from_headers']:,}{mark}")
+        table.add_row(*map(_text, cells))
+    console.print(table)
