@@ -7,7 +7,6 @@ from pydantic import ValidationError
 
 from auditor.facts import ConfigFault, ConfigFile
 from auditor.families import Family, families, family_for
-from auditor.strictjson import parse
 from auditor.text import listed, quoted
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.policy import Limits
@@ -77,6 +76,11 @@ def configure(file: ConfigFile, limits: Limits, *, family: Family | None = None)
 
 
 def _read(data: bytes, limits: Limits) -> tuple[dict[str, Any] | None, list[ConfigFault]]:
+    proven = _prove(data)
+    if proven is not None:
+        return proven, []
+    from auditor.strictjson import parse  # the slow path alone pays for it
+
     document = parse(data, max_depth=limits.json_depth, max_values=_CONFIG_VALUES)
     faults = []
     for fault in document.faults:
@@ -92,6 +96,28 @@ def _read(data: bytes, limits: Limits) -> tuple[dict[str, Any] | None, list[Conf
         faults.append(ConfigFault("malformed-config", None, f"is {quoted(document.value)}, needs an object"))
         return None, faults
     return document.value, faults
+
+
+def _prove(data: bytes) -> dict[str, Any] | None:
+    """config.json where it cannot hold a duplicate key: no escapes, and no string more than the result has."""
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or b"\\" in data or data.count(b'"') != 2 * _strings(value):
+        return None
+    return value
+
+
+def _strings(value: Any, depth: int = 0) -> int:
+    """Strings in a decoded document, keys included; -1 for each level beyond what a config.json needs."""
+    if isinstance(value, str):
+        return 1
+    if depth > 8:
+        return -(1 << 40)
+    if isinstance(value, dict):
+        return len(value) + sum(_strings(each, depth + 1) for each in value.values())
+    return sum(_strings(each, depth + 1) for each in value) if isinstance(value, list) else 0
 
 
 def _faults(error: ValidationError) -> list[ConfigFault]:

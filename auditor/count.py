@@ -3,8 +3,10 @@
 Each quantity has one home here; sums are sums of names. Scale tensors are never parameters.
 """
 
-from auditor.facts import Expectations, Inventory, Tally, elements, is_scale
+from auditor.facts import Census, Expectations, Inventory, Row, Tally, elements, expand
 from auditor.families import Family, Published
+from collections import Counter
+
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.report import Count, Figure
 
@@ -40,51 +42,62 @@ def _component(component: str, mtp: bool) -> str:
     return "mtp_block_norms" if component == "norms" else f"mtp_{component}"
 
 
-def tally(inventory: Inventory, expectations: Expectations | None) -> Tally:
+def tally(inventory: Inventory, expectations: Expectations | None, census: Census) -> Tally:
     """Parameters by component, from the config's rows and from the headers, each in its own arithmetic."""
     actual = dict.fromkeys(COMPONENTS, 0)
     expected = dict.fromkeys(COMPONENTS, 0)
     scales = unclassified = expected_scales = 0
+    mtp = _mtp_census(inventory, expectations) if expectations is not None else Counter()
+    for kind, count in census.counts.items():
+        row, _, shape = kind
+        size = elements(shape)
+        if row is None:
+            unclassified += count * size
+        elif row.role == "scale":
+            scales += count * size
+        else:
+            of_mtp = mtp[kind]
+            actual[_component(row.component, False)] += (count - of_mtp) * size
+            actual[_component(row.component, True)] += of_mtp * size
     if expectations is None:
-        for name, header in inventory.tensors.items():
-            if is_scale(name):
-                scales += elements(header.shape)
-            else:
-                unclassified += elements(header.shape)
         return Tally({}, scales, unclassified)
     mtp_layers = frozenset(expectations.mtp_layers)
     for row, layers in expectations.layers_of.items():
-        for mtp in (False, True):
-            count = 1 if row.top else sum((layer in mtp_layers) is mtp for layer in layers) * max(1, row.experts)
-            if row.top and mtp:
-                continue
-            if row.role == "scale":
-                expected_scales += count * elements(row.shape)
-            else:
-                expected[_component(row.component, mtp)] += count * elements(row.shape)
-    mtp_names = tuple(f"model.layers.{layer}." for layer in expectations.mtp_layers)
-    rows = expectations.names
-    sizes: dict[tuple[int, ...], int] = {}
-    sums: dict[tuple[str, bool], int] = {}
-    for shard in inventory.parts:
-        for name, header in shard.tensors.items():
-            shape = header.shape
-            size = sizes.get(shape)
-            if size is None:
-                size = sizes[shape] = elements(shape)
-            found = rows.get(name)
-            component = found.component if found is not None else "scales" if is_scale(name) else "unclassified"
-            key = (component, name.startswith(mtp_names) if mtp_names else False)
-            sums[key] = sums.get(key, 0) + size
-    for (component, mtp), size in sums.items():
-        if component == "scales":
-            scales += size
-        elif component == "unclassified":
-            unclassified += size
+        of_mtp = sum(layer in mtp_layers for layer in layers) * max(1, row.experts)
+        if row.role == "scale":
+            expected_scales += expectations.multiplicity(row) * elements(row.shape)
         else:
-            actual[_component(component, mtp)] += size
+            expected[_component(row.component, False)] += (expectations.multiplicity(row) - of_mtp) * elements(
+                row.shape
+            )
+            expected[_component(row.component, True)] += of_mtp * elements(row.shape)
     components = {name: (expected[name], actual[name]) for name in COMPONENTS if expected[name] or actual[name]}
     return Tally(components, scales, unclassified, expected_scales)
+
+
+def _mtp_census(inventory: Inventory, expectations: Expectations) -> "Counter[tuple[Row | None, str, tuple[int, ...]]]":
+    """The part of the census that belongs to MTP modules."""
+    counts: Counter[tuple[Row | None, str, tuple[int, ...]]] = Counter()
+    prefixes = tuple(f"model.layers.{layer}." for layer in expectations.mtp_layers)
+    if not prefixes:
+        return counts
+    names = {
+        prefix + suffix: row
+        for template in expectations.templates
+        for layer, prefix in zip(expectations.mtp_layers, prefixes, strict=True)
+        if layer in template.layers
+        for suffix, row in zip(*expand(template.rows), strict=True)
+    }
+    # An index that agrees says where to look; otherwise a name may be in any shard, and in several.
+    where = inventory.index.weight_map if inventory.index is not None and inventory.indexed else {}
+    named = {where[name] for name in names if name in where}
+    for shard in inventory.parts:
+        if named and shard.path not in named:
+            continue
+        for name in filter(shard.tensors.__contains__, names):
+            header = shard.tensors[name]
+            counts[names[name], header.dtype, header.shape] += 1
+    return counts
 
 
 def conventions(components: dict[str, int], scale_elements: int, config: DeepseekV3Config) -> dict[str, int]:

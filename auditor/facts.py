@@ -158,19 +158,12 @@ class Inventory(Struct, frozen=True, dict=True):
         )
 
     @cached_property
-    def kinds(self) -> dict[tuple[Dtype, tuple[int, ...]], int]:
-        """How many tensors there are of each dtype and shape, in all shards together."""
-        counts: dict[tuple[Dtype, tuple[int, ...]], int] = {}
-        for shard in self.parts:
-            for header in shard.tensors.values():
-                kind = (header.dtype, header.shape)
-                counts[kind] = counts.get(kind, 0) + 1
-        return counts
-
-    @cached_property
-    def elements(self) -> int:
-        """Elements of all tensors in all shards, scales included."""
-        return sum(count * elements(shape) for (_, shape), count in self.kinds.items())
+    def indexed(self) -> bool:
+        """Whether index and shards agree both ways, entry by entry."""
+        if self.index is None or len(self.index.weight_map) != self.stored:
+            return False
+        find = self.index.weight_map.get
+        return all([*map(find, shard.tensors)].count(shard.path) == len(shard.tensors) for shard in self.parts)
 
     def faults(self, slug: str) -> Iterator[tuple[Shard, Fault]]:
         """Every fault of one kind, with its shard."""
@@ -258,6 +251,10 @@ class Expectations(Struct, frozen=True, dict=True):
             layers.sort()
         return found
 
+    def multiplicity(self, row: Row) -> int:
+        """How many tensors a row stands for."""
+        return 1 if row.top else len(self.layers_of[row]) * max(1, row.experts)
+
     def names_of(self, row: Row) -> Iterator[str]:
         """The names a row stands for."""
         if row.top:
@@ -291,6 +288,29 @@ def expand(rows: Sequence[Row]) -> tuple[list[str], list[Row]]:
     return suffixes, expanded
 
 
+class Census(Struct, frozen=True, dict=True):
+    """How many tensors there are of each row, dtype and shape, in all shards together; the row None: unexpected.
+
+    `files` are the shards that hold tensors of a row, in order.
+    """
+
+    counts: dict[tuple[Row | None, Dtype, tuple[int, ...]], int]
+    files: dict[Row | None, list[str]] = field(default_factory=dict)
+
+    @cached_property
+    def by_dtype(self) -> dict[str, int]:
+        """Elements by dtype, scales included."""
+        sums: dict[str, int] = {}
+        for (_, dtype, shape), count in self.counts.items():
+            sums[dtype] = sums.get(dtype, 0) + count * elements(shape)
+        return dict(sorted(sums.items()))
+
+    @cached_property
+    def elements(self) -> int:
+        """Elements of all tensors, scales included."""
+        return sum(self.by_dtype.values())
+
+
 class Match(Struct, frozen=True, dict=True):
     """Expected against actual tensors, joined once. `missing` maps names to their rows.
 
@@ -314,16 +334,47 @@ class Match(Struct, frozen=True, dict=True):
         return len(self.missing) + len(self.unexpected) + len(self.misshapen.keys() | self.mistyped.keys())
 
 
-class Pairing(Struct, frozen=True):
+class RowNames(Sequence[str]):
+    """The names a row stands for, made when they are asked for."""
+
+    def __init__(self, expectations: Expectations, row: Row) -> None:
+        self._expectations = expectations
+        self._row = row
+
+    def __len__(self) -> int:
+        return self._expectations.multiplicity(self._row)
+
+    def __iter__(self) -> Iterator[str]:
+        return self._expectations.names_of(self._row)
+
+    def __getitem__(self, position: Any) -> Any:
+        return list(self)[position]
+
+
+class Grid(Struct, frozen=True):
+    """FP8 weights alike in shape whose block scales are alike in shape and dtype. `weights` are their names."""
+
+    weight_shape: tuple[int, ...]
+    scale_shape: tuple[int, ...]
+    scale_dtype: Dtype
+    weights: Sequence[str]
+
+
+class Pairing(Struct, frozen=True, dict=True):
     """FP8 weights and their block scales across all shards.
 
-    `scaled`: weight name, weight, scale. `unscaled`: FP8 tensors without a weight_scale_inv.
-    `orphans`: scales whose weight is not there or not FP8.
+    `grids` hold the weights that have a weight_scale_inv, `unscaled` the FP8 tensors that have none,
+    `orphans` the scales whose weight is not there or not FP8.
     """
 
-    scaled: list[tuple[str, TensorHeader, TensorHeader]]
-    unscaled: list[str]
-    orphans: list[str]
+    grids: list[Grid]
+    unscaled: list[str] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+
+    @cached_property
+    def scaled(self) -> int:
+        """How many FP8 weights have a scale."""
+        return sum(len(grid.weights) for grid in self.grids)
 
 
 class Correction(Struct, frozen=True):

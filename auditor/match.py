@@ -1,14 +1,68 @@
 """Joins what config.json implies with what the headers hold, once, for every rule that compares them."""
 
-from auditor.facts import SCALE_SUFFIX, Expectations, Inventory, Match, Pairing, Row, TensorHeader, is_fp8, scale_name
+from collections import Counter
+from itertools import repeat
+from operator import attrgetter
+
+from auditor.dtypes import FP8, Dtype
+from auditor.facts import (
+    SCALE_SUFFIX,
+    Census,
+    Expectations,
+    Grid,
+    Inventory,
+    Match,
+    Pairing,
+    Row,
+    RowNames,
+    TensorHeader,
+    is_fp8,
+    scale_name,
+)
 from auditor.names import layer_of
 
 # What only an MTP module has; a layer behind the declared ones is one by these.
 _MTP_MARKS = (".eh_proj.weight", ".enorm.weight", ".hnorm.weight")
 
 
-def match(inventory: Inventory, expectations: Expectations) -> Match:
+_DTYPE, _SHAPE = attrgetter("dtype"), attrgetter("shape")
+
+
+def take_census(inventory: Inventory, expectations: Expectations | None) -> Census:
+    """Count the tensors of all shards by row, dtype and shape."""
+    counts: dict[tuple[Row | None, Dtype, tuple[int, ...]], int] = {}
+    files: dict[Row | None, list[str]] = {}
+    for shard in inventory.parts:
+        headers = shard.tensors.values()
+        rows = repeat(None) if expectations is None else map(expectations.names.get, shard.tensors)
+        held = Counter(zip(rows, map(_DTYPE, headers), map(_SHAPE, headers), strict=False))
+        for kind, count in held.items():
+            counts[kind] = counts.get(kind, 0) + count
+        for row in dict.fromkeys(kind[0] for kind in held):
+            files.setdefault(row, []).append(shard.path)
+    return Census(counts, files)
+
+
+def _is_exact(inventory: Inventory, expectations: Expectations, census: Census) -> bool:
+    """Whether every tensor is as expected, proven by counts alone.
+
+    Names are distinct and each leads to one row, so rows counted in full leave no name missing.
+    """
+    if inventory.stored != len(expectations.names):
+        return False
+    # An index that agrees entry by entry names one shard per tensor, so no name is in two.
+    if not inventory.indexed and inventory.stored != len(inventory.tensors):
+        return False
+    return all(
+        row is not None and row.dtype == dtype and row.shape == shape and count == expectations.multiplicity(row)
+        for (row, dtype, shape), count in census.counts.items()
+    )
+
+
+def match(inventory: Inventory, expectations: Expectations, census: Census | None = None) -> Match:
     """Missing, unexpected, misshapen and mistyped tensors, each name in its row's light."""
+    if census is not None and _is_exact(inventory, expectations, census):
+        return Match({}, {}, {}, {}, {})
     expected = expectations.names
     actual = inventory.tensors
     missing: dict[str, Row] = {}
@@ -59,21 +113,37 @@ def _undeclared_mtp(expectations: Expectations, unexpected: dict[str, TensorHead
     return {layer: tuple(names) for layer, names in found.items()}
 
 
-def pair(inventory: Inventory) -> Pairing:
-    """FP8 weights with their scales, both ways, wherever each is stored."""
+def pair(inventory: Inventory, expectations: Expectations | None = None, found: Match | None = None) -> Pairing:
+    """FP8 weights with their scales, both ways, wherever each is stored.
+
+    Where every tensor is as expected, the rows say it all: each quantised row has its scale's beside it.
+    """
+    if expectations is not None and found is not None and not (found.faults or found.absent):
+        return _pair_rows(expectations)
     tensors = inventory.tensors
-    scaled: list[tuple[str, TensorHeader, TensorHeader]] = []
+    grids: dict[tuple[tuple[int, ...], tuple[int, ...], Dtype], list[str]] = {}
     unscaled: list[str] = []
+    scaled = set()
     for name, header in tensors.items():
-        if is_fp8(header):
-            scale = tensors.get(scale_name(name))
-            if scale is None:
-                unscaled.append(name)
-            else:
-                scaled.append((name, header, scale))
-    scales = [name for name in tensors if name.endswith(SCALE_SUFFIX)]
-    orphans: list[str] = []
-    if len(scales) != len(scaled):
-        paired = {scale_name(name) for name, _, _ in scaled}
-        orphans = [name for name in scales if name not in paired]
-    return Pairing(scaled, unscaled, orphans)
+        if header.dtype != FP8:
+            continue
+        scale = tensors.get(scale_name(name))
+        if scale is None:
+            unscaled.append(name)
+        else:
+            scaled.add(scale_name(name))
+            grids.setdefault((header.shape, scale.shape, scale.dtype), []).append(name)
+    orphans = [name for name in tensors if name.endswith(SCALE_SUFFIX) and name not in scaled]
+    return Pairing([Grid(*kind, names) for kind, names in grids.items()], unscaled, orphans)
+
+
+def _pair_rows(expectations: Expectations) -> Pairing:
+    scales = {row.suffix: row for row in expectations.layers_of if row.role == "scale"}
+    return Pairing(
+        [
+            Grid(row.shape, scale.shape, scale.dtype, RowNames(expectations, row))
+            for row in expectations.layers_of
+            if row.quantised
+            for scale in (scales[scale_name(row.suffix)],)
+        ]
+    )

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from auditor_schemas.policy import Limits
+from auditor_schemas.policy import DEFAULT_LIMITS
 
 from auditor import count
 from auditor.configure import Configuration, configure
 from auditor.errors import AuditorError, SourceError
 from auditor.facts import SCALE_SUFFIX, ConfigFile, Inventory, Row, TensorHeader, is_fp8, scale_name
 from auditor.families import family_named
+from auditor.match import take_census
 from auditor.sources import open_source
 from auditor.text import listed, nearest, shown, size
 from auditor.walk import read_config, walk
@@ -24,7 +25,7 @@ def counted(source: str, *, family: str | None = None) -> dict[str, Any]:
 
     Raises InvalidConfigError for a config.json with faults, SourceError where there is none.
     """
-    limits = Limits()
+    limits = DEFAULT_LIMITS
     path = Path(source)
     inventory: Inventory | None = None
     if path.is_file():
@@ -32,7 +33,9 @@ def counted(source: str, *, family: str | None = None) -> dict[str, Any]:
         handle = folder.open(path.name)
         try:
             if handle.size > limits.config_bytes:
-                raise SourceError(f"{source}: is {handle.size:,} bytes, a config.json has at most {limits.config_bytes:,}")
+                raise SourceError(
+                    f"{source}: is {handle.size:,} bytes, a config.json has at most {limits.config_bytes:,}"
+                )
             file = ConfigFile("read", handle.read(0, handle.size))
         finally:
             handle.close()
@@ -45,7 +48,8 @@ def counted(source: str, *, family: str | None = None) -> dict[str, Any]:
     if config is None or chosen is None:
         raise _uncountable(source, configuration)
     expectations = chosen.expectations(config)
-    tally = count.tally(inventory or Inventory(()), expectations)
+    held = inventory or Inventory(())
+    tally = count.tally(held, expectations, take_census(held, expectations))
     implied = {name: expected or 0 for name, (expected, _) in tally.components.items()}
     counts = count.conventions(implied, tally.expected_scale_elements or 0, config)
     with_headers = inventory is not None and bool(inventory.parts)
@@ -84,7 +88,7 @@ def _uncountable(source: str, configuration: Configuration) -> AuditorError:
 
 def described(source: str, name: str, *, family: str | None = None) -> tuple[str, bool]:
     """One tensor in lines: expected, actual, shard, byte range and scale; and whether it is there as expected."""
-    limits = Limits()
+    limits = DEFAULT_LIMITS
     folder = open_source(source)
     configuration = configure(read_config(folder, limits), limits, family=family_named(family) if family else None)
     inventory = walk(folder, limits)
@@ -106,7 +110,11 @@ def described(source: str, name: str, *, family: str | None = None) -> tuple[str
 
 def _expected(row: Row | None, derived: bool) -> str:
     if row is None:
-        return "nothing: no tensor of this name follows from config.json" if derived else "unknown: config.json is not usable"
+        return (
+            "nothing: no tensor of this name follows from config.json"
+            if derived
+            else "unknown: config.json is not usable"
+        )
     optional = ", may be absent" if row.optional else ""
     return f"{row.dtype} {row.shape}, {row.component.replace('_', ' ')}{optional}"
 
@@ -130,9 +138,7 @@ def _places(inventory: Inventory, name: str) -> list[str]:
     return lines
 
 
-def _partner(
-    inventory: Inventory, rows: dict[str, Row], name: str, header: TensorHeader | None
-) -> list[str]:
+def _partner(inventory: Inventory, rows: dict[str, Row], name: str, header: TensorHeader | None) -> list[str]:
     """The scale of an FP8 weight, or the weight of a scale."""
     if name.endswith(SCALE_SUFFIX):
         kind, other = "weight", name.removesuffix(SCALE_SUFFIX)

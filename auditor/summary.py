@@ -8,25 +8,22 @@ from typing import Literal
 from auditor_schemas.report import Cell, ComponentTally, Coverage, InventorySummary, LayoutRow, Tallies
 from auditor_schemas.rule import Failure
 
-from auditor.facts import ConfigFile, Expectations, Inventory, Match, Row, Tally, elements
+from auditor.facts import Census, ConfigFile, Expectations, Inventory, Match, Row, Tally
 from auditor.names import layer_of, patterns
 
 Worst = Literal["passed", "info", "warning", "error", "unread"]
 _RANK: tuple[Worst, ...] = ("passed", "info", "warning", "error", "unread")
 
 
-def inventory_summary(inventory: Inventory) -> InventorySummary:
+def inventory_summary(inventory: Inventory, census: Census) -> InventorySummary:
     """The inventory in sums; duplicates count each time they are stored."""
-    by_dtype: dict[str, int] = {}
-    for (dtype, shape), count in inventory.kinds.items():
-        by_dtype[dtype] = by_dtype.get(dtype, 0) + count * elements(shape)
     return InventorySummary(
         tensors=inventory.stored,
         shards=len(inventory.parts),
-        elements=inventory.elements,
+        elements=census.elements,
         payload_bytes=inventory.payload_bytes,
         file_bytes=sum(shard.size for shard in inventory.parts),
-        by_dtype=dict(sorted(by_dtype.items())),
+        by_dtype=census.by_dtype,
     )
 
 
@@ -64,19 +61,16 @@ def fingerprint(inventory: Inventory, config: ConfigFile) -> str | None:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def layout(inventory: Inventory, expectations: Expectations | None, match: Match | None) -> tuple[LayoutRow, ...]:
+def layout(
+    inventory: Inventory, expectations: Expectations | None, match: Match | None, census: Census
+) -> tuple[LayoutRow, ...]:
     """The whole inventory in patterns of one shape and dtype, with the shards that hold them."""
     if expectations is None or match is None or match.faults or match.absent:
         return tuple(_enumerated(inventory))
-    files: dict[Row, list[str]] = {}
-    find = expectations.names.__getitem__
-    for shard in inventory.parts:
-        for row in set(map(find, shard.tensors)):
-            files.setdefault(row, []).append(shard.path)
     shown = {}  # shards by pattern, once per set of shards
     rows = []
     for row, layers in expectations.layers_of.items():
-        held = tuple(files.get(row, ()))
+        held = tuple(census.files.get(row, ()))
         if held not in shown:
             shown[held] = file_patterns(held)
         for pattern, count in _row_patterns(row, layers):

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _MARK = {"passed": "✔", "failed": "✘", "incomplete": "◐"}
-_COLOUR = {"passed": "green", "failed": "red", "incomplete": "yellow", "error": "red", "warning": "yellow", "info": "cyan"}
+_COLOUR = {
+    "passed": "green",
+    "failed": "red",
+    "incomplete": "yellow",
+    "error": "red",
+    "warning": "yellow",
+    "info": "cyan",
+}
 _PATTERNS = 4
 _FOLDED = 8  # findings of one rule shown in full before the rest fold
 
@@ -27,7 +34,11 @@ def verdict_line(report: "AuditReport") -> str:
     inventory = report.inventory
     what = f"{plural(inventory.tensors, 'tensor')} in {plural(inventory.shards, 'shard')}"
     found = listed(
-        [f"{counts[each]} {each}{'' if counts[each] == 1 or each == 'info' else 's'}" for each in counts if counts[each]]
+        [
+            f"{counts[each]} {each}{'' if counts[each] == 1 or each == 'info' else 's'}"
+            for each in counts
+            if counts[each]
+        ]
     )
     reasons = f"; not audited: {shown(listed(report.incomplete, most=1))}" if report.incomplete else ""
     mark = _printable(_MARK[report.verdict] + " ")
@@ -77,7 +88,9 @@ def show(report: "AuditReport") -> None:
     console = _console()
     style = f"bold {_COLOUR[report.verdict]}"
     mark = _printable(_MARK[report.verdict] + " ")
-    console.print(_text(f"{mark}{report.verdict.upper()}", style), _text(f"  {verdict_line(report).removeprefix(mark)}"))
+    console.print(
+        _text(f"{mark}{report.verdict.upper()}", style), _text(f"  {verdict_line(report).removeprefix(mark)}")
+    )
     console.print(_text(_covered(report), "dim"))
     for reason in report.incomplete:
         console.print(_text(f"  not audited: {shown(reason)}", _COLOUR["incomplete"]))
@@ -135,7 +148,9 @@ def _show_findings(console: "Console", report: "AuditReport") -> None:
             _show_finding(console, finding, consequences.get(finding.fingerprint, []))
     for rule, count in shown_of_rule.items():
         if count > _FOLDED:
-            console.print(_text(f"  … and {plural(count - _FOLDED, 'finding')} more of {rule}; --json or --html has all", "dim"))
+            console.print(
+                _text(f"  … and {plural(count - _FOLDED, 'finding')} more of {rule}; --json or --html has all", "dim")
+            )
 
 
 def _show_finding(console: "Console", finding: "Finding", consequences: "list[Finding]") -> None:
@@ -180,7 +195,12 @@ def _show_figures(console: "Console", figures: "tuple[Figure, ...]") -> None:
     for figure in figures:
         for row, count in enumerate(figure.counts):
             off = f"{count.deviation_percent:+.2f} %" if count.deviation_percent is not None else ""
-            cells = [figure.name if row == 0 else "", figure.published or "" if row == 0 else "", f"{count.parameters:,}", off]
+            cells = [
+                figure.name if row == 0 else "",
+                figure.published or "" if row == 0 else "",
+                f"{count.parameters:,}",
+                off,
+            ]
             if not published:
                 cells = [cells[0], cells[2]]
             note = f" [{figure.verdict.replace('_', ' ')}]" if row == 0 and figure.published else ""

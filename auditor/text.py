@@ -1,6 +1,5 @@
 """Untrusted text made safe to show: escapes for control and bidirectional characters, short quotes, exact sizes."""
 
-import unicodedata
 from collections.abc import Iterable
 
 QUOTE_BYTES = 32
@@ -13,7 +12,9 @@ def shown(value: str) -> str:
     """
     if value.isascii() and value.isprintable():
         return value
-    return "".join(_escape(c) if unicodedata.category(c) in _ACTING and c != " " else c for c in value)
+    import unicodedata  # plain names, which nearly all are, do without
+
+    return "".join(_escape(c) if c != " " and unicodedata.category(c) in _ACTING else c for c in value)
 
 
 _ACTING = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})

@@ -3,11 +3,9 @@
 Damage becomes a fault in the facts; only what could not be read for another reason stays `unread`.
 """
 
-import gc
 import hashlib
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -16,7 +14,6 @@ from auditor.errors import ReadError
 from auditor.facts import ConfigFile, Entry, Fault, Index, Inventory, Shard
 from auditor.headers import disguise, parse_header
 from auditor.sources import File, Source
-from auditor.strictjson import parse
 from auditor.text import is_relative, quoted
 from auditor_schemas.policy import Limits
 
@@ -28,7 +25,7 @@ SUFFIX = ".safetensors"
 _SERIES = re.compile(r"(.+)-[0-9]{1,9}-of-[0-9]{1,9}\.safetensors")
 
 Progress = Callable[[int, int], None]
-_SPECULATIVE = 1 << 17  # most headers fit in the first read
+_HEAD = 4096  # enough to tell what stands in a shard's place
 
 
 class _Weights(msgspec.Struct):
@@ -49,44 +46,31 @@ def read_config(source: Source, limits: Limits) -> ConfigFile:
 
 def walk(source: Source, limits: Limits, progress: Progress | None = None) -> Inventory:
     """Every header of the checkpoint. An interruption leaves the rest unread and the inventory usable."""
-    with _collector_paused():
-        entries, unlisted = source.entries(limits.files)
-        unread = [] if unlisted is None else [unlisted]
-        index = _read_index(source, limits) if INDEX in entries else None
-        if index is not None and index.state == "unread":
-            unread.append(f"{INDEX}: {index.reason}")
-        paths, strays = _shard_paths(entries, index)
-        if len(paths) > limits.shards:
-            unread.append(f"{len(paths) - limits.shards:,} shards beyond the limit of {limits.shards:,} (shards)")
-            paths = paths[: limits.shards]
-        shards: list[Shard] = []
-        try:
-            for position, path in enumerate(paths):
-                entry = entries.get(path)
-                if entry is None:
-                    entry = entries[path] = source.entry(path)
-                if progress is not None:
-                    progress(position, len(paths))
-                if entry.kind == "file":
-                    shards.append(_read_shard(source, path, entry, limits, stray=path in strays))
-            if progress is not None:
-                progress(len(paths), len(paths))
-        except KeyboardInterrupt:
-            unread.append(f"cancelled after {len(shards)} of {len(paths)} shards")
-        unread.extend(f"{shard.path}: {shard.reason}" for shard in shards if shard.state == "unread")
-        return Inventory(tuple(shards), index, entries, tuple(unread))
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """The walk allocates much and frees little: collecting in between only costs time."""
-    enabled = gc.isenabled()
-    gc.disable()
+    entries, unlisted = source.entries(limits.files)
+    unread = [] if unlisted is None else [unlisted]
+    index = _read_index(source, limits) if INDEX in entries else None
+    if index is not None and index.state == "unread":
+        unread.append(f"{INDEX}: {index.reason}")
+    paths, strays = _shard_paths(entries, index)
+    if len(paths) > limits.shards:
+        unread.append(f"{len(paths) - limits.shards:,} shards beyond the limit of {limits.shards:,} (shards)")
+        paths = paths[: limits.shards]
+    shards: list[Shard] = []
     try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+        for position, path in enumerate(paths):
+            entry = entries.get(path)
+            if entry is None:
+                entry = entries[path] = source.entry(path)
+            if progress is not None:
+                progress(position, len(paths))
+            if entry.kind == "file":
+                shards.append(_read_shard(source, path, entry, limits, stray=path in strays))
+        if progress is not None:
+            progress(len(paths), len(paths))
+    except KeyboardInterrupt:
+        unread.append(f"cancelled after {len(shards)} of {len(paths)} shards")
+    unread.extend(f"{shard.path}: {shard.reason}" for shard in shards if shard.state == "unread")
+    return Inventory(tuple(shards), index, entries, tuple(unread))
 
 
 def _whole(
@@ -123,7 +107,7 @@ def parse_index(data: bytes, limits: Limits) -> Index:
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         weights = _decode_index(data)
-    except (msgspec.DecodeError, ValueError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         weights = None
     if weights is not None and _proven(data, weights):
         total = (weights.metadata or {}).get("total_size")
@@ -146,6 +130,8 @@ def _proven(data: bytes, weights: _Weights) -> bool:
 
 
 def _explain_index(data: bytes, sha256: str, limits: Limits) -> Index:
+    from auditor.strictjson import parse  # the slow path alone pays for it
+
     document = parse(data, max_depth=limits.json_depth, max_values=limits.json_values)
     faults: list[Fault] = []
     for fault in document.faults:
@@ -216,7 +202,7 @@ def _shard(file: File, path: str, limits: Limits, *, stray: bool) -> Shard:
     def damaged(slug: str, message: str, begin: int, end: int) -> Shard:
         return Shard(path, size, "damaged", faults=(Fault(slug, message, begin, end),), stray=stray)
 
-    head = file.read(0, min(size, _SPECULATIVE))
+    head = file.read(0, min(size, _HEAD))
     kind = disguise(head, size)
     if kind is not None:
         return damaged("not-a-shard", f"is {kind}, {size:,} bytes, not a safetensors file", 0, size)
@@ -231,7 +217,7 @@ def _shard(file: File, path: str, limits: Limits, *, stray: bool) -> Shard:
     if length > limits.header_bytes:
         reason = f"header length is {length:,}, limit {limits.header_bytes:,} (header_bytes)"
         return Shard(path, size, "unread", reason=reason, stray=stray)
-    raw = head[8 : 8 + length] if len(head) >= 8 + length else head[8:] + file.read(len(head), 8 + length)
+    raw = head[8 : 8 + length] if len(head) >= 8 + length else file.read(8, 8 + length)
     header = parse_header(raw, size - 8 - length, limits)
     digest = hashlib.sha256(raw).hexdigest()
     state: Literal["read", "damaged", "unread"] = "read" if header.complete else "damaged"

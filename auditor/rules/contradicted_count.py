@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Tally
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+from auditor.facts import Tally
 
 RULE = Rule(
     id="CNT101",

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
 from auditor.facts import Inventory
 from auditor.text import listed, quoted
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="IDX109",
@@ -18,7 +19,7 @@ RULE = Rule(
 
 def check(inventory: Inventory) -> Iterator[Failure]:
     """One failure per tensor that more than one shard holds."""
-    if inventory.stored == len(inventory.tensors):
+    if inventory.indexed or inventory.stored == len(inventory.tensors):
         return
     holders: dict[str, list[str]] = {}
     for shard in inventory.parts:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
 from auditor.facts import Expectations, Inventory, Match
 from auditor.text import plural, quoted
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="NAM104",
@@ -19,7 +20,7 @@ RULE = Rule(
 def check(inventory: Inventory, expectations: Expectations, match: Match) -> Iterator[Failure]:
     """A failure where there are tensors and not one of the expected names is among them."""
     expected = len(match.missing) + len(match.absent)
-    if inventory.tensors and expected == len(expectations.names):
+    if expected == len(expectations.names) and inventory.tensors:
         example = min(inventory.tensors)
         yield RULE.failure(
             f"none of {plural(expected, 'expected name')} is there, {plural(len(inventory.tensors), 'tensor')} "

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Index, Inventory
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+from auditor.facts import Index, Inventory
 
 RULE = Rule(
     id="IDX106",
@@ -17,6 +18,8 @@ RULE = Rule(
 
 def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
     """One failure per entry whose tensor no shard holds, although its file was read whole."""
+    if inventory.indexed:
+        return
     known = {shard.path for shard in inventory.parts if shard.state == "read"}
     for name in index.weight_map.keys() - inventory.tensors.keys():
         path = index.weight_map[name]

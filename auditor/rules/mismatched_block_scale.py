@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from math import ceil
 
-from auditor.facts import Pairing, scale_name
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+from auditor.facts import Pairing, scale_name
 
 RULE = Rule(
     id="QNT102",
@@ -20,19 +21,18 @@ RULE = Rule(
 def check(pairing: Pairing, quantization: QuantizationConfig) -> Iterator[Failure]:
     """One failure per scale whose grid is not ceil(rows / block) × ceil(columns / block) of its weight."""
     rows, columns = quantization.weight_block_size
-    sound = set()
-    for name, weight, scale in pairing.scaled:
-        shapes = (weight.shape, scale.shape)
-        if shapes in sound or len(weight.shape) != 2:
+    for grid in pairing.grids:
+        weight, scale = grid.weight_shape, grid.scale_shape
+        if len(weight) != 2:
             continue
         # The last block may be partial (576 rows are 5 blocks), so round up, never down.
-        expected = (ceil(weight.shape[0] / rows), ceil(weight.shape[1] / columns))
-        if scale.shape == expected:
-            sound.add(shapes)
+        expected = (ceil(weight[0] / rows), ceil(weight[1] / columns))
+        if scale == expected:
             continue
-        yield RULE.failure(
-            f"scale grid is {scale.shape}, weight {weight.shape} needs {expected}",
-            tensor=scale_name(name),
-            expected=list(expected),
-            actual=list(scale.shape),
-        )
+        for name in grid.weights:
+            yield RULE.failure(
+                f"scale grid is {scale}, weight {weight} needs {expected}",
+                tensor=scale_name(name),
+                expected=list(expected),
+                actual=list(scale),
+            )

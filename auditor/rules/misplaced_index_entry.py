@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
 from auditor.facts import Index, Inventory
 from auditor.text import quoted
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="IDX108",
@@ -18,11 +19,10 @@ RULE = Rule(
 
 def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
     """One failure per tensor that the named shard, read whole, lacks and another shard holds."""
+    if inventory.indexed:
+        return
     shards = {shard.path: shard for shard in inventory.parts}
     tensors = inventory.tensors
-    find = index.weight_map.get
-    if all([*map(find, shard.tensors)].count(shard.path) == len(shard.tensors) for shard in inventory.parts):
-        return
     for name, path in index.weight_map.items():
         named = shards.get(path)
         if named is None or named.state != "read" or name in named.tensors or name not in tensors:

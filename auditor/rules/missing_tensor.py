@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
 from auditor.facts import SCALE_SUFFIX, Match, scale_name
 from auditor.names import layer_of
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="NAM101",

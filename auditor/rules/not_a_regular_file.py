@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import ANY_MISSING, Inventory
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+from auditor.facts import ANY_MISSING, Inventory
 
 RULE = Rule(
     id="HDR114",

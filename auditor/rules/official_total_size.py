@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Index, Inventory
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+from auditor.facts import Census, Index, Inventory
 
 RULE = Rule(
     id="IDX110",
@@ -15,12 +16,12 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
+def check(inventory: Inventory, index: Index, census: Census) -> Iterator[Failure]:
     """A failure, for information, where total_size is exactly 2 × the elements and not the payload."""
     total = index.total_size
-    if total is not None and total != inventory.payload_bytes and total == 2 * inventory.elements:
+    if total is not None and total != inventory.payload_bytes and total == 2 * census.elements:
         yield RULE.failure(
-            f"total_size is {total:,}, 2 × the {inventory.elements:,} elements; the payload is "
+            f"total_size is {total:,}, 2 × the {census.elements:,} elements; the payload is "
             f"{inventory.payload_bytes:,} bytes",
             file="model.safetensors.index.json",
             field="metadata.total_size",

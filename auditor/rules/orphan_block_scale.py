@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import SCALE_SUFFIX, Inventory, Pairing
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+from auditor.facts import SCALE_SUFFIX, Inventory, Pairing
 
 RULE = Rule(
     id="QNT103",

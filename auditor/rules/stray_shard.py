@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
 from auditor.facts import Inventory
 from auditor.text import plural
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="IDX105",

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Pairing, scale_name
-from auditor.text import plural
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+from auditor.facts import Pairing, scale_name
+from auditor.text import plural
 
 RULE = Rule(
     id="QNT107",
@@ -21,7 +22,7 @@ def check(pairing: Pairing, config: DeepseekV3Config) -> Iterator[Failure]:
     """A failure where there is no quantization_config and FP8 weights have their scales."""
     if config.quantization_config is not None:
         return
-    weights = [name for name, _, _ in pairing.scaled]
+    weights = [name for grid in pairing.grids for name in grid.weights]
     if weights:
         scales = tuple(map(scale_name, weights))
         yield RULE.failure(

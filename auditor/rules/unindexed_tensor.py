@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Index, Inventory
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+from auditor.facts import Index, Inventory
 
 RULE = Rule(
     id="IDX107",
@@ -17,7 +18,7 @@ RULE = Rule(
 
 def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
     """One failure per tensor of a shard that the weight_map lacks."""
-    if inventory.tensors.keys() <= index.weight_map.keys():
+    if inventory.indexed:
         return
     for shard in inventory.parts:
         for name in shard.tensors.keys() - index.weight_map.keys():

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Pairing, scale_name
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+from auditor.facts import Pairing, scale_name
 
 RULE = Rule(
     id="QNT104",
@@ -17,11 +18,13 @@ RULE = Rule(
 
 def check(pairing: Pairing) -> Iterator[Failure]:
     """One failure per scale of an FP8 weight in another dtype."""
-    for name, _, scale in pairing.scaled:
-        if scale.dtype != "F32":
+    for grid in pairing.grids:
+        if grid.scale_dtype == "F32":
+            continue
+        for name in grid.weights:
             yield RULE.failure(
-                f"scale dtype is {scale.dtype}, needs F32",
+                f"scale dtype is {grid.scale_dtype}, needs F32",
                 tensor=scale_name(name),
                 expected="F32",
-                actual=scale.dtype,
+                actual=grid.scale_dtype,
             )

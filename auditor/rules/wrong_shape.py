@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Inventory, Match, scale_name
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+from auditor.facts import Inventory, Match, scale_name
 
 RULE = Rule(
     id="SHP101",

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Index, Inventory
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+from auditor.facts import Census, Index, Inventory
 
 RULE = Rule(
     id="IDX111",
@@ -15,13 +16,13 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
+def check(inventory: Inventory, index: Index, census: Census) -> Iterator[Failure]:
     """A failure where total_size follows neither convention."""
     total = index.total_size
-    if total is not None and total not in (inventory.payload_bytes, 2 * inventory.elements):
+    if total is not None and total not in (inventory.payload_bytes, 2 * census.elements):
         yield RULE.failure(
             f"total_size is {total:,}, the payload is {inventory.payload_bytes:,} bytes "
-            f"(2 × the elements: {2 * inventory.elements:,})",
+            f"(2 × the elements: {2 * census.elements:,})",
             file="model.safetensors.index.json",
             field="metadata.total_size",
             expected=inventory.payload_bytes,

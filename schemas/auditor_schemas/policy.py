@@ -13,7 +13,7 @@ class Limits(BaseModel):
     Reaching a limit makes an audit incomplete (exit 3): what lies beyond was not looked at.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     config_bytes: Positive = Field(default=1 << 20, description="Size of config.json in bytes.")
     index_bytes: Positive = Field(default=256 << 20, description="Size of model.safetensors.index.json in bytes.")
@@ -38,11 +38,16 @@ class Limits(BaseModel):
 class Policy(BaseModel):
     """A policy file (TOML), named on the command line and never discovered inside a checkpoint."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    limits: Limits = Limits()
+    limits: Limits = Field(default_factory=Limits)
     symlinks: Literal["follow", "inside"] = Field(
         default="follow",
         description="'follow' lists symlinks that leave the checkpoint and its hub cache as info; "
         "'inside' makes them errors and does not read them.",
     )
+
+
+# Defaults need no validation, so the schema is built only where a policy file is read.
+DEFAULT_LIMITS = Limits.model_construct()
+DEFAULT_POLICY = Policy.model_construct(limits=DEFAULT_LIMITS)

@@ -12,7 +12,8 @@ Outcome = Literal["passed", "failed", "not_applicable", "errored"]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    # defer_build: an audit that prints one line never pays for the schema of what it does not serialise.
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class Tool(_Model):

@@ -1,0 +1,93 @@
+# Two commands do everything on a machine with python3, make and apt: `make demo` and `make check`.
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHON
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint ci/constraints.txt
+JOBS ?= 2
+FUZZ_CASES ?= 100000
+FUZZ_SEED ?= 1
+SCHEMAS := config config-v3.2 index policy report rule finding
+
+.PHONY: help demo check check-all format format-check lint types imports test test-slow fuzz benchmark schemas clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+# --- environments: one folder, two stamps. The demo needs no development tool; `dev` adds everything else. ---
+
+$(VENV)/.pip: ci/venv.sh
+	@echo "making $(VENV)"
+	@./ci/venv.sh $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.pip pyproject.toml ci/constraints.txt
+	@echo "installing the project"
+	@$(PIP) hatchling editables
+	@$(PIP) --no-build-isolation --editable '.[forge]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	@echo "installing the development tools and the references of the tests"
+	@$(PIP) --no-build-isolation --editable . --group dev
+	@touch $@
+
+# --- the demo ---
+
+demo: $(VENV)/.demo  ## forge a full-size DeepSeek-V3 layout, audit it, and write demo/report.html
+	@mkdir -p demo
+	@if [ -f demo/v3/.forged ]; then echo "demo/v3 is there already"; else \
+	  rm -rf demo/v3 && $(BIN)/auditor forge demo/v3 --like v3 --sparse && touch demo/v3/.forged; fi
+	$(BIN)/auditor audit demo/v3 --html demo/report.html --json demo/report.json
+	@echo
+	@echo "the page: $(CURDIR)/demo/report.html"
+	@echo "the data: $(CURDIR)/demo/report.json"
+
+# --- checks ---
+
+check: format-check lint types imports test  ## everything a change must pass: format, lint, types, layers, tests, wheel
+
+check-all: check test-slow fuzz benchmark  ## check, and the slow tests, the long fuzz and the benchmark
+
+format-check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev
+	PYTHONPATH=.:schemas:reports $(BIN)/lint-imports
+
+# The built wheel is tested in a clean environment by tests/test_wheel.py.
+test: $(VENV)/.dev  ## the tests but the slow ones; the end says how many were skipped, and why
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+
+test-slow: $(VENV)/.dev  ## the slow tests
+	$(BIN)/python -m pytest -n $(JOBS) -m slow
+
+fuzz: $(VENV)/.dev  ## the long fuzz: FUZZ_CASES cases from FUZZ_SEED, recorded in benchmarks/results
+	$(BIN)/python tests/fuzz/headers_fuzz.py --cases $(FUZZ_CASES) --seed $(FUZZ_SEED) --jobs $(JOBS) --record
+
+benchmark: $(VENV)/.dev  ## whole processes against their peers, recorded in benchmarks/results
+	$(BIN)/python benchmarks/headers.py --record
+
+format: $(VENV)/.dev  ## rewrite the source as the format check wants it
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+schemas: $(VENV)/.dev  ## write schemas/json again from the models
+	@mkdir -p schemas/json
+	@for name in $(SCHEMAS); do \
+	  $(BIN)/auditor schema $$name > schemas/json/$$name.json || exit 1; echo "schemas/json/$$name.json"; done
+
+clean:  ## remove environments, caches and the demo
+	rm -rf $(VENV) demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,79 @@
+"""Real tensor content, reproducible from a seed and made strip by strip in bounded memory."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from auditor.forge.plan import Plan, Tensor
+from auditor.forge.quantise import Floats, block_scales, dequantise, encode_bf16, encode_e4m3, quantise
+
+_DEVIATION = np.float32(0.02)  # initializer_range of the released configs
+_STRIP = 128  # rows; a whole number of any usual block's rows
+
+
+class Content:
+    """The bytes of each tensor of a plan."""
+
+    def __init__(self, plan: Plan, seed: int) -> None:
+        self.block = plan.block
+        self.powers_of_two = plan.powers_of_two
+        self.seed = seed
+        self.strip_rows = plan.block[0] * max(1, _STRIP // plan.block[0])
+
+    def strips(self, tensor: Tensor) -> Iterator[bytes]:
+        """The bytes of a tensor from its first to its last."""
+        if tensor.values == "scales":
+            # Scales are 16,384 times fewer than codes: a whole grid is small even where the weight is not.
+            grid = np.concatenate([self._scales(strip) for strip in self._source(tensor.stream, tensor.origin)])
+            yield _stored(_fitted(grid, tensor.shape), tensor.dtype)
+            return
+        for strip in self._source(tensor.stream, tensor.shape):
+            if tensor.values == "codes":
+                yield quantise(strip, self._scales(strip), self.block).tobytes()
+            elif tensor.values == "dequantised":
+                scales = self._scales(strip)
+                yield _stored(dequantise(quantise(strip, scales, self.block), scales, self.block), tensor.dtype)
+            elif tensor.values == "norms":
+                yield _stored(np.float32(1) + strip, tensor.dtype)
+            else:
+                yield _stored(strip, tensor.dtype)
+
+    def _source(self, stream: str, shape: tuple[int, ...]) -> Iterator[Floats]:
+        """The unquantised values, always the same for a stream and a shape, in strips of rows."""
+        key = hashlib.sha256(stream.encode()).digest()
+        random = np.random.default_rng([self.seed, *np.frombuffer(key[:16], np.uint32).tolist()])
+        *leading, columns = shape or (1,)
+        rows = int(np.prod(leading, dtype=np.int64))
+        for begin in range(0, rows, self.strip_rows):
+            count = min(self.strip_rows, rows - begin)
+            yield random.standard_normal((count, columns), dtype=np.float32) * _DEVIATION
+
+    def _scales(self, strip: Floats) -> Floats:
+        return block_scales(strip, self.block, powers_of_two=self.powers_of_two)
+
+
+def _fitted(grid: Floats, shape: tuple[int, ...]) -> Floats:
+    """The grid in the shape to be written, which only in a broken checkpoint is another."""
+    return grid if grid.shape == shape else np.resize(grid, shape)
+
+
+def _stored(values: Floats, dtype: str) -> bytes:
+    """Values in a safetensors dtype, little-endian."""
+    encoded: Any
+    if dtype == "BF16":
+        encoded = encode_bf16(values).astype("<u2")
+    elif dtype == "F8_E4M3":
+        encoded = encode_e4m3(values)
+    elif dtype == "F8_E8M0":
+        # The exponent alone, rounded up so that no code overflows when scales are meant.
+        mantissa, exponent = np.frexp(values)
+        encoded = (np.where(mantissa == 0.5, exponent - 1, exponent) + 127).astype(np.uint8)
+    elif dtype in ("F16", "F32", "F64"):
+        encoded = values.astype({"F16": "<f2", "F32": "<f4", "F64": "<f8"}[dtype])
+    else:
+        # Packed formats appear in broken checkpoints alone, where only their size matters.
+        assert dtype == "U8", dtype
+        encoded = (values * np.float32(1000)).astype(np.int32).astype(np.uint8)
+    return bytes(encoded.tobytes())

@@ -1,0 +1,152 @@
+"""The map of the checkpoint: layers down, modules across, each cell with the worst that was found in it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from auditor_reports import text
+from auditor_reports.view_findings import FindingsView, flat
+from auditor_schemas.report import Cell
+
+# Rows stand in blocks side by side, so that 62 layers fit one screen.
+BLOCK_ROWS = 31
+LAYERS = 1_024
+MODULES = 32
+
+MARKS = {"passed": "·", "info": "i", "warning": "!", "error": "✘", "unread": "?"}
+WORDS = {
+    "passed": "nothing found",
+    "info": "worth knowing",
+    "warning": "warning",
+    "error": "error",
+    "unread": "not read",
+}
+_ORDER = {"error": 0, "unread": 1, "warning": 2, "info": 3, "passed": 4}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellView:
+    """One cell; `state` is empty where the layer has no such module, `target` the finding it leads to."""
+
+    state: str = ""
+    mark: str = ""
+    title: str = ""
+    layer: str = ""
+    module: str = ""
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Some rows of the map with their own headings."""
+
+    caption: str
+    modules: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[CellView, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapView:
+    """The map in blocks; `legend` has a state, its mark, its words and how many cells show it."""
+
+    blocks: tuple[Block, ...]
+    legend: tuple[tuple[str, str, str, str], ...]
+    summary: str
+    left_out: str | None
+
+
+def checkpoint_map(cells: tuple[Cell, ...], findings: FindingsView) -> MapView:
+    """The cells as tables: what stands outside the layers first, then the layers."""
+    targets = _Targets(findings)
+    outside = [cell for cell in cells if cell.layer is None]
+    inside = [cell for cell in cells if cell.layer is not None]
+    blocks: list[Block] = []
+    if outside:
+        blocks.append(_block("outside the layers", outside, [None], targets))
+    layers = sorted({cell.layer for cell in inside if cell.layer is not None})
+    modules = list(dict.fromkeys(cell.module for cell in inside))
+    by_layer: dict[int, list[Cell]] = {}
+    for cell in inside:
+        assert cell.layer is not None
+        by_layer.setdefault(cell.layer, []).append(cell)
+    kept = layers[:LAYERS]
+    parts = -(-len(kept) // BLOCK_ROWS)
+    rows = -(-len(kept) // parts) if parts else 1
+    for begin in range(0, len(kept), rows):
+        chunk = kept[begin : begin + rows]
+        members = [cell for layer in chunk for cell in by_layer[layer]]
+        blocks.append(_block(_layers(chunk[0], chunk[-1]), members, chunk, targets, modules=modules))
+    tally: dict[str, int] = {}
+    for cell in cells:
+        tally[cell.worst] = tally.get(cell.worst, 0) + 1
+    left = []
+    if len(layers) > LAYERS:
+        left.append(text.plural(len(layers) - LAYERS, "layer"))
+    if len(modules) > MODULES:
+        left.append(text.plural(len(modules) - MODULES, "module"))
+    return MapView(
+        blocks=tuple(blocks),
+        legend=tuple((s, MARKS[s], WORDS[s], text.number(tally[s])) for s in sorted(tally, key=_ORDER.__getitem__)),
+        summary=f"{text.plural(len(layers), 'layer')}, {text.plural(len(cells), 'cell')}",
+        left_out=f"{text.listed(left)} more are in the JSON" if left else None,
+    )
+
+
+def _layers(first: int, last: int) -> str:
+    return f"layer {first}" if first == last else f"layers {first} to {last}"
+
+
+def _block(
+    caption: str,
+    cells: Iterable[Cell],
+    layers: Sequence[int | None],
+    targets: "_Targets",
+    *,
+    modules: list[str] | None = None,
+) -> Block:
+    by_place = {(cell.layer, cell.module): cell for cell in cells}
+    columns = (modules or list(dict.fromkeys(module for _, module in by_place)))[:MODULES]
+    return Block(
+        caption=caption,
+        modules=tuple(text.words(module) for module in columns),
+        rows=tuple(
+            (
+                "—" if layer is None else str(layer),
+                tuple(_cell(by_place.get((layer, module)), targets) for module in columns),
+            )
+            for layer in layers
+        ),
+    )
+
+
+def _cell(cell: Cell | None, targets: "_Targets") -> CellView:
+    if cell is None:
+        return CellView()
+    where = f"layer {cell.layer}, {text.words(cell.module)}" if cell.layer is not None else text.words(cell.module)
+    counts = ", ".join(f"{number:,} {text.words(name)}" for name, number in cell.counts.items())
+    return CellView(
+        state=cell.worst,
+        mark=MARKS[cell.worst],
+        title=f"{where}: {WORDS[cell.worst]}{f' ({counts})' if counts else ''}",
+        layer="" if cell.layer is None else str(cell.layer),
+        module=cell.module,
+        target=None if cell.worst == "passed" else targets.of(cell),
+    )
+
+
+class _Targets:
+    """Leads from a cell to the heaviest finding on the page that touches it."""
+
+    def __init__(self, findings: FindingsView) -> None:
+        self._by_module: dict[str, list[tuple[int, int, str]]] = {}
+        self._outside: dict[str, str] = {}
+        for view in flat(findings):
+            for module, ranges in view.touches.items():
+                if not ranges:
+                    self._outside.setdefault(module, view.anchor)
+                self._by_module.setdefault(module, []).extend((a, b, view.anchor) for a, b in ranges)
+
+    def of(self, cell: Cell) -> str:
+        if cell.layer is None:
+            return self._outside.get(cell.module, "findings")
+        layer = cell.layer
+        return next((anchor for a, b, anchor in self._by_module.get(cell.module, ()) if a <= layer <= b), "findings")

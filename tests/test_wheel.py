@@ -1,0 +1,107 @@
+"""The wheel that users install works in an environment that holds nothing but it and what it requires."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CONSTRAINTS = ROOT / "ci" / "constraints.txt"
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, less what would let the source tree or another environment in."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV", "COV_"))}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True, text=True, cwd=folder, env=_environment(), timeout=300)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs a command of the clean environment, in a folder that holds nothing."""
+    target = tmp_path_factory.mktemp("clean") / "venv"
+    venv.create(target, with_pip=True, symlinks=True)
+    scripts = target / "bin"
+    pip = [str(scripts / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    environment = _environment()
+    subprocess.run(
+        [*pip, "--constraint", str(CONSTRAINTS), str(wheel)],
+        check=True, capture_output=True, text=True, env=environment, timeout=600,
+    )  # fmt: skip
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+
+    def run(command: str, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [str(scripts / command), *arguments],
+            capture_output=True, text=True, cwd=elsewhere, env=environment, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == code, f"{command} {arguments}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
+
+    return run
+
+
+def test_wheel_holds_three_packages_and_no_package_called_schemas_or_reports(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.partition("/")[0] for name in names if ".dist-info/" not in name}
+    assert tops == {"auditor", "auditor_schemas", "auditor_reports"}
+    assert "auditor/py.typed" in names
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_wheel_holds_the_page_of_every_rule(wheel: Path) -> None:
+    from auditor.rules import catalogue
+
+    names = set(zipfile.ZipFile(wheel).namelist())
+    lacking = [each.rule.slug for each in catalogue() if f"auditor/rule_pages/{each.rule.slug}.md" not in names]
+    assert lacking == []
+
+
+def test_packages_come_from_the_wheel_alone(installed: Run) -> None:
+    script = """
+import importlib.util, json, sys, auditor, auditor_schemas, auditor_reports
+site = [module.__file__ for module in (auditor, auditor_schemas, auditor_reports)]
+typed = importlib.util.find_spec("auditor").submodule_search_locations[0] + "/py.typed"
+extra = [name for name in ("schemas", "reports", "numpy", "torch") if importlib.util.find_spec(name)]
+print(json.dumps({"prefix": sys.prefix, "files": site, "typed": open(typed).read() is not None, "extra": extra}))
+"""
+    found = json.loads(installed("python", "-c", script).stdout)
+    assert all("site-packages" in file and file.startswith(found["prefix"]) for file in found["files"])
+    assert found["typed"]
+    assert found["extra"] == []
+
+
+def test_installed_command_knows_its_rules_and_schemas(installed: Run) -> None:
+    assert "audit" in installed("auditor", "--help").stdout
+    assert "QNT101" in installed("auditor", "rules").stdout
+    assert "QNT101" in installed("auditor", "rule", "QNT101").stdout
+    schema = json.loads(installed("auditor", "schema", "report").stdout)
+    assert "findings" in schema["properties"]
+
+
+def test_installed_command_forges_and_passes_a_sparse_checkpoint(installed: Run) -> None:
+    installed("auditor", "forge", "tiny", "--like", "tiny", "--sparse")
+    done = installed("auditor", "audit", "tiny", "--html", "report.html", "--json", "report.json")
+    assert "passed" in done.stdout
+
+
+def test_installed_command_fails_a_broken_checkpoint(installed: Run) -> None:
+    listed = installed("auditor", "forge", "--list-breaks").stdout.splitlines()
+    name = next(line.split()[0] for line in listed if "  QNT" in line and "exit 1" in line)
+    installed("auditor", "forge", "broken", "--like", "tiny", "--sparse", "--break", name)
+    assert "failed" in installed("auditor", "audit", "broken", code=1).stdout
