@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHON
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --constraint ci/constraints.txt
+PIP := $(BIN)/python -m pip install -qq --constraint ci/constraints.txt
 JOBS ?= 2
 FUZZ_CASES ?= 100000
 FUZZ_SEED ?= 1
@@ -68,10 +68,10 @@ imports: $(VENV)/.dev
 
 # The built wheel is tested in a clean environment by tests/test_wheel.py.
 test: $(VENV)/.dev  ## the tests but the slow ones; the end says how many were skipped, and why
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+	$(BIN)/python -m pytest --dist loadgroup -n $(JOBS) -m "not slow"
 
 test-slow: $(VENV)/.dev  ## the slow tests
-	$(BIN)/python -m pytest -n $(JOBS) -m slow
+	$(BIN)/python -m pytest --dist loadgroup -n $(JOBS) -m slow
 
 fuzz: $(VENV)/.dev  ## the long fuzz: FUZZ_CASES cases from FUZZ_SEED, recorded in benchmarks/results
 	$(BIN)/python tests/fuzz/headers_fuzz.py --cases $(FUZZ_CASES) --seed $(FUZZ_SEED) --jobs $(JOBS) --record

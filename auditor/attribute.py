@@ -9,11 +9,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 
-from auditor_schemas.report import Finding, Location
-from auditor_schemas.rule import Failure, Scope, Severity
-
 from auditor.facts import ANY_MISSING, Inventory
 from auditor.names import patterns
+from auditor_schemas.report import Finding, Location
+from auditor_schemas.rule import Failure, Scope, Severity
 
 _SCOPES = tuple(Scope)
 _WEIGHT = {Severity.ERROR: 2, Severity.WARNING: 1, Severity.INFO: 0}
@@ -76,13 +75,13 @@ def _cause(
 ) -> int | None:
     if failure.rule.severity == Severity.INFO:
         return None
-    subjects = failure.tensors or ((f"file:{failure.file}",) if failure.file else ())
+    subjects = failure.blames or failure.tensors or ((f"file:{failure.file}",) if failure.file else ())
     lost = wider.get(ANY_MISSING, [])
     shared: int | None = None
     for subject in subjects:
         takers = wider.get(subject, [])
-        if not takers and lost and subject not in inventory.tensors:
-            takers = lost
+        if lost and subject not in inventory.tensors:
+            takers = lost + takers
         found = next((each for each in takers if _explains(each, position, ordered)), None)
         if found is None:
             return None
@@ -120,13 +119,19 @@ def _finding(group: Sequence[Failure], inventory: Inventory, fingerprint: str, c
         severity=rule.severity if caused_by is None else Severity.INFO,
         message=first.message,
         location=_location(first, inventory),
-        expected=first.expected,
-        actual=first.actual,
+        expected=_by_file(group, "expected") if more_files else first.expected,
+        actual=_by_file(group, "actual") if more_files else first.actual,
         count=len(group) if by_file or not names else len(names),
         affected=(*more_files, *patterns(names)),
         caused_by=caused_by,
         fingerprint=fingerprint,
     )
+
+
+def _by_file(group: Sequence[Failure], side: str) -> object:
+    """The values of failures in several files, by file; one value where all have the same."""
+    values = {failure.file or "": getattr(failure, side) for failure in group}
+    return getattr(group[0], side) if len({repr(value) for value in values.values()}) == 1 else values
 
 
 def _location(failure: Failure, inventory: Inventory) -> Location:

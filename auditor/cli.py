@@ -152,11 +152,11 @@ def _audit(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from auditor_schemas.report import AuditReport
     from pydantic import ValidationError
 
     from auditor.errors import SourceError
     from auditor.text import shown
+    from auditor_schemas.report import AuditReport
 
     _check_outputs(options)
     try:
@@ -283,8 +283,8 @@ def _rules(options: argparse.Namespace) -> int:  # noqa: ARG001  # every command
 
 def _rule(options: argparse.Namespace) -> int:
     from auditor.errors import UsageError
-    from auditor.rules import catalogue
     from auditor.pages import page
+    from auditor.rules import catalogue
 
     wanted = options.rule
     rules = [module.rule for module in catalogue()]
@@ -327,9 +327,8 @@ def _forge(options: argparse.Namespace) -> int:
 def _schema(options: argparse.Namespace) -> int:
     import json
 
-    from auditor_schemas.published import SCHEMAS
-
     from auditor.errors import UsageError
+    from auditor_schemas.published import SCHEMAS
 
     if options.name not in SCHEMAS:
         raise UsageError(f"schema needs a NAME: one of {', '.join(sorted(SCHEMAS))}")

@@ -37,7 +37,8 @@ def configure(file: ConfigFile, limits: Limits, *, family: Family | None = None)
     if file.state == "damaged":
         return Configuration(None, (ConfigFault("malformed-config", None, f"config.json {file.reason}"),))
     fields, faults = _read(file.data, limits)
-    if fields is None:
+    # Of a key that is there twice one loader takes the first value and another the last: nothing follows.
+    if fields is None or faults:
         return Configuration(None, tuple(faults))
     model_type = fields.get("model_type")
     chosen = family or family_for(model_type)

@@ -3,10 +3,10 @@
 Each quantity has one home here; sums are sums of names. Scale tensors are never parameters.
 """
 
-from auditor.facts import Census, Expectations, Inventory, Row, Tally, elements, expand
-from auditor.families import Family, Published
 from collections import Counter
 
+from auditor.facts import Census, Expectations, Inventory, Row, Tally, elements, expand
+from auditor.families import Family, Published
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.report import Count, Figure
 
@@ -71,7 +71,9 @@ def tally(inventory: Inventory, expectations: Expectations | None, census: Censu
                 row.shape
             )
             expected[_component(row.component, True)] += of_mtp * elements(row.shape)
-    components = {name: (expected[name], actual[name]) for name in COMPONENTS if expected[name] or actual[name]}
+    components: dict[str, tuple[int | None, int]] = {
+        name: (expected[name], actual[name]) for name in COMPONENTS if expected[name] or actual[name]
+    }
     return Tally(components, scales, unclassified, expected_scales)
 
 
@@ -178,7 +180,7 @@ def _figure(published: Published, counts: dict[str, int]) -> Figure:
 
 def _rounded(count: int, digits: int) -> int:
     """A count in units of 10^-digits billions, half up, in integers."""
-    unit = 10 ** (9 - digits)
+    unit: int = 10 ** (9 - digits)
     return (2 * count + unit) // (2 * unit)
 
 

@@ -17,7 +17,7 @@ BYTES: dict[str, int] = {
     "I32": 4, "U32": 4, "F32": 4, "F64": 8, "I64": 8, "U64": 8, "C64": 8,
 }  # fmt: skip
 
-FP8 = "F8_E4M3"
+FP8: Dtype = "F8_E4M3"
 FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
 
 # What an export that lost its quantisation stores instead of FP8: floats, or packed codes of fewer bits.

@@ -417,7 +417,7 @@ def scale_name(weight: str) -> str:
 
 
 # Other spellings of block scales in the wild, by the suffix that replaces `.weight` + weight_scale_inv.
-OTHER_SCALES = ("weight_scale", "scale_inv", "scale", "scales", "weight_scales")
+OTHER_SCALES = ("weight_scale", "scale_inv", "scale", "scales", "weight_scales", "weight_scale_2", "input_scale")
 
 
 def is_scale(name: str) -> bool:

@@ -241,6 +241,7 @@ def _span_faults(
             text = f"data_offsets span {end - begin:,} bytes, {header.dtype} {header.shape} needs {size:,}"
             yield Fault("invalid-tensor-entry", text, *at, (name,), expected=size, actual=end - begin)
         sound.append((begin, end, name))
+    known = known and len(sound) == len(tensors)  # a gap may be an entry's that describes no tensor
     sound.sort()
     position, holder = 0, ""
     for begin, end, name in sound:
@@ -261,7 +262,8 @@ def _span_faults(
         yield Fault("truncated-shard", text, file_bytes, needed, lost, expected=needed, actual=file_bytes)
     elif position < data_bytes and known:
         file_bytes, needed = data_begin + data_bytes, data_begin + position
-        text = f"file is {file_bytes:,} bytes, header needs {needed:,}: {file_bytes - needed:,} bytes after the last tensor"
+        rest = file_bytes - needed
+        text = f"file is {file_bytes:,} bytes, header needs {needed:,}: {rest:,} bytes after the last tensor"
         yield Fault("trailing-bytes", text, needed, file_bytes, (), expected=needed, actual=file_bytes)
 
 

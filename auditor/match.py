@@ -16,7 +16,7 @@ from auditor.facts import (
     Row,
     RowNames,
     TensorHeader,
-    is_fp8,
+    is_scale,
     scale_name,
 )
 from auditor.names import layer_of
@@ -125,7 +125,7 @@ def pair(inventory: Inventory, expectations: Expectations | None = None, found: 
     unscaled: list[str] = []
     scaled = set()
     for name, header in tensors.items():
-        if header.dtype != FP8:
+        if header.dtype != FP8 or is_scale(name):  # FP4 formats store their scales as FP8
             continue
         scale = tensors.get(scale_name(name))
         if scale is None:

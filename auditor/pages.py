@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from auditor_schemas.rule import Rule
-
 from auditor.errors import SourceError
+from auditor_schemas.rule import Rule
 
 _HERE = Path(__file__).parent
 # The wheel carries the pages beside this module; a checkout has them under docs/.

@@ -5,10 +5,9 @@ Source: the splits of the reference inference code; activations are quantised pe
 
 from collections.abc import Iterator
 
+from auditor.facts import Expectations, Row
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.report import Parallelism, UnevenSplit
-
-from auditor.facts import Expectations, Row
 
 SIZES = (1, 2, 4, 8, 16, 32)
 

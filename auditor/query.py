@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from auditor_schemas.policy import DEFAULT_LIMITS
-
 from auditor import count
 from auditor.configure import Configuration, configure
 from auditor.errors import AuditorError, SourceError
@@ -14,6 +12,7 @@ from auditor.match import take_census
 from auditor.sources import open_source
 from auditor.text import listed, nearest, shown, size
 from auditor.walk import read_config, walk
+from auditor_schemas.policy import DEFAULT_LIMITS
 
 
 class InvalidConfigError(AuditorError):

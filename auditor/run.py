@@ -10,10 +10,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from auditor_schemas.policy import DEFAULT_POLICY, Limits, Policy
-from auditor_schemas.report import AuditReport, Digest, RuleOutcome, Run, Tool
-from auditor_schemas.report import Source as ReportSource
-from auditor_schemas.rule import Failure
 from pydantic import ValidationError
 
 from auditor import count, gate, summary
@@ -31,6 +27,10 @@ from auditor.sources import Source, open_source
 from auditor.text import quoted
 from auditor.version import __version__
 from auditor.walk import INDEX, Progress, read_config, walk
+from auditor_schemas.policy import DEFAULT_POLICY, Limits, Policy
+from auditor_schemas.report import AuditReport, Digest, RuleOutcome, Run, Tool
+from auditor_schemas.report import Source as ReportSource
+from auditor_schemas.rule import Failure
 
 
 def audit(

@@ -5,11 +5,10 @@ import json
 from collections.abc import Iterable
 from typing import Literal
 
-from auditor_schemas.report import Cell, ComponentTally, Coverage, InventorySummary, LayoutRow, Tallies
-from auditor_schemas.rule import Failure
-
 from auditor.facts import Census, ConfigFile, Expectations, Inventory, Match, Row, Tally
 from auditor.names import layer_of, patterns
+from auditor_schemas.report import Cell, ComponentTally, Coverage, InventorySummary, LayoutRow, Tallies
+from auditor_schemas.rule import Failure
 
 Worst = Literal["passed", "info", "warning", "error", "unread"]
 _RANK: tuple[Worst, ...] = ("passed", "info", "warning", "error", "unread")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from auditor.text import listed, plural, shown, size
 
 if TYPE_CHECKING:
-    from auditor_schemas.report import AuditReport, Figure, Finding
     from rich.console import Console
+
+    from auditor_schemas.report import AuditReport, Figure, Finding
 
 _MARK = {"passed": "✔", "failed": "✘", "incomplete": "◐"}
 _COLOUR = {

@@ -134,13 +134,13 @@ def _explain_index(data: bytes, sha256: str, limits: Limits) -> Index:
 
     document = parse(data, max_depth=limits.json_depth, max_values=limits.json_values)
     faults: list[Fault] = []
+    placed = document.value.get("weight_map") if isinstance(document.value, dict) else None
+    placed = placed if isinstance(placed, dict) else {}
     for fault in document.faults:
         if fault.kind == "limit":
             return Index("unread", sha256, reason=f"{fault.message} at byte {fault.offset}")
         text = f"key {quoted(fault.key)} is there more than once" if fault.kind == "duplicate-key" else fault.message
-        names = (
-            (fault.key,) if fault.kind == "duplicate-key" and fault.key and fault.key not in document.entries else ()
-        )
+        names = (fault.key,) if fault.key in placed else ()
         faults.append(Fault("malformed-index", text, fault.offset, None, names))
     if not document.complete:
         return Index("damaged", sha256, faults=tuple(faults))

@@ -35,4 +35,4 @@ if ! make_venv; then
   make_venv || { say "$cannot"; exit 1; }
 fi
 
-"$target/bin/python" -m pip install --quiet --disable-pip-version-check -c "$root/ci/constraints.txt" --upgrade pip
+"$target/bin/python" -m pip install -qq --disable-pip-version-check -c "$root/ci/constraints.txt" --upgrade pip

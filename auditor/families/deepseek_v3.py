@@ -28,7 +28,10 @@ class Layout:
     def expectations(self) -> Expectations:
         """Every tensor the config implies. Layers that hold the same rows share one template."""
         config = self.config
-        dense, moe = tuple(self.block_rows(False)), tuple(self.block_rows(True))
+        # Rows that dense and MoE layers have in common are one: a row stands for all its layers.
+        attention, norms = tuple(self.attention_rows()), tuple(self.norm_rows())
+        dense = (*attention, *self.dense_rows(), *norms)
+        moe = dense if config.n_routed_experts is None else (*attention, *self.moe_rows(), *norms)
         mtp = tuple(self.mtp_rows())
         mtp_layers = tuple(range(config.num_hidden_layers, config.layer_count))
         grouped: dict[tuple[Row, ...], list[int]] = {}
@@ -54,10 +57,8 @@ class Layout:
         if not config.tie_word_embeddings:
             yield self.plain("lm_head", vocabulary, "head", "head", role="vocabulary", split=0, top=True)
 
-    def block_rows(self, moe: bool) -> Iterator[Row]:
-        """One decoder layer."""
-        yield from self.attention_rows()
-        yield from self.moe_rows() if moe else self.dense_rows()
+    def norm_rows(self) -> Iterator[Row]:
+        """The two norms of every decoder layer."""
         yield self.norm("input_layernorm", self.config.hidden_size, "norms")
         yield self.norm("post_attention_layernorm", self.config.hidden_size, "norms")
 
@@ -87,7 +88,8 @@ class Layout:
     def moe_rows(self) -> Iterator[Row]:
         """Router, routed experts and shared experts; several shared experts are one wider MLP."""
         c = self.config
-        assert c.n_routed_experts is not None and c.moe_intermediate_size is not None
+        assert c.n_routed_experts is not None
+        assert c.moe_intermediate_size is not None
         yield self.plain("mlp.gate", (c.n_routed_experts, c.hidden_size), "router", "router")
         if c.topk_method == "noaux_tc":
             yield Row(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from auditor.errors import UsageError
+from auditor.errors import AuditorError, UsageError
 from auditor.forge.breaks import Break, breaks
 from auditor.forge.plan import LIKES, Plan, plan
 from auditor.forge.write import Progress, Strips, write
@@ -48,7 +48,7 @@ def forge(
 
     `sparse` leaves holes for tensor data (headers, index and config.json are real). `break_name` is one of
     `breaks()`. `seed` decides the values; the same seed gives the same bytes. `progress(done, total)` is
-    called per shard. Raises UsageError for what cannot be.
+    called per shard. Raises UsageError for what cannot be asked, AuditorError where writing fails.
     """
     broken = _named(break_name)
     chosen = planned(like, broken)
@@ -57,7 +57,7 @@ def forge(
     try:
         write(chosen, directory, strips=strips, progress=progress)
     except OSError as error:
-        raise UsageError(f"{directory}: cannot be written: {error.strerror or error}") from error
+        raise AuditorError(f"{directory}: could not be written: {error.strerror or error}") from error
     files = tuple(sorted(path for path in directory.iterdir()))
     return Forged(
         directory=directory,

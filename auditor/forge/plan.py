@@ -73,8 +73,9 @@ class Plan:
     """One checkpoint to write.
 
     `rows` are the sound checkpoint's tensors in storage order, `total` the convention of total_size.
-    Departures: `moved` maps names to other index entries (None: omitted), `edit_config` and `edit_index`
-    change a file's bytes (None: it is not written), `afterwards` runs on the written directory.
+    Departures: `moved` maps names to other index entries (None: omitted), `strays` are no part of the
+    checkpoint, `edit_config` and `edit_index` change a file's bytes (None: it is not written), `afterwards` runs on
+    the written directory.
     """
 
     config: dict[str, Any]
@@ -86,6 +87,7 @@ class Plan:
     total: Literal["payload", "elements"]
     total_size: int | None = None
     moved: dict[str, str | None] = field(default_factory=dict)
+    strays: list[Shard] = field(default_factory=list)
     edit_config: Callable[[bytes], bytes | None] | None = None
     edit_index: Callable[[bytes], bytes | None] | None = None
     afterwards: list[Callable[[Path], None]] = field(default_factory=list)

@@ -25,9 +25,9 @@ def write(plan: Plan, directory: Path, *, strips: Strips | None, progress: Progr
     """Write every file of the plan. `strips` yields a tensor's bytes; None leaves holes."""
     written: list[Path] = []
     try:
-        for position, shard in enumerate(plan.shards):
+        for position, shard in enumerate((*plan.shards, *plan.strays)):
             if progress is not None:
-                progress(position, len(plan.shards))
+                progress(min(position, len(plan.shards)), len(plan.shards))
             written.append(directory / shard.file)
             _write_shard(written[-1], shard, strips)
         if progress is not None:

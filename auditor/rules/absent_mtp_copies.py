@@ -1,11 +1,10 @@
-"""MTP modules share embedding and head with the main model; the release stores copies, and their absence is no fault."""
+"""MTP modules share embedding and head with the main model; the release stores copies, a save may leave them out."""
 
 from collections.abc import Iterator
 
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
 from auditor.facts import Match
 from auditor.names import layer_of
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="MTP104",

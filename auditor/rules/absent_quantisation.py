@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from auditor_schemas.config import QuantizationConfig
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
 from auditor.dtypes import FP8
 from auditor.facts import Expectations, Inventory, Match, Pairing, is_scale
 from auditor.text import listed
+from auditor_schemas.config import QuantizationConfig
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="QNT106",

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
 from auditor.facts import Tally
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="CNT101",
@@ -29,7 +28,8 @@ def check(tally: Tally) -> Iterator[Failure]:
         )
     if tally.scale_elements != tally.expected_scale_elements:
         yield RULE.failure(
-            f"scales: headers hold {tally.scale_elements:,} values, the config implies {tally.expected_scale_elements:,}",
+            f"scales: headers hold {tally.scale_elements:,} values, "
+            f"the config implies {tally.expected_scale_elements:,}",
             field="scales",
             expected=tally.expected_scale_elements,
             actual=tally.scale_elements,

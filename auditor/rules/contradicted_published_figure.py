@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from auditor_schemas.report import Figure
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
-
 RULE = Rule(
     id="CNT102",
     slug="contradicted-published-figure",

@@ -1,11 +1,10 @@
-"""The tensors are named as the published layout names them; a wrapper's prefix or another format's names load nothing."""
+"""Tensors are named as the published layout names them; a wrapper's prefix or another format's names load nothing."""
 
 from collections.abc import Iterator
 
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
 from auditor.facts import Expectations, Inventory, Match
 from auditor.text import plural, quoted
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="NAM104",

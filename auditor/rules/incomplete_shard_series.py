@@ -1,12 +1,11 @@
 """Shards named -00001-of-000163 are as many as their names say, numbered without a gap."""
 
-from collections.abc import Iterator
 import re
-
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from collections.abc import Iterator
 
 from auditor.facts import Inventory
 from auditor.text import plural, quoted
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="IDX112",

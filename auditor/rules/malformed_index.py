@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
 from auditor.facts import Inventory
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="IDX102",
@@ -25,5 +24,6 @@ def check(inventory: Inventory) -> Iterator[Failure]:
             file="model.safetensors.index.json",
             tensor=fault.tensors[0] if fault.tensors else None,
             span=fault.span,
+            takes=fault.tensors,
             fold=fault.message,
         )

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
+from auditor.text import quoted
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
-from auditor.text import quoted
 
 RULE = Rule(
     id="CFG108",

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from math import ceil
 
+from auditor.facts import Pairing, elements, scale_name
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
-from auditor.facts import Pairing, scale_name
 
 RULE = Rule(
     id="QNT102",
@@ -29,10 +28,27 @@ def check(pairing: Pairing, quantization: QuantizationConfig) -> Iterator[Failur
         expected = (ceil(weight[0] / rows), ceil(weight[1] / columns))
         if scale == expected:
             continue
+        how = _difference(weight, scale, expected, (rows, columns))
         for name in grid.weights:
             yield RULE.failure(
-                f"scale grid is {scale}, weight {weight} needs {expected}",
+                f"scale grid is {scale}, weight {weight} needs {expected}{how}",
                 tensor=scale_name(name),
                 expected=list(expected),
                 actual=list(scale),
+                fold=how or None,
             )
+
+
+def _difference(
+    weight: tuple[int, ...], scale: tuple[int, ...], expected: tuple[int, int], block: tuple[int, int]
+) -> str:
+    """What a wrong grid looks like, where it looks like something."""
+    if elements(scale) == 1:
+        return " (one scale for the whole weight)"
+    if scale == expected[::-1]:
+        return " (transposed)"
+    if scale == (weight[0] // block[0], weight[1] // block[1]):
+        return " (edge blocks left out)"
+    if scale in ((weight[0],), (weight[0], 1)):
+        return " (one scale per row)"
+    return ""

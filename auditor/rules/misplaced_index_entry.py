@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
 from auditor.facts import Index, Inventory
 from auditor.text import quoted
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="IDX108",

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
+from auditor.facts import Pairing, scale_name
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
-from auditor.facts import Pairing, scale_name
 
 RULE = Rule(
     id="QNT101",
@@ -25,4 +24,5 @@ def check(pairing: Pairing, quantization: QuantizationConfig) -> Iterator[Failur
             tensor=name,
             expected=scale_name(name),
             takes=(scale_name(name),),
+            blames=(scale_name(name),),
         )

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
 from auditor.facts import SCALE_SUFFIX, Match, scale_name
 from auditor.names import layer_of
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="NAM101",
@@ -28,9 +27,9 @@ def check(match: Match) -> Iterator[Failure]:
         if layer_of(name) in match.missing_layers:
             continue
         yield RULE.failure(
-            f"{row.component.replace('_', ' ')} tensor is missing",
+            f"{row.module.replace('_', ' ')} tensor is missing",
             tensor=name,
             expected={"shape": list(row.shape), "dtype": row.dtype},
             takes=(name, scale_name(name)),
-            fold=(row.component, row.role if row.role != "scale" else "weight"),
+            fold=row.module,
         )

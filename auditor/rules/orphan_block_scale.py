@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
 from auditor.facts import SCALE_SUFFIX, Inventory, Pairing
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="QNT103",
@@ -20,8 +19,9 @@ def check(inventory: Inventory, pairing: Pairing) -> Iterator[Failure]:
     """One failure per scale whose weight is missing or not FP8, whatever the config declares."""
     for name in pairing.orphans:
         weight = inventory.tensors.get(name.removesuffix(SCALE_SUFFIX))
+        there = "is not there" if weight is None else f"is {weight.dtype}"
         yield RULE.failure(
-            f"scale belongs to a weight that {'is not there' if weight is None else f'is {weight.dtype}'}, needs F8_E4M3",
+            f"scale belongs to a weight that {there}, needs F8_E4M3",
             tensor=name,
             expected="F8_E4M3",
             actual=None if weight is None else weight.dtype,

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
+from auditor.facts import Inventory
 from auditor_schemas.policy import Policy
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
-from auditor.facts import Inventory
 
 RULE = Rule(
     id="HDR112",

@@ -1,11 +1,10 @@
-"""Vocabulary matrices, routers, norms, eh_proj and modules_to_not_convert are not FP8; loaders read no scale for them."""
+"""Vocabulary matrices, routers, norms, eh_proj and modules_to_not_convert are not FP8; no scale is read for them."""
 
 from collections.abc import Iterator
 
+from auditor.facts import Inventory, Match, is_fp8, scale_name
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
-from auditor.facts import Inventory, Match, is_fp8, scale_name
 
 RULE = Rule(
     id="QNT110",

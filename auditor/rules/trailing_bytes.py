@@ -26,4 +26,5 @@ def check(inventory: Inventory) -> Iterator[Failure]:
             expected=fault.expected,
             actual=fault.actual,
             tensors=fault.tensors,
+            fold=RULE.slug,
         )

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
+from auditor.facts import Expectations
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
-from auditor.facts import Expectations
 
 RULE = Rule(
     id="QNT111",

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
+from auditor.facts import Match
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
-from auditor.facts import Match
 
 RULE = Rule(
     id="MTP102",

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-from auditor_schemas.config import DeepseekV3Config
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
 from auditor.facts import Pairing, scale_name
 from auditor.text import plural
+from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="QNT107",

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-from auditor_schemas.config import QuantizationConfig
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
 from auditor.facts import Expectations, Inventory, Match, is_fp8, scale_name
 from auditor.names import layer_of
+from auditor_schemas.config import QuantizationConfig
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="MTP103",

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-from auditor_schemas.config import QuantizationConfig
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
 from auditor.dtypes import QUANTISABLE
 from auditor.facts import Inventory, Match, scale_name
+from auditor_schemas.config import QuantizationConfig
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="QNT109",

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
 from auditor.facts import Index, Inventory
 from auditor.text import is_relative, plural, quoted
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="IDX104",
@@ -26,7 +25,8 @@ def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
             continue  # not looked at for another reason, which the report names
         names = index.names_in(path)
         yield RULE.failure(
-            f"weight_map names {quoted(path)} for {plural(count, 'tensor')}, needs a relative path within the checkpoint",
+            f"weight_map names {quoted(path)} for {plural(count, 'tensor')}, "
+            "needs a relative path within the checkpoint",
             file="model.safetensors.index.json",
             tensor=names[0],
             expected="a relative path within the checkpoint",

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
+from auditor.facts import Pairing
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
-from auditor.facts import Pairing
 
 RULE = Rule(
     id="QNT108",

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
 from auditor.dtypes import FLOATS, FP8, QUANTISABLE
-from auditor.facts import Inventory, Match
+from auditor.facts import Inventory, Match, scale_name
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="SHP102",
@@ -23,6 +22,12 @@ def check(inventory: Inventory, match: Match) -> Iterator[Failure]:
         actual = inventory.tensors[name].dtype
         if row.role in ("norm", "router_bias", "scale") and actual in FLOATS:
             continue
-        if row.role == "scale" or FP8 in (row.dtype, actual) and actual in QUANTISABLE:
+        if actual == FP8 or (row.quantised and actual in QUANTISABLE) or row.role == "scale":
             continue
-        yield RULE.failure(f"dtype is {actual}, needs {row.dtype}", tensor=name, expected=row.dtype, actual=actual)
+        yield RULE.failure(
+            f"dtype is {actual}, needs {row.dtype}",
+            tensor=name,
+            expected=row.dtype,
+            actual=actual,
+            takes=(scale_name(name),),
+        )

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
-
 from auditor.dtypes import FLOATS
 from auditor.facts import Inventory, Match
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="SHP104",

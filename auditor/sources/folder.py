@@ -88,8 +88,12 @@ class Folder:
         try:
             status = os.stat(path, dir_fd=self._directory, follow_symlinks=False)
             link = None
-            if stat.S_ISLNK(status.st_mode):
-                link = "inside" if self._is_inside(os.path.realpath(self._root / path)) else "outside"
+            is_link = stat.S_ISLNK(status.st_mode)
+            if is_link or "/" in path:  # the folder in a path from the index may be a symlink as well
+                named = str(self._root / path)
+                real = os.path.realpath(named)
+                if is_link or real != named:
+                    link = "inside" if self._is_inside(real) else "outside"
                 status = os.stat(path, dir_fd=self._directory)
         except OSError as error:
             if error.errno in _GONE:

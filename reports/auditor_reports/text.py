@@ -64,7 +64,7 @@ def share(part: int, whole: int) -> str:
         return "100 %"
     value = 100 * part / whole
     if value < 0.1:
-        return "less than 0.1 %"
+        return "under 0.1 %"
     return f"{min(value, 99.9):.1f} %"
 
 

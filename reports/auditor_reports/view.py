@@ -13,9 +13,9 @@ LAYOUT_ROWS = 5_000
 VERDICTS = {"passed": "Passed", "failed": "Failed", "incomplete": "Incomplete"}
 FIGURE_VERDICTS = {
     "exact": ("✓", "exact"),
-    "matches_rounded": ("≈", "agrees, rounded as published"),
-    "contradicted": ("✘", "contradicted: no such count"),
-    "not_applicable": ("–", "nothing published for this config"),
+    "matches_rounded": ("≈", "matches, rounded"),
+    "contradicted": ("✘", "contradicted"),
+    "not_applicable": ("–", "not applicable"),
 }
 OUTCOMES = {
     "failed": ("✘", "failed"),
@@ -44,12 +44,13 @@ class CountView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FigureView:
-    """A published figure beside its exact counts."""
+    """A published figure beside its exact counts; `rows` is what it takes of the table."""
 
     name: str
     published: str
     source: str | None
     counts: tuple[CountView, ...]
+    rows: int
     verdict: str
     mark: str
     words: str
@@ -188,13 +189,13 @@ def page(report: AuditReport) -> Page:
 
 
 def _sentence(report: AuditReport, listed: FindingsView) -> str:
+    """How the verdict's word goes on."""
     tensors, shards = text.plural(report.inventory.tensors, "tensor"), text.plural(report.inventory.shards, "shard")
     found = [text.plural(listed.roots[severity], noun) for severity, noun in _SEVERITY_NOUNS if listed.roots[severity]]
-    verb = {"passed": "passed", "failed": "failed", "incomplete": "not decided"}[report.verdict]
     within = f"{tensors} in {shards}"
     if report.verdict != "passed" and found:
         within = f"{text.listed(found)} in {tensors} of {shards}"
-    return f"{verb} at depth {report.run.depth}: {within}; {_payload(report)}."
+    return f"at depth {report.run.depth}: {within}; {_payload(report)}."
 
 
 _SEVERITY_NOUNS = (("error", "error"), ("warning", "warning"))
@@ -272,6 +273,7 @@ def _figure(figure: Figure) -> FigureView:
             )
             for count in figure.counts
         ),
+        rows=len(figure.counts) + (figure.note is not None),
         verdict=figure.verdict,
         mark=mark,
         words=words,

@@ -95,10 +95,14 @@ class FindingsView:
 
 
 def findings(every: tuple[Finding, ...]) -> FindingsView:
-    """Roots by severity, new ones first, then by how much fails; whatever a root explains stands beneath it."""
+    """Roots by severity, new ones first, then by how much fails with them; what a root explains stands beneath it."""
     children, roots = _families(every)
     order = {severity: i for i, severity in enumerate(SEVERITIES)}
-    ranked = sorted(roots, key=lambda i: (order[every[i].severity], every[i].status != "new", -every[i].count, i))
+
+    def weight(root: int) -> int:
+        return every[root].count + sum(every[i].count for i in children.get(root, ()))
+
+    ranked = sorted(roots, key=lambda i: (order[every[i].severity], every[i].status != "new", -weight(i), i))
     views: dict[str, list[FindingView]] = {severity: [] for severity in SEVERITIES}
     left, room, taken, hidden = FINDINGS, PATTERNS, set[str](), Counter[tuple[str, str]]()
     for index in ranked:

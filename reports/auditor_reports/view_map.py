@@ -104,7 +104,8 @@ def _block(
     modules: list[str] | None = None,
 ) -> Block:
     by_place = {(cell.layer, cell.module): cell for cell in cells}
-    columns = (modules or list(dict.fromkeys(module for _, module in by_place)))[:MODULES]
+    present = dict.fromkeys(module for _, module in by_place)
+    columns = [module for module in modules or present if module in present][:MODULES]
     return Block(
         caption=caption,
         modules=tuple(text.words(module) for module in columns),

@@ -35,7 +35,8 @@ class Failure:
     """One failing subject of a rule. Ranges are half-open; `tensors` are the tensors concerned.
 
     Failures of one rule with the same `fold` become one finding. `takes` names what else the same cause
-    makes fail: tensor names, or files as `file:PATH`.
+    makes fail: tensor names, or files as `file:PATH`. `blames` names what a cause must have taken to
+    explain this failure: its tensors, unless another one is at the root, as the scale is of a missing scale.
     """
 
     rule: "Rule"
@@ -49,6 +50,7 @@ class Failure:
     actual: object = None
     tensors: Sequence[str] = ()
     takes: Sequence[str] = ()
+    blames: Sequence[str] = ()
     fold: object = None
 
 
@@ -76,6 +78,7 @@ class Rule(BaseModel):
         actual: object = None,
         tensors: Sequence[str] = (),
         takes: Sequence[str] = (),
+        blames: Sequence[str] = (),
         fold: object = None,
     ) -> Failure:
         """One failing subject: `message` states what is there and what was needed, without advice."""
@@ -92,5 +95,6 @@ class Rule(BaseModel):
             actual=actual,
             tensors=tensors or ((tensor,) if tensor is not None else ()),
             takes=takes,
+            blames=blames,
             fold=message if fold is None else fold,
         )

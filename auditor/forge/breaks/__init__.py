@@ -9,10 +9,9 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from auditor_schemas.rule import Severity
-
 from auditor.errors import UsageError
 from auditor.forge.plan import Plan
+from auditor_schemas.rule import Severity
 
 Apply = Callable[[Plan], None]
 

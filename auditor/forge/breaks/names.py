@@ -1,0 +1,120 @@
+"""Breaks of names, shapes and dtypes: tensors that are missing, too many, or not what the config implies."""
+
+from msgspec.structs import replace
+
+from auditor.facts import Row
+from auditor.forge.breaks import breaks_as
+from auditor.forge.plan import Plan, Tensor
+from auditor.names import layer_of
+from auditor_schemas.rule import Severity
+
+_ROUTER = "model.layers.{}.mlp.gate.weight"
+
+
+@breaks_as("missing-router", "a layer has no router", "NAM101")
+def missing_router(plan: Plan) -> None:
+    """One tensor of 92,000."""
+    plan.drop(_ROUTER.format(plan.moe_layer).__eq__)
+
+
+@breaks_as("missing-norm", "a layer has no input_layernorm", "NAM101")
+def missing_norm(plan: Plan) -> None:
+    """Loaders keep the initial ones, and the model degrades quietly."""
+    plan.drop(f"model.layers.{plan.moe_layer}.input_layernorm.weight".__eq__)
+
+
+@breaks_as("missing-head", "lm_head is not there and not tied", "NAM101")
+def missing_head(plan: Plan) -> None:
+    """What a save with tied embeddings leaves."""
+    plan.drop("lm_head.weight".__eq__)
+
+
+@breaks_as("missing-expert", "a layer lacks one routed expert", "NAM101")
+def missing_expert(plan: Plan) -> None:
+    """Weights and scales, and not the last expert, so that no smaller n_routed_experts explains it."""
+    expert = plan.config["n_routed_experts"] // 2
+    prefix = f"model.layers.{plan.moe_layer}.mlp.experts.{expert}."
+    plan.drop(lambda name: name.startswith(prefix))
+
+
+@breaks_as("unexpected-tensors", "layers hold rotary_emb.inv_freq", "NAM102", severity=Severity.WARNING)
+def unexpected_tensors(plan: Plan) -> None:
+    """A buffer that older code saved with the weights; loaders ignore it."""
+    width = plan.config["qk_rope_head_dim"] // 2
+
+    def change(tensor: Tensor) -> tuple[Tensor, ...]:
+        if not tensor.name.endswith(".self_attn.o_proj.weight"):
+            return (tensor,)
+        name = tensor.name.replace("o_proj.weight", "rotary_emb.inv_freq")
+        return (tensor, Tensor(name, "F32", (width,), "biases", name, (width,)))
+
+    plan.rewrite(change)
+
+
+@breaks_as("missing-layer", "a layer is not there at all", "NAM103")
+def missing_layer(plan: Plan) -> None:
+    """A middle one, so that no smaller num_hidden_layers explains it."""
+    layer = plan.moe_layer
+    plan.drop(lambda name: layer_of(name) == layer)
+
+
+@breaks_as("foreign-names", "every name has a prefix that the layout does not have", "NAM104")
+def foreign_names(plan: Plan) -> None:
+    """As multimodal wrappers save their language model."""
+    plan.rewrite(lambda tensor: (replace(tensor, name=f"language_model.{tensor.name}"),))
+
+
+@breaks_as("wrong-norm-shape", "a norm has one element more", "SHP101")
+def wrong_norm_shape(plan: Plan) -> None:
+    """One element of one norm."""
+    width = plan.config["hidden_size"] + 1
+    plan.alter(f"model.layers.{plan.moe_layer}.input_layernorm.weight".__eq__, shape=(width,), origin=(width,))
+
+
+@breaks_as("transposed-router", "a router is transposed", "SHP101")
+def transposed_router(plan: Plan) -> None:
+    """The same number of elements, so sizes show nothing."""
+    shape = (plan.config["hidden_size"], plan.config["n_routed_experts"])
+    plan.alter(_ROUTER.format(plan.moe_layer).__eq__, shape=shape, origin=shape)
+
+
+@breaks_as("flattened-norm", "a norm has a leading dimension of 1", "SHP101")
+def flattened_norm(plan: Plan) -> None:
+    """As some exporters write vectors."""
+    shape = (1, plan.config["hidden_size"])
+    plan.alter("model.norm.weight".__eq__, shape=shape, origin=shape)
+
+
+@breaks_as("float16-router", "a router is F16", "SHP102")
+def float16_router(plan: Plan) -> None:
+    """The same size as BF16, so only the dtype shows it."""
+    plan.alter(_ROUTER.format(plan.moe_layer).__eq__, dtype="F16")
+
+
+@breaks_as("float32-head", "lm_head is F32", "SHP102")
+def float32_head(plan: Plan) -> None:
+    """Twice the size that the config implies."""
+    plan.alter("lm_head.weight".__eq__, dtype="F32")
+
+
+@breaks_as(
+    "foreign-norm-dtype", "norms are in another float dtype than the family's", "SHP103", severity=Severity.WARNING
+)
+def foreign_norm_dtype(plan: Plan) -> None:
+    """F32 where the family has BF16 and the other way round; loaders cast them."""
+
+    def change(tensor: Tensor) -> tuple[Tensor]:
+        row = plan.row(tensor.name)
+        return (_other_float(tensor, row) if row is not None and row.role == "norm" else tensor,)
+
+    plan.rewrite(change)
+
+
+def _other_float(tensor: Tensor, row: Row) -> Tensor:
+    return replace(tensor, dtype="F32" if row.dtype == "BF16" else "BF16")
+
+
+@breaks_as("bf16-router-bias", "correction biases are BF16", "SHP104")
+def bf16_router_bias(plan: Plan) -> None:
+    """A rounded bias chooses other experts."""
+    plan.alter(lambda name: name.endswith(".e_score_correction_bias"), dtype="BF16")

@@ -1,0 +1,174 @@
+"""Breaks of FP8 quantisation and of the pairing of weights with block scales."""
+
+from collections.abc import Callable
+from math import ceil
+
+from msgspec.structs import replace
+
+from auditor.facts import is_scale, scale_name
+from auditor.forge.breaks import breaks_as
+from auditor.forge.convert import bf16_conversion, unquantise
+from auditor.forge.plan import Plan, Tensor
+from auditor.names import layer_of
+
+
+def _expert(plan: Plan) -> str:
+    """The name of one routed expert's weight in a middle layer."""
+    return f"model.layers.{plan.moe_layer}.mlp.experts.1.up_proj.weight"
+
+
+def _grid(plan: Plan, shape: tuple[int, ...]) -> tuple[int, int]:
+    return ceil(shape[0] / plan.block[0]), ceil(shape[1] / plan.block[1])
+
+
+def _reshape_scales(plan: Plan, wanted: Callable[[str], bool], shape: Callable[[Tensor], tuple[int, ...]]) -> None:
+    def change(tensor: Tensor) -> tuple[Tensor]:
+        return (replace(tensor, shape=shape(tensor)) if tensor.values == "scales" and wanted(tensor.name) else tensor,)
+
+    plan.rewrite(change)
+
+
+@breaks_as("missing-block-scale", "one FP8 weight has no scale", "QNT101")
+def missing_scale(plan: Plan) -> None:
+    """A loader either dies or multiplies by one."""
+    plan.drop(scale_name(_expert(plan)).__eq__)
+
+
+@breaks_as("missing-layer-scales", "a layer's FP8 weights have no scales", "QNT101")
+def missing_layer_scales(plan: Plan) -> None:
+    """Every scale of one layer."""
+    layer = plan.moe_layer
+    plan.drop(lambda name: layer_of(name) == layer and is_scale(name))
+
+
+@breaks_as("scale-grid-rounded-down", "scale grids leave partial edge blocks out", "QNT102")
+def rounded_down(plan: Plan) -> None:
+    """576 rows are 5 blocks of 128, not 4."""
+    _reshape_scales(
+        plan,
+        lambda name: "kv_a_proj_with_mqa" in name,
+        lambda tensor: (tensor.origin[0] // plan.block[0], tensor.shape[1]),
+    )
+
+
+@breaks_as("transposed-scale-grid", "a scale grid is transposed", "QNT102")
+def transposed_grid(plan: Plan) -> None:
+    """The same number of scales, each at the wrong block."""
+    _reshape_scales(plan, scale_name(_expert(plan)).__eq__, lambda tensor: tensor.shape[::-1])
+
+
+@breaks_as("one-scale-per-tensor", "scales are one per tensor, not one per block", "QNT102")
+def per_tensor(plan: Plan) -> None:
+    """As per-tensor FP8 is stored; the config speaks of blocks."""
+    _reshape_scales(plan, lambda _: True, lambda _: (1,))
+
+
+@breaks_as("orphan-router-scale", "an unquantised router has a scale", "QNT103")
+def orphan_scale(plan: Plan) -> None:
+    """Quantisers that leave a module out sometimes write its scale all the same."""
+    weight = f"model.layers.{plan.moe_layer}.mlp.gate.weight"
+    shape = (plan.config["n_routed_experts"], plan.config["hidden_size"])
+    plan.insert(weight, Tensor(scale_name(weight), "F32", _grid(plan, shape), "scales", weight, shape))
+
+
+@breaks_as("bf16-scales", "scales are BF16", "QNT104")
+def bf16_scales(plan: Plan) -> None:
+    """A rounded scale moves every weight of its block by up to 0.39 %."""
+    plan.alter(is_scale, dtype="BF16")
+
+
+@breaks_as("e8m0-scales", "scales are F8_E8M0", "QNT104")
+def e8m0_scales(plan: Plan) -> None:
+    """The release stores powers of two as F32 too."""
+    plan.alter(is_scale, dtype="F8_E8M0")
+
+
+@breaks_as("renamed-block-scales", "scales are named weight_scale", "QNT105")
+def renamed_scales(plan: Plan) -> None:
+    """The name other formats use; the loader of this one dies."""
+
+    def change(tensor: Tensor) -> tuple[Tensor]:
+        return (replace(tensor, name=tensor.name.removesuffix("_inv")) if tensor.values == "scales" else tensor,)
+
+    plan.rewrite(change)
+
+
+@breaks_as("bf16-export-keeps-config", "all weights are BF16, quantization_config is still there", "QNT106")
+def bf16_export(plan: Plan) -> None:
+    """The BF16 export that forgot its config.json."""
+    unquantise(plan)
+
+
+@breaks_as("fp4-export-keeps-config", "all weights are packed FP4, quantization_config is still FP8's", "QNT106")
+def fp4_export(plan: Plan) -> None:
+    """Two values a byte, a scale per 16 columns, and two scalars per weight."""
+
+    def change(tensor: Tensor) -> tuple[Tensor, ...]:
+        if tensor.values == "scales":
+            return ()
+        if tensor.values != "codes":
+            return (tensor,)
+        rows, columns = tensor.shape
+        module = tensor.name.removesuffix(".weight")
+        packed, blocks = (rows, columns // 2), (rows, ceil(columns / 16))
+        return (
+            replace(tensor, dtype="U8", shape=packed, values="weights", origin=packed),
+            Tensor(f"{module}.weight_scale", "F8_E4M3", blocks, "weights", f"{module}.weight_scale", blocks),
+            Tensor(f"{module}.weight_scale_2", "F32", (), "biases", f"{module}.weight_scale_2", ()),
+            Tensor(f"{module}.input_scale", "F32", (), "biases", f"{module}.input_scale", ()),
+        )
+
+    plan.rewrite(change)
+
+
+@breaks_as("undeclared-quantisation", "weights are FP8, config.json has no quantization_config", "QNT107")
+def undeclared(plan: Plan) -> None:
+    """A loader takes the codes for values."""
+    del plan.config["quantization_config"]
+
+
+@breaks_as("raw-fp8-in-bf16", "a BF16 conversion holds an FP8 tensor without scale", "QNT108")
+def raw_fp8(plan: Plan) -> None:
+    """The published conversion script warns at a missing scale and copies the codes."""
+    bf16_conversion(plan)
+    plan.alter(_expert(plan).__eq__, dtype="F8_E4M3", values="codes")
+
+
+@breaks_as("unquantised-weight", "one weight is BF16 and has no scale", "QNT109")
+def unquantised_weight(plan: Plan) -> None:
+    """The config does not exempt it."""
+    unquantise(plan, _expert(plan).__eq__)
+
+
+@breaks_as("unquantised-weight-with-scale", "one weight is BF16 beside its scale", "QNT109")
+def unquantised_with_scale(plan: Plan) -> None:
+    """A loader that sees a scale multiplies once more."""
+    plan.alter(_expert(plan).__eq__, dtype="BF16", values="dequantised")
+
+
+def _quantise_exempt(plan: Plan, name: str) -> None:
+    def change(tensor: Tensor) -> tuple[Tensor, ...]:
+        if tensor.name != name:
+            return (tensor,)
+        scale = Tensor(scale_name(name), "F32", _grid(plan, tensor.shape), "scales", tensor.stream, tensor.shape)
+        return replace(tensor, dtype="F8_E4M3", values="codes"), scale
+
+    plan.rewrite(change)
+
+
+@breaks_as("quantised-mtp-projection", "the MTP module's eh_proj is FP8 with a scale", "QNT110")
+def quantised_projection(plan: Plan) -> None:
+    """A Linear like any other to a quantiser that goes by type; loaders build it unquantised."""
+    _quantise_exempt(plan, f"model.layers.{plan.mtp_layers[0]}.eh_proj.weight")
+
+
+@breaks_as("quantised-head", "lm_head is FP8 with a scale", "QNT110")
+def quantised_head(plan: Plan) -> None:
+    """The release leaves both vocabulary matrices in BF16."""
+    _quantise_exempt(plan, "lm_head.weight")
+
+
+@breaks_as("quantised-router", "a router is FP8 with a scale", "QNT110")
+def quantised_router(plan: Plan) -> None:
+    """Routing is computed from the unquantised matrix."""
+    _quantise_exempt(plan, f"model.layers.{plan.moe_layer}.mlp.gate.weight")

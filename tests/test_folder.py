@@ -1,0 +1,370 @@
+"""A folder gives the bytes of regular files and of nothing else, wherever symlinks lead."""
+
+import os
+import signal
+import stat
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+
+from auditor.errors import ReadError, SourceError
+from auditor.facts import Entry
+from auditor.sources.folder import Folder
+from auditor_schemas.policy import Limits
+
+LIMIT = Limits().files
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocks():
+    def late(number, frame):
+        raise AssertionError("blocked for ten seconds")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    return folder
+
+
+def opened(folder: Path, name: str, *, symlinks="follow") -> bytes:
+    file = Folder(str(folder), symlinks=symlinks).open(name)
+    try:
+        return file.read(0, file.size)
+    finally:
+        file.close()
+
+
+def entry(folder: Path, name: str) -> Entry:
+    return Folder(str(folder), symlinks="follow").entry(name)
+
+
+def as_nobody(check) -> None:
+    """Run `check` in a child process without root's right to read everything."""
+    if os.geteuid() != 0:
+        check()
+        return
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            check()
+            status = 0
+        except BaseException:
+            traceback.print_exc(file=sys.stderr)
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def open_to_everyone(path: Path) -> None:
+    while path != path.parent:
+        if path.stat().st_uid == os.geteuid():
+            path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o055)
+        path = path.parent
+
+
+def test_files_are_read_by_range(checkpoint):
+    (checkpoint / "a").write_bytes(b"0123456789")
+    file = Folder(str(checkpoint), symlinks="follow").open("a")
+    assert file.size == 10
+    assert (file.read(0, 10), file.read(3, 5), file.read(4, 4)) == (b"0123456789", b"34", b"")
+    file.close()
+
+
+def test_the_listing_holds_what_is_at_the_top_with_kind_and_size(checkpoint):
+    (checkpoint / "a.safetensors").write_bytes(b"1234")
+    (checkpoint / "sub").mkdir()
+    (checkpoint / "sub" / "b.safetensors").write_bytes(b"1")
+    entries, unlisted = Folder(str(checkpoint), symlinks="follow").entries(LIMIT)
+    assert unlisted is None
+    assert entries["a.safetensors"] == Entry("file", 4)
+    assert entries["sub"].kind == "directory"
+    assert len(entries) == 2
+
+
+def test_more_files_than_the_limit_are_not_listed_and_said_so(checkpoint):
+    for number in range(5):
+        (checkpoint / str(number)).touch()
+    folder = Folder(str(checkpoint), symlinks="follow")
+    assert folder.entries(5)[1] is None
+    entries, unlisted = folder.entries(4)
+    assert len(entries) == 4
+    assert unlisted == "the folder holds more than 4 entries (limit files)"
+
+
+def test_a_name_that_is_not_utf8_is_no_shard(checkpoint):
+    Path(os.fsdecode(os.fsencode(checkpoint) + b"/\xff.safetensors")).touch()
+    assert Folder(str(checkpoint), symlinks="follow").entries(LIMIT) == ({}, None)
+
+
+def test_a_file_in_a_subfolder_has_a_path(checkpoint):
+    (checkpoint / "sub").mkdir()
+    (checkpoint / "sub" / "b").write_bytes(b"12")
+    assert entry(checkpoint, "sub/b") == Entry("file", 2)
+    assert opened(checkpoint, "sub/b", symlinks="inside") == b"12"
+    assert entry(checkpoint, "a/b").kind == "absent"
+    assert entry(checkpoint, "sub/b/c").kind == "absent"
+
+
+# --- what is no folder
+
+
+def test_a_source_that_is_not_there_is_no_source(tmp_path):
+    with pytest.raises(SourceError, match="no such folder"):
+        Folder(str(tmp_path / "gone"), symlinks="follow")
+
+
+def test_a_source_that_is_a_file_says_what_to_give(tmp_path):
+    (tmp_path / "a.safetensors").touch()
+    with pytest.raises(SourceError, match=r"is a file; give the folder"):
+        Folder(str(tmp_path / "a.safetensors"), symlinks="follow")
+
+
+@pytest.mark.parametrize("path", ["a\0b", "x" * 5000])
+def test_a_source_that_cannot_be_a_path_is_no_source(path):
+    with pytest.raises(SourceError):
+        Folder(path, symlinks="follow")
+
+
+def test_a_source_that_is_a_symlink_loop_is_no_source(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(SourceError):
+        Folder(str(tmp_path / "loop"), symlinks="follow")
+
+
+def test_a_folder_without_permission_is_no_source(checkpoint):
+    open_to_everyone(checkpoint.parent)
+    checkpoint.chmod(0)
+
+    def check():
+        with pytest.raises(SourceError, match="Permission denied"):
+            Folder(str(checkpoint), symlinks="follow")
+
+    as_nobody(check)
+    checkpoint.chmod(0o700)
+
+
+# --- symlinks
+
+
+def test_a_symlink_within_the_folder_is_inside(checkpoint):
+    (checkpoint / "a").write_bytes(b"123")
+    (checkpoint / "b").symlink_to("a")
+    assert entry(checkpoint, "b") == Entry("file", 3, "inside")
+    assert opened(checkpoint, "b", symlinks="inside") == b"123"
+
+
+def test_a_symlink_out_of_the_folder_is_followed_and_listed(checkpoint):
+    (checkpoint.parent / "secret").write_bytes(b"12345")
+    (checkpoint / "b").symlink_to("../secret")
+    assert entry(checkpoint, "b") == Entry("file", 5, "outside")
+    assert opened(checkpoint, "b") == b"12345"
+
+
+def test_a_symlink_out_of_the_folder_is_not_opened_where_the_policy_forbids_it(checkpoint):
+    (checkpoint.parent / "secret").write_bytes(b"12345")
+    (checkpoint / "b").symlink_to(checkpoint.parent / "secret")
+    with pytest.raises(ReadError, match="b: leads out of the checkpoint, which the policy forbids"):
+        opened(checkpoint, "b", symlinks="inside")
+
+
+def test_a_chain_of_symlinks_counts_by_its_end(checkpoint):
+    (checkpoint.parent / "secret").write_bytes(b"1")
+    (checkpoint / "c").symlink_to("b")
+    (checkpoint / "b").symlink_to("../secret")
+    assert entry(checkpoint, "c").link == "outside"
+    with pytest.raises(ReadError):
+        opened(checkpoint, "c", symlinks="inside")
+    (checkpoint / "back").symlink_to(checkpoint.parent / "checkpoint" / "real")
+    (checkpoint / "real").write_bytes(b"2")
+    assert entry(checkpoint, "back").link == "inside"
+    assert opened(checkpoint, "back", symlinks="inside") == b"2"
+
+
+def test_a_folder_beside_with_the_same_beginning_is_outside(checkpoint):
+    beside = checkpoint.parent / "checkpoint-other"
+    beside.mkdir()
+    (beside / "a").write_bytes(b"1")
+    (checkpoint / "a").symlink_to("../checkpoint-other/a")
+    assert entry(checkpoint, "a").link == "outside"
+    with pytest.raises(ReadError):
+        opened(checkpoint, "a", symlinks="inside")
+
+
+def test_a_folder_that_is_a_symlink_leads_its_files_out(checkpoint):
+    (checkpoint.parent / "elsewhere").mkdir()
+    (checkpoint.parent / "elsewhere" / "a").write_bytes(b"12")
+    (checkpoint / "sub").symlink_to("../elsewhere")
+    assert entry(checkpoint, "sub/a") == Entry("file", 2, "outside")
+    assert opened(checkpoint, "sub/a") == b"12"
+    with pytest.raises(ReadError, match="leads out"):
+        opened(checkpoint, "sub/a", symlinks="inside")
+
+
+def test_a_checkpoint_reached_through_a_symlink_is_inside_itself(checkpoint):
+    (checkpoint / "a").write_bytes(b"1")
+    (checkpoint.parent / "link").symlink_to(checkpoint)
+    assert entry(checkpoint.parent / "link", "a") == Entry("file", 1)
+    assert opened(checkpoint.parent / "link", "a", symlinks="inside") == b"1"
+
+
+@pytest.fixture
+def hub(tmp_path) -> Path:
+    """A snapshot in the hub's cache: files are symlinks to blobs beside the snapshots."""
+    repository = tmp_path / "models--org--name"
+    snapshot = repository / "snapshots" / "0123abc"
+    snapshot.mkdir(parents=True)
+    (repository / "blobs").mkdir()
+    (repository / "blobs" / "f00d").write_bytes(b"blob")
+    (snapshot / "a.safetensors").symlink_to("../../blobs/f00d")
+    return snapshot
+
+
+def test_a_hub_cache_is_inside_with_its_revision(hub):
+    folder = Folder(str(hub), symlinks="inside")
+    assert folder.revision == "0123abc"
+    assert folder.entry("a.safetensors") == Entry("file", 4, "inside")
+    assert opened(hub, "a.safetensors", symlinks="inside") == b"blob"
+
+
+def test_a_plain_folder_has_no_revision(checkpoint):
+    assert Folder(str(checkpoint), symlinks="follow").revision is None
+
+
+def test_a_hub_cache_ends_at_its_blobs(hub):
+    other = hub.parent.parent.parent / "models--other--name" / "blobs"
+    other.mkdir(parents=True)
+    (other / "beef").write_bytes(b"other")
+    (hub / "b").symlink_to(other / "beef")
+    (hub.parent.parent / "refs").mkdir()
+    (hub.parent.parent / "refs" / "main").write_bytes(b"0123abc")
+    (hub / "c").symlink_to("../../refs/main")
+    (hub.parent.parent / "blobs" / "cafe").symlink_to(other / "beef")
+    (hub / "d").symlink_to("../../blobs/cafe")
+    for name in "bcd":
+        assert entry(hub, name).link == "outside"
+        with pytest.raises(ReadError):
+            opened(hub, name, symlinks="inside")
+
+
+def test_a_broken_symlink_is_neither_absent_nor_a_file(checkpoint):
+    (checkpoint / "a").symlink_to("gone")
+    assert entry(checkpoint, "a").kind == "broken-link"
+    with pytest.raises(ReadError, match="No such file"):
+        opened(checkpoint, "a")
+
+
+def test_a_symlink_loop_is_a_broken_link(checkpoint):
+    (checkpoint / "a").symlink_to("b")
+    (checkpoint / "b").symlink_to("a")
+    assert entry(checkpoint, "a").kind == "broken-link"
+    with pytest.raises(ReadError):
+        opened(checkpoint, "a")
+
+
+def test_a_file_swapped_for_an_outside_link_after_the_listing_is_not_read(checkpoint):
+    (checkpoint.parent / "secret").write_bytes(b"secret")
+    (checkpoint / "a").write_bytes(b"honest")
+    folder = Folder(str(checkpoint), symlinks="inside")
+    assert folder.entries(LIMIT)[0]["a"].link is None
+    (checkpoint / "a").unlink()
+    (checkpoint / "a").symlink_to("../secret")
+    with pytest.raises(ReadError, match="leads out of the checkpoint"):
+        folder.open("a")
+
+
+# --- what is no regular file
+
+
+def special(path: Path, kind: str) -> None:
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mknod(path, {"fifo": stat.S_IFIFO, "socket": stat.S_IFSOCK}[kind] | 0o600)
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "socket", "device"])
+def test_what_is_no_regular_file_is_never_opened(checkpoint, kind):
+    special(checkpoint / "a", kind)
+    assert entry(checkpoint, "a").kind == kind
+    with pytest.raises(ReadError, match="a: is not a regular file"):
+        opened(checkpoint, "a")
+
+
+def test_a_fifo_put_in_place_of_a_file_does_not_block(checkpoint):
+    (checkpoint / "a").write_bytes(b"1")
+    folder = Folder(str(checkpoint), symlinks="follow")
+    folder.entries(LIMIT)
+    (checkpoint / "a").unlink()
+    special(checkpoint / "a", "fifo")
+    with pytest.raises(ReadError):
+        folder.open("a")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300])
+def test_a_name_that_no_file_can_have_is_absent_or_unreadable(checkpoint, name):
+    assert entry(checkpoint, name).kind in ("absent", "file")
+    with pytest.raises(ReadError):
+        opened(checkpoint, name)
+
+
+# --- what goes wrong while reading
+
+
+def test_a_file_without_permission_is_there_and_says_why_it_is_not_read(checkpoint):
+    open_to_everyone(checkpoint)
+    (checkpoint / "a").write_bytes(b"12")
+    (checkpoint / "a").chmod(0)
+
+    def check():
+        assert entry(checkpoint, "a") == Entry("file", 2)
+        with pytest.raises(ReadError, match="a: Permission denied"):
+            opened(checkpoint, "a")
+
+    as_nobody(check)
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_a_read_error(checkpoint):
+    (checkpoint / "a").write_bytes(b"0123456789")
+    file = Folder(str(checkpoint), symlinks="follow").open("a")
+    os.truncate(checkpoint / "a", 4)
+    assert file.read(0, 4) == b"0123"
+    with pytest.raises(ReadError, match=r"a: ended at byte 4 while it was read, was 10 bytes"):
+        file.read(0, 10)
+    file.close()
+
+
+def test_a_file_deleted_while_it_is_read_is_still_read(checkpoint):
+    (checkpoint / "a").write_bytes(b"0123456789")
+    file = Folder(str(checkpoint), symlinks="follow").open("a")
+    (checkpoint / "a").unlink()
+    assert file.read(0, 10) == b"0123456789"
+    file.close()
+
+
+def test_descriptors_are_not_leaked_by_what_is_refused(checkpoint):
+    (checkpoint.parent / "secret").write_bytes(b"12345")
+    (checkpoint / "b").symlink_to("../secret")
+    special(checkpoint / "fifo", "fifo")
+    folder = Folder(str(checkpoint), symlinks="inside")
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else None
+    for name in ("b", "fifo", "gone") * 5:
+        with pytest.raises(ReadError):
+            folder.open(name)
+    if before is not None:
+        assert len(os.listdir("/proc/self/fd")) == before
