@@ -76,8 +76,13 @@ test-slow: $(VENV)/.dev  ## the slow tests
 fuzz: $(VENV)/.dev  ## the long fuzz: FUZZ_CASES cases from FUZZ_SEED, recorded in benchmarks/results
 	$(BIN)/python tests/fuzz/headers_fuzz.py --cases $(FUZZ_CASES) --seed $(FUZZ_SEED) --jobs $(JOBS) --record
 
-benchmark: $(VENV)/.dev  ## whole processes against their peers, recorded in benchmarks/results
-	$(BIN)/python benchmarks/headers.py --record
+$(VENV)/.peers: $(VENV)/.dev benchmarks/peers/requirements.txt
+	@./ci/venv.sh $(VENV)/peers
+	@$(VENV)/peers/bin/python -m pip install -qq -r benchmarks/peers/requirements.txt
+	@touch $@
+
+benchmark: $(VENV)/.peers  ## whole processes against their peers, recorded in benchmarks/results
+	$(BIN)/python benchmarks/headers.py --hub-python $(VENV)/peers/bin/python --record
 
 format: $(VENV)/.dev  ## rewrite the source as the format check wants it
 	$(BIN)/ruff format .

@@ -153,7 +153,9 @@ def _fingerprint(group: Sequence[Failure]) -> str:
     names = sorted({name for failure in group for name in failure.tensors})
     fields = sorted({failure.field for failure in group if failure.field})
     files = sorted({failure.file for failure in group if failure.file})
-    if names:
+    if fields and group[0].rule.scope == Scope.CONFIG:
+        kind, subject = "field", fields
+    elif names:
         kind, subject = "tensors", names
     elif fields:
         kind, subject = "field", fields

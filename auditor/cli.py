@@ -304,7 +304,7 @@ def _forge(options: argparse.Namespace) -> int:
 
     if options.list_breaks:
         for each in breaks().values():
-            severity = each.severity.value if each.severity is not None else "-"
+            severity = str(each.severity or "-")
             _write_out(f"{each.name:36}  {each.rule or '-':6}  {severity:7}  exit {each.exit_code}  {each.title}\n")
         return 0
     if options.directory is None:

@@ -163,6 +163,10 @@ def _allowed(detail: Any) -> str:
         return "an integer"
     if kind == "bool_type":
         return "true or false"
+    if kind == "too_long" and "block_size" not in str(detail["loc"]):
+        return f"at most {context['max_length']:,} entries"
+    if kind in ("string_too_short", "string_too_long"):
+        return "a name of 1 to 512 characters"
     if kind in ("tuple_type", "missing_positional_only_argument", "too_long", "too_short"):
         return "two positive integers, as [128, 128]" if "block_size" in str(detail["loc"]) else "an array"
     if kind == "string_pattern_mismatch":

@@ -148,7 +148,7 @@ def _explain(raw: bytes, data_bytes: int, limits: Limits) -> Header:
 def _entries(raw: bytes, document: "Document", data_bytes: int, limits: Limits, faults: list[Fault]) -> Header:
     tensors: dict[str, TensorHeader] = {}
     metadata: dict[str, str] | None = None
-    complete, over_limit = True, None
+    complete, over_limit, looked_at = True, None, 0
     for name, value in document.value.items():
         begin, end = document.entries[name]
         if name == METADATA:
@@ -157,11 +157,12 @@ def _entries(raw: bytes, document: "Document", data_bytes: int, limits: Limits, 
             complete = False
             over_limit = f"a tensor name of {len(name.encode()):,} bytes, limit {limits.name_bytes:,} (name_bytes)"
             continue
-        elif len(tensors) >= limits.tensors_per_shard:
+        elif looked_at >= limits.tensors_per_shard:
             complete = False
             over_limit = f"more than {limits.tensors_per_shard:,} tensors in one shard (tensors_per_shard)"
             break
         else:
+            looked_at += 1
             wrong = list(_entry_faults(value))
             if not wrong:
                 tensors[name] = TensorHeader(value["dtype"], tuple(value["shape"]), tuple(value["data_offsets"]))

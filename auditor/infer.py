@@ -74,9 +74,9 @@ def _candidates(
                     votes[field, getattr(config, field) + steps] += 1
     yield from (candidate for candidate, _ in votes.most_common(_CANDIDATES))
     if found.missing or found.unexpected:
-        layers = {
-            layer for name in inventory.tensors if (layer := layer_of(name)) is not None
-        } - found.undeclared_mtp.keys()
+        layers = {layer for name in inventory.tensors if (layer := layer_of(name)) is not None}
+        if not config.mtp_modules:  # a last layer that is an MTP module is no further layer of the main model
+            layers -= found.undeclared_mtp.keys()
         experts = {expert for name in inventory.tensors if (expert := expert_of(name)) is not None}
         dense = [layer_of(name) for name in inventory.tensors if name.endswith(".mlp.gate_proj.weight")]
         shown_layers = max(layers, default=0) + 1 - config.mtp_modules

@@ -23,6 +23,7 @@ _TOKEN = re.compile(
 )
 _SPACE = re.compile(rb"[ \t\n\r]*+")
 _NAMES: dict[bytes, bool | None] = {b"true": True, b"false": False, b"null": None}
+_DUPLICATES = 10_000  # a document with more is refused: each fault costs more memory than the key that makes it
 _DIGITS = 400  # longer integers are refused: parsing them is quadratic
 
 
@@ -103,6 +104,8 @@ def _read(data: bytes, document: Document, max_depth: int, max_values: int) -> N
                     raise _StopError(_syntax(data, begin, state))
                 duplicate = key in stack[-1]
                 if duplicate:
+                    if len(document.faults) >= _DUPLICATES:
+                        raise _StopError(JsonFault("limit", f"more than {_DUPLICATES:,} duplicate keys", begin))
                     document.faults.append(JsonFault("duplicate-key", "duplicate key", begin, key))
                 keys[-1], discard[-1] = key, duplicate
                 state = "colon"

@@ -42,7 +42,9 @@ def tallies(tally: Tally) -> Tallies:
 def coverage(inventory: Inventory, unread: Iterable[str]) -> Coverage:
     """What was read: headers alone, at this depth."""
     headers = sum(shard.state == "read" for shard in inventory.parts)
-    return Coverage(payload_bytes_read=0, headers_read=headers, shards=len(inventory.parts), unread=tuple(unread))
+    named = inventory.index.files if inventory.index is not None else {}
+    shards = len({shard.path for shard in inventory.parts}.union(named))
+    return Coverage(payload_bytes_read=0, headers_read=headers, shards=shards, unread=tuple(unread))
 
 
 def fingerprint(inventory: Inventory, config: ConfigFile) -> str | None:

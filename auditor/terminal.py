@@ -87,12 +87,23 @@ class ProgressLine:
 def show(report: "AuditReport") -> None:
     """Print the whole report; in colour on a terminal alone."""
     console = _console()
-    style = f"bold {_COLOUR[report.verdict]}"
-    mark = _printable(_MARK[report.verdict] + " ")
+    inventory, coverage = report.inventory, report.coverage
     console.print(
-        _text(f"{mark}{report.verdict.upper()}", style), _text(f"  {verdict_line(report).removeprefix(mark)}")
+        _text(f"{_printable(_MARK[report.verdict] + ' ')}{report.verdict.upper()}", f"bold {_COLOUR[report.verdict]}"),
+        _text(f" at depth {report.run.depth}: {shown(report.source.uri)}"),
+        sep="",
     )
-    console.print(_text(_covered(report), "dim"))
+    console.print(
+        _text(
+            f"  {plural(inventory.tensors, 'tensor')} in {plural(inventory.shards, 'shard')}, "
+            f"{size(inventory.payload_bytes)} of tensor data; {report.family or 'no family'}; "
+            f"{report.run.duration_s:.2f} s"
+        )
+    )
+    read = f"{coverage.headers_read:,} of {plural(coverage.shards, 'header')}"
+    console.print(
+        _text(f"  read: config.json, index, {read}; not read: tensor data, so nothing is said of values", "dim")
+    )
     for reason in report.incomplete:
         console.print(_text(f"  not audited: {shown(reason)}", _COLOUR["incomplete"]))
     _show_findings(console, report)
@@ -118,16 +129,6 @@ def _text(text: str, style: str = "") -> Any:
     return Text(text, style=style, overflow="fold")
 
 
-def _covered(report: "AuditReport") -> str:
-    coverage = report.coverage
-    headers = f"{coverage.headers_read:,} of {plural(coverage.shards, 'header')}"
-    family = f"family {report.family}" if report.family else "no family"
-    return (
-        f"  read: config.json, index, {headers} ({family}, {report.run.duration_s:.2f} s). "
-        "Not read: tensor data; this depth says nothing of the values."
-    )
-
-
 def _reasons(skipped: list[Any]) -> str:
     reasons: dict[str, int] = {}
     for each in skipped:
@@ -140,9 +141,10 @@ def _show_findings(console: "Console", report: "AuditReport") -> None:
     for finding in report.findings:
         if finding.caused_by is not None:
             consequences.setdefault(finding.caused_by, []).append(finding)
+    roots = [finding for finding in report.findings if finding.caused_by is None]
     shown_of_rule: dict[str, int] = {}
-    for finding in report.findings:
-        if finding.caused_by is not None:
+    for finding in roots:
+        if finding.severity == "info":
             continue
         shown_of_rule[finding.rule] = shown_of_rule.get(finding.rule, 0) + 1
         if shown_of_rule[finding.rule] <= _FOLDED:
@@ -163,20 +165,25 @@ def _show_finding(console: "Console", finding: "Finding", consequences: "list[Fi
         _text(count),
         sep="",
     )
-    console.print(_text(f"  {shown(finding.message)}"))
     place = finding.location
     where = [shown(each) for each in (place.file, place.tensor, place.field) if each]
     if place.bytes is not None:
         where.append(f"bytes {place.bytes[0]:,} to {place.bytes[1]:,}")
     if where:
-        console.print(_text(f"  at {' · '.join(where)}", "dim"))
-    affected = [each for each in finding.affected if each != place.tensor]
+        console.print(_text(f"  {' · '.join(where)}"))
+    console.print(_text(f"  {shown(finding.message)}"))
+    affected = [each for each in finding.affected if each not in (place.tensor, place.file)]
     for pattern in affected[:_PATTERNS]:
-        console.print(_text(f"  affects {shown(pattern)}", "dim"))
+        console.print(_text(f"    affects {shown(pattern)}", "dim"))
     if len(affected) > _PATTERNS:
-        console.print(_text(f"  affects {len(affected) - _PATTERNS:,} patterns more; --json or --html has all", "dim"))
+        rest = plural(len(affected) - _PATTERNS, "pattern")
+        console.print(_text(f"    and {rest} more; --json or --html has all", "dim"))
+    also: dict[str, int] = {}
     for each in consequences:
-        console.print(_text(f"  so also {each.rule} {each.slug}: {shown(each.message)} ({each.count:,})", "dim"))
+        name = f"{each.rule} {each.slug}"
+        also[name] = also.get(name, 0) + each.count
+    if also:
+        console.print(_text(f"    hence also {listed([f'{name} ({n:,})' for name, n in also.items()], most=9)}", "dim"))
 
 
 def _show_figures(console: "Console", figures: "tuple[Figure, ...]") -> None:

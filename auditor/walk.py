@@ -140,7 +140,7 @@ def _explain_index(data: bytes, sha256: str, limits: Limits) -> Index:
         if fault.kind == "limit":
             return Index("unread", sha256, reason=f"{fault.message} at byte {fault.offset}")
         text = f"key {quoted(fault.key)} is there more than once" if fault.kind == "duplicate-key" else fault.message
-        names = (fault.key,) if fault.key in placed else ()
+        names = (fault.key,) if fault.key is not None and fault.key in placed else ()
         faults.append(Fault("malformed-index", text, fault.offset, None, names))
     if not document.complete:
         return Index("damaged", sha256, faults=tuple(faults))

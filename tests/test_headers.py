@@ -399,6 +399,13 @@ def test_more_tensors_than_the_limit_are_not_read(space):
     assert header.faults == ()
 
 
+def test_entries_that_are_no_tensors_count_towards_the_limit():
+    assert read('{"a":0,"b":0,"__metadata__":{}}', tensors_per_shard=2).over_limit is None
+    header = read('{"a":0,"b":0,"c":0}', tensors_per_shard=2)
+    assert header.over_limit == "more than 2 tensors in one shard (tensors_per_shard)"
+    assert len(header.faults) == 2
+
+
 @pytest.mark.parametrize("space", ["", " "])
 def test_a_name_longer_than_the_limit_in_bytes_is_not_read(space):
     raw = f'{{"\u00e9\u00e9":{space}{entry()}}}'

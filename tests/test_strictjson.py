@@ -268,3 +268,9 @@ def test_what_was_read_before_a_fault_is_kept():
 def test_duplicates_before_a_syntax_fault_are_reported_beside_it():
     faults = read(b'{"a":1,"a":2,').faults
     assert [(fault.kind, fault.offset) for fault in faults] == [("duplicate-key", 7), ("syntax", 13)]
+
+
+def test_duplicate_keys_without_end_are_a_limit():
+    document = read(b'{"a":1' + b',"a":1' * 20_000 + b"}")
+    assert len(document.faults) == 10_001
+    assert (document.faults[-1].kind, document.faults[-1].message) == ("limit", "more than 10,000 duplicate keys")

@@ -26,10 +26,10 @@ class Content:
         """The bytes of a tensor from its first to its last."""
         if tensor.values == "scales":
             # Scales are 16,384 times fewer than codes: a whole grid is small even where the weight is not.
-            grid = np.concatenate([self._scales(strip) for strip in self._source(tensor.stream, tensor.origin)])
+            grid = np.concatenate([self._scales(strip) for strip in self.source(tensor.stream, tensor.origin)])
             yield _stored(_fitted(grid, tensor.shape), tensor.dtype)
             return
-        for strip in self._source(tensor.stream, tensor.shape):
+        for strip in self.source(tensor.stream, tensor.shape):
             if tensor.values == "codes":
                 yield quantise(strip, self._scales(strip), self.block).tobytes()
             elif tensor.values == "dequantised":
@@ -40,7 +40,7 @@ class Content:
             else:
                 yield _stored(strip, tensor.dtype)
 
-    def _source(self, stream: str, shape: tuple[int, ...]) -> Iterator[Floats]:
+    def source(self, stream: str, shape: tuple[int, ...]) -> Iterator[Floats]:
         """The unquantised values, always the same for a stream and a shape, in strips of rows."""
         key = hashlib.sha256(stream.encode()).digest()
         random = np.random.default_rng([self.seed, *np.frombuffer(key[:16], np.uint32).tolist()])

@@ -24,5 +24,6 @@ def check(corrections: tuple[Correction, ...]) -> Iterator[Failure]:
             field=correction.field,
             expected=correction.shown,
             actual=correction.declared,
+            tensors=correction.explained,
             takes=correction.explained,
         )

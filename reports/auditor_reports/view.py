@@ -229,14 +229,14 @@ def _badges(report: AuditReport, listed: FindingsView) -> tuple[tuple[str, str, 
 
 def _covered(report: AuditReport) -> tuple[str, ...]:
     coverage, inventory = report.coverage, report.inventory
-    lines = [f"{text.number(coverage.headers_read)} of {text.plural(coverage.shards, 'shard header')} read"]
+    lines = [f"shard headers read: {text.number(coverage.headers_read)} of {text.number(coverage.shards)}"]
     if coverage.payload_bytes_read:
         lines.append(
             f"{text.size(coverage.payload_bytes_read)} of {text.size(inventory.payload_bytes)} of payload read "
             f"({text.share(coverage.payload_bytes_read, inventory.payload_bytes)})"
         )
     looked = sum(outcome.outcome in ("passed", "failed") for outcome in report.outcomes)
-    lines.append(f"{text.number(looked)} of {text.plural(len(report.outcomes), 'rule')} looked and decided")
+    lines.append(f"rules that looked and decided: {text.number(looked)} of {text.number(len(report.outcomes))}")
     if report.family is not None:
         lines.append(f"every expected tensor derived from config.json, family {report.family}")
     return tuple(lines)
@@ -246,7 +246,8 @@ def _not_covered(report: AuditReport) -> tuple[str, ...]:
     lines = []
     coverage, inventory = report.coverage, report.inventory
     if coverage.payload_bytes_read == 0:
-        lines.append(f"payload: none of {text.size(inventory.payload_bytes)} read, so no statement about values")
+        extent = f"none of {text.size(inventory.payload_bytes)}" if inventory.payload_bytes else "nothing"
+        lines.append(f"payload: {extent} read, so no statement about values")
     elif coverage.payload_bytes_read < inventory.payload_bytes:
         rest = inventory.payload_bytes - coverage.payload_bytes_read
         lines.append(f"payload: {text.size(rest)} not read")

@@ -30,7 +30,8 @@ class QuantizationConfig(BaseModel):
     scale_fmt: Literal["ue8m0"] | None = Field(
         default=None, description="'ue8m0': every scale is a power of two, still stored as F32."
     )
-    modules_to_not_convert: tuple[ModuleName, ...] | None = Field(
+    # fail_fast: of a list of 200,000 wrong names the first says it all.
+    modules_to_not_convert: Annotated[tuple[ModuleName, ...], Field(fail_fast=True)] | None = Field(
         default=None,
         max_length=200_000,
         description="Modules that stay unquantised: a run of whole dotted components of a module's name.",
@@ -43,7 +44,7 @@ class DeepseekV3Config(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     model_type: Annotated[str, Field(strict=True)]
-    architectures: tuple[str, ...] | None = None
+    architectures: Annotated[tuple[str, ...], Field(fail_fast=True)] | None = None
 
     vocab_size: Dimension
     hidden_size: Dimension

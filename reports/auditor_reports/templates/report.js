@@ -29,6 +29,7 @@
   // The filter: by words, or by one cell of the map. Only root findings are hidden or shown.
   const section = document.getElementById("findings");
   const roots = [...section.querySelectorAll(".group > .finding")];
+  const count = (number) => number.toLocaleString("en-US");
   let cell = null;
   const words = make("input", { type: "search", placeholder: "rule, tensor, file, …", autocomplete: "off" });
   const clear = make("button", { type: "button", textContent: "Show all", hidden: true });
@@ -62,7 +63,7 @@
     }
     clear.hidden = !filtered;
     const where = cell ? `${cell.layer === "" ? "" : `layer ${cell.layer}, `}${cell.label}: ` : "";
-    status.textContent = filtered ? `${where}${shown} of ${roots.length} findings` : "";
+    status.textContent = filtered ? `${where}${count(shown)} of ${count(roots.length)} findings` : "";
   };
 
   if (roots.length > 1) {
