@@ -68,7 +68,7 @@ imports: $(VENV)/.dev
 
 # The built wheel is tested in a clean environment by tests/test_wheel.py.
 test: $(VENV)/.dev  ## the tests but the slow ones; the end says how many were skipped, and why
-	$(BIN)/python -m pytest --dist loadgroup -n $(JOBS) -m "not slow"
+	$(BIN)/python -m pytest --dist loadgroup -n $(JOBS)
 
 test-slow: $(VENV)/.dev  ## the slow tests
 	$(BIN)/python -m pytest --dist loadgroup -n $(JOBS) -m slow

@@ -67,6 +67,10 @@ def _causes(ordered: Sequence[Failure], inventory: Inventory) -> list[int | None
         # Sums follow from tensors: where a tensor is wrong, a wrong sum says nothing of its own.
         if failure.rule.scope == Scope.COUNT and failure.rule.severity != Severity.INFO and causes[position] is None:
             causes[position] = changing
+    for position in range(len(causes)):
+        # Failures of one file may explain each other in a circle: the first of them is the root of all.
+        if _leads_to(position, causes):
+            causes[position] = None
     return [_root(cause, causes) for cause in causes]
 
 
@@ -99,10 +103,18 @@ def _explains(cause: int, position: int, ordered: Sequence[Failure]) -> bool:
     return not narrower and not mutual
 
 
-def _root(cause: int | None, causes: Sequence[int | None]) -> int | None:
+def _leads_to(position: int, causes: Sequence[int | None]) -> bool:
+    """Whether the way up from a failure comes back to it."""
     seen = set()
-    while cause is not None and causes[cause] is not None and cause not in seen:
+    cause = causes[position]
+    while cause is not None and cause not in seen and cause != position:
         seen.add(cause)
+        cause = causes[cause]
+    return cause == position
+
+
+def _root(cause: int | None, causes: Sequence[int | None]) -> int | None:
+    while cause is not None and causes[cause] is not None:
         cause = causes[cause]
     return cause
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from auditor.facts import Correction, Expectations, Inventory, Match, Row
 from auditor.families import Family
-from auditor.match import match
+from auditor.match import MTP_MARKS, match
 from auditor.names import expert_of, layer_of
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.policy import Limits
@@ -75,11 +75,13 @@ def _candidates(
     yield from (candidate for candidate, _ in votes.most_common(_CANDIDATES))
     if found.missing or found.unexpected:
         layers = {layer for name in inventory.tensors if (layer := layer_of(name)) is not None}
-        if not config.mtp_modules:  # a last layer that is an MTP module is no further layer of the main model
-            layers -= found.undeclared_mtp.keys()
+        # The main model ends where MTP modules begin; a declared module that was dropped shortens nothing.
+        mtp = {
+            layer for name in inventory.tensors if name.endswith(MTP_MARKS) and (layer := layer_of(name)) is not None
+        }
         experts = {expert for name in inventory.tensors if (expert := expert_of(name)) is not None}
         dense = [layer_of(name) for name in inventory.tensors if name.endswith(".mlp.gate_proj.weight")]
-        shown_layers = max(layers, default=0) + 1 - config.mtp_modules
+        shown_layers = min(mtp) if mtp else max(layers, default=-1) + 1
         for field, value in (
             ("n_routed_experts", max(experts, default=-1) + 1),
             ("num_hidden_layers", shown_layers),

@@ -22,7 +22,7 @@ from auditor.facts import (
 from auditor.names import layer_of
 
 # What only an MTP module has; a layer behind the declared ones is one by these.
-_MTP_MARKS = (".eh_proj.weight", ".enorm.weight", ".hnorm.weight")
+MTP_MARKS = (".eh_proj.weight", ".enorm.weight", ".hnorm.weight")
 
 
 _DTYPE, _SHAPE = attrgetter("dtype"), attrgetter("shape")
@@ -104,7 +104,7 @@ def _missing_layers(actual: dict[str, TensorHeader], missing: dict[str, Row]) ->
 
 def _undeclared_mtp(expectations: Expectations, unexpected: dict[str, TensorHeader]) -> dict[int, tuple[str, ...]]:
     declared = {layer for template in expectations.templates for layer in template.layers}
-    marked = {layer_of(name) for name in unexpected if name.endswith(_MTP_MARKS)} - declared
+    marked = {layer_of(name) for name in unexpected if name.endswith(MTP_MARKS)} - declared
     found: dict[int, list[str]] = {}
     for name in unexpected:
         layer = layer_of(name)

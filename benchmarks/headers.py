@@ -179,7 +179,8 @@ def _row(name: str, runs: Sequence[Run], ours: float) -> str:
     times = [run.seconds * 1000 for run in runs]
     peak = max(run.peak for run in runs) / MIB
     ratio = ours / middle(runs)
-    return f"| {name} | {median(times):.0f} ms | {min(times):.0f} to {max(times):.0f} ms | {peak:.0f} MiB | {ratio:.2f} × |"
+    span = f"{min(times):.0f} to {max(times):.0f} ms"
+    return f"| {name} | {median(times):.0f} ms | {span} | {peak:.0f} MiB | {ratio:.2f} × |"
 
 
 def machine() -> str:
@@ -194,7 +195,9 @@ def machine() -> str:
 
 def versions(hub_python: Path | None) -> str:
     """The versions that took part."""
-    named = [f"{name} {metadata.version(name)}" for name in ("msgspec", "pydantic", "orjson", "safetensors")]
+    named = [f"{platform.python_implementation()} {platform.python_version()}"]
+    distributions = ("checkpoint-auditor", "msgspec", "pydantic", "orjson", "safetensors")
+    named += [f"{name} {metadata.version(name)}" for name in distributions]
     if hub_python is not None:
         script = "import huggingface_hub; print(huggingface_hub.__version__)"
         done = subprocess.run([str(hub_python), "-c", script], check=True, capture_output=True, text=True)
@@ -223,9 +226,7 @@ def main() -> int:
     lines = [
         "# Header audits, measured",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}, {platform.system()}, "
-        f"{platform.python_implementation()} {platform.python_version()}, auditor {metadata.version('checkpoint-auditor')}, "
-        f"{versions(options.hub_python)}.",
+        f"{datetime.now(UTC):%Y-%m-%d}; {machine()}, {platform.system()}; {versions(options.hub_python)}.",
         "",
         f"Whole processes, {options.rounds} rounds in turn with warm caches, on a forged sparse DeepSeek-V3 layout "
         f"({tensors:,} tensors in 163 shards).",

@@ -47,9 +47,7 @@ def only_message(found: Configuration) -> str:
 # --- the releases
 
 
-@pytest.mark.parametrize(
-    ("fields", "family"), [(V3, "deepseek-v3"), (V32, "deepseek-v3.2")], ids=["V3", "V3.2"]
-)
+@pytest.mark.parametrize(("fields", "family"), [(V3, "deepseek-v3"), (V32, "deepseek-v3.2")], ids=["V3", "V3.2"])
 def test_a_released_config_is_sound(fields, family):
     found = configured(fields)
     assert found.faults == ()
@@ -208,7 +206,9 @@ def test_experts_stand_in_every_moe_layer_freq_th_layer():
 
 
 def test_several_faults_are_reported_at_once_each_with_its_field():
-    found = changed(vocab_size=-1, kv_lora_rank="512", tie_word_embeddings=None, topk_method="x", quantization_config=[])
+    found = changed(
+        vocab_size=-1, kv_lora_rank="512", tie_word_embeddings=None, topk_method="x", quantization_config=[]
+    )
     assert set(faults(found)) == {
         ("invalid-config-field", "vocab_size"),
         ("invalid-config-field", "kv_lora_rank"),
@@ -292,9 +292,21 @@ def test_exempt_modules_and_the_scale_format_are_kept():
         ({"dtype": "float16"}, "dtype", "is 'float16', must be the same as torch_dtype (bfloat16)"),
         ({"first_k_dense_replace": 62}, "first_k_dense_replace", "is 62, must be at most num_hidden_layers (61)"),
         ({"qk_rope_head_dim": 63}, "qk_rope_head_dim", "is 63, must be even, because rotary embedding turns pairs"),
-        ({"moe_intermediate_size": None}, "moe_intermediate_size", "is null, must be given, because n_routed_experts is 256"),
-        ({"num_experts_per_tok": None}, "num_experts_per_tok", "is null, must be given, because n_routed_experts is 256"),
-        ({"num_experts_per_tok": 257, "n_group": None}, "num_experts_per_tok", "is 257, must be at most n_routed_experts (256)"),
+        (
+            {"moe_intermediate_size": None},
+            "moe_intermediate_size",
+            "is null, must be given, because n_routed_experts is 256",
+        ),
+        (
+            {"num_experts_per_tok": None},
+            "num_experts_per_tok",
+            "is null, must be given, because n_routed_experts is 256",
+        ),
+        (
+            {"num_experts_per_tok": 257, "n_group": None},
+            "num_experts_per_tok",
+            "is 257, must be at most n_routed_experts (256)",
+        ),
         ({"n_group": 7}, "n_group", "is 7, must be a divisor of n_routed_experts (256)"),
         ({"n_group": 512, "topk_group": None}, "n_group", "is 512, must be a divisor of n_routed_experts (256)"),
         ({"topk_group": 9}, "topk_group", "is 9, must be at most n_group (8)"),
@@ -462,9 +474,13 @@ def test_a_config_that_is_no_file_is_malformed():
 @pytest.mark.parametrize(
     ("fields", "field", "says"),
     [
-        ({"num_hidden_layers": 1_000}, "num_hidden_layers", "demands 1,001 layers, limit 1,000 (layers)"),
+        ({"num_hidden_layers": 1_001}, "num_hidden_layers", "demands 1,002 layers, limit 1,000 (layers)"),
         ({"num_hidden_layers": 1 << 24}, "num_hidden_layers", "demands 16,777,217 layers, limit 1,000 (layers)"),
-        ({"num_nextn_predict_layers": 1 << 24}, "num_nextn_predict_layers", "demands 16,777,277 layers, limit 1,000 (layers)"),
+        (
+            {"num_nextn_predict_layers": 1 << 24},
+            "num_nextn_predict_layers",
+            "demands 16,777,277 layers, limit 1,000 (layers)",
+        ),
         ({"n_routed_experts": 8_192}, "n_routed_experts", "demands 8,192 routed experts, limit 4,096 (experts)"),
         ({"n_routed_experts": 1 << 24}, "n_routed_experts", "demands 16,777,216 routed experts, limit 4,096 (experts)"),
         (
@@ -503,7 +519,9 @@ HOSTILE = {
     "many keys": b"{" + b",".join(b'"k%d":1' % n for n in range(90_000)) + b"}",
     "one key many times": b"{" + b",".join([b'"model_type":"deepseek_v3"'] * 40_000) + b"}",
     "wrong architectures": json.dumps({**V3, "architectures": [1] * 300_000}).encode(),
-    "wrong exemptions": json.dumps({**V3, "quantization_config": {**FP8, "modules_to_not_convert": [1] * 150_000}}).encode(),
+    "wrong exemptions": json.dumps(
+        {**V3, "quantization_config": {**FP8, "modules_to_not_convert": [1] * 150_000}}
+    ).encode(),
     "a million exemptions": json.dumps(
         {**V3, "quantization_config": {**FP8, "modules_to_not_convert": ["a"] * 1_000_000}}
     ).encode(),

@@ -33,14 +33,16 @@ def only_fault(raw: bytes | str, data_bytes: int = 0, **limits: int) -> Fault:
 
 
 def entry(dtype="U8", shape=(1,), begin=0, end=1) -> str:
-    return f'{{"dtype":"{dtype}","shape":{json.dumps(list(shape), separators=(",", ":"))},"data_offsets":[{begin},{end}]}}'
+    return (
+        f'{{"dtype":"{dtype}","shape":{json.dumps(list(shape), separators=(",", ":"))},"data_offsets":[{begin},{end}]}}'
+    )
 
 
 # --- what the format allows
 
 
 def test_a_header_holds_each_tensor_with_dtype_shape_and_offsets():
-    raw = '{"a":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},"b":{"dtype":"F32","shape":[],"data_offsets":[12,16]}}'
+    raw = f'{{"a":{entry("BF16", (2, 3), 0, 12)},"b":{entry("F32", (), 12, 16)}}}'
     header = read(raw, 16)
     assert header.faults == ()
     assert header.complete
@@ -356,7 +358,9 @@ def test_data_behind_an_empty_header_is_trailing():
 
 
 def test_unreadable_entries_do_not_make_their_neighbours_look_uncovered():
-    header = read(f'{{"a":{entry()},"b":{{"dtype":"F4","shape":[2],"data_offsets":[1,2]}},"c":{entry(begin=2, end=3)}}}', 9)
+    header = read(
+        f'{{"a":{entry()},"b":{{"dtype":"F4","shape":[2],"data_offsets":[1,2]}},"c":{entry(begin=2, end=3)}}}', 9
+    )
     assert [fault.slug for fault in header.faults] == ["invalid-tensor-entry"]
     assert list(header.tensors) == ["a", "c"]
     assert not header.complete
@@ -500,7 +504,14 @@ def reference(raw: bytes, payload: bytes):
 
 
 # Where the auditor is stricter on purpose, by slug or by the words of the message.
-STRICTER = ("unknown key", "header starts with", "__metadata__ is null", "entry is [", "dtype is an object", "dimensions,")
+STRICTER = (
+    "unknown key",
+    "header starts with",
+    "__metadata__ is null",
+    "entry is [",
+    "dtype is an object",
+    "dimensions,",
+)
 
 
 def agrees_with_safetensors(raw: bytes, payload: bytes) -> None:
@@ -674,7 +685,9 @@ def test_a_shard_is_not_taken_for_something_else():
 
 
 @pytest.mark.parametrize(
-    "length", [0x0280, 0x8B1F, 0x018B1F, 0x04034B50, 0x20 | 0x8B1F << 8], ids=["pickle", "gzip", "gzip 2", "zip", "space"]
+    "length",
+    [0x0280, 0x8B1F, 0x018B1F, 0x04034B50, 0x20 | 0x8B1F << 8],
+    ids=["pickle", "gzip", "gzip 2", "zip", "space"],
 )
 def test_a_header_length_that_spells_a_magic_number_is_still_a_length(length):
     head = length.to_bytes(8, "little") + b'{"model.layers.0.self_attn.q_a_proj.weight":'

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from auditor_reports import text
 from auditor_reports.html import render
 from auditor_schemas.report import (
     AuditReport,
@@ -348,7 +349,7 @@ def test_circular_and_dangling_causes_lose_no_finding() -> None:
     circle = [finding("NAM101", "a", "error", f"circle {i}", fingerprint=str(i), caused_by=str(1 - i)) for i in (0, 1)]
     loose = finding("NAM101", "a", "error", "cause elsewhere", caused_by="elsewhere")
     words = page_of(sound().model_copy(update={"findings": (*circle, loose)})).words
-    assert all(text in words for text in ("circle 0", "circle 1", "cause elsewhere"))
+    assert all(each in words for each in ("circle 0", "circle 1", "cause elsewhere"))
 
 
 def test_figures_stand_beside_every_convention() -> None:
@@ -379,6 +380,10 @@ def test_fifty_thousand_findings_fit_a_page_whose_json_stays_complete() -> None:
     (attributes, body) = next(b for b in page.blocks["script"] if b[0].get("id") == "report")
     assert attributes["data-encoding"] == "gzip+base64"
     assert gzip.decompress(base64.b64decode(body)).decode() == report.model_dump_json()
+
+
+def test_a_deviation_that_rounds_to_nothing_has_no_sign() -> None:
+    assert [text.percent(d) for d in (0.0, -0.0001, -0.2)] == ["0.000 %", "0.000 %", "\N{MINUS SIGN}0.200 %"]
 
 
 def test_names_with_markup_read_as_written() -> None:

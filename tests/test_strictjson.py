@@ -25,7 +25,9 @@ def only_fault(data: bytes, **limits: int):
 
 # Text that UTF-8 can carry: half surrogates have their own tests.
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
-scalars = st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats(allow_nan=False, allow_infinity=False) | texts
+scalars = (
+    st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats(allow_nan=False, allow_infinity=False) | texts
+)
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=20
 )
@@ -249,7 +251,13 @@ def test_deep_nesting_within_the_limit_needs_no_recursion():
 
 @pytest.mark.parametrize(
     "data",
-    [b'"' + b"a" * 8_000_000, b'"\\n' + b"a" * 8_000_000, b'"' + b"\\n" * 4_000_000, b" " * 8_000_000, b"1" * 8_000_000 + b"."],
+    [
+        b'"' + b"a" * 8_000_000,
+        b'"\\n' + b"a" * 8_000_000,
+        b'"' + b"\\n" * 4_000_000,
+        b" " * 8_000_000,
+        b"1" * 8_000_000 + b".",
+    ],
     ids=["open string", "open string with an escape", "open string of escapes", "spaces", "a number without an end"],
 )
 def test_long_tokens_that_lead_nowhere_are_refused_in_linear_time(data):

@@ -31,7 +31,9 @@ def shard_bytes(*names: str, metadata=None) -> bytes:
     """A shard of one-byte tensors."""
     entries = {n: {"dtype": "U8", "shape": [1], "data_offsets": [i, i + 1]} for i, n in enumerate(names)}
     header = json.dumps({} if metadata is None else {"__metadata__": metadata}) if not names else None
-    raw = header or json.dumps(({} if metadata is None else {"__metadata__": metadata}) | entries, separators=(",", ":"))
+    raw = header or json.dumps(
+        ({} if metadata is None else {"__metadata__": metadata}) | entries, separators=(",", ":")
+    )
     return len(raw).to_bytes(8, "little") + raw.encode() + b"x" * len(names)
 
 
@@ -203,7 +205,12 @@ def test_a_damaged_stray_leaves_the_checkpoint_complete(pair):
         (b"1234567", "invalid-header-length", "file is 7 bytes, the header's length alone needs 8", (0, 7)),
         (b"\x00" * 8, "invalid-header-length", "header length is 0, the smallest header '{}' has 2", (0, 8)),
         (b"\x01" + b"\x00" * 7 + b"{", "invalid-header-length", "header length is 1", (0, 8)),
-        (b"\x03" + b"\x00" * 7 + b"{}", "invalid-header-length", "header length is 3, file has 2 bytes behind it", (0, 8)),
+        (
+            b"\x03" + b"\x00" * 7 + b"{}",
+            "invalid-header-length",
+            "header length is 3, file has 2 bytes behind it",
+            (0, 8),
+        ),
         (b"\xff" * 8 + b"{}", "invalid-header-length", "header length is 18,446,744,073,709,551,615", (0, 8)),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4302350824\n",
@@ -362,7 +369,9 @@ def test_a_symlink_out_of_the_checkpoint_stays_unread_where_the_policy_forbids_i
         (folder / name).symlink_to(tmp_path / name)
     inventory = seen(folder, symlinks="inside")
     reason = "leads out of the checkpoint, which the policy forbids"
-    assert shard(inventory, "model.safetensors") == Shard("model.safetensors", 0 + len(shard_bytes("a")), "unread", reason=reason)
+    assert shard(inventory, "model.safetensors") == Shard(
+        "model.safetensors", 0 + len(shard_bytes("a")), "unread", reason=reason
+    )
     assert inventory.index == Index("unread", reason=reason)
     assert set(inventory.unread) == {f"model.safetensors: {reason}", f"{INDEX}: {reason}"}
     assert inventory.tensors == {}
@@ -484,7 +493,10 @@ plain = st.none() | st.booleans() | st.integers(0, 1 << 70) | st.floats(allow_na
     st.sampled_from([None, 1]),
 )
 def test_a_good_index_is_read_as_pydantic_reads_it(weight_map, total, metadata, extra, ascii_only, indent):
-    whole = {"metadata": metadata | ({"total_size": total} if total is not None else {}), "weight_map": weight_map} | extra
+    whole = {
+        "metadata": metadata | ({"total_size": total} if total is not None else {}),
+        "weight_map": weight_map,
+    } | extra
     data = json.dumps(whole, ensure_ascii=ascii_only, indent=indent).encode()
     theirs = CheckpointIndex.model_validate_json(data)
     ours = index_of(data)
@@ -571,7 +583,8 @@ def test_several_faults_of_an_index_are_all_reported_and_good_entries_kept():
 
 
 @pytest.mark.parametrize(
-    "text", ['{"metadata":{"a":' + "[" * 100_000, '{"x":' + "[" * 100_000, "[" * 100_000, '{"weight_map":' + '{"a":' * 100_000]
+    "text",
+    ['{"metadata":{"a":' + "[" * 100_000, '{"x":' + "[" * 100_000, "[" * 100_000, '{"weight_map":' + '{"a":' * 100_000],
 )
 def test_an_index_nested_beyond_the_limit_is_unread_and_never_an_exception(text):
     index = index_of(text)

@@ -52,8 +52,8 @@ def signed(value: int) -> str:
 
 def percent(value: float, *, digits: int = 3) -> str:
     """A deviation with its sign: '+0.004 %'."""
-    text = f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-    return f"{text.lstrip('+' if float(f'{value:.{digits}f}') == 0 else '')} %"
+    rounded = round(value, digits)
+    return f"{rounded:+.{digits}f} %".replace("-", "\N{MINUS SIGN}") if rounded else f"{0:.{digits}f} %"
 
 
 def share(part: int, whole: int) -> str:
@@ -103,7 +103,7 @@ def value(content: Any) -> str:
     if isinstance(content, str):
         text = content
     elif isinstance(content, bool) or content is None:
-        text = {True: "true", False: "false", None: "null"}[content]
+        text = {True: "true", False: "false", None: "none"}[content]
     elif isinstance(content, int):
         text = number(content)
     elif isinstance(content, list | tuple) and all(type(v) is int for v in content):

@@ -30,12 +30,20 @@ _MODULES = (
 )
 _OUTSIDE = {"embedding": "model.embed_tokens.", "norms": "model.norm.", "head": "lm_head."}
 
+# What stands for nothing that the config implies.
+OTHER = "other"
+
 Range = tuple[int, int]
+Touched = dict[str, tuple[Range | None, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingView:
-    """One finding, worded. `touches`: the map's cells by module; `more` counts patterns that only the JSON holds."""
+    """One finding, worded.
+
+    `touches` has the map's cells, ranges of layers by module, None outside the layers; `more` counts the patterns
+    that only the JSON holds.
+    """
 
     anchor: str
     rule: str
@@ -44,8 +52,9 @@ class FindingView:
     mark: str
     message: str
     place: tuple[tuple[str, str], ...]
-    expected: str | None
-    actual: str | None
+    compared: bool
+    expected: str
+    actual: str
     times: str
     repeated: bool
     patterns: tuple[str, ...]
@@ -53,23 +62,24 @@ class FindingView:
     more: str | None
     status: str
     waiver: str | None
-    touches: dict[str, tuple[Range, ...]]
+    touches: Touched
     consequences: tuple["FindingView", ...] = ()
     explains: str = ""
 
     @property
     def cells(self) -> str:
-        """The cells for the page's filter: 'experts:3-60,61;router:5', a module outside the layers without numbers."""
+        """The cells for the page's filter: 'experts:3-60,61-61;norms:top', where top stands outside the layers."""
         return ";".join(
-            f"{module}:{','.join(f'{a}-{b}' if a != b else str(a) for a, b in ranges)}"
+            f"{module}:{','.join(f'{r[0]}-{r[1]}' if r else 'top' for r in ranges)}"
             for module, ranges in self.touches.items()
         )
 
     @property
     def headline(self) -> str:
         """The finding in one line, for where only a line fits."""
-        where = next((f"{value}: " for label, value in self.place if label in ("tensor", "file", "field")), "")
-        return f"{where}{self.message}"
+        place = dict(self.place)
+        where = place.get("tensor") or place.get("file") or place.get("field")
+        return self.message if where is None or where in self.message else f"{where}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,13 +179,12 @@ def _families(every: tuple[Finding, ...]) -> tuple[dict[int, list[int]], list[in
 def _worded(finding: Finding, *, room: int, taken: set[str]) -> FindingView:
     place = []
     location = finding.location
-    for label, content in (("tensor", location.tensor), ("file", location.file), ("field", location.field)):
+    for label, content in (("file", location.file), ("tensor", location.tensor), ("field", location.field)):
         if content is not None:
             place.append((label, content))
     if location.bytes is not None:
         begin, end = location.bytes
         place.append(("bytes", f"[{begin:,}, {end:,}), {text.size(end - begin)}" if end >= begin else f"{begin:,}"))
-    compared = finding.expected is not None or finding.actual is not None
     waiver = None
     if finding.waiver is not None:
         owner = f", {finding.waiver.owner}" if finding.waiver.owner else ""
@@ -190,8 +199,9 @@ def _worded(finding: Finding, *, room: int, taken: set[str]) -> FindingView:
         mark=MARKS[finding.severity],
         message=finding.message,
         place=tuple(place),
-        expected=text.value(finding.expected) if compared else None,
-        actual=text.value(finding.actual) if compared else None,
+        compared=finding.expected is not None or finding.actual is not None,
+        expected=text.value(finding.expected),
+        actual=text.value(finding.actual),
         times=text.plural(finding.count, "time"),
         repeated=finding.count > 1,
         patterns=patterns,
@@ -213,28 +223,29 @@ def _anchor(fingerprint: str, taken: set[str]) -> str:
     return anchor
 
 
-def _touched(finding: Finding) -> dict[str, tuple[Range, ...]]:
+def _touched(finding: Finding) -> Touched:
     names = finding.affected or ((finding.location.tensor,) if finding.location.tensor else ())
-    cells: dict[str, set[Range]] = {}
+    cells: dict[str, set[Range | None]] = {}
     for name in names[:PATTERNS]:
+        if name.endswith((".safetensors", ".json")):
+            continue
         inside = _LAYER.fullmatch(name)
         if inside is None:
-            module = next((m for m, prefix in _OUTSIDE.items() if name.startswith(prefix)), None)
-            if module is not None:
-                cells.setdefault(module, set())
+            module = next((m for m, prefix in _OUTSIDE.items() if name.startswith(prefix)), OTHER)
+            cells.setdefault(module, set()).add(None)
             continue
         begin, end = (int(inside[1]), int(inside[1])) if inside[1] else (int(inside[2]), int(inside[3]))
-        module = next((m for m, prefixes in _MODULES if inside[4].startswith(prefixes)), "other")
+        module = next((m for m, prefixes in _MODULES if inside[4].startswith(prefixes)), OTHER)
         cells.setdefault(module, set()).add((begin, end))
-    return {module: tuple(sorted(ranges)) for module, ranges in cells.items()}
+    return {module: tuple(sorted(ranges, key=lambda r: r or (-1, -1))) for module, ranges in cells.items()}
 
 
-def _joined(every: Iterable[dict[str, tuple[Range, ...]]]) -> dict[str, tuple[Range, ...]]:
-    cells: dict[str, set[Range]] = {}
+def _joined(every: Iterable[Touched]) -> Touched:
+    cells: dict[str, set[Range | None]] = {}
     for touches in every:
         for module, ranges in touches.items():
             cells.setdefault(module, set()).update(ranges)
-    return {module: tuple(sorted(ranges)) for module, ranges in cells.items()}
+    return {module: tuple(sorted(ranges, key=lambda r: r or (-1, -1))) for module, ranges in cells.items()}
 
 
 def flat(view: FindingsView) -> Iterator[FindingView]:

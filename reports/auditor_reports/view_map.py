@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from auditor_reports import text
-from auditor_reports.view_findings import FindingsView, flat
+from auditor_reports.view_findings import OTHER, FindingsView, flat
 from auditor_schemas.report import Cell
 
 # Rows stand in blocks side by side, so that 62 layers fit one screen.
@@ -20,6 +20,10 @@ WORDS = {
     "error": "error",
     "unread": "not read",
 }
+# Modules in the order of a forward pass; others follow as they come.
+_ACROSS = (
+    "embedding", "attention", "indexer", "dense_mlp", "router", "experts", "shared_experts", "norms", "mtp", "head",
+)  # fmt: skip
 _ORDER = {"error": 0, "unread": 1, "warning": 2, "info": 3, "passed": 4}
 
 
@@ -63,7 +67,7 @@ def checkpoint_map(cells: tuple[Cell, ...], findings: FindingsView) -> MapView:
     if outside:
         blocks.append(_block("outside the layers", outside, [None], targets))
     layers = sorted({cell.layer for cell in inside if cell.layer is not None})
-    modules = list(dict.fromkeys(cell.module for cell in inside))
+    modules = _across(cell.module for cell in inside)
     by_layer: dict[int, list[Cell]] = {}
     for cell in inside:
         assert cell.layer is not None
@@ -91,6 +95,11 @@ def checkpoint_map(cells: tuple[Cell, ...], findings: FindingsView) -> MapView:
     )
 
 
+def _across(modules: Iterable[str]) -> list[str]:
+    ranks = {module: rank for rank, module in enumerate(_ACROSS)}
+    return sorted(dict.fromkeys(modules), key=lambda module: ranks.get(module, len(ranks)))
+
+
 def _layers(first: int, last: int) -> str:
     return f"layer {first}" if first == last else f"layers {first} to {last}"
 
@@ -104,7 +113,7 @@ def _block(
     modules: list[str] | None = None,
 ) -> Block:
     by_place = {(cell.layer, cell.module): cell for cell in cells}
-    present = dict.fromkeys(module for _, module in by_place)
+    present = _across(module for _, module in by_place)
     columns = [module for module in modules or present if module in present][:MODULES]
     return Block(
         caption=caption,
@@ -135,19 +144,25 @@ def _cell(cell: Cell | None, targets: "_Targets") -> CellView:
 
 
 class _Targets:
-    """Leads from a cell to the heaviest finding on the page that touches it."""
+    """Leads from a cell to the heaviest finding on the page that touches it.
+
+    A tensor that the config does not imply counts as `other` on the map, wherever its name would place it.
+    """
 
     def __init__(self, findings: FindingsView) -> None:
-        self._by_module: dict[str, list[tuple[int, int, str]]] = {}
-        self._outside: dict[str, str] = {}
+        self._spans: dict[str, list[tuple[int, int, str]]] = {}
+        self._top: dict[str, str] = {}
         for view in flat(findings):
             for module, ranges in view.touches.items():
-                if not ranges:
-                    self._outside.setdefault(module, view.anchor)
-                self._by_module.setdefault(module, []).extend((a, b, view.anchor) for a, b in ranges)
+                for span in ranges:
+                    for key in (module, OTHER):
+                        if span is None:
+                            self._top.setdefault(key, view.anchor)
+                        else:
+                            self._spans.setdefault(key, []).append((*span, view.anchor))
 
     def of(self, cell: Cell) -> str:
         if cell.layer is None:
-            return self._outside.get(cell.module, "findings")
+            return self._top.get(cell.module, "findings")
         layer = cell.layer
-        return next((anchor for a, b, anchor in self._by_module.get(cell.module, ()) if a <= layer <= b), "findings")
+        return next((anchor for a, b, anchor in self._spans.get(cell.module, ()) if a <= layer <= b), "findings")

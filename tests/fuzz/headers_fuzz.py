@@ -30,7 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-CASE_SECONDS = 10
+CASE_SECONDS = 10  # of processor time; a case that waits gets six times as much by the clock
 MEMORY_BYTES = 4 << 30
 CHUNK = 500
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "fuzz.md"
@@ -396,7 +396,7 @@ def _damage_part(rng: random.Random, name: str, part: Part, sound: Checkpoint) -
 # --- what is held against the auditor's word ---
 
 
-class Repeated(ValueError):
+class RepeatedKeyError(ValueError):
     """A key came twice."""
 
 
@@ -406,7 +406,7 @@ def strict_json(text: bytes) -> Any:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            raise Repeated("a key comes twice")
+            raise RepeatedKeyError("a key comes twice")
         return found
 
     def refuse(text: str) -> Any:
@@ -427,9 +427,9 @@ def facts_of(folder: Path) -> dict[str, Any]:
             with path.open("rb") as file:
                 header = strict_json(file.read(int.from_bytes(file.read(8), "little")))
             with safe_open(path, framework="numpy") as shard:
-                for name in shard.keys():
+                for name in shard.keys():  # noqa: SIM118  # no mapping: it has keys() and no iterator
                     if name in tensors:
-                        raise Repeated(f"{name} is in two shards")
+                        raise RepeatedKeyError(f"{name} is in two shards")
                     view = shard.get_slice(name)
                     tensors[name] = (path.name, view.get_dtype(), view.get_shape())
             if set(header) - {"__metadata__"} != {name for name, where in tensors.items() if where[0] == path.name}:
@@ -452,11 +452,14 @@ def _alarm(seconds: int) -> Iterator[None]:
         raise Hang(f"more than {seconds} s")
 
     signal.signal(signal.SIGALRM, ring)
-    signal.alarm(seconds)
+    signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 6 * seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @dataclass
@@ -467,7 +470,7 @@ class Tally:
     verdicts: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     rules: Counter[str] = field(default_factory=Counter)
-    slowest: float = 0.0
+    slowest: tuple[float, str] = (0.0, "")
     wrong: list[str] = field(default_factory=list)
 
     def add(self, other: "Tally") -> None:
@@ -506,7 +509,7 @@ class Bench:
             wrong = f"crashes:\n{traceback.format_exc(limit=-6)}"
         tally.cases += 1
         tally.kinds[kind] += 1
-        tally.slowest = max(tally.slowest, time.perf_counter() - begun)
+        tally.slowest = max(tally.slowest, (time.perf_counter() - begun, f"{seed}:{number}"))
         if wrong:
             tally.wrong.append(f"case {seed}:{number} ({kind} in {', '.join(sorted(changed))}): {wrong}")
 
@@ -544,10 +547,19 @@ class Bench:
             facts = facts_of(self.folder)
         except ValueError as error:
             return f"passed what another reader refuses: {error}"
+        # More than was promised loads as before: it is a warning, and a pass with a warning is the verdict for it.
+        warned = any(each.severity == "warning" for each in report.findings)
         for key, value in self.truth.items():
-            if facts[key] != value:
+            if facts[key] != value and not (warned and _holds_more(key, value, facts[key])):
                 return f"passed with another {key}: {_difference(value, facts[key])}"
         return None
+
+
+def _holds_more(key: str, before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether all that was there is there unchanged; of the config, whether it promises less by MTP modules alone."""
+    if key == "layout":
+        return before == {**after, "num_nextn_predict_layers": before["num_nextn_predict_layers"]}
+    return before.items() <= after.items()
 
 
 def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
@@ -589,7 +601,7 @@ def summary(tally: Tally, seconds: float, seed: int) -> str:
     verdicts = ", ".join(f"{count:,} {name}" for name, count in sorted(tally.verdicts.items()))
     return (
         f"{tally.cases:,} cases (seed {seed}) in {seconds:.0f} s: {verdicts}; {len(tally.rules)} rules fired; "
-        f"slowest case {tally.slowest * 1000:.0f} ms; {len(tally.wrong)} wrong"
+        f"slowest case {tally.slowest[1]} with {tally.slowest[0] * 1000:.0f} ms; {len(tally.wrong)} wrong"
     )
 
 
@@ -605,7 +617,7 @@ def record(tally: Tally, seconds: float, seed: int, jobs: int) -> None:
 
 {summary(tally, seconds, seed)}.
 
-Wrong would be: an exception, a rule that errors, a case of more than {CASE_SECONDS} s, more than
+Wrong would be: an exception, a rule that errors, a case of more than {CASE_SECONDS} s of work, more than
 {MEMORY_BYTES >> 30} GiB of memory, a report that cannot be written, or "passed" on a checkpoint that safetensors or
 a strict JSON reading refuses or reads differently from the sound one. Made by `make fuzz` with auditor {__version__},
 Python {platform.python_version()}, {jobs} processes, {datetime.now(UTC):%Y-%m-%d}.
@@ -634,7 +646,8 @@ def _again(seed: int, number: int) -> int:
     print("\n".join(tally.wrong) or "nothing wrong")
     if not tally.wrong:
         report = auditor.audit(folder)
-        print(report.verdict, *report.incomplete, *(f"{each.rule} {each.message}" for each in report.findings), sep="\n")
+        findings = (f"{each.rule} {each.message}" for each in report.findings)
+        print(report.verdict, *report.incomplete, *findings, sep="\n")
         shutil.rmtree(folder.parent)
     return 1 if tally.wrong else 0
 

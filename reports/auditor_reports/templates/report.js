@@ -38,11 +38,11 @@
   const touches = (finding, layer, module) =>
     (finding.dataset.cells || "").split(";").some((entry) => {
       const at = entry.lastIndexOf(":");
-      if (entry.slice(0, at) !== module) return false;
-      if (layer === "") return entry.length === at + 1;
+      if (entry.slice(0, at) !== module && module !== "other") return false;
       return entry.slice(at + 1).split(",").some((range) => {
+        if (layer === "" || range === "top") return layer === "" && range === "top";
         const [begin, end] = range.split("-");
-        return range !== "" && Number(begin) <= Number(layer) && Number(layer) <= Number(end ?? begin);
+        return Number(begin) <= Number(layer) && Number(layer) <= Number(end);
       });
     });
 

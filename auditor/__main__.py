@@ -1,0 +1,5 @@
+"""`python -m auditor` is the `auditor` command."""
+
+from auditor.cli import entry
+
+entry()
