@@ -23,15 +23,15 @@ MTP_COPIES = ("mtp_embedding", "mtp_head")
 COMPONENTS = (*MAIN, *MTP_BLOCK, *MTP_EXTRAS, *MTP_COPIES)
 
 CONVENTIONS: dict[str, str] = {
-    "main_total": "main model, both vocabulary matrices and router biases, no MTP module, no scales",
-    "main_activated": "main model per token, with input embedding and output head",
-    "main_activated_without_embedding": "main model per token, with the output head, without the input embedding",
-    "mtp_unique": "MTP modules' transformer blocks alone, without shared embedding and head, eh_proj and MTP norms",
-    "mtp_unique_with_projection": "as before, with eh_proj and the MTP norms",
-    "mtp_activated": "MTP modules per token, with the shared embedding and head, without eh_proj and MTP norms",
-    "mtp_activated_with_projection": "as before, with eh_proj and the MTP norms",
-    "stored": "everything stored, copies included, no scales",
-    "stored_with_scales": "everything stored, with scale values",
+    "main_total": "both vocabulary matrices and router biases, no MTP, no scales",
+    "main_activated": "per token, with embedding and head",
+    "main_activated_without_embedding": "per token, with head, without embedding",
+    "mtp_unique": "transformer blocks alone",
+    "mtp_unique_with_projection": "transformer blocks, eh_proj and MTP norms",
+    "mtp_activated": "per token, with shared embedding and head",
+    "mtp_activated_with_projection": "per token, with these, eh_proj and MTP norms",
+    "stored": "copies included, without scales",
+    "stored_with_scales": "copies and scales included",
 }
 
 

@@ -199,20 +199,19 @@ def _show_figures(console: "Console", figures: "tuple[Figure, ...]") -> None:
     table.add_column("exact", justify="right", no_wrap=True)
     if published:
         table.add_column("off by", justify="right", no_wrap=True)
-    table.add_column("counts", overflow="fold")
+    table.add_column("counted", overflow="fold")
+    if published:
+        table.add_column("", no_wrap=True)
     for figure in figures:
         for row, count in enumerate(figure.counts):
             off = f"{count.deviation_percent:+.2f} %" if count.deviation_percent is not None else ""
-            cells = [
-                figure.name if row == 0 else "",
-                figure.published or "" if row == 0 else "",
-                f"{count.parameters:,}",
-                off,
-            ]
-            if not published:
-                cells = [cells[0], cells[2]]
-            note = f" [{figure.verdict.replace('_', ' ')}]" if row == 0 and figure.published else ""
-            table.add_row(*(_text(cell) for cell in (*cells, count.convention + note)))
+            first = row == 0
+            cells = [figure.name if first else "", f"{count.parameters:,}", count.convention]
+            if published:
+                cells.insert(1, (figure.published or "") if first else "")
+                cells.insert(3, off)
+                cells.append(figure.verdict.replace("_", " ") if first else "")
+            table.add_row(*map(_text, cells))
     console.print()
     console.print(table)
     for figure in figures:
