@@ -24,6 +24,7 @@ _COLOUR = {
     "warning": "yellow",
     "info": "cyan",
 }
+_FIGURE = {"exact": "exact", "matches_rounded": "rounds", "contradicted": "differs", "not_applicable": ""}
 _PATTERNS = 4
 _FOLDED = 8  # findings of one rule shown in full before the rest fold
 
@@ -199,9 +200,8 @@ def _show_figures(console: "Console", figures: "tuple[Figure, ...]") -> None:
     table.add_column("exact", justify="right", no_wrap=True)
     if published:
         table.add_column("off by", justify="right", no_wrap=True)
-    table.add_column("counted", overflow="fold")
-    if published:
         table.add_column("", no_wrap=True)
+    table.add_column("counted", overflow="fold")
     for figure in figures:
         for row, count in enumerate(figure.counts):
             off = f"{count.deviation_percent:+.2f} %" if count.deviation_percent is not None else ""
@@ -209,8 +209,7 @@ def _show_figures(console: "Console", figures: "tuple[Figure, ...]") -> None:
             cells = [figure.name if first else "", f"{count.parameters:,}", count.convention]
             if published:
                 cells.insert(1, (figure.published or "") if first else "")
-                cells.insert(3, off)
-                cells.append(figure.verdict.replace("_", " ") if first else "")
+                cells[3:3] = [off, _FIGURE[figure.verdict] if first else ""]
             table.add_row(*map(_text, cells))
     console.print()
     console.print(table)
