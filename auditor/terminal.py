@@ -155,6 +155,24 @@ def _show_findings(console: "Console", report: "AuditReport") -> None:
             console.print(
                 _text(f"  … and {plural(count - _FOLDED, 'finding')} more of {rule}; --json or --html has all", "dim")
             )
+    _show_notes(console, [finding for finding in roots if finding.severity == "info"])
+
+
+def _show_notes(console: "Console", notes: "list[Finding]") -> None:
+    """What is worth knowing, a line for each rule."""
+    by_rule: dict[str, list[Finding]] = {}
+    for note in notes:
+        by_rule.setdefault(note.rule, []).append(note)
+    if notes:
+        console.print()
+    for rule, alike in by_rule.items():
+        more = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
+        console.print(
+            _text("INFO    ", f"bold {_COLOUR['info']}"),
+            _text(f"{rule} {alike[0].slug}", "bold"),
+            _text(f"  {shown(alike[0].message)}{more}"),
+            sep="",
+        )
 
 
 def _show_finding(console: "Console", finding: "Finding", consequences: "list[Finding]") -> None:

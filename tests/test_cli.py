@@ -295,6 +295,11 @@ def test_report_is_written_whatever_the_exit_code(tmp_path, capsys):
         assert json.loads(target.read_text()).keys() >= REPORT_KEYS
 
 
+def test_notes_are_a_line_for_each_rule(tmp_path, capsys):
+    _, out, _ = _run(capsys, "audit", _broken(tmp_path, "outside-symlink"))
+    assert len([line for line in out.splitlines() if line.startswith("INFO    HDR112 outside-symlink  ")]) == 1
+
+
 def test_quiet_prints_the_verdict_line_alone(sound, capsys):
     code, out, err = _run(capsys, "audit", sound, "--quiet")
     assert (code, err) == (0, "")
