@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from auditor_schemas.rule import Rule, Scope, Severity
 
 from auditor import audit
 from auditor.attribute import attribute
 from auditor.facts import Inventory
 from auditor.forge import forge
 from auditor.names import count
+from auditor_schemas.rule import Rule, Scope, Severity
 
 NOTHING = Inventory(())
 

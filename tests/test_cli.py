@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from auditor_schemas.report import AuditReport
 
 from auditor import cli
 from auditor.forge import forge
 from auditor.rules import catalogue
+from auditor_schemas.report import AuditReport
 
 REPORT_KEYS = {
     "schema_version", "tool", "source", "run", "family", "verdict", "policy", "baseline", "outcomes", "findings",

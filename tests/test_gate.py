@@ -1,9 +1,9 @@
 """The verdict: what gates, what does not, and what outranks what."""
 
 import pytest
-from auditor_schemas.report import Finding, Location, Waiver
 
 from auditor.gate import EXIT_CODES, decide
+from auditor_schemas.report import Finding, Location, Waiver
 
 
 def _finding(severity: str, **changes: object) -> Finding:

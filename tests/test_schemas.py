@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from auditor_schemas.published import SCHEMAS
-from auditor_schemas.report import AuditReport
 from jsonschema import Draft202012Validator
 
 from auditor import audit
 from auditor.forge import forge
+from auditor_schemas.published import SCHEMAS
+from auditor_schemas.report import AuditReport
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
