@@ -54,6 +54,10 @@ def _causes(ordered: Sequence[Failure], inventory: Inventory) -> list[int | None
         for name in failure.takes:
             wider.setdefault(name, []).append(position)
     causes = [_cause(position, failure, ordered, wider, inventory) for position, failure in enumerate(ordered)]
+    for position in range(len(causes)):
+        # Failures may explain each other in a circle: the first of them is the root of all.
+        if _leads_to(position, causes):
+            causes[position] = None
     changing = next(
         (
             position
@@ -67,10 +71,6 @@ def _causes(ordered: Sequence[Failure], inventory: Inventory) -> list[int | None
         # Sums follow from tensors: where a tensor is wrong, a wrong sum says nothing of its own.
         if failure.rule.scope == Scope.COUNT and failure.rule.severity != Severity.INFO and causes[position] is None:
             causes[position] = changing
-    for position in range(len(causes)):
-        # Failures of one file may explain each other in a circle: the first of them is the root of all.
-        if _leads_to(position, causes):
-            causes[position] = None
     return [_root(cause, causes) for cause in causes]
 
 
@@ -79,12 +79,13 @@ def _cause(
 ) -> int | None:
     if failure.rule.severity == Severity.INFO:
         return None
-    subjects = failure.blames or failure.tensors or ((f"file:{failure.file}",) if failure.file else ())
+    # What a rule says of a file is a defect of its own, unless it blames what made the file unreadable.
+    subjects = failure.blames or (() if failure.rule.scope == Scope.FILE else failure.tensors)
     lost = wider.get(ANY_MISSING, [])
     shared: int | None = None
     for subject in subjects:
         takers = wider.get(subject, [])
-        if lost and subject not in inventory.tensors:
+        if lost and not subject.startswith("file:") and subject not in inventory.tensors:
             takers = lost + takers
         found = next((each for each in takers if _explains(each, position, ordered)), None)
         if found is None:
@@ -154,7 +155,8 @@ def _location(failure: Failure, inventory: Inventory) -> Location:
     if tensor is not None and span is None:
         shard = inventory.shard_of(tensor)
         if shard is not None and file in (None, shard.path):
-            file, span = shard.path, shard.span(tensor)
+            begin, end = shard.span(tensor)
+            file, span = shard.path, (begin, end) if begin <= end else None
     if file is None and tensor is not None and inventory.index is not None:
         file = inventory.index.weight_map.get(tensor)
     return Location(file=file, tensor=tensor, field=failure.field, bytes=span)

@@ -146,7 +146,7 @@ def _faults(error: ValidationError) -> list[ConfigFault]:
 def _needed(field: str) -> str:
     if field in ("q_lora_rank", "n_routed_experts", "n_shared_experts"):
         return "a positive integer, or null for none"
-    if field.endswith("weight_block_size"):
+    if "weight_block_size" in field:
         return "two positive integers, as [128, 128]"
     return "'fp8'" if field.endswith("quant_method") else "a positive integer"
 

@@ -13,5 +13,9 @@ class SourceError(AuditorError):
     """Nothing auditable at the source (exit 3)."""
 
 
+class ForbiddenError(AuditorError):
+    """A file that the policy forbids to read: a fault of the checkpoint, not of the reading (exit 1)."""
+
+
 class ReadError(AuditorError):
     """A file that should have been read was not, for another reason than its own damage (exit 3)."""

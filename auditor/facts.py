@@ -416,13 +416,15 @@ def scale_name(weight: str) -> str:
     return weight + SCALE_SUFFIX
 
 
-# Other spellings of block scales in the wild, by the suffix that replaces `.weight` + weight_scale_inv.
-OTHER_SCALES = ("weight_scale", "scale_inv", "scale", "scales", "weight_scales", "weight_scale_2", "input_scale")
+# Other spellings of block scales in the wild, by what stands in the place of `weight_scale_inv`.
+OTHER_SCALES = ("weight_scale", "scale_inv", "scale", "scales", "weight_scales")
+# Scales that are no block scales: of activations, or of a second level.
+_FURTHER_SCALES = ("input_scale", "weight_scale_2", "weight_global_scale")
 
 
 def is_scale(name: str) -> bool:
     """Whether a name is one of a scale, by the published convention or another known spelling."""
-    return name.endswith(SCALE_SUFFIX) or name.rpartition(".")[2] in OTHER_SCALES
+    return name.endswith(SCALE_SUFFIX) or name.rpartition(".")[2] in OTHER_SCALES + _FURTHER_SCALES
 
 
 def other_scale_names(weight: str) -> Iterator[tuple[str, str]]:

@@ -6,9 +6,20 @@ from typing import Any
 from auditor import count
 from auditor.configure import Configuration, configure
 from auditor.errors import AuditorError, SourceError
-from auditor.facts import SCALE_SUFFIX, ConfigFile, Inventory, Row, TensorHeader, is_fp8, scale_name
+from auditor.facts import (
+    SCALE_SUFFIX,
+    ConfigFile,
+    Expectations,
+    Inventory,
+    Row,
+    Tally,
+    TensorHeader,
+    is_fp8,
+    scale_name,
+)
 from auditor.families import family_named
-from auditor.match import take_census
+from auditor.match import match, take_census
+from auditor.rules import contradicted_count
 from auditor.sources import open_source
 from auditor.text import listed, nearest, shown, size
 from auditor.walk import read_config, walk
@@ -55,7 +66,7 @@ def counted(source: str, *, family: str | None = None) -> dict[str, Any]:
     return {
         "source": path.name or source,
         "family": chosen.name,
-        "agree": tally_agrees(tally.components) if with_headers else None,
+        "agree": _agree(held, expectations, tally) if with_headers else None,
         "conventions": {
             key: {"parameters": counts[key], "convention": text} for key, text in count.CONVENTIONS.items()
         },
@@ -68,12 +79,9 @@ def counted(source: str, *, family: str | None = None) -> dict[str, Any]:
     }
 
 
-def tally_agrees(components: dict[str, tuple[int | None, int]]) -> bool:
-    """Whether headers and config count the same, MTP copies that are absent whole aside."""
-    return all(
-        expected == actual or (actual == 0 and name in count.MTP_COPIES)
-        for name, (expected, actual) in components.items()
-    )
+def _agree(inventory: Inventory, expectations: Expectations, tally: Tally) -> bool:
+    """Whether headers and config count the same, by the rule that an audit applies."""
+    return not any(contradicted_count.check(tally, match(inventory, expectations)))
 
 
 def _uncountable(source: str, configuration: Configuration) -> AuditorError:

@@ -16,7 +16,7 @@ from auditor import count, gate, summary
 from auditor.attribute import attribute
 from auditor.configure import Configuration, configure
 from auditor.errors import SourceError, UsageError
-from auditor.facts import Blocked, Expectations, Inventory, Match
+from auditor.facts import Blocked, ConfigFile, Expectations, Inventory, Match
 from auditor.families import family_named
 from auditor.gate import FailOn
 from auditor.infer import infer
@@ -92,7 +92,7 @@ def _audit(
     ):
         raise SourceError(f"{source}: nothing to audit: no config.json, no index and no *.safetensors file")
     configuration = configure(config_file, rules.limits, family=forced)
-    facts = _facts(inventory, configuration, rules)
+    facts = _facts(inventory, config_file, configuration, rules)
     failures, outcomes = _apply(catalogue(), facts, _examined(facts))
     findings = attribute(failures, inventory)
     incomplete = [*inventory.unread]
@@ -135,6 +135,27 @@ def _audit(
     )
 
 
+def _config_faults(file: ConfigFile, configuration: Configuration) -> dict[str, Any]:
+    """The faults of config.json, for each group of rules that could look for them."""
+    faults = configuration.faults
+    kinds = {fault.kind for fault in faults}
+    names = ("config_faults", "document_faults", "field_faults", "agreement_faults")
+    facts: dict[str, Any] = dict.fromkeys(names, faults)
+    if file.state == "unread":
+        blocked, first = Blocked("config.json was not read"), 0
+    elif file.state == "absent":
+        blocked, first = Blocked("config.json is missing"), 1
+    elif configuration.fields is None:
+        blocked, first = Blocked("config.json is malformed"), 2
+    elif configuration.family is None and not faults:
+        blocked, first = Blocked("no family knows the model_type"), 2
+    elif kinds & {"invalid-config-field", "invalid-quantization-config"}:
+        blocked, first = Blocked("config.json has fields of no valid value"), 3
+    else:
+        return facts
+    return {**facts, **dict.fromkeys(names[first:], blocked)}
+
+
 def _usable(facts: dict[str, Any], name: str, kind: type[Any]) -> Any:
     return facts[name] if isinstance(facts[name], kind) else None
 
@@ -166,15 +187,21 @@ def _policy(policy: Policy | str | PathLike[str] | None) -> tuple[Policy, str | 
         raise UsageError(f"policy {path}: {'; '.join(faults)}") from error
 
 
-def _facts(inventory: Inventory, configuration: Configuration, policy: Policy) -> dict[str, Any]:
+def _facts(
+    inventory: Inventory, config_file: ConfigFile, configuration: Configuration, policy: Policy
+) -> dict[str, Any]:
     """Every fact by the name that rules ask for it; Blocked where it cannot be had."""
     facts: dict[str, Any] = {
         "inventory": inventory,
         "policy": policy,
-        "config_faults": configuration.faults,
+        "config_file": config_file,
         "index": inventory.index or Blocked("the checkpoint has no index"),
+        "index_file": inventory.index or Blocked("the checkpoint has no index"),
+        **_config_faults(config_file, configuration),
     }
     index = inventory.index
+    if index is not None and index.state == "unread":
+        facts["index_file"] = Blocked("the index was not read")
     if index is not None and index.state != "read" and not index.weight_map:
         facts["index"] = Blocked(
             "the index was not read" if index.state == "unread" else "the index is not well formed"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from auditor.errors import ReadError
+from auditor.errors import ForbiddenError, ReadError
 from auditor.facts import ConfigFile, Entry, Fault, Index, Inventory, Shard
 from auditor.headers import disguise, parse_header
 from auditor.sources import File, Source
@@ -89,6 +89,8 @@ def _whole(
             return "read", file.read(0, file.size), None
         finally:
             file.close()
+    except ForbiddenError as error:
+        return "damaged", b"", str(error).removeprefix(f"{path}: ")
     except ReadError as error:
         return "unread", b"", str(error).removeprefix(f"{path}: ")
 
@@ -186,6 +188,8 @@ def _shard_paths(entries: dict[str, Entry], index: Index | None) -> tuple[list[s
 def _read_shard(source: Source, path: str, entry: Entry, limits: Limits, *, stray: bool) -> Shard:
     try:
         file = source.open(path)
+    except ForbiddenError as error:  # forbidden-symlink reports it
+        return Shard(path, entry.size, "damaged", reason=str(error).removeprefix(f"{path}: "), stray=stray)
     except ReadError as error:
         return Shard(path, entry.size, "unread", reason=str(error).removeprefix(f"{path}: "), stray=stray)
     try:

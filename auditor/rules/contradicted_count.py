@@ -1,8 +1,9 @@
 """The parameters of each component, counted from the headers, equal the config's exactly."""
 
+from collections import Counter
 from collections.abc import Iterator
 
-from auditor.facts import Tally
+from auditor.facts import Match, Tally, elements
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -15,10 +16,14 @@ RULE = Rule(
 )
 
 
-def check(tally: Tally) -> Iterator[Failure]:
-    """One failure per component whose two counts differ; optional copies may be absent whole."""
-    for component, (expected, actual) in tally.components.items():
-        if expected == actual or (component in ("mtp_embedding", "mtp_head") and actual == 0):
+def check(tally: Tally, match: Match) -> Iterator[Failure]:
+    """One failure per component whose two counts differ; optional copies that are absent do not count."""
+    absent = Counter[str]()
+    for row in match.absent.values():
+        absent[row.component] += elements(row.shape)
+    for component, (implied, actual) in tally.components.items():
+        expected = (implied or 0) - absent[component]
+        if expected == actual:
             continue
         yield RULE.failure(
             f"{component.replace('_', ' ')}: headers hold {actual:,} parameters, the config implies {expected:,}",

@@ -15,9 +15,9 @@ RULE = Rule(
 )
 
 
-def check(config_faults: tuple[ConfigFault, ...]) -> Iterator[Failure]:
+def check(agreement_faults: tuple[ConfigFault, ...]) -> Iterator[Failure]:
     """One failure per fault of config.json of this kind."""
-    for fault in config_faults:
+    for fault in agreement_faults:
         if fault.kind == RULE.slug:
             yield RULE.failure(
                 fault.message, file="config.json", field=fault.field, expected=fault.expected, actual=fault.actual

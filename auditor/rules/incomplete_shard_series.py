@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from auditor.facts import Inventory
-from auditor.text import plural, quoted
+from auditor.text import listed, plural, quoted
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -23,18 +24,25 @@ _NUMBERED = re.compile(r"(.+)-([0-9]{1,9})-of-([0-9]{1,9})\.safetensors")
 def check(inventory: Inventory) -> Iterator[Failure]:
     """One failure per series of names with a number missing or too many."""
     named = inventory.index.files if inventory.index is not None else {}
-    series: dict[tuple[str, int], set[int]] = {}
+    series: dict[tuple[str, int], dict[int, str]] = {}
     for path in {*named, *(shard.path for shard in inventory.parts)}:
         found = _NUMBERED.fullmatch(path)
         if found:
-            series.setdefault((found[1], int(found[3])), set()).add(int(found[2]))
+            series.setdefault((found[1], int(found[3])), {})[int(found[2])] = path
     for (stem, count), numbers in sorted(series.items()):
-        if numbers == set(range(1, count + 1)) if count <= len(numbers) else False:
+        outside = sorted(number for number in numbers if not 1 <= number <= count)
+        missing = count - (len(numbers) - len(outside))
+        if not outside and not missing:
             continue
+        absent = islice((number for number in range(1, count + 1) if number not in numbers), 3)
+        faults = []
+        if missing:
+            faults.append(f"{plural(missing, 'number')} missing, the first {', '.join(map(str, absent))}")
+        if outside:
+            faults.append(f"numbered outside 1 to {count}: {listed(outside)}")
         yield RULE.failure(
-            f"{quoted(stem)} counts {plural(count, 'shard')} by its name, {len(numbers)} "
-            f"{'is' if len(numbers) == 1 else 'are'} there or in the index",
-            file=f"{stem}-{min(numbers):05d}-of-{count:06d}.safetensors",
+            f"{quoted(stem)} counts {plural(count, 'shard')} by its name; {'; '.join(faults)}",
+            file=numbers[min(numbers)],
             expected=count,
             actual=len(numbers),
         )

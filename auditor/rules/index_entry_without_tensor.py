@@ -8,7 +8,7 @@ from auditor_schemas.rule import Failure, Rule, Scope, Severity
 RULE = Rule(
     id="IDX106",
     slug="index-entry-without-tensor",
-    title="The index names a tensor that its shard does not hold",
+    title="The index names a tensor that no shard holds",
     severity=Severity.ERROR,
     scope=Scope.TENSOR,
     examines="index entries",
@@ -20,7 +20,7 @@ def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
     if inventory.indexed:
         return
     known = {shard.path for shard in inventory.parts if shard.state == "read"}
-    for name in index.weight_map.keys() - inventory.tensors.keys():
+    for name in sorted(index.weight_map.keys() - inventory.tensors.keys()):
         path = index.weight_map[name]
         if path in known:
             yield RULE.failure(

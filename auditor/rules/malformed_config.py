@@ -15,10 +15,15 @@ RULE = Rule(
 )
 
 
-def check(config_faults: tuple[ConfigFault, ...]) -> Iterator[Failure]:
+def check(document_faults: tuple[ConfigFault, ...]) -> Iterator[Failure]:
     """One failure per fault of config.json of this kind."""
-    for fault in config_faults:
+    for fault in document_faults:
         if fault.kind == RULE.slug:
             yield RULE.failure(
-                fault.message, file="config.json", field=fault.field, expected=fault.expected, actual=fault.actual
+                fault.message,
+                file="config.json",
+                field=fault.field,
+                expected=fault.expected,
+                actual=fault.actual,
+                blames=("file:config.json",),
             )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Inventory
+from auditor.facts import Index
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -15,15 +15,15 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory) -> Iterator[Failure]:
+def check(index_file: Index) -> Iterator[Failure]:
     """One failure per fault that the walk recorded in the index."""
-    index = inventory.index
-    for fault in index.faults if index is not None else ():
+    for fault in index_file.faults:
         yield RULE.failure(
             fault.message,
             file="model.safetensors.index.json",
             tensor=fault.tensors[0] if fault.tensors else None,
             span=fault.span,
             takes=fault.tensors,
+            blames=("file:model.safetensors.index.json",),
             fold=fault.message,
         )

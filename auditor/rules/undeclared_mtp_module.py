@@ -25,6 +25,6 @@ def check(match: Match, config: DeepseekV3Config) -> Iterator[Failure]:
             field="num_nextn_predict_layers",
             tensors=names,
             takes=names,
-            expected=config.mtp_modules + 1,
+            expected=config.mtp_modules + len(match.undeclared_mtp),
             actual=config.mtp_modules,
         )

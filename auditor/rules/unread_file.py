@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Inventory
+from auditor.facts import ConfigFile, Inventory
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -15,11 +15,13 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory) -> Iterator[Failure]:
-    """One failure per shard or index that stayed unread for another reason than its own damage."""
+def check(inventory: Inventory, config_file: ConfigFile) -> Iterator[Failure]:
+    """One failure per shard, index or config.json that stayed unread for another reason than its own damage."""
     for shard in inventory.shards:
         if shard.state == "unread":
             yield RULE.failure(shard.reason or "not read", file=shard.path, takes=inventory.lost_with(shard))
+    if config_file.state == "unread":
+        yield RULE.failure(config_file.reason or "not read", file="config.json")
     index = inventory.index
     if index is not None and index.state == "unread":
         yield RULE.failure(index.reason or "not read", file="model.safetensors.index.json")

@@ -33,7 +33,7 @@ class Source(Protocol):
         """One file by its path; kind `absent` where there is none."""
 
     def open(self, path: str) -> File:
-        """Open a regular file; raises ReadError where that fails."""
+        """Open a regular file; raises ReadError where that fails, ForbiddenError where the policy does not allow it."""
 
 
 def open_source(source: str, *, symlinks: Symlinks = "follow") -> Source:

@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-from auditor.errors import ReadError, SourceError
+from auditor.errors import ForbiddenError, ReadError, SourceError
 from auditor.facts import Entry, EntryKind
 from auditor.sources import Symlinks
 
@@ -104,7 +104,7 @@ class Folder:
         return Entry(_kind(status.st_mode), status.st_size, link)  # type: ignore[arg-type]  # link is one of the two literals
 
     def open(self, path: str) -> _OpenFile:
-        """Open a regular file, judged again on the descriptor; raises ReadError where that fails."""
+        """Open a regular file, judged again on the descriptor; raises ReadError or ForbiddenError where not."""
         try:
             if not stat.S_ISREG(os.stat(path, dir_fd=self._directory).st_mode):
                 raise ReadError(f"{path}: is not a regular file")
@@ -116,7 +116,7 @@ class Folder:
             if not stat.S_ISREG(status.st_mode):
                 raise ReadError(f"{path}: is not a regular file")
             if self._symlinks == "inside" and not self._is_inside(self._opened(descriptor, path, status)):
-                raise ReadError(f"{path}: leads out of the checkpoint, which the policy forbids")
+                raise ForbiddenError(f"{path}: leads out of the checkpoint, which the policy forbids")
         except BaseException:
             os.close(descriptor)
             raise

@@ -73,7 +73,7 @@ def orphan_scale(plan: Plan) -> None:
 
 @breaks_as("bf16-scales", "scales are BF16", "QNT104")
 def bf16_scales(plan: Plan) -> None:
-    """A rounded scale moves every weight of its block by up to 0.39 %."""
+    """A rounded scale moves every weight of its block, and loaders expect F32."""
     plan.alter(is_scale, dtype="BF16")
 
 
