@@ -68,10 +68,10 @@ imports: $(VENV)/.dev
 
 # The built wheel is tested in a clean environment by tests/test_wheel.py.
 test: $(VENV)/.dev  ## the tests but the slow ones; the end says how many were skipped, and why
-	$(BIN)/python -m pytest --dist loadgroup -n $(JOBS)
+	$(BIN)/python -m pytest --dist loadfile -n $(JOBS)
 
 test-slow: $(VENV)/.dev  ## the slow tests
-	$(BIN)/python -m pytest --dist loadgroup -n $(JOBS) -m slow
+	$(BIN)/python -m pytest --dist loadfile -n $(JOBS) -m slow
 
 fuzz: $(VENV)/.dev  ## the long fuzz: FUZZ_CASES cases from FUZZ_SEED, recorded in benchmarks/results
 	$(BIN)/python tests/fuzz/headers_fuzz.py --cases $(FUZZ_CASES) --seed $(FUZZ_SEED) --jobs $(JOBS) --record

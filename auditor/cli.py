@@ -9,75 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from auditor_schemas.report import AuditReport
 
-USAGE = 2
+from auditor.options import USAGE, parser_for
+
 INCOMPLETE = 3
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line with the mend, exit 2."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"auditor: {message} (see {self.prog} --help)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="auditor",
-        description="Decides whether a DeepSeek-V3-layout checkpoint is what its config.json says it is.",
-        epilog="exit codes: 0 passed, 1 failed, 2 usage, 3 incomplete (something could not be audited)",
-    )
-    parser.add_argument("--version", action="store_true", help="print the version")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-
-    audit = commands.add_parser("audit", help="audit a checkpoint: a verdict and every finding")
-    audit.add_argument("source", metavar="SOURCE", help="the folder with config.json, the index and the shards")
-    audit.add_argument("--depth", choices=["headers"], default="headers", help="what is read (default: headers)")
-    audit.add_argument("--family", metavar="NAME", help="audit as this model family whatever model_type says")
-    audit.add_argument("--policy", metavar="FILE", help="a TOML policy: limits and symlinks")
-    audit.add_argument(
-        "--fail-on", choices=["error", "warning", "never"], default="error", help="what fails (default: error)"
-    )
-    _outputs(audit)
-    audit.add_argument("--quiet", action="store_true", help="print the verdict line alone")
-
-    count = commands.add_parser("count", help="parameter figures by every convention")
-    count.add_argument("source", metavar="SOURCE|CONFIG", help="a checkpoint folder or a config.json")
-    count.add_argument("--family", metavar="NAME", help="count as this model family")
-    count.add_argument("--json", metavar="FILE", help="write the figures as JSON ('-' is standard output)")
-
-    tensor = commands.add_parser("tensor", help="one tensor: expected, actual, shard, byte range, scale")
-    tensor.add_argument("source", metavar="SOURCE")
-    tensor.add_argument("name", metavar="NAME", help="the tensor's full name")
-    tensor.add_argument("--family", metavar="NAME", help="as in audit")
-
-    report = commands.add_parser("report", help="show a saved report again, in any format")
-    report.add_argument("report", metavar="REPORT.json")
-    _outputs(report)
-    report.add_argument("--quiet", action="store_true", help="print the verdict line alone")
-
-    commands.add_parser("rules", help="the catalogue of rules")
-    rule = commands.add_parser("rule", help="one rule's page")
-    rule.add_argument("rule", metavar="ID", help="a rule's id or slug, such as QNT102 or mismatched-block-scale")
-
-    forge = commands.add_parser("forge", help="write a synthetic checkpoint, sound or with one defect")
-    forge.add_argument("directory", metavar="DIR", nargs="?", help="a new or empty folder")
-    forge.add_argument("--like", choices=["v3", "v3.2", "tiny"], default="tiny", help="which layout (default: tiny)")
-    forge.add_argument("--sparse", action="store_true", help="real headers, holes for data")
-    forge.add_argument("--break", dest="break_name", metavar="NAME", help="one defect (see --list-breaks)")
-    forge.add_argument("--list-breaks", action="store_true", help="list the defects and what they must produce")
-    forge.add_argument("--seed", type=int, default=0, metavar="N", help="seed of real content (default: 0)")
-    forge.add_argument("--yes-689-gb", action="store_true", help="write 689 GB of real data")
-
-    schema = commands.add_parser("schema", help="a JSON Schema")
-    schema.add_argument(
-        "name", metavar="NAME", nargs="?", help="config, config-v3.2, index, policy, report, rule or finding"
-    )
-    return parser
-
-
-def _outputs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE", help="write the report as JSON ('-' is standard output)")
-    parser.add_argument("--html", metavar="FILE", help="write the report as one HTML page ('-' is standard output)")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -85,7 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     gc.disable()  # a short process: its memory goes with it, and collecting during imports is time lost
     # Plugins of other packages have no part in a verdict, and looking for them reads all that is installed.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    parser = _parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = parser_for(arguments)
     try:
         options = parser.parse_args(arguments)
     except SystemExit as stop:

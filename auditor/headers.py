@@ -70,7 +70,7 @@ def _prove(raw: bytes, limits: Limits) -> tuple[dict[str, TensorHeader], dict[st
         return None
     if _encode(tensors) != body or METADATA in tensors or len(tensors) > limits.tensors_per_shard:
         return None
-    if tensors and len(max(tensors, key=len)) * 4 > limits.name_bytes and _long_names(tensors, limits):
+    if tensors and max(map(len, tensors)) * 4 > limits.name_bytes and _long_names(tensors, limits):
         return None
     return tensors, metadata
 

@@ -1,7 +1,6 @@
 """Joins what config.json implies with what the headers hold, once, for every rule that compares them."""
 
 from collections import Counter
-from itertools import repeat
 from operator import attrgetter
 
 from auditor.dtypes import FP8, Dtype
@@ -15,6 +14,7 @@ from auditor.facts import (
     Pairing,
     Row,
     RowNames,
+    Shard,
     TensorHeader,
     is_scale,
     scale_name,
@@ -33,14 +33,24 @@ def take_census(inventory: Inventory, expectations: Expectations | None) -> Cens
     counts: dict[tuple[Row | None, Dtype, tuple[int, ...]], int] = {}
     files: dict[Row | None, list[str]] = {}
     for shard in inventory.parts:
-        headers = shard.tensors.values()
-        rows = repeat(None) if expectations is None else map(expectations.names.get, shard.tensors)
-        held = Counter(zip(rows, map(_DTYPE, headers), map(_SHAPE, headers), strict=False))
-        for kind, count in held.items():
+        for kind, count in _held(shard, {} if expectations is None else expectations.names).items():
             counts[kind] = counts.get(kind, 0) + count
-        for row in dict.fromkeys(kind[0] for kind in held):
-            files.setdefault(row, []).append(shard.path)
+            paths = files.setdefault(kind[0], [])
+            if not paths or paths[-1] != shard.path:
+                paths.append(shard.path)
     return Census(counts, files)
+
+
+def _held(shard: Shard, names: dict[str, Row]) -> dict[tuple[Row | None, Dtype, tuple[int, ...]], int]:
+    """One shard's tensors by row, dtype and shape."""
+    headers = shard.tensors.values()
+    rows = [*map(names.get, shard.tensors)]
+    if None not in rows:
+        shapes, dtypes = [*map(_SHAPE, rows)], [*map(_DTYPE, rows)]
+        # All as expected, so the row alone says the rest: comparing whole lists costs least.
+        if shapes == [*map(_SHAPE, headers)] and dtypes == [*map(_DTYPE, headers)]:
+            return {(row, row.dtype, row.shape): count for row, count in Counter(rows).items() if row is not None}
+    return Counter(zip(rows, map(_DTYPE, headers), map(_SHAPE, headers), strict=True))
 
 
 def _is_exact(inventory: Inventory, expectations: Expectations, census: Census) -> bool:

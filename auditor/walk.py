@@ -5,7 +5,7 @@ Damage becomes a fault in the facts; only what could not be read for another rea
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -33,9 +33,6 @@ class _Weights(msgspec.Struct):
     metadata: dict[str, Any] | None = None
 
 
-_decode_index = msgspec.json.Decoder(_Weights).decode
-
-
 def read_config(source: Source, limits: Limits) -> ConfigFile:
     """The bytes of config.json, at most the limit's."""
     state, data, reason = _whole(source, CONFIG, limits.config_bytes, "config_bytes")
@@ -48,7 +45,7 @@ def walk(source: Source, limits: Limits, progress: Progress | None = None) -> In
     """Every header of the checkpoint. An interruption leaves the rest unread and the inventory usable."""
     entries, unlisted = source.entries(limits.files)
     unread = [] if unlisted is None else [unlisted]
-    index = _read_index(source, limits) if INDEX in entries else None
+    index = _read_index(source, limits, entries) if INDEX in entries else None
     if index is not None and index.state == "unread":
         unread.append(f"{INDEX}: {index.reason}")
     paths, strays = _shard_paths(entries, index)
@@ -95,27 +92,47 @@ def _whole(
         return "unread", b"", str(error).removeprefix(f"{path}: ")
 
 
-def _read_index(source: Source, limits: Limits) -> Index:
+def _read_index(source: Source, limits: Limits, files: Iterable[str]) -> Index:
     state, data, reason = _whole(source, INDEX, limits.index_bytes, "index_bytes")
     if state == "read":
-        return parse_index(data, limits)
+        return parse_index(data, limits, files)
     if state == "unread":
         return Index("unread", reason=reason)
     return Index("damaged", faults=(Fault("malformed-index", reason or "leads nowhere: a broken symlink"),))
 
 
-def parse_index(data: bytes, limits: Limits) -> Index:
-    """model.safetensors.index.json from its bytes: proven well formed, or explained fault by fault."""
+def parse_index(data: bytes, limits: Limits, files: Iterable[str] = ()) -> Index:
+    """model.safetensors.index.json from its bytes: proven well formed, or explained fault by fault.
+
+    `files` are paths that the index probably names; it is read faster and held smaller where it does.
+    """
     sha256 = hashlib.sha256(data).hexdigest()
-    try:
-        weights = _decode_index(data)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        weights = None
+    weights = _decode_known(data, files) or _decode(data, _Weights)
     if weights is not None and _proven(data, weights):
         total = (weights.metadata or {}).get("total_size")
         if total is None or (type(total) is int and total >= 0):
             return Index("read", sha256, weights.weight_map, total)
     return _explain_index(data, sha256, limits)
+
+
+def _decode_known(data: bytes, files: Iterable[str]) -> _Weights | None:
+    """The index where it names these files alone: each path is then one string, not one per tensor."""
+    known = tuple(sorted(file for file in files if file.endswith(SUFFIX)))
+    if not known or len(known) > 10_000:
+        return None
+    path: Any = Literal.__getitem__(known)
+    return _decode(data, msgspec.defstruct("_Known", [("weight_map", dict[str, path]), _METADATA], bases=(_Weights,)))
+
+
+_METADATA: tuple[str, Any, Any] = ("metadata", dict[str, Any] | None, None)
+
+
+def _decode(data: bytes, shape: Any) -> _Weights | None:
+    try:
+        weights: _Weights = msgspec.json.decode(data, type=shape)
+        return weights
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
 
 
 def _proven(data: bytes, weights: _Weights) -> bool:

@@ -27,11 +27,9 @@ if ! make_venv; then
     as_root="sudo -n"
   fi
   say "installing python$version's venv module"
-  DEBIAN_FRONTEND=noninteractive
-  export DEBIAN_FRONTEND
-  $as_root apt-get update -qq >&2 || true
-  $as_root apt-get install -y -qq "python$version-venv" >&2 || $as_root apt-get install -y -qq python3-venv >&2 \
-    || { say "$cannot"; exit 1; }
+  install() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1" >/dev/null; }
+  $as_root apt-get update -qq >/dev/null || true
+  install "python$version-venv" || install python3-venv || { say "$cannot"; exit 1; }
   make_venv || { say "$cannot"; exit 1; }
 fi
 

@@ -237,7 +237,7 @@ def test_an_empty_config_lacks_every_required_field():
         ("weight_block_size", 128, "is 128, needs two positive integers, as [128, 128]"),
         ("weight_block_size", None, "is null, needs two positive integers"),
         ("weight_block_size", "128x128", "needs two positive integers"),
-        ("weight_block_size", [128], "is missing, needs a positive integer"),
+        ("weight_block_size", [128], "is missing, needs two positive integers, as [128, 128]"),
         ("weight_block_size", [128, 128, 128], "is [128, 128, 128], needs two positive integers"),
         ("weight_block_size", [128, 0], "is 0, needs an integer of at least 1"),
         ("weight_block_size", [128, 128.0], "is 128.0, needs an integer"),

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from auditor.facts import Entry, Index, Inventory, Shard
+from auditor.facts import Entry, Fault, Index, Inventory, Shard
 from auditor.sources.folder import Folder
 from auditor.walk import parse_index, read_config, walk
 from auditor_schemas.index import CheckpointIndex
@@ -361,7 +361,7 @@ def test_a_symlink_out_of_the_checkpoint_is_read_and_marked(tmp_path):
     assert inventory.entries["model.safetensors"].link == "outside"
 
 
-def test_a_symlink_out_of_the_checkpoint_stays_unread_where_the_policy_forbids_it(tmp_path):
+def test_a_symlink_out_of_the_checkpoint_is_damage_where_the_policy_forbids_it(tmp_path):
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     for name, data in (("model.safetensors", shard_bytes("a")), (INDEX, b'{"weight_map":{}}'), ("config.json", b"{}")):
@@ -370,13 +370,13 @@ def test_a_symlink_out_of_the_checkpoint_stays_unread_where_the_policy_forbids_i
     inventory = seen(folder, symlinks="inside")
     reason = "leads out of the checkpoint, which the policy forbids"
     assert shard(inventory, "model.safetensors") == Shard(
-        "model.safetensors", 0 + len(shard_bytes("a")), "unread", reason=reason
+        "model.safetensors", len(shard_bytes("a")), "damaged", reason=reason
     )
-    assert inventory.index == Index("unread", reason=reason)
-    assert set(inventory.unread) == {f"model.safetensors: {reason}", f"{INDEX}: {reason}"}
+    assert inventory.index == Index("damaged", faults=(Fault("malformed-index", reason),))
+    assert inventory.unread == ()
     assert inventory.tensors == {}
     config = read_config(Folder(str(folder), symlinks="inside"), LIMITS)
-    assert (config.state, config.data, config.reason) == ("unread", b"", reason)
+    assert (config.state, config.data, config.reason) == ("damaged", b"", reason)
 
 
 def test_a_hub_cache_is_read_under_either_policy(tmp_path):

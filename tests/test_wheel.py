@@ -14,8 +14,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "ci" / "constraints.txt"
 
-pytestmark = pytest.mark.xdist_group("wheel")  # one worker builds and installs it, once
-
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -21,7 +21,7 @@ FloatDtype = Literal["bfloat16", "float16", "float32"]
 class QuantizationConfig(BaseModel):
     """FP8 block quantisation as released: E4M3 codes with one F32 scale per weight block."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     quant_method: Literal["fp8"]
     fmt: Literal["e4m3"] = "e4m3"
@@ -41,7 +41,7 @@ class QuantizationConfig(BaseModel):
 class DeepseekV3Config(BaseModel):
     """config.json of the DeepSeek-V3 layout (V3, V3-Base, V3-0324, V3.1, R1)."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     model_type: Annotated[str, Field(strict=True)]
     architectures: Annotated[tuple[str, ...], Field(fail_fast=True)] | None = None

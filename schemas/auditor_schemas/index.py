@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class IndexMetadata(BaseModel):
     """`total_size`: payload bytes by the hub's convention; the official releases store 2 × the element count."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     total_size: Annotated[int, Field(ge=0)] | None = None
 
@@ -16,7 +16,7 @@ class IndexMetadata(BaseModel):
 class CheckpointIndex(BaseModel):
     """Which shard holds which tensor. `weight_map` maps tensor names to paths relative to the checkpoint."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     metadata: IndexMetadata | None = None
     weight_map: dict[str, str]
