@@ -8,6 +8,7 @@ from jsonschema import Draft202012Validator
 
 from auditor import audit
 from auditor.forge import forge
+from auditor_schemas.policy import Limits
 from auditor_schemas.published import SCHEMAS
 from auditor_schemas.report import AuditReport
 
@@ -41,3 +42,9 @@ def test_report_is_valid_by_its_schema_and_reads_back_equal(broken, tmp_path):
     document = json.loads(report.model_dump_json())
     Draft202012Validator(SCHEMAS["report"]()).validate(document)
     assert AuditReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_every_limit_is_documented_with_its_default():
+    text = (ROOT / "docs" / "policy.md").read_text()
+    for name, field in Limits.model_fields.items():
+        assert f"| `{name}` | {field.default:,} |" in text

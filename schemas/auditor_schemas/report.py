@@ -158,7 +158,7 @@ class UnevenSplit(_Model):
 
 
 class Parallelism(_Model):
-    """What one tensor parallel size does to the weight blocks; `bytes_per_rank` for the main model's layers."""
+    """What one tensor parallel size does to the weight blocks: clean, or the kinds of tensors that split unevenly."""
 
     tensor_parallel: int
     clean: bool
