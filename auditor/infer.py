@@ -25,6 +25,7 @@ _SOLVED = (
 _EVIDENCE = 4_000  # misshapen tensors that are asked for a value; more only repeat each other
 _REMAINING = 0.1  # share of disagreements that may stay for a correction to count
 _CANDIDATES = 12
+_BUDGET = 6_000_000  # tensors looked at in all trials: a hostile config must not buy minutes
 
 
 def infer(
@@ -32,15 +33,21 @@ def infer(
 ) -> tuple[Correction, ...]:
     """The contradicted fields, each with the tensors it explains. Several at once are found one after another."""
     corrections: list[Correction] = []
+    left = _BUDGET
     while found.faults > 1 and len(corrections) < 3:
         best: tuple[int, str, int, DeepseekV3Config, Match] | None = None
         for field, value in islice(_candidates(inventory, config, family, found), _CANDIDATES):
             changed = _changed(config, family, field, value, limits)
             if changed is None:
                 continue
+            left -= _tensors(changed) + inventory.stored
+            if left < 0 and best is not None:
+                break
             trial = match(inventory, family.expectations(changed))
             if trial.faults < found.faults and (best is None or trial.faults < best[0]):
                 best = (trial.faults, field, value, changed, trial)
+                if trial.faults <= _REMAINING * found.faults:
+                    break
         if best is None:
             break
         faults, field, value, changed, trial = best
@@ -50,6 +57,8 @@ def infer(
             break
         corrections.append(Correction(field, getattr(config, field), value, tuple(sorted(explained))))
         config, found = changed, trial
+        if left < 0:
+            break
     return tuple(corrections)
 
 
@@ -126,7 +135,11 @@ def _changed(
         if not all(detail["type"] == "contradiction" for detail in error.errors()):
             return None
         changed = config.model_copy(update={field: value})
-    tensors = changed.layer_count * (6 * (changed.n_routed_experts or 0) + 30)
-    if changed.layer_count > limits.layers or tensors > limits.expected_tensors:
+    if changed.layer_count > limits.layers or _tensors(changed) > limits.expected_tensors:
         return None
     return changed
+
+
+def _tensors(config: DeepseekV3Config) -> int:
+    """About how many tensors a config demands."""
+    return config.layer_count * (6 * (config.n_routed_experts or 0) + 30)

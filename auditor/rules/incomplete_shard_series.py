@@ -26,7 +26,7 @@ def check(inventory: Inventory) -> Iterator[Failure]:
     named = inventory.index.files if inventory.index is not None else {}
     series: dict[tuple[str, int], dict[int, str]] = {}
     for path in {*named, *(shard.path for shard in inventory.parts)}:
-        found = _NUMBERED.fullmatch(path)
+        found = _NUMBERED.fullmatch(path.rpartition("/")[2])
         if found:
             series.setdefault((found[1], int(found[3])), {})[int(found[2])] = path
     for (stem, count), numbers in sorted(series.items()):

@@ -32,7 +32,7 @@ class Limits(BaseModel):
     files: Positive = Field(default=100_000, description="Directory entries listed at the source.")
     layers: Positive = Field(default=1_000, description="Layers, MTP modules included, a config may demand.")
     experts: Positive = Field(default=4_096, description="Routed experts per layer a config may demand.")
-    expected_tensors: Positive = Field(default=4_000_000, description="Tensors in all a config may demand.")
+    expected_tensors: Positive = Field(default=2_000_000, description="Tensors in all a config may demand.")
 
 
 class Policy(BaseModel):
