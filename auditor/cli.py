@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
+    from auditor.ahead import Ahead
     from auditor_schemas.report import AuditReport
 
 from auditor.options import USAGE, parser_for
@@ -14,15 +15,18 @@ from auditor.options import USAGE, parser_for
 INCOMPLETE = 3
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code. No exception leaves it: an unexpected one is exit 3."""
+def main(arguments: list[str] | None = None, *, alone: bool = False) -> int:
+    """Run one command and return its exit code. No exception leaves it: an unexpected one is exit 3.
+
+    `alone`: this process is the command's own, so it may fork.
+    """
     gc.disable()  # a short process: its memory goes with it, and collecting during imports is time lost
     # Plugins of other packages have no part in a verdict, and looking for them reads all that is installed.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = parser_for(arguments)
     try:
-        options = parser.parse_args(arguments)
+        options = parser.parse_args(arguments, argparse.Namespace(alone=alone))
     except SystemExit as stop:
         return int(stop.code or 0)
     if options.version:
@@ -67,23 +71,35 @@ def _command(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from auditor.run import audit
-
     _check_outputs(options)
     with _terminate_as_interrupt():
         progress = _progress(options)
+        # A walk in a second process shows no progress, and knows only the default limits.
+        ahead = _start_ahead(options.source) if options.alone and progress is None and options.policy is None else None
+        from auditor.run import conduct
+
         try:
-            report = audit(
+            report = conduct(
                 options.source,
+                depth=options.depth,
                 family=options.family,
                 policy=options.policy,
                 fail_on=options.fail_on,
                 progress=progress,
+                walked=None if ahead is None else ahead.inventory,
             )
         finally:
             if progress is not None:
                 progress.close()
+            if ahead is not None:
+                ahead.close()
     return _deliver(report, options)
+
+
+def _start_ahead(source: str) -> "Ahead | None":
+    from auditor.ahead import start
+
+    return start(source)
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -322,7 +338,7 @@ def _unexpected(error: BaseException) -> int:
 
 def entry() -> NoReturn:
     """The console script. It leaves without freeing memory piece by piece, which the end of the process does."""
-    code = main()
+    code = main(alone=True)
     try:
         sys.stdout.flush()
         sys.stderr.flush()

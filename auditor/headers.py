@@ -5,6 +5,8 @@ for duplicate keys, unknown fields, odd numbers or escapes. Whatever it cannot p
 reader, which explains every fault with offsets.
 """
 
+from __future__ import annotations  # the models are named here, not imported
+
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +15,10 @@ import msgspec
 from auditor.dtypes import BYTES, DTYPES
 from auditor.facts import Fault, TensorHeader, elements
 from auditor.text import quoted, shown
-from auditor_schemas.policy import Limits
 
 if TYPE_CHECKING:
     from auditor.strictjson import Document
+    from auditor_schemas.policy import Limits
 
 METADATA = "__metadata__"
 MAX_RANK = 8
@@ -145,7 +147,7 @@ def _explain(raw: bytes, data_bytes: int, limits: Limits) -> Header:
     return _entries(raw, document, data_bytes, limits, faults)
 
 
-def _entries(raw: bytes, document: "Document", data_bytes: int, limits: Limits, faults: list[Fault]) -> Header:
+def _entries(raw: bytes, document: Document, data_bytes: int, limits: Limits, faults: list[Fault]) -> Header:
     tensors: dict[str, TensorHeader] = {}
     metadata: dict[str, str] | None = None
     complete, over_limit, looked_at = True, None, 0

@@ -1,5 +1,6 @@
 """Questions about a checkpoint that need no verdict: its parameter figures, and one tensor."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,9 @@ def counted(source: str, *, family: str | None = None) -> dict[str, Any]:
         finally:
             handle.close()
     else:
-        folder = open_source(source)
-        file = read_config(folder, limits)
-        inventory = walk(folder, limits)
+        with closing(open_source(source)) as folder:
+            file = read_config(folder, limits)
+            inventory = walk(folder, limits)
     configuration = configure(file, limits, family=family_named(family) if family else None)
     config, chosen = configuration.config, configuration.family
     if config is None or chosen is None:
@@ -96,9 +97,10 @@ def _uncountable(source: str, configuration: Configuration) -> AuditorError:
 def described(source: str, name: str, *, family: str | None = None) -> tuple[str, bool]:
     """One tensor in lines: expected, actual, shard, byte range and scale; and whether it is there as expected."""
     limits = DEFAULT_LIMITS
-    folder = open_source(source)
-    configuration = configure(read_config(folder, limits), limits, family=family_named(family) if family else None)
-    inventory = walk(folder, limits)
+    with closing(open_source(source)) as folder:
+        file = read_config(folder, limits)
+        inventory = walk(folder, limits)
+    configuration = configure(file, limits, family=family_named(family) if family else None)
     rows = {}
     if configuration.config is not None and configuration.family is not None:
         rows = configuration.family.expectations(configuration.config).names

@@ -3,8 +3,8 @@
 import gc
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
@@ -50,7 +50,7 @@ def audit(
     is never an exception.
     """
     with collector_paused():
-        return _audit(source, depth=depth, family=family, policy=policy, fail_on=fail_on, progress=progress)
+        return conduct(source, depth=depth, family=family, policy=policy, fail_on=fail_on, progress=progress)
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _audit(
+def conduct(
     source: str | PathLike[str],
     *,
     depth: str,
@@ -73,7 +73,9 @@ def _audit(
     policy: Policy | str | PathLike[str] | None,
     fail_on: FailOn,
     progress: Progress | None,
+    walked: Callable[[], Inventory | None] | None = None,
 ) -> AuditReport:
+    """An audit whose walk may have been done already: `walked` gives its inventory, or None where it failed."""
     if depth != "headers":
         raise UsageError(f"depth {quoted(depth)}: this version audits at depth headers")
     if fail_on not in ("error", "warning", "never"):
@@ -81,9 +83,11 @@ def _audit(
     started, clock = datetime.now(UTC), time.perf_counter()
     rules, digest = _policy(policy)
     forced = family_named(family) if family is not None else None
-    opened = open_source(str(source), symlinks=rules.symlinks)
-    config_file = read_config(opened, rules.limits)
-    inventory = walk(opened, rules.limits, progress)
+    with closing(open_source(str(source), symlinks=rules.symlinks)) as opened:
+        config_file = read_config(opened, rules.limits)
+        inventory = walked() if walked is not None else None
+        if inventory is None:
+            inventory = walk(opened, rules.limits, progress)
     if (
         config_file.state == "absent"
         and not inventory.shards

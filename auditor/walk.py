@@ -3,10 +3,12 @@
 Damage becomes a fault in the facts; only what could not be read for another reason stays `unread`.
 """
 
+from __future__ import annotations  # the models are named here, not imported
+
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -15,7 +17,9 @@ from auditor.facts import ConfigFile, Entry, Fault, Index, Inventory, Shard
 from auditor.headers import disguise, parse_header
 from auditor.sources import File, Source
 from auditor.text import is_relative, quoted
-from auditor_schemas.policy import Limits
+
+if TYPE_CHECKING:
+    from auditor_schemas.policy import Limits
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
@@ -41,8 +45,17 @@ def read_config(source: Source, limits: Limits) -> ConfigFile:
     return ConfigFile("read", data, hashlib.sha256(data).hexdigest())
 
 
-def walk(source: Source, limits: Limits, progress: Progress | None = None) -> Inventory:
-    """Every header of the checkpoint. An interruption leaves the rest unread and the inventory usable."""
+def walk(
+    source: Source,
+    limits: Limits,
+    progress: Progress | None = None,
+    *,
+    seen: Callable[[Shard], None] | None = None,
+) -> Inventory:
+    """Every header of the checkpoint; `seen` gets each shard as soon as it is read.
+
+    An interruption leaves the rest unread and the inventory usable.
+    """
     entries, unlisted = source.entries(limits.files)
     unread = [] if unlisted is None else [unlisted]
     index = _read_index(source, limits, entries) if INDEX in entries else None
@@ -61,7 +74,10 @@ def walk(source: Source, limits: Limits, progress: Progress | None = None) -> In
             if progress is not None:
                 progress(position, len(paths))
             if entry.kind == "file":
-                shards.append(_read_shard(source, path, entry, limits, stray=path in strays))
+                shard = _read_shard(source, path, entry, limits, stray=path in strays)
+                if seen is not None:
+                    seen(shard)
+                shards.append(shard)
         if progress is not None:
             progress(len(paths), len(paths))
     except KeyboardInterrupt:

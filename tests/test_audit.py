@@ -154,3 +154,11 @@ def test_findings_are_the_same_in_every_run(tmp_path):
     forge(tmp_path / "checkpoint", like="tiny", sparse=True, break_name="unindexed-tensors")
     first, second = audit(tmp_path / "checkpoint"), audit(tmp_path / "checkpoint")
     assert first.findings == second.findings
+
+
+def test_audits_leave_no_file_open(checkpoint):
+    audit(checkpoint)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        audit(checkpoint)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -192,8 +192,9 @@ def test_output_that_cannot_be_written_exits_3_and_loses_no_other(sound, tmp_pat
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_cancelled_audit_exits_3_and_still_writes_its_report(tmp_path, stop):
+def test_cancelled_audit_exits_3_and_still_writes_its_report(tmp_path, stop, alone):
     """The walk is made slow from outside: a policy cannot, so a shard stands on a slow file system's stand-in."""
     forge(tmp_path / "checkpoint", like="tiny", sparse=True)
     program = (
@@ -201,7 +202,7 @@ def test_cancelled_audit_exits_3_and_still_writes_its_report(tmp_path, stop):
         "read = walk._read_shard\n"
         "def slow(*a, **k):\n    print('reading', file=sys.stderr, flush=True); time.sleep(1); return read(*a, **k)\n"
         "walk._read_shard = slow\n"
-        "sys.exit(cli.main(sys.argv[1:]))\n"
+        f"sys.exit(cli.main(sys.argv[1:], alone={alone}))\n"
     )
     report = tmp_path / "report.json"
     process = subprocess.Popen(
@@ -216,7 +217,7 @@ def test_cancelled_audit_exits_3_and_still_writes_its_report(tmp_path, stop):
     process.send_signal(stop)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 3
-    assert b"cancelled after 0 of 5 shards" in out
+    assert b"cancelled after 0 of 5 shards" in out, out
     assert json.loads(report.read_bytes())["verdict"] == "incomplete"
 
 

@@ -32,6 +32,9 @@ class Source(Protocol):
     def entry(self, path: str) -> Entry:
         """One file by its path; kind `absent` where there is none."""
 
+    def close(self) -> None:
+        """Release what the source holds."""
+
     def open(self, path: str) -> File:
         """Open a regular file; raises ReadError where that fails, ForbiddenError where the policy does not allow it."""
 

@@ -65,6 +65,10 @@ class Folder:
             self.revision = self._root.name
         self._inside = tuple(str(root).rstrip("/") + "/" for root in roots)
 
+    def close(self) -> None:
+        """Release the folder; nothing is read afterwards."""
+        os.close(self._directory)
+
     def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:
         """The files at the top of the folder, subfolders left out, at most `limit` of them."""
         found: dict[str, Entry] = {}

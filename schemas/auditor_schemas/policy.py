@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from auditor_schemas.defaults import LIMITS
+
 Positive = Annotated[int, Field(strict=True, ge=1)]
 
 
@@ -15,24 +17,28 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    config_bytes: Positive = Field(default=1 << 20, description="Size of config.json in bytes.")
-    index_bytes: Positive = Field(default=256 << 20, description="Size of model.safetensors.index.json in bytes.")
+    config_bytes: Positive = Field(default=LIMITS["config_bytes"], description="Size of config.json in bytes.")
+    index_bytes: Positive = Field(default=LIMITS["index_bytes"], description="Size of the index in bytes.")
     header_bytes: Positive = Field(
-        default=100_000_000,
+        default=LIMITS["header_bytes"],
         le=100_000_000,
         description="Size of one shard's header in bytes; safetensors itself reads no more than 100,000,000.",
     )
-    json_depth: Positive = Field(default=64, le=1000, description="Nesting of any JSON document.")
+    json_depth: Positive = Field(default=LIMITS["json_depth"], le=1000, description="Nesting of any JSON document.")
     json_values: Positive = Field(
-        default=8_000_000, description="Values (objects, arrays, strings, numbers) in one JSON document."
+        default=LIMITS["json_values"], description="Values (objects, arrays, strings, numbers) in one JSON document."
     )
-    tensors_per_shard: Positive = Field(default=1_000_000, description="Tensors in one shard's header.")
-    name_bytes: Positive = Field(default=512, description="Length of a tensor name in UTF-8 bytes.")
-    shards: Positive = Field(default=10_000, description="Shards named by the index or found in the folder.")
-    files: Positive = Field(default=100_000, description="Directory entries listed at the source.")
-    layers: Positive = Field(default=1_000, description="Layers, MTP modules included, a config may demand.")
-    experts: Positive = Field(default=4_096, description="Routed experts per layer a config may demand.")
-    expected_tensors: Positive = Field(default=2_000_000, description="Tensors in all a config may demand.")
+    tensors_per_shard: Positive = Field(
+        default=LIMITS["tensors_per_shard"], description="Tensors in one shard's header."
+    )
+    name_bytes: Positive = Field(default=LIMITS["name_bytes"], description="Length of a tensor name in UTF-8 bytes.")
+    shards: Positive = Field(default=LIMITS["shards"], description="Shards named by the index or found in the folder.")
+    files: Positive = Field(default=LIMITS["files"], description="Directory entries listed at the source.")
+    layers: Positive = Field(default=LIMITS["layers"], description="Layers a config may demand, MTP modules included.")
+    experts: Positive = Field(default=LIMITS["experts"], description="Routed experts per layer a config may demand.")
+    expected_tensors: Positive = Field(
+        default=LIMITS["expected_tensors"], description="Tensors a config may demand in all."
+    )
 
 
 class Policy(BaseModel):

@@ -1,0 +1,162 @@
+"""Walks a folder in a second process while this one still imports what judging needs.
+
+Importing the models takes as long as reading 163 headers, and two processes do both at once. What comes
+back is the same inventory that `walk` gives; where a second process is no help there is none.
+"""
+
+import os
+import signal
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from auditor_schemas.defaults import LIMITS
+
+if TYPE_CHECKING:
+    from auditor.facts import Index, Inventory, Shard
+
+_SHARD, _END = b"s", b"e"
+_PREFIX = 5  # a frame's kind and its length in four bytes
+_POLL_S = 0.001
+_PATIENCE_S = 5.0  # for a walk that was told to stop
+
+
+def start(path: str) -> "Ahead | None":
+    """Begin to walk a folder with default limits; None where only one process makes sense."""
+    if not hasattr(os, "memfd_create") or not os.path.isdir(path) or len(os.sched_getaffinity(0)) < 2:
+        return None
+    try:
+        descriptor = os.memfd_create("auditor-inventory")
+        child = os.fork()
+    except OSError:
+        return None
+    if child == 0:
+        code = 1
+        try:
+            _walk_into(descriptor, path)
+            code = 0
+        except BaseException:  # whatever it is, the parent walks for itself and meets it there
+            code = 1
+        finally:
+            os._exit(code)
+    return Ahead(child, descriptor)
+
+
+class Ahead:
+    """A walk under way in another process."""
+
+    def __init__(self, child: int, descriptor: int) -> None:
+        self._child: int | None = child
+        self._descriptor = descriptor
+        self._position = 0
+
+    def inventory(self) -> "Inventory | None":
+        """The inventory when it is whole; None where the other process failed.
+
+        An interruption is passed on, and the inventory then holds what was read before.
+        """
+        from auditor.facts import Inventory
+
+        shards: list[Shard] = []
+        deadline = None
+        while True:
+            try:
+                ended = self._ended()
+                end = self._take(shards)
+                if end is not None:
+                    return _whole(shards, *end)
+                if deadline is None and ended:
+                    return None
+                if deadline is not None and (ended or time.monotonic() > deadline):
+                    return Inventory(tuple(shards), unread=(f"cancelled after {len(shards)} shards",))
+                time.sleep(_POLL_S)
+            except KeyboardInterrupt:
+                deadline = time.monotonic() + _PATIENCE_S
+                if self._child is not None:
+                    os.kill(self._child, signal.SIGINT)
+
+    def close(self) -> None:
+        """End the other process if it still runs."""
+        if not self._ended() and self._child is not None:
+            os.kill(self._child, signal.SIGKILL)
+            os.waitpid(self._child, 0)
+        os.close(self._descriptor)
+
+    def _ended(self) -> bool:
+        if self._child is not None and os.waitpid(self._child, os.WNOHANG)[0] != 0:
+            self._child = None
+        return self._child is None
+
+    def _take(self, shards: "list[Shard]") -> tuple[Any, ...] | None:
+        """Decode the frames that have come; the last one's content when it is among them."""
+        import msgspec
+
+        from auditor.facts import Shard
+
+        available = os.fstat(self._descriptor).st_size
+        while self._position + _PREFIX <= available:
+            prefix = os.pread(self._descriptor, _PREFIX, self._position)
+            length = int.from_bytes(prefix[1:], "little")
+            begin = self._position + _PREFIX
+            if begin + length > available:
+                break
+            data = os.pread(self._descriptor, length, begin)
+            self._position = begin + length
+            if prefix[:1] == _END:
+                ended: tuple[Any, ...] = msgspec.msgpack.decode(data, type=_end_type())
+                return ended
+            shards.append(msgspec.msgpack.decode(data, type=Shard))
+        return None
+
+
+def _end_type() -> Any:
+    from auditor.facts import Entry, Index
+
+    return tuple[Index | None, bool, dict[str, Entry], tuple[str, ...]]
+
+
+def _whole(
+    shards: "list[Shard]", index: "Index | None", indexed: bool, entries: dict[str, Any], unread: tuple[str, ...]
+) -> "Inventory":
+    import msgspec
+
+    from auditor.facts import Inventory
+
+    if index is not None and indexed:
+        # Index and shards agree entry by entry, so the shards' own names make the same map.
+        weight_map: dict[str, str] = {}
+        for shard in shards:
+            if not shard.stray:
+                weight_map.update(dict.fromkeys(shard.tensors, shard.path))
+        index = msgspec.structs.replace(index, weight_map=weight_map)
+    inventory = Inventory(tuple(shards), index, entries, unread)
+    if indexed:
+        inventory.__dict__["indexed"] = True
+    return inventory
+
+
+def _walk_into(descriptor: int, path: str) -> None:
+    """The other process: walk, and write each shard as a frame as soon as it is read."""
+    import msgspec
+
+    from auditor.facts import Shard
+    from auditor.sources.folder import Folder
+    from auditor.walk import walk
+
+    encode = msgspec.msgpack.Encoder().encode
+
+    def send(kind: bytes, value: Any) -> None:
+        data = encode(value)
+        frame = memoryview(kind + len(data).to_bytes(4, "little") + data)
+        while frame:
+            frame = frame[os.write(descriptor, frame) :]
+
+    def send_shard(shard: Shard) -> None:
+        send(_SHARD, shard)
+
+    limits: Any = SimpleNamespace(**LIMITS)
+    inventory = walk(Folder(path, symlinks="follow"), limits, seen=send_shard)
+    index, indexed = inventory.index, inventory.indexed
+    if index is not None and indexed:
+        index = msgspec.structs.replace(index, weight_map={})
+    send(_END, (index, indexed, inventory.entries, inventory.unread))

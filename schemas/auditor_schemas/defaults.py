@@ -1,0 +1,16 @@
+"""The default limits, where they can be had without importing the models."""
+
+LIMITS: dict[str, int] = {
+    "config_bytes": 1 << 20,
+    "index_bytes": 256 << 20,
+    "header_bytes": 100_000_000,
+    "json_depth": 64,
+    "json_values": 8_000_000,
+    "tensors_per_shard": 1_000_000,
+    "name_bytes": 512,
+    "shards": 10_000,
+    "files": 100_000,
+    "layers": 1_000,
+    "experts": 4_096,
+    "expected_tensors": 2_000_000,
+}
