@@ -85,6 +85,10 @@ def conduct(
     forced = family_named(family) if family is not None else None
     with closing(open_source(str(source), symlinks=rules.symlinks)) as opened:
         config_file = read_config(opened, rules.limits)
+        # All that the headers are no part of comes first: a walk under way elsewhere needs the time.
+        configuration = configure(config_file, rules.limits, family=forced)
+        expectations = _expectations(configuration)
+        modules = catalogue()
         inventory = walked() if walked is not None else None
         if inventory is None:
             inventory = walk(opened, rules.limits, progress)
@@ -95,16 +99,15 @@ def conduct(
         and not inventory.unread
     ):
         raise SourceError(f"{source}: nothing to audit: no config.json, no index and no *.safetensors file")
-    configuration = configure(config_file, rules.limits, family=forced)
-    facts = _facts(inventory, config_file, configuration, rules)
-    failures, outcomes = _apply(catalogue(), facts, _examined(facts))
+    facts = _facts(inventory, config_file, configuration, expectations, rules)
+    failures, outcomes = _apply(modules, facts, _examined(facts))
     findings = attribute(failures, inventory)
     incomplete = [*inventory.unread]
     incomplete.extend(reason for reason in (configuration.unsupported, configuration.over_limit) if reason)
     incomplete.extend(
         f"{each.rule} {each.slug} crashed: {each.reason}" for each in outcomes if each.outcome == "errored"
     )
-    expectations, matched = _usable(facts, "expectations", Expectations), _usable(facts, "match", Match)
+    matched = facts["match"] if isinstance(facts["match"], Match) else None
     tally = count.tally(inventory, None, facts["census"]) if isinstance(facts["tally"], Blocked) else facts["tally"]
     return AuditReport(
         tool=Tool(name="auditor", version=__version__),
@@ -160,8 +163,13 @@ def _config_faults(file: ConfigFile, configuration: Configuration) -> dict[str, 
     return {**facts, **dict.fromkeys(names[first:], blocked)}
 
 
-def _usable(facts: dict[str, Any], name: str, kind: type[Any]) -> Any:
-    return facts[name] if isinstance(facts[name], kind) else None
+def _expectations(configuration: Configuration) -> Expectations | None:
+    """What the config implies, its names spelled out; None where there is no config to ask."""
+    if configuration.config is None or configuration.family is None:
+        return None
+    expectations = configuration.family.expectations(configuration.config)
+    _ = expectations.names
+    return expectations
 
 
 def _shown_uri(source: Source) -> str:
@@ -192,7 +200,11 @@ def _policy(policy: Policy | str | PathLike[str] | None) -> tuple[Policy, str | 
 
 
 def _facts(
-    inventory: Inventory, config_file: ConfigFile, configuration: Configuration, policy: Policy
+    inventory: Inventory,
+    config_file: ConfigFile,
+    configuration: Configuration,
+    expectations: Expectations | None,
+    policy: Policy,
 ) -> dict[str, Any]:
     """Every fact by the name that rules ask for it; Blocked where it cannot be had."""
     facts: dict[str, Any] = {
@@ -211,12 +223,11 @@ def _facts(
             "the index was not read" if index.state == "unread" else "the index is not well formed"
         )
     config, family = configuration.config, configuration.family
-    if config is None or family is None:
+    if config is None or family is None or expectations is None:
         blocked = Blocked(_no_config(configuration))
         derived = ("config", "quantization", "expected_architectures", "expectations", "match", "corrections")
         facts |= {"census": take_census(inventory, None), "pairing": pair(inventory)}
         return {**facts, **dict.fromkeys((*derived, "tally", "figures"), blocked)}
-    expectations = family.expectations(config)
     census = take_census(inventory, expectations)
     matched = match(inventory, expectations, census)
     tally = count.tally(inventory, expectations, census)
