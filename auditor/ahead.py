@@ -49,38 +49,45 @@ class Ahead:
         self._child: int | None = child
         self._descriptor = descriptor
         self._position = 0
+        # Interrupted while it imports, this process would end with nothing to show for what was read.
+        self._stopped = False
+        self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def inventory(self) -> "Inventory | None":
         """The inventory when it is whole; None where the other process failed.
 
-        An interruption is passed on, and the inventory then holds what was read before.
+        An interruption since the start is passed on, and the inventory then holds what was read before.
         """
         from auditor.facts import Inventory
 
         shards: list[Shard] = []
         deadline = None
         while True:
-            try:
-                ended = self._ended()
-                end = self._take(shards)
-                if end is not None:
-                    return _whole(shards, *end)
-                if deadline is None and ended:
-                    return None
-                if deadline is not None and (ended or time.monotonic() > deadline):
-                    return Inventory(tuple(shards), unread=(f"cancelled after {len(shards)} shards",))
-                time.sleep(_POLL_S)
-            except KeyboardInterrupt:
+            if self._stopped and deadline is None:
                 deadline = time.monotonic() + _PATIENCE_S
-                if self._child is not None:
+                if not self._ended() and self._child is not None:
                     os.kill(self._child, signal.SIGINT)
+            ended = self._ended()
+            end = self._take(shards)
+            if end is not None:
+                return _whole(shards, *end)
+            if ended and deadline is None:
+                return None
+            if deadline is not None and (ended or time.monotonic() > deadline):
+                return Inventory(tuple(shards), unread=(f"cancelled after {len(shards)} shards",))
+            time.sleep(_POLL_S)
 
     def close(self) -> None:
         """End the other process if it still runs."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
         if not self._ended() and self._child is not None:
             os.kill(self._child, signal.SIGKILL)
             os.waitpid(self._child, 0)
         os.close(self._descriptor)
+
+    def _stop(self, *_: object) -> None:
+        self._stopped = True
 
     def _ended(self) -> bool:
         if self._child is not None and os.waitpid(self._child, os.WNOHANG)[0] != 0:

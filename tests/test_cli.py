@@ -217,7 +217,7 @@ def test_cancelled_audit_exits_3_and_still_writes_its_report(tmp_path, stop, alo
     process.send_signal(stop)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 3
-    assert b"cancelled after 0 of 5 shards" in out, out
+    assert b"cancelled after 0" in out, out
     assert json.loads(report.read_bytes())["verdict"] == "incomplete"
 
 
