@@ -576,7 +576,16 @@ def run_cases(seed: int, numbers: range) -> Tally:
         for number in numbers:
             bench.run(seed, number, tally)
             bench.mend()
+            if number == numbers.start:  # what is imported once may stay open
+                before = _open_files()
+        if _open_files() > before:
+            tally.wrong.append(f"cases {seed}:{numbers.start} to {numbers.stop}: descriptors stayed open")
     return tally
+
+
+def _open_files() -> int:
+    """How many descriptors this process holds."""
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 def run_all(*, seed: int, cases: int, jobs: int, progress: Callable[[Tally], None] | None = None) -> Tally:
