@@ -12,5 +12,5 @@ LIMITS: dict[str, int] = {
     "files": 100_000,
     "layers": 1_000,
     "experts": 4_096,
-    "expected_tensors": 2_000_000,
+    "expected_tensors": 1_200_000,
 }
