@@ -66,6 +66,7 @@ def walk(
         unread.append(f"{len(paths) - limits.shards:,} shards beyond the limit of {limits.shards:,} (shards)")
         paths = paths[: limits.shards]
     shards: list[Shard] = []
+    held = 0
     try:
         for position, path in enumerate(paths):
             entry = entries.get(path)
@@ -78,6 +79,12 @@ def walk(
                 if seen is not None:
                     seen(shard)
                 shards.append(shard)
+                held += len(shard.tensors)
+                if held > limits.tensors:
+                    unread.append(
+                        f"{held:,} tensors in {len(shards)} of {len(paths)} shards, limit {limits.tensors:,} (tensors)"
+                    )
+                    break
         if progress is not None:
             progress(len(paths), len(paths))
     except KeyboardInterrupt:

@@ -137,6 +137,7 @@ def test_rules_that_could_not_look_have_not_passed(tmp_path):
         ({"shards": 3}, "beyond the limit of 3"),
         ({"files": 2}, "more than 2 entries"),
         ({"tensors_per_shard": 10}, "tensors_per_shard"),
+        ({"tensors": 100}, "limit 100 (tensors)"),
         ({"name_bytes": 20}, "name_bytes"),
         ({"index_bytes": 50}, "index_bytes"),
         ({"layers": 2}, "limit 2 (layers)"),

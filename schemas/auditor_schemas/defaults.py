@@ -7,6 +7,7 @@ LIMITS: dict[str, int] = {
     "json_depth": 64,
     "json_values": 8_000_000,
     "tensors_per_shard": 1_000_000,
+    "tensors": 2_000_000,
     "name_bytes": 512,
     "shards": 10_000,
     "files": 100_000,

@@ -31,6 +31,7 @@ class Limits(BaseModel):
     tensors_per_shard: Positive = Field(
         default=LIMITS["tensors_per_shard"], description="Tensors in one shard's header."
     )
+    tensors: Positive = Field(default=LIMITS["tensors"], description="Tensors in all shards together.")
     name_bytes: Positive = Field(default=LIMITS["name_bytes"], description="Length of a tensor name in UTF-8 bytes.")
     shards: Positive = Field(default=LIMITS["shards"], description="Shards named by the index or found in the folder.")
     files: Positive = Field(default=LIMITS["files"], description="Directory entries listed at the source.")
