@@ -93,7 +93,15 @@ class Index(Struct, frozen=True, dict=True):
 
     def names_in(self, path: str) -> tuple[str, ...]:
         """The tensors that the index places in a file."""
-        return tuple(name for name, file in self.weight_map.items() if file == path)
+        return tuple(self._by_file.get(path, ()))
+
+    @cached_property
+    def _by_file(self) -> dict[str, list[str]]:
+        """The names by file, grouped once: a hostile index may name as many files as tensors."""
+        grouped: dict[str, list[str]] = {}
+        for name, file in self.weight_map.items():
+            grouped.setdefault(file, []).append(name)
+        return grouped
 
 
 EntryKind = Literal["file", "directory", "fifo", "socket", "device", "broken-link", "absent"]

@@ -163,3 +163,13 @@ def test_audits_leave_no_file_open(checkpoint):
     for _ in range(5):
         audit(checkpoint)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_an_index_that_names_as_many_files_as_tensors_is_judged_in_linear_time(checkpoint):
+    """Quadratic work on 60,000 files would take minutes, and the test its patience."""
+    index = json.loads((checkpoint / "model.safetensors.index.json").read_text())
+    index["weight_map"].update({f"x.{position}": f"../{position}" for position in range(60_000)})
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
+    report = audit(checkpoint)
+    assert report.verdict == "failed"
+    assert "IDX104" in _roots(report)
