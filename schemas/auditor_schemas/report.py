@@ -181,10 +181,131 @@ class Tallies(_Model):
     unclassified_elements: int
 
 
+class RoundTrip(_Model):
+    """What dequantising and quantising again did to weight blocks.
+
+    exact: codes and scale come back bit for bit. value_equal: other codes and scale, the same values.
+    changed: other values. undefined: a NaN code or an unusable scale leaves nothing to compare.
+    `largest_relative_error` is that of the dequantised values, over the changed blocks.
+    """
+
+    blocks: int
+    exact: int
+    value_equal: int
+    changed: int
+    undefined: int
+    largest_relative_error: float | None
+
+
+class ScaleProbe(_Model):
+    """The values of block scales. `exponents` counts the finite positive ones by floor(log2(scale))."""
+
+    values: int
+    nan: int
+    infinite: int
+    zero: int
+    negative: int
+    subnormal: int
+    powers_of_two: int
+    minimum: float | None
+    median: float | None
+    maximum: float | None
+    exponents: dict[int, int]
+
+
+class ProbeGroup(_Model):
+    """Tensors of one kind in one layer, by their values.
+
+    `kind` is the tensor name behind the layer, `{expert}` in the place of experts' numbers; `layer` is null
+    outside the layers. Minimum and maximum are over finite values, of FP8 weights over codes without scale.
+    `largest_codes` counts weight blocks by their largest |code| (the FP8 bit pattern without its sign,
+    126 is 448, 127 is NaN).
+    """
+
+    layer: int | None
+    kind: str
+    dtype: str
+    tensors: int
+    elements: int
+    elements_read: int
+    nan: int
+    infinite: int
+    zeros: int
+    minimum: float | None
+    maximum: float | None
+    zero_blocks: int = 0
+    largest_codes: dict[int, int] | None = None
+    round_trip: RoundTrip | None = None
+    scales: ScaleProbe | None = None
+
+
+class TensorProbe(_Model):
+    """One spot-checked FP8 weight: the rows that were read and how its blocks round-trip."""
+
+    tensor: str
+    file: str
+    shape: tuple[int, ...]
+    rows_read: tuple[tuple[int, int], ...]
+    round_trip: RoundTrip
+    verdict: Literal["exact", "value_equal", "changed", "undefined"]
+
+
+class FunctionalCheck(_Model):
+    """Quantised activations times an FP8 weight, against the float32 product of the dequantised weight.
+
+    Relative error in the Frobenius norm. A measure of the format at work; it judges nothing.
+    """
+
+    tensor: str
+    tokens: int
+    rows: int
+    device: str
+    relative_error: float
+    tolerance: float
+    within: bool
+
+
+class Probes(_Model):
+    """What the bytes that were read say of the values, where content was read."""
+
+    groups: tuple[ProbeGroup, ...]
+    tensors: tuple[TensorProbe, ...]
+    functional: tuple[FunctionalCheck, ...]
+
+
+class ShardDigest(_Model):
+    """A whole shard by its SHA-256, as hubs declare it for large files."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+class TensorDigests(_Model):
+    """The XXH3-128 of tensors' bytes, in the order in which their {a-b} pattern counts, the last number first."""
+
+    pattern: str
+    xxh3_128: tuple[str, ...]
+
+
+class ContentDigest(_Model):
+    """Which bytes were audited at depth full. `sha256` is over the canonical JSON of the shards' digests."""
+
+    sha256: str
+    shards: tuple[ShardDigest, ...]
+    tensors: tuple[TensorDigests, ...]
+
+
 class Coverage(_Model):
-    """What was read and what was not. `unread` names each file or fact with the reason."""
+    """What was read and what was not. `unread` names each file or fact with the reason.
+
+    `payload_bytes_read` is of the tensors' bytes, each counted once; `tensors_read` counts the tensors of which
+    something was read, `blocks_read` the weight blocks.
+    """
 
     payload_bytes_read: int
+    tensors_read: int = 0
+    blocks_read: int = 0
     headers_read: int
     shards: int
     unread: tuple[str, ...]
@@ -212,5 +333,5 @@ class AuditReport(_Model):
     parallelism: tuple[Parallelism, ...]
     tallies: Tallies
     coverage: Coverage
-    probes: None = None
-    content_digest: None = None
+    probes: Probes | None = None
+    content_digest: ContentDigest | None = None
