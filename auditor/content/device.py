@@ -1,0 +1,51 @@
+"""What a kernel owes the readers: the extremes of each weight block's FP8 codes, alike on every device.
+
+Shapes: R and C are a strip's rows and columns, r and c its blocks. A strip is a run of whole rows that begins
+at a block's first row; its last block of rows may be partial, and so may the last block of columns.
+"""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class Extremes(NamedTuple):
+    """Per block the largest code as a signed byte and as an unsigned one, and how many codes of the strip are ±0.
+
+    The largest |code| is max(signed, unsigned & 0x7F); 0x7F is NaN.
+    """
+
+    signed_rc: npt.NDArray[np.int8]
+    unsigned_rc: Bytes
+    zeros: int
+
+
+class Pending(Protocol):
+    """Extremes under way."""
+
+    def result(self) -> Extremes:
+        """Wait for them; the strip's buffer may be used again afterwards."""
+
+
+class Device(Protocol):
+    """One worker's share of a device; not shared between threads.
+
+    `name` is what the report shows ('cpu', or the GPU's name), `slab_bytes` how much to read at once for it,
+    `depth` how many strips may be under way together.
+    """
+
+    name: str
+    slab_bytes: int
+    depth: int
+
+    def buffer(self, size: int) -> Bytes:
+        """Memory that bytes are read into, at least `size` long, in turn one of `depth` + 1 buffers."""
+
+    def extremes(self, strip: Bytes, columns: int, block: tuple[int, int]) -> Pending:
+        """Begin to reduce a strip of codes (flat, R × C bytes in a buffer of this device's)."""
+
+    def close(self) -> None:
+        """Release what the device holds."""

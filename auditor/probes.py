@@ -1,0 +1,180 @@
+"""What the bytes of tensors say, as frozen values: the facts that depths `sample` and `full` add.
+
+A block is addressed by its row and column in the weight's grid of blocks; codes are FP8 bit patterns.
+Byte ranges are half-open and count from the start of the file. Nothing here reads or judges.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Literal
+
+from msgspec import Struct, field
+
+Outcome = Literal["exact", "value_equal", "changed", "undefined"]
+
+
+class BlockNote(Struct, frozen=True):
+    """One weight block worth pointing at: the first of its kind in a tensor.
+
+    `scale` is the block's, as stored; `largest` its largest |code|; `error` the largest relative error of its
+    dequantised values after a round trip. `begin` and `end` are the bytes of the block's strip of rows.
+    """
+
+    row: int
+    column: int
+    scale: float | None
+    largest: int
+    error: float
+    begin: int
+    end: int
+
+
+class BlockValues(Struct, frozen=True):
+    """The weight blocks of an FP8 weight that were read, and how they round-trip.
+
+    `largest` counts blocks by largest |code| (0 to 127; 126 is 448, 127 is NaN). exact, value_equal, changed
+    and undefined add up to `blocks`. `error` is the largest relative error over the changed blocks.
+    `drifted` are those of the changed whose codes survive while the scale moves, as after a detour through BF16
+    or a reciprocal. `foreign` are the blocks that the published formula cannot have left: neither exact, nor
+    (with scales that are powers of two) a largest code of 224 at half the scale; `unsaturated` are those of
+    them whose largest code alone says so.
+    """
+
+    blocks: int = 0
+    zero: int = 0
+    largest: dict[int, int] = field(default_factory=dict)
+    exact: int = 0
+    value_equal: int = 0
+    changed: int = 0
+    undefined: int = 0
+    drifted: int = 0
+    foreign: int = 0
+    unsaturated: int = 0
+    error: float = 0.0
+    first_nan: BlockNote | None = None
+    first_changed: BlockNote | None = None
+    first_foreign: BlockNote | None = None
+
+
+class Position(Struct, frozen=True):
+    """Where a value stands: flat element index in the tensor, and its bytes in the file."""
+
+    element: int
+    begin: int
+    end: int
+    text: str
+
+
+class ScaleValues(Struct, frozen=True):
+    """The values of one tensor of block scales, all of them.
+
+    `exponents` counts the finite positive ones by floor(log2(value)), `clamped` those at 1e-4 / 448, which an
+    all but empty block gets. `columns` is the grid's width: a position's block is divmod(element, columns).
+    `first` has the first value of each kind that a scale should not be.
+    """
+
+    values: int
+    columns: int
+    nan: int = 0
+    infinite: int = 0
+    zero: int = 0
+    negative: int = 0
+    subnormal: int = 0
+    powers_of_two: int = 0
+    clamped: int = 0
+    minimum: float | None = None
+    median: float | None = None
+    maximum: float | None = None
+    exponents: dict[int, int] = field(default_factory=dict)
+    first: dict[str, Position] = field(default_factory=dict)
+    largest: Position | None = None
+
+
+class TensorValues(Struct, frozen=True):
+    """What was read of one tensor. `read` counts elements; `rows` are the rows read, empty for all of them.
+
+    Minimum and maximum are over finite values, of FP8 over codes without their scales; None where there is
+    none. `constant`: every element read has the same bits. `xxh3` is the XXH3-128 of all its bytes, `strips`
+    that of each range of rows where only some were read.
+    """
+
+    name: str
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+    elements: int
+    read: int
+    nan: int = 0
+    infinite: int = 0
+    zeros: int = 0
+    minimum: float | None = None
+    maximum: float | None = None
+    constant: bool = False
+    rows: tuple[tuple[int, int], ...] = ()
+    xxh3: str | None = None
+    strips: tuple[str, ...] = ()
+    first_nonfinite: Position | None = None
+    blocks: BlockValues | None = None
+    scales: ScaleValues | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether every element was read."""
+        return self.read == self.elements
+
+
+class ShardValues(Struct, frozen=True):
+    """What was read of one shard. `sha256` is of the whole file; `zero_tail` counts zero bytes at its end.
+
+    `begin` is where the zero tail begins. `bytes_read` are bytes of tensors.
+    """
+
+    file: str
+    size: int
+    tensors: tuple[TensorValues, ...]
+    bytes_read: int
+    sha256: str | None = None
+    zero_tail: int = 0
+
+
+class Functional(Struct, frozen=True):
+    """Dynamically quantised activations times an FP8 weight, against the float32 product; Frobenius norm."""
+
+    tensor: str
+    tokens: int
+    rows: int
+    device: str
+    relative_error: float
+    tolerance: float
+
+
+class Probes(Struct, frozen=True, dict=True):
+    """Everything that was read of the tensors' bytes.
+
+    `device` names what computed (cpu, or a GPU's name). `powers_of_two`: the config wants every scale to be one.
+    """
+
+    depth: Literal["sample", "full"]
+    seed: int
+    device: str
+    shards: tuple[ShardValues, ...]
+    functional: tuple[Functional, ...] = ()
+    powers_of_two: bool = False
+
+    @cached_property
+    def tensors(self) -> dict[str, TensorValues]:
+        """What was read, by tensor name; of a name in several shards the last, as loaders take it."""
+        return {values.name: values for shard in self.shards for values in shard.tensors}
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte was read."""
+        return self.depth == "full"
+
+    def weights(self) -> Iterator[TensorValues]:
+        """FP8 weights whose blocks were looked at."""
+        return (values for values in self.tensors.values() if values.blocks is not None)
+
+    def scales(self) -> Iterator[TensorValues]:
+        """Block scales."""
+        return (values for values in self.tensors.values() if values.scales is not None)
