@@ -6,19 +6,17 @@ sign-and-magnitude codes the order of |value| is that of the integer without its
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from auditor.content.compiled import compiled
 from auditor.content.device import Buffer, Bytes, Extremes
 
 SLAB_BYTES = 1 << 20  # what stays in a core's cache between the reading and the kernel
 _LANES = 4096  # elements folded together where a tensor has no blocks
 
-_compiled = numba.njit(nogil=True, cache=True)
 
-
-@_compiled  # type: ignore[untyped-decorator]  # numba has no types
+@compiled
 def fold(codes: Any, columns: int, signed_lanes: Any, unsigned_lanes: Any, zero_lanes: Any, magnitude: Any) -> None:
     """Fold rows of codes, column by column, into their largest as signed and unsigned integers, and count ±0.
 
@@ -61,7 +59,7 @@ def fold(codes: Any, columns: int, signed_lanes: Any, unsigned_lanes: Any, zero_
         row += 1
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled
 def _largest(lanes: Any) -> Any:
     largest = lanes[0]
     for k in range(lanes.size):
@@ -69,7 +67,7 @@ def _largest(lanes: Any) -> Any:
     return largest
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled
 def _total(lanes: Any) -> int:
     total = 0
     for k in range(lanes.size):
@@ -77,7 +75,7 @@ def _total(lanes: Any) -> int:
     return total
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled
 def reduce_strip(
     strip: Any,
     columns: int,
@@ -109,8 +107,8 @@ def reduce_strip(
     return zeros
 
 
-@_compiled  # type: ignore[untyped-decorator]
-def sweep(codes: Any, signed_lanes: Any, unsigned_lanes: Any, zero_lanes: Any, magnitude: Any) -> tuple[int, int, int]:
+@compiled
+def sweep(codes: Any, signed_lanes: Any, unsigned_lanes: Any, zero_lanes: Any, magnitude: Any) -> Any:
     """The largest code as a signed and as an unsigned integer, and how many are ±0, of a run without blocks."""
     width = signed_lanes.size
     as_signed = signed_lanes.dtype.type
@@ -130,16 +128,18 @@ def sweep(codes: Any, signed_lanes: Any, unsigned_lanes: Any, zero_lanes: Any, m
     return np.int64(signed), np.int64(unsigned), zeros
 
 
-@_compiled  # type: ignore[untyped-decorator]
-def explain(codes: Any, magnitude: int, largest_finite: int, infinity: int) -> tuple[int, int, int, int, int, bool]:
+@compiled
+def explain(codes: Any, magnitude: Any, largest_finite: Any, infinity: Any) -> Any:
     """What `sweep` cannot tell of a run with non-finite codes or of one sign: looks at every code.
 
     Returns the number of NaN and of infinities, the position of the first of either (or -1), the smallest and
     the largest finite value as signed magnitudes, and whether there is a finite one at all.
     """
-    nan = infinite = 0
-    first = -1
-    smallest = largest = 0
+    nan: Any = 0
+    infinite: Any = 0
+    first: Any = -1
+    smallest: Any = 0
+    largest: Any = 0
     found = False
     for k in range(codes.size):
         code = np.int64(codes[k])
@@ -161,7 +161,7 @@ def explain(codes: Any, magnitude: int, largest_finite: int, infinity: int) -> t
     return nan, infinite, first, smallest, largest, found
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled
 def alike(codes: Any, code: Any) -> bool:
     """Whether every code is this one; stops at the first that is not."""
     for k in range(codes.size):  # noqa: SIM110  # compiled: a generator is not
@@ -170,7 +170,7 @@ def alike(codes: Any, code: Any) -> bool:
     return True
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled
 def zeros_at_end(run: Any) -> int:
     """How many bytes at the end are zero."""
     count = 0
@@ -208,7 +208,8 @@ class CpuDevice:
         signed_rc, unsigned_rc = np.empty(grid, np.int8), np.empty(grid, np.uint8)
         if self._lanes[0].size < columns:
             self._lanes = _lanes(np.uint8, columns)
-        zeros = reduce_strip(strip, columns, *block, signed_rc, unsigned_rc, *self._lanes)
+        signed, unsigned, zero = self._lanes
+        zeros = reduce_strip(strip, columns, block[0], block[1], signed_rc, unsigned_rc, signed, unsigned, zero)
         return _Done(Extremes(signed_rc, unsigned_rc, zeros))
 
     def close(self) -> None:
@@ -227,7 +228,7 @@ class Sweeper:
         if lanes is None:
             lanes = self._lanes[codes.dtype] = _lanes(codes.dtype, _LANES)
         magnitude = codes.dtype.type((1 << (8 * codes.itemsize - 1)) - 1)
-        signed, unsigned, zeros = sweep(codes, *lanes, magnitude)
+        signed, unsigned, zeros = sweep(codes, lanes[0], lanes[1], lanes[2], magnitude)
         return int(signed), int(unsigned), int(zeros)
 
 

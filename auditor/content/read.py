@@ -2,39 +2,19 @@
 
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
+from auditor.content import Reading
 from auditor.content.device import Device
 from auditor.content.plan import Blocks, ShardPlan, whole_shards
 from auditor.content.sample import sampled_shards
 from auditor.content.shard import ShardReader
 from auditor.content.state import State, open_folder, seed_of
 from auditor.engine.local import Local, Meter, cores
-from auditor.errors import AuditorError, ReadError
+from auditor.errors import AuditorError, ReadError, UsageError
 from auditor.facts import Inventory
 from auditor.probes import Probes, ShardValues
 from auditor.sources import Source
-
-SAMPLE_BYTES = 2 << 30
-
-Depth = Literal["sample", "full"]
-# Bytes of tensors read, and how many are to be read.
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How content is to be read: everything an audit at depth sample or full lets its user choose."""
-
-    depth: Depth
-    seed: int | None = None
-    sample_bytes: int = SAMPLE_BYTES
-    device: str = "auto"
-    jobs: int | None = None
-    resume: str | None = None
-    digests: bool = True
-    progress: Progress | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,4 +132,6 @@ def _devices(wanted: str) -> tuple[Callable[[], Device], str]:
     """What makes each thread's device, and the name that the report shows."""
     from auditor.content.kernels import CpuDevice
 
+    if wanted == "cuda":
+        raise UsageError("--device cuda: no kernel for it")
     return CpuDevice, "cpu"

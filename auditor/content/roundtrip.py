@@ -10,13 +10,11 @@ published quantisation, as docs/content.md states it.
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from auditor.content.compiled import compiled
 from auditor.content.fp8 import CLAMP, LARGEST, decode_table
-
-_compiled = numba.njit(nogil=True, cache=True)
 
 _MAGNITUDES: npt.NDArray[np.float32] = decode_table()[:128].copy()
 _NAN = 0x7F
@@ -32,13 +30,13 @@ ZERO, EXACT, VALUE_EQUAL, CHANGED, UNDEFINED, DRIFTED, FOREIGN, UNSATURATED = ra
 FIRST_NAN, FIRST_CHANGED, FIRST_FOREIGN = range(3)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled
 def _bits(value: Any) -> Any:
     return np.float32(value).view(np.uint32)
 
 
-@_compiled  # type: ignore[untyped-decorator]
-def requantised_scale(magnitude: Any, scale: Any, powers_of_two: bool) -> Any:
+@compiled
+def requantised_scale(magnitude: Any, scale: Any, powers_of_two: Any) -> Any:
     """The scale that the published formula gives a block whose largest dequantised |weight| is |magnitude·scale|."""
     amax = max(abs(np.float32(magnitude * scale)), np.float32(1e-4))
     again = np.float32(amax / np.float32(448))
@@ -49,19 +47,19 @@ def requantised_scale(magnitude: Any, scale: Any, powers_of_two: bool) -> Any:
     return np.uint32(exponent << 23).view(np.float32)
 
 
-@_compiled  # type: ignore[untyped-decorator]
-def _encoded(value: Any) -> int:
+@compiled
+def _encoded(value: Any) -> Any:
     """The E4M3 code of a number that is not negative: to nearest, ties to even, saturating; NaN is 0x7F."""
     if value != value:
         return 127
     if value < np.float32(2.0**-6):
         return np.int64(np.rint(value * np.float32(512)))
-    bits = np.int64(_bits(value))
+    bits: Any = np.int64(_bits(value))
     return min(((bits + 0x7FFFF + ((bits >> 20) & 1)) >> 20) - (120 << 3), 126)
 
 
-@_compiled  # type: ignore[untyped-decorator]
-def reproduce(present: Any, magnitudes: Any, scale: Any, powers_of_two: bool) -> tuple[int, float, bool]:
+@compiled
+def reproduce(present: Any, magnitudes: Any, scale: Any, powers_of_two: Any) -> Any:
     """The round trip by arithmetic, for a block in which the codes `present` (by magnitude) occur.
 
     Returns the outcome (EXACT to UNDEFINED), the largest relative error and whether every code survives.
@@ -73,7 +71,8 @@ def reproduce(present: Any, magnitudes: Any, scale: Any, powers_of_two: bool) ->
     if present[127] or not np.isfinite(np.float32(magnitudes[largest] * size)) or not np.isfinite(size):
         return UNDEFINED, 0.0, False
     again = requantised_scale(magnitudes[largest], size, powers_of_two)
-    survive, equal, error = not _bits(scale) >> np.uint32(31), True, 0.0
+    survive: Any = not _bits(scale) >> np.uint32(31)
+    equal, error = True, 0.0
     for code in range(1, largest + 1):
         if not present[code]:
             continue
@@ -90,8 +89,8 @@ def reproduce(present: Any, magnitudes: Any, scale: Any, powers_of_two: bool) ->
     return CHANGED, error, survive
 
 
-@_compiled  # type: ignore[untyped-decorator]
-def shortcut(largest: int, scale: Any, powers_of_two: bool) -> int:
+@compiled
+def shortcut(largest: Any, scale: Any, powers_of_two: Any) -> Any:
     """The outcome from largest |code| and scale alone, or -1 where that takes the codes."""
     if largest == 127 or not np.isfinite(scale):
         return UNDEFINED
@@ -101,7 +100,7 @@ def shortcut(largest: int, scale: Any, powers_of_two: bool) -> int:
     return -1
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled
 def judge_strip(
     strip: Any,
     columns: int,
@@ -128,7 +127,7 @@ def judge_strip(
     clamped = np.float32(2.0**-22) if powers_of_two else np.float32(np.float32(1e-4) / np.float32(448))
     for r in range(signed_rc.shape[0]):
         for c in range(signed_rc.shape[1]):
-            largest = max(np.int64(signed_rc[r, c]), np.int64(unsigned_rc[r, c] & np.uint8(127)))
+            largest: Any = max(np.int64(signed_rc[r, c]), np.int64(unsigned_rc[r, c] & np.uint8(127)))
             scale = scale_rc[first_row + r, c]
             largest_codes[largest] += 1
             counts[0] += largest == 0
@@ -146,8 +145,8 @@ def judge_strip(
             counts[outcome] += 1
             measures[3, 0] = max(measures[3, 0], error)
             counts[5] += outcome == 3 and survive
-            foreign = outcome == 2 or outcome == 3
-            unsaturated = False
+            foreign: Any = outcome == 2 or outcome == 3
+            unsaturated: Any = False
             if foreign and powers_of_two:
                 # A largest code of 224 at half its scale is what rounding up to a power of two may leave.
                 foreign = not (outcome == 2 and largest == 0x76)
@@ -163,7 +162,7 @@ def judge_strip(
                 _note(firsts, measures, 2, first_row + r, c, largest, scale, error)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled
 def _note(firsts: Any, measures: Any, kind: int, row: int, column: int, largest: int, scale: Any, error: float) -> None:
     firsts[kind, 0] = row
     firsts[kind, 1] = column
@@ -172,7 +171,7 @@ def _note(firsts: Any, measures: Any, kind: int, row: int, column: int, largest:
     measures[kind, 1] = error
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled
 def _mark_present(strip: Any, columns: int, top: int, bottom: int, left: int, right: int, present: Any) -> None:
     present[:] = False
     for row in range(top, bottom):

@@ -95,9 +95,9 @@ def _always(
         if any(size % height for size in first.shape):
             yield first, _strips(first, height)[-1]
         for end in ends:
-            name = next((each for each in names if holders[each].path == end), None)
-            if name is not None:
-                yield parts[name], _strips(parts[name], height)[0]
+            held = next((each for each in names if holders[each].path == end), None)
+            if held is not None:
+                yield parts[held], _strips(parts[held], height)[0]
     for name, part in parts.items():
         if (name in _EDGES or name.endswith(_COPIES)) and len(part.shape) > 1:
             yield part, _strips(part, height)[0]

@@ -204,10 +204,10 @@ class _Reading:
             run = reader.device.buffer(stop - begin, begin)
             file.read_into(begin, run.data)
             if hasher is not None:
-                hasher.update(run)
+                hasher.update(run.data)
             if not again:
                 if self.sha is not None:
-                    self.sha.update(run)
+                    self.sha.update(run.data)
                 zeros = zeros_at_end(run)
                 self.zero_tail = self.zero_tail + zeros if zeros == run.size else zeros
             reader.tick(run.size)
