@@ -194,7 +194,8 @@ class _Reading:
             values.add(run, (place - part.begin) // 4, place)
             data += run.tobytes()
         columns = part.shape[-1] if part.shape else 1
-        return probe_scales(np.frombuffer(data, np.float32), columns, part.begin)
+        powers_of_two = self._reader.blocks is not None and self._reader.blocks.powers_of_two
+        return probe_scales(np.frombuffer(data, np.float32), columns, part.begin, powers_of_two=powers_of_two)
 
     def _runs(
         self, begin: int, end: int, slab: int, hasher: Any = None, *, again: bool = False
