@@ -3,6 +3,8 @@
 import argparse
 from typing import NoReturn
 
+from auditor.outputs import FORMATS
+
 USAGE = 2
 
 
@@ -93,6 +95,6 @@ _COMMANDS = {
 
 
 def _outputs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE", help="write the report as JSON ('-' is standard output)")
-    parser.add_argument("--html", metavar="FILE", help="write the report as one HTML page ('-' is standard output)")
+    for name, each in FORMATS.items():
+        parser.add_argument(f"--{name}", metavar="FILE", help=f"{each.help} ('-' is standard output)")
     parser.add_argument("--quiet", action="store_true", help="print the verdict line alone")

@@ -1,0 +1,119 @@
+"""Where a report goes: every format by name, each file written whole or not at all, and the exit code that follows.
+
+A format is imported when it is asked for, and one that fails takes no other with it.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import argparse
+
+    from auditor_schemas.report import AuditReport
+
+STANDARD_OUTPUT = "-"
+
+
+class Format(NamedTuple):
+    """One way to write a report: its option's help, and the text of its file."""
+
+    help: str
+    render: "Callable[[AuditReport], str]"
+
+
+def _json(report: "AuditReport") -> str:
+    return report.model_dump_json(indent=2) + "\n"
+
+
+def _html(report: "AuditReport") -> str:
+    from auditor_reports.html import render
+
+    return render(report)
+
+
+FORMATS = {
+    "json": Format("write the report as JSON", _json),
+    "html": Format("write the report as one HTML page", _html),
+}
+
+
+def check_outputs(options: "argparse.Namespace") -> None:
+    """Refuse, before any work, two outputs in one place, and one in a folder that is not there."""
+    from auditor.errors import UsageError
+
+    places: dict[str, str] = {}
+    for name, target in _asked_for(options):
+        place = target if target == STANDARD_OUTPUT else os.path.realpath(target)
+        other = places.setdefault(place, name)
+        if other != name:
+            where = "to standard output" if target == STANDARD_OUTPUT else f"to {target}"
+            raise UsageError(f"--{other} and --{name} both go {where}: give one of them a file")
+        if target == STANDARD_OUTPUT:
+            continue
+        folder = os.path.dirname(target) or "."
+        if not os.path.isdir(folder):
+            raise UsageError(f"--{name} {target}: the folder {folder} does not exist: create it first")
+        if os.path.isdir(target):
+            raise UsageError(f"--{name} {target}: is a folder: give a file name in it")
+
+
+def deliver(report: "AuditReport", options: "argparse.Namespace", complain: Callable[[str, int], int]) -> int:
+    """Write what was asked for, then print; an output that fails makes the exit code 3 and loses no other."""
+    from auditor.gate import EXIT_CODES, INCOMPLETE
+
+    code = EXIT_CODES[report.verdict]
+    piped = False
+    # Standard output comes last: a reader that went away costs no file.
+    for name, target in sorted(_asked_for(options), key=lambda each: each[1] == STANDARD_OUTPUT):
+        piped = piped or target == STANDARD_OUTPUT
+        try:
+            save(FORMATS[name].render(report), target)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            code = complain(f"cannot write {target}: {error.strerror}", INCOMPLETE)
+        except Exception as error:  # the edge: a format that fails takes no other with it
+            code = complain(f"cannot write {target}: {type(error).__name__}: {error}", INCOMPLETE)
+    if not piped:
+        _print(report, quiet=options.quiet)
+    return code
+
+
+def save(text: str, target: str) -> None:
+    """Write to a file, whole or not at all, or to standard output."""
+    if target == STANDARD_OUTPUT:
+        sys.stdout.buffer.write(text.encode("utf-8"))
+        sys.stdout.buffer.flush()
+        return
+    if os.path.lexists(target) and not os.path.isfile(target):  # a pipe or a device is written through
+        with open(target, "w", encoding="utf-8") as file:
+            file.write(text)
+        return
+    partial = f"{target}.{os.getpid()}.partial"
+    try:
+        with open(partial, "x", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(partial, target)
+    except OSError:
+        if os.path.lexists(partial):
+            os.unlink(partial)
+        raise
+
+
+def _asked_for(options: "argparse.Namespace") -> list[tuple[str, str]]:
+    """The formats that were asked for, with their targets."""
+    return [(name, getattr(options, name)) for name in FORMATS if getattr(options, name) is not None]
+
+
+def _print(report: "AuditReport", *, quiet: bool) -> None:
+    if quiet:
+        from auditor.terminal import verdict_line
+
+        sys.stdout.write(verdict_line(report) + "\n")
+        sys.stdout.flush()
+    else:
+        from auditor.terminal import show
+
+        show(report)
