@@ -96,5 +96,6 @@ _COMMANDS = {
 
 def _outputs(parser: argparse.ArgumentParser) -> None:
     for name, each in FORMATS.items():
-        parser.add_argument(f"--{name}", metavar="FILE", help=f"{each.help} ('-' is standard output)")
+        text = each.help if each.folder else f"{each.help} ('-' is standard output)"
+        parser.add_argument(f"--{name}", metavar="DIR" if each.folder else "FILE", help=text)
     parser.add_argument("--quiet", action="store_true", help="print the verdict line alone")

@@ -17,10 +17,13 @@ STANDARD_OUTPUT = "-"
 
 
 class Format(NamedTuple):
-    """One way to write a report: its option's help, and the text of its file."""
+    """One way to write a report: its option's help, the text of its file or of the files of its folder, its needs."""
 
     help: str
-    render: "Callable[[AuditReport], str]"
+    render: "Callable[[AuditReport], str | dict[str, str]]"
+    folder: bool = False
+    needs: str | None = None  # a module that an extra installs
+    extra: str | None = None
 
 
 def _json(report: "AuditReport") -> str:
@@ -33,14 +36,45 @@ def _html(report: "AuditReport") -> str:
     return render(report)
 
 
+def _sarif(report: "AuditReport") -> str:
+    from auditor.pages import page_of
+    from auditor_reports.sarif import render
+
+    return render(report, {each.rule: page_of(each.slug) or "" for each in report.outcomes})
+
+
+def _junit(report: "AuditReport") -> str:
+    from auditor_reports.junit import render
+
+    return render(report)
+
+
+def _markdown(report: "AuditReport") -> str:
+    from auditor_reports.markdown import render
+
+    return render(report)
+
+
+def _csv(report: "AuditReport") -> dict[str, str]:
+    from auditor_reports.tables import render
+
+    return render(report)
+
+
 FORMATS = {
     "json": Format("write the report as JSON", _json),
     "html": Format("write the report as one HTML page", _html),
+    "sarif": Format("write the findings as SARIF 2.1.0, for code scanning", _sarif),
+    "junit": Format("write a test case for each rule as JUnit XML", _junit),
+    "markdown": Format("write a summary as Markdown, for a CI step", _markdown),
+    "csv": Format(
+        "write inventory, tallies and findings as CSV files", _csv, folder=True, needs="pandas", extra="tables"
+    ),
 }
 
 
 def check_outputs(options: "argparse.Namespace") -> None:
-    """Refuse, before any work, two outputs in one place, and one in a folder that is not there."""
+    """Refuse, before any work, two outputs in one place, one whose place is not there, and one that lacks its extra."""
     from auditor.errors import UsageError
 
     places: dict[str, str] = {}
@@ -50,13 +84,30 @@ def check_outputs(options: "argparse.Namespace") -> None:
         if other != name:
             where = "to standard output" if target == STANDARD_OUTPUT else f"to {target}"
             raise UsageError(f"--{other} and --{name} both go {where}: give one of them a file")
+        each = FORMATS[name]
+        _check_extra(name, each)
         if target == STANDARD_OUTPUT:
+            if each.folder:
+                raise UsageError(f"--{name} -: writes several files: give it a folder")
             continue
-        folder = os.path.dirname(target) or "."
+        folder = os.path.dirname(target.rstrip("/") if each.folder else target) or "."
         if not os.path.isdir(folder):
             raise UsageError(f"--{name} {target}: the folder {folder} does not exist: create it first")
-        if os.path.isdir(target):
+        if not each.folder and os.path.isdir(target):
             raise UsageError(f"--{name} {target}: is a folder: give a file name in it")
+        if each.folder and os.path.lexists(target) and not os.path.isdir(target):
+            raise UsageError(f"--{name} {target}: is a file: give a folder")
+
+
+def _check_extra(name: str, each: Format) -> None:
+    if each.needs is None:
+        return
+    from importlib.util import find_spec
+
+    if find_spec(each.needs) is None:
+        from auditor.errors import UsageError
+
+        raise UsageError(f"--{name} needs {each.needs}: pip install 'checkpoint-auditor[{each.extra}]'")
 
 
 def deliver(report: "AuditReport", options: "argparse.Namespace", complain: Callable[[str, int], int]) -> int:
@@ -69,7 +120,7 @@ def deliver(report: "AuditReport", options: "argparse.Namespace", complain: Call
     for name, target in sorted(_asked_for(options), key=lambda each: each[1] == STANDARD_OUTPUT):
         piped = piped or target == STANDARD_OUTPUT
         try:
-            save(FORMATS[name].render(report), target)
+            _write(FORMATS[name].render(report), target)
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -79,6 +130,15 @@ def deliver(report: "AuditReport", options: "argparse.Namespace", complain: Call
     if not piped:
         _print(report, quiet=options.quiet)
     return code
+
+
+def _write(text: str | dict[str, str], target: str) -> None:
+    if isinstance(text, str):
+        return save(text, target)
+    os.makedirs(target, exist_ok=True)
+    for name, content in text.items():
+        save(content, os.path.join(target, name))
+    return None
 
 
 def save(text: str, target: str) -> None:
