@@ -33,7 +33,7 @@ HOSTILE = {
     "full-width-formula": "＝HYPERLINK(\"http://evil.example\")",
     "tab-formula": "\t=1+1",
     "markdown-link": "[click](javascript:alert(1)) ![x](http://evil.example/x.png)",
-    "markdown-autolink": "http://evil.example www.evil.example me@evil.example <http://evil.example>",
+    "markdown-autolink": "http://evil.example www.example.com me@example.com <http://evil.example>",
     "markdown-table": "a|b|c\n|---|---|\n# heading\n- item\n```\ncode",
     "backticks": "`` ` ``` `x` **bold** `",
     "backslash-pipe": "\\|<b>x</b>\\\\|<i>y</i>`|**z**",
