@@ -56,6 +56,7 @@ def _command(options: argparse.Namespace) -> int:
         "count": _count,
         "tensor": _tensor,
         "report": _report,
+        "publish": _publish,
         "rules": _rules,
         "rule": _rule,
         "forge": _forge,
@@ -104,25 +105,18 @@ def _start_ahead(source: str) -> "Ahead | None":
 
 
 def _report(options: argparse.Namespace) -> int:
-    from pydantic import ValidationError
-
-    from auditor.errors import SourceError
     from auditor.outputs import check_outputs, deliver
-    from auditor.text import shown
-    from auditor_schemas.report import AuditReport
+    from auditor.saved import read_report
 
     check_outputs(options)
-    try:
-        with open(options.report, "rb") as file:
-            data = file.read()
-        report = AuditReport.model_validate_json(data)
-    except OSError as error:
-        raise SourceError(f"{options.report}: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the document"
-        raise SourceError(f"{options.report}: not an audit report: {shown(where)}: {first['msg'].lower()}") from error
-    return deliver(report, options, _complain)
+    return deliver(read_report(options.report), options, _complain)
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from auditor.publish import publish
+
+    _write_out(f"{publish(options.reports, options.site).summary()}\n")
+    return 0
 
 
 def _count(options: argparse.Namespace) -> int:

@@ -59,6 +59,11 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
     _outputs(parser)
 
 
+def _publish_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("reports", metavar="REPORT.json", nargs="+", help="reports that `audit --json` wrote")
+    parser.add_argument("--site", metavar="DIR", required=True, help="the site's folder, made or added to")
+
+
 def _rules_options(_: argparse.ArgumentParser) -> None:
     """The catalogue takes none."""
 
@@ -87,6 +92,7 @@ _COMMANDS = {
     "count": ("parameter figures by every convention", _count_options),
     "tensor": ("one tensor: expected, actual, shard, byte range, scale", _tensor_options),
     "report": ("show a saved report again, in any format", _report_options),
+    "publish": ("add saved reports to a static site with an index and history", _publish_options),
     "rules": ("the catalogue of rules", _rules_options),
     "rule": ("one rule's page", _rule_options),
     "forge": ("write a synthetic checkpoint, sound or with one defect", _forge_options),
