@@ -77,6 +77,8 @@ def _write_site(root: Path, documents: Sequence[tuple[AuditReport, str, site.Ent
     record = site.added(before, (entry for _, _, entry in documents))
     _sweep(root)
     written = 0
+    if not (root / INDEX).exists():  # an index of nothing, so that no page leads back to where nothing is yet
+        written += _put(root / RECORD, _recorded(before)) + _put(root / INDEX, site.index_page(before))
     for report, document, entry in documents:
         place = root / CHECKPOINTS / site.folder(entry.uri)
         place.mkdir(parents=True, exist_ok=True)
@@ -87,7 +89,7 @@ def _write_site(root: Path, documents: Sequence[tuple[AuditReport, str, site.Ent
         place = root / CHECKPOINTS / folder
         place.mkdir(parents=True, exist_ok=True)
         written += _put(place / INDEX, page)
-    written += _put(root / RECORD, record.model_dump_json(indent=1) + "\n")
+    written += _put(root / RECORD, _recorded(record))
     written += _put(root / INDEX, site.index_page(record))
     return Published(
         page=root / INDEX,
@@ -96,6 +98,10 @@ def _write_site(root: Path, documents: Sequence[tuple[AuditReport, str, site.Ent
         added=len(record.entries) - len(before.entries),
         written=written,
     )
+
+
+def _recorded(record: site.Record) -> str:
+    return record.model_dump_json(indent=1) + "\n"
 
 
 def _record(root: Path) -> site.Record:
