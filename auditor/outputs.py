@@ -5,7 +5,8 @@ A format is imported when it is asked for, and one that fails takes no other wit
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -168,12 +169,28 @@ def _asked_for(options: "argparse.Namespace") -> list[tuple[str, str]]:
 
 
 def _print(report: "AuditReport", *, quiet: bool) -> None:
-    if quiet:
-        from auditor.terminal import verdict_line
+    with _no_workflow_commands():
+        if quiet:
+            from auditor.terminal import verdict_line
 
-        sys.stdout.write(verdict_line(report) + "\n")
+            sys.stdout.write(verdict_line(report) + "\n")
+        else:
+            from auditor.terminal import show
+
+            show(report)
         sys.stdout.flush()
-    else:
-        from auditor.terminal import show
 
-        show(report)
+
+@contextmanager
+def _no_workflow_commands() -> Iterator[None]:
+    """In a GitHub workflow, which takes a line '::error::…' of a log for a command, names are text all the same."""
+    if os.environ.get("GITHUB_ACTIONS") != "true":
+        yield
+        return
+    token = os.urandom(16).hex()  # not to be guessed by whoever chose the names
+    sys.stdout.write(f"::stop-commands::{token}\n")
+    try:
+        yield
+    finally:
+        sys.stdout.write(f"::{token}::\n")
+        sys.stdout.flush()

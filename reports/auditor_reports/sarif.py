@@ -62,9 +62,9 @@ def render(report: AuditReport, pages: Mapping[str, str] | None = None) -> str:
             {
                 "tool": {
                     "driver": {
-                        "name": report.tool.name,
-                        "version": report.tool.version,
-                        "semanticVersion": report.tool.version,
+                        "name": shown(report.tool.name),
+                        "version": shown(report.tool.version),
+                        "semanticVersion": shown(report.tool.version),
                         "rules": rules,
                     }
                 },
@@ -300,8 +300,8 @@ def _properties(report: AuditReport) -> dict[str, Any]:
         "depth": report.run.depth,
         "source": shown(report.source.uri),
         "revision": shown(report.source.revision) if report.source.revision else None,
-        "fingerprint": report.source.fingerprint,
-        "family": report.family,
+        "fingerprint": shown(report.source.fingerprint) if report.source.fingerprint else None,
+        "family": shown(report.family) if report.family else None,
         "failOn": report.fail_on,
         "findings": len(report.findings),
         "tensors": inventory.tensors,
