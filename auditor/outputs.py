@@ -5,8 +5,7 @@ A format is imported when it is asked for, and one that fails takes no other wit
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -169,7 +168,11 @@ def _asked_for(options: "argparse.Namespace") -> list[tuple[str, str]]:
 
 
 def _print(report: "AuditReport", *, quiet: bool) -> None:
-    with _no_workflow_commands():
+    # A GitHub workflow takes a line '::error::…' of its log for a command: names are text all the same.
+    token = os.urandom(16).hex() if os.environ.get("GITHUB_ACTIONS") == "true" else None
+    if token is not None:
+        sys.stdout.write(f"::stop-commands::{token}\n")
+    try:
         if quiet:
             from auditor.terminal import verdict_line
 
@@ -178,19 +181,7 @@ def _print(report: "AuditReport", *, quiet: bool) -> None:
             from auditor.terminal import show
 
             show(report)
-        sys.stdout.flush()
-
-
-@contextmanager
-def _no_workflow_commands() -> Iterator[None]:
-    """In a GitHub workflow, which takes a line '::error::…' of a log for a command, names are text all the same."""
-    if os.environ.get("GITHUB_ACTIONS") != "true":
-        yield
-        return
-    token = os.urandom(16).hex()  # not to be guessed by whoever chose the names
-    sys.stdout.write(f"::stop-commands::{token}\n")
-    try:
-        yield
     finally:
-        sys.stdout.write(f"::{token}::\n")
+        if token is not None:
+            sys.stdout.write(f"::{token}::\n")
         sys.stdout.flush()
