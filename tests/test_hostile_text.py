@@ -12,6 +12,7 @@ from jsonschema import Draft4Validator
 from junitparser import JUnitXml
 from markdown_it import MarkdownIt
 from test_junit import SCHEMA as JUNIT
+from test_sarif import GITHUB
 from test_sarif import VALIDATOR as SARIF
 
 from auditor_reports import html, junit, markdown, sarif, site, tables
@@ -29,6 +30,7 @@ def _sarif(report: AuditReport) -> tuple[str, list[str]]:
     text = sarif.render(report)
     document = json.loads(text)
     SARIF.validate(document)
+    GITHUB.validate(document)
     (run,) = document["runs"]
     for result in run["results"]:
         assert not re.search(r"\]\(", result["message"]["text"]), "a link"

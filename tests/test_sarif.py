@@ -10,21 +10,26 @@ import made_reports as made
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft4Validator, FormatChecker
+from jsonschema import Draft4Validator, Draft202012Validator, FormatChecker
 
 from auditor.outputs import FORMATS
 from auditor_reports.sarif import LOCATIONS, RESULTS, render, uri
 from auditor_schemas.report import AuditReport, Location
 
-SCHEMA = json.loads((Path(__file__).parent / "data" / "foreign" / "sarif-schema-2.1.0.json").read_text())
+FOREIGN = Path(__file__).parent / "data" / "foreign"
+SCHEMA = json.loads((FOREIGN / "sarif-schema-2.1.0.json").read_text())
 # Draft 4 has no uri-reference of its own, and the schema names it: the checker of all drafts judges it.
 FORMATS_OF_ALL_DRAFTS = FormatChecker()
 VALIDATOR = Draft4Validator(SCHEMA, format_checker=FORMATS_OF_ALL_DRAFTS)
+GITHUB = Draft202012Validator(
+    json.loads((FOREIGN / "github-upload-sarif-schema.json").read_text()), format_checker=FORMATS_OF_ALL_DRAFTS
+)
 
 
 def _run(report: AuditReport) -> dict[str, Any]:
     document = json.loads(render(report))
     VALIDATOR.validate(document)
+    GITHUB.validate(document)
     (run,) = document["runs"]
     assert isinstance(run, dict)
     return run

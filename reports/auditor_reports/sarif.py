@@ -84,7 +84,8 @@ def uri(path: str) -> str:
     data = path.encode("utf-8", "surrogatepass")
     parts = path.split("/")
     inside = not path.startswith("/") and all(part not in ("", ".", "..") for part in parts)
-    encoded = quote(data, safe="/" if inside else "")
+    # What would leave is encoded twice: readers that decode before they resolve get one segment all the same.
+    encoded = quote(data) if inside else quote(quote(data, safe=""), safe="")
     if len(encoded) > URI:
         return f"long-name-{hashlib.sha256(data).hexdigest()}"
     return encoded if encoded not in ("", ".", "..") else "unnamed"
