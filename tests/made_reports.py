@@ -93,6 +93,7 @@ def broken() -> AuditReport:
     return full_size("missing-router", "missing-layer-scales", "unexpected-tensors", "missing-norm", "missing-head")
 
 
+@cache
 def many(count: int = 50_000) -> AuditReport:
     """A full-size report with so many findings that nothing folds: distinct names, three rules, every layer."""
     rules = (

@@ -7,7 +7,7 @@ from datetime import UTC
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from auditor_reports.outline import by_weight, cut, gates, place, unmet
+from auditor_reports.outline import by_weight, cut, gates, place, remarks, unmet
 from auditor_reports.text import number, plural, shown
 from auditor_reports.text import value as value_text
 from auditor_schemas.report import AuditReport, Finding, RuleOutcome
@@ -38,7 +38,14 @@ def render(report: AuditReport) -> str:
     failed = any(result.tag == "failure" for _, result in results)
     root = Element("testsuites")
     _suite(root, report, 0, "auditor rules", cases, _remarks(report))
-    _suite(root, report, 1, "auditor audit", [("complete", "auditor.audit", _audit_result(report, failed))], "")
+    _suite(
+        root,
+        report,
+        1,
+        "auditor audit",
+        [("complete", "auditor.audit", _audit_result(report, failed))],
+        _asides(report),
+    )
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{tostring(root, encoding="unicode")}\n'
 
 
@@ -118,6 +125,11 @@ def _written(finding: Finding) -> str:
     if len(finding.affected) > PATTERNS:
         lines.append(f"  and {plural(len(finding.affected) - PATTERNS, 'pattern')} more")
     return "\n".join(lines)
+
+
+def _asides(report: AuditReport) -> str:
+    """What the gate says besides: waivers that waive nothing, and what the baseline had."""
+    return "\n".join(cut(each, TEXT) for each in remarks(report)[:REASONS])
 
 
 def _remarks(report: AuditReport) -> str:

@@ -6,7 +6,7 @@ Text that others chose stands in code spans alone, where no link, mention, image
 import re
 from collections.abc import Iterator, Sequence
 
-from auditor_reports.outline import MARKS, SEVERITIES, by_weight, cut, gates, place, unmet
+from auditor_reports.outline import MARKS, SEVERITIES, by_weight, cut, gates, place, remarks, unmet
 from auditor_reports.text import number, percent, plural, share, size
 from auditor_reports.text import value as value_text
 from auditor_schemas.report import AuditReport, Finding
@@ -44,6 +44,7 @@ def _sections(report: AuditReport) -> Iterator[list[str]]:
     roots = [each for each in ranked if each.caused_by is None]
     yield _findings([each for each in roots if each.status == "new"], ranked)
     yield _excused([each for each in roots if each.status != "new"])
+    yield _listed("Waivers and baseline", remarks(report))
     yield _figures(report)
     yield _coverage(report)
     yield _rules(report)
@@ -131,6 +132,10 @@ def _finding(finding: Finding, consequences: dict[str, int]) -> str:
     lines += [f"- affects {code(each)}" for each in affected[:PATTERNS]]
     if len(affected) > PATTERNS:
         lines.append(f"- and {plural(len(affected) - PATTERNS, 'pattern')} more")
+    uncovered: tuple[str, ...] = getattr(finding, "uncovered", ())
+    lines += [f"- neither waived nor known: {code(each)}" for each in uncovered[:PATTERNS]]
+    if len(uncovered) > PATTERNS:
+        lines.append(f"- and {plural(len(uncovered) - PATTERNS, 'pattern')} more")
     if consequences:
         named = [f"{code(name)} ({number(count)})" for name, count in list(consequences.items())[:9]]
         more = f" and {plural(len(consequences) - 9, 'rule')} more" if len(consequences) > 9 else ""
@@ -180,11 +185,20 @@ def _figures(report: AuditReport) -> list[str]:
 
 
 def _coverage(report: AuditReport) -> list[str]:
-    unread = report.coverage.unread
-    if not unread:
+    return _listed("Not read", [f"not read: {each}" for each in report.coverage.unread])
+
+
+def _listed(title: str, sentences: Sequence[str]) -> list[str]:
+    if not sentences:
         return []
-    lines = ["", f"## Not read ({number(len(unread))})", "", *(f"- not read: {plain(each)}" for each in unread[:ROWS])]
-    return [*lines, f"- and {number(len(unread) - ROWS)} more"] if len(unread) > ROWS else lines
+    lines = ["", f"## {title} ({number(len(sentences))})", "", *(f"- {_sentence(each)}" for each in sentences[:ROWS])]
+    return [*lines, f"- and {number(len(sentences) - ROWS)} more"] if len(sentences) > ROWS else lines
+
+
+def _sentence(text: str) -> str:
+    """A sentence whose first word is ours, so that nothing begins a list, a heading or a command."""
+    first, _, rest = text.partition(" ")
+    return f"{first} {plain(rest)}"
 
 
 def _rules(report: AuditReport) -> list[str]:

@@ -11,6 +11,12 @@ SEVERITIES = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 MARKS = {"passed": "✔", "failed": "✘", "incomplete": "◐"}
 
 _GATES = {"error": SEVERITIES[:1], "warning": SEVERITIES[:2], "never": ()}
+_WAIVES_NOTHING = {
+    "expired": "expired on {expires}",
+    "unused": "matches no finding",
+    "partial": "covers only a part of each finding it matches",
+    "not_run": "its rule did not run",
+}
 _LAYERS = re.compile(r"model\.layers\.(?:([0-9]{1,9})|\{([0-9]{1,9})-([0-9]{1,9})\})\.")
 
 
@@ -30,6 +36,21 @@ def by_weight(findings: Iterable[Finding]) -> list[Finding]:
 def unmet(report: AuditReport) -> tuple[str, ...]:
     """What the policy required of the audit and did not get."""
     return tuple(getattr(report, "unmet", ()))
+
+
+def remarks(report: AuditReport) -> list[str]:
+    """What else the gate has to say, a sentence each: waivers that waive nothing, and what the baseline had."""
+    said = []
+    for use in getattr(report, "waivers", ()):
+        if use.state not in _WAIVES_NOTHING:
+            continue
+        globs = [f"{kind} {glob}" for kind in ("tensor", "file", "field") if (glob := getattr(use, kind))]
+        why = _WAIVES_NOTHING[use.state].format(expires=use.expires.isoformat())
+        said.append(f"waiver of {' '.join([use.rule, use.slug, *globs])}: {why} ({use.reason})")
+    for each in getattr(report, "gone", ()):
+        part = f"{number(each.count)} of {number(each.of)} " if each.of > 1 else ""
+        said.append(f"{part}gone since the baseline: {each.rule} {each.slug}: {each.message}")
+    return said
 
 
 def place(finding: Finding) -> list[str]:

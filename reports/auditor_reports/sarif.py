@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from auditor_reports.outline import by_weight, cut, layers, layers_named, unmet
+from auditor_reports.outline import by_weight, cut, layers, layers_named, remarks, unmet
 from auditor_reports.text import number, plural, shown
 from auditor_reports.text import value as value_text
 from auditor_schemas.report import AuditReport, Finding, RuleOutcome, Waiver
@@ -278,6 +278,7 @@ def _invocation(report: AuditReport, index: Mapping[str, int], results_left_out:
     unread = [each for each in report.incomplete if not (prefixes and each.startswith(prefixes))]
     texts = [(f"not audited: {cut(each, TEXT)}", "error") for each in unread]
     texts += [(f"the policy is not met: {cut(each, TEXT)}", "error") for each in unmet(report)]
+    texts += [(cut(each, TEXT), "warning") for each in remarks(report)]
     if results_left_out:
         texts.append((f"{plural(results_left_out, 'result')} left out: the report has all", "warning"))
     notifications += [{"level": level, "message": {"text": _plain_message(text)}} for text, level in texts]
