@@ -95,7 +95,8 @@ def _covered(report: AuditReport) -> str:
 
 def _findings(roots: Sequence[Finding], ranked: Sequence[Finding]) -> list[str]:
     counts = {each: sum(finding.severity == each for finding in roots) for each in SEVERITIES}
-    summary = ", ".join(f"{number(count)} {each.value}" for each, count in counts.items() if count)
+    names = dict(zip(SEVERITIES, ("error", "warning", "note"), strict=True))
+    summary = ", ".join(plural(count, names[each]) for each, count in counts.items() if count)
     lines = ["", f"## Findings ({summary or 'none'})"]
     consequences: dict[str, dict[str, int]] = {}
     for each in ranked:
@@ -177,7 +178,11 @@ def _figures(report: AuditReport) -> list[str]:
     for figure in report.figures[:ROWS]:
         for row, each in enumerate(figure.counts[:ROWS]):
             name, published = (plain(figure.name), plain(figure.published or "")) if row == 0 else ("", "")
-            off = "" if each.deviation_percent is None else percent(each.deviation_percent)
+            off = (
+                ""
+                if each.deviation_percent is None
+                else percent(each.deviation_percent).replace(" ", "\N{NO-BREAK SPACE}")
+            )
             lines.append(f"| {name} | {published} | {number(each.parameters)} | {off} | {plain(each.convention)} |")
     notes = [each for each in report.figures[:ROWS] if each.verdict == "contradicted" and each.note]
     lines += [f"\nPublished {plain(each.published or each.name)}: {plain(each.note or '')}" for each in notes]
