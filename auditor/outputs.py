@@ -163,8 +163,9 @@ def save(text: str, target: str) -> None:
 
 
 def _asked_for(options: "argparse.Namespace") -> list[tuple[str, str]]:
-    """The formats that were asked for, with their targets."""
-    return [(name, getattr(options, name)) for name in FORMATS if getattr(options, name) is not None]
+    """The formats that were asked for, with their targets; a command need not offer them all."""
+    targets = ((name, getattr(options, name, None)) for name in FORMATS)
+    return [(name, target) for name, target in targets if target is not None]
 
 
 def _print(report: "AuditReport", *, quiet: bool) -> None:
