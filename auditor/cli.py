@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from auditor.ahead import Ahead
-    from auditor_schemas.report import AuditReport
 
 from auditor.options import USAGE, parser_for
 
@@ -57,6 +56,7 @@ def _command(options: argparse.Namespace) -> int:
         "count": _count,
         "tensor": _tensor,
         "report": _report,
+        "publish": _publish,
         "rules": _rules,
         "rule": _rule,
         "forge": _forge,
@@ -71,7 +71,9 @@ def _command(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    _check_outputs(options)
+    from auditor.outputs import check_outputs, deliver
+
+    check_outputs(options)
     with _terminate_as_interrupt():
         progress = _progress(options)
         # A walk in a second process shows no progress, and knows only the default limits.
@@ -94,7 +96,7 @@ def _audit(options: argparse.Namespace) -> int:
                 progress.close()
             if ahead is not None:
                 ahead.close()
-    return _deliver(report, options)
+    return deliver(report, options, _complain)
 
 
 def _reading(options: argparse.Namespace, progress: Any) -> Any:
@@ -131,99 +133,18 @@ def _start_ahead(source: str) -> "Ahead | None":
 
 
 def _report(options: argparse.Namespace) -> int:
-    from pydantic import ValidationError
+    from auditor.outputs import check_outputs, deliver
+    from auditor.saved import read_report
 
-    from auditor.errors import SourceError
-    from auditor.text import shown
-    from auditor_schemas.report import AuditReport
-
-    _check_outputs(options)
-    try:
-        with open(options.report, "rb") as file:
-            data = file.read()
-        report = AuditReport.model_validate_json(data)
-    except OSError as error:
-        raise SourceError(f"{options.report}: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the document"
-        raise SourceError(f"{options.report}: not an audit report: {shown(where)}: {first['msg'].lower()}") from error
-    return _deliver(report, options)
+    check_outputs(options)
+    return deliver(read_report(options.report), options, _complain)
 
 
-def _deliver(report: "AuditReport", options: argparse.Namespace) -> int:
-    """Write what was asked for, then print; an output that fails makes the exit code 3 and loses no other."""
-    from auditor.gate import EXIT_CODES
+def _publish(options: argparse.Namespace) -> int:
+    from auditor.publish import publish
 
-    code = EXIT_CODES[report.verdict]
-    piped = False
-    for kind in ("json", "html"):
-        target = getattr(options, kind)
-        if target is None:
-            continue
-        try:
-            _save(_rendered(report, kind), target)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            code = _complain(f"cannot write {target}: {error.strerror}", INCOMPLETE)
-        piped = piped or target == "-"
-    if not piped:
-        if options.quiet:
-            from auditor.terminal import verdict_line
-
-            _write_out(verdict_line(report) + "\n")
-        else:
-            from auditor.terminal import show
-
-            show(report)
-    return code
-
-
-def _rendered(report: "AuditReport", kind: str) -> str:
-    if kind == "json":
-        return report.model_dump_json(indent=2) + "\n"
-    from auditor_reports.html import render
-
-    return render(report)
-
-
-def _save(text: str, target: str) -> None:
-    """Write to a file, whole or not at all, or to standard output."""
-    if target == "-":
-        sys.stdout.buffer.write(text.encode("utf-8"))
-        sys.stdout.buffer.flush()
-        return
-    if os.path.lexists(target) and not os.path.isfile(target):  # a pipe or a device is written through
-        with open(target, "w", encoding="utf-8") as file:
-            file.write(text)
-        return
-    partial = f"{target}.{os.getpid()}.partial"
-    try:
-        with open(partial, "x", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(partial, target)
-    except OSError:
-        if os.path.lexists(partial):
-            os.unlink(partial)
-        raise
-
-
-def _check_outputs(options: argparse.Namespace) -> None:
-    """Refuse two outputs on standard output, and one in a folder that is not there, before any work."""
-    from auditor.errors import UsageError
-
-    if options.json == "-" and options.html == "-":
-        raise UsageError("--json and --html both go to standard output: give one of them a file")
-    for kind in ("json", "html"):
-        target = getattr(options, kind)
-        if target in (None, "-"):
-            continue
-        folder = os.path.dirname(target) or "."
-        if not os.path.isdir(folder):
-            raise UsageError(f"--{kind} {target}: the folder {folder} does not exist: create it first")
-        if os.path.isdir(target):
-            raise UsageError(f"--{kind} {target}: is a folder: give a file name in it")
+    _write_out(f"{publish(options.reports, options.site).summary()}\n")
+    return 0
 
 
 def _count(options: argparse.Namespace) -> int:
@@ -237,7 +158,9 @@ def _count(options: argparse.Namespace) -> int:
     if options.json is not None:
         import json
 
-        _save(json.dumps(result, indent=2) + "\n", options.json)
+        from auditor.outputs import save
+
+        save(json.dumps(result, indent=2) + "\n", options.json)
     if options.json != "-":
         show_counts(result)
     return 1 if result["agree"] is False else 0

@@ -3,6 +3,8 @@
 import argparse
 from typing import NoReturn
 
+from auditor.outputs import FORMATS
+
 USAGE = 2
 
 
@@ -103,6 +105,11 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
     _outputs(parser)
 
 
+def _publish_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("reports", metavar="REPORT.json", nargs="+", help="reports that `audit --json` wrote")
+    parser.add_argument("--site", metavar="DIR", required=True, help="the site's folder, made or added to")
+
+
 def _rules_options(_: argparse.ArgumentParser) -> None:
     """The catalogue takes none."""
 
@@ -131,6 +138,7 @@ _COMMANDS = {
     "count": ("parameter figures by every convention", _count_options),
     "tensor": ("one tensor: expected, actual, shard, byte range, scale", _tensor_options),
     "report": ("show a saved report again, in any format", _report_options),
+    "publish": ("add saved reports to a static site with an index and history", _publish_options),
     "rules": ("the catalogue of rules", _rules_options),
     "rule": ("one rule's page", _rule_options),
     "forge": ("write a synthetic checkpoint, sound or with one defect", _forge_options),
@@ -139,6 +147,7 @@ _COMMANDS = {
 
 
 def _outputs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE", help="write the report as JSON ('-' is standard output)")
-    parser.add_argument("--html", metavar="FILE", help="write the report as one HTML page ('-' is standard output)")
+    for name, each in FORMATS.items():
+        text = each.help if each.folder else f"{each.help} ('-' is standard output)"
+        parser.add_argument(f"--{name}", metavar="DIR" if each.folder else "FILE", help=text)
     parser.add_argument("--quiet", action="store_true", help="print the verdict line alone")

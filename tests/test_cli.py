@@ -232,6 +232,13 @@ def test_cancelled_audit_exits_3_and_still_writes_its_report(tmp_path, stop, alo
         (["audit", "x", "--fail-on", "sometimes"], "warning"),
         (["audit", "x", "--family", "llama"], "deepseek-v3"),
         (["audit", "x", "--json", "-", "--html", "-"], "give one of them a file"),
+        (["audit", "x", "--sarif", "-", "--markdown", "-"], "give one of them a file"),
+        (["audit", "x", "--sarif", "out", "--junit", "./out"], "give one of them a file"),
+        (["audit", "x", "--csv", "-"], "give it a folder"),
+        (["audit", "x", "--csv", "no/such/folder"], "create it first"),
+        (["audit", "x", "--markdown", "."], "give a file name in it"),
+        (["publish", "--site", "x"], "REPORT.json"),
+        (["publish", "x.json"], "--site"),
         (["audit", "x", "--json", "/no/such/folder/report.json"], "create it first"),
         (["audit", "s3://bucket/x"], "local folder"),
         (["rule", "QNT999"], "auditor rules"),
@@ -313,6 +320,67 @@ def test_html_is_one_page_and_report_makes_it_again_from_the_json(sound, tmp_pat
     assert _run(capsys, "audit", sound, "--html", first, "--json", saved)[0] == 0
     assert _run(capsys, "report", saved, "--html", again, "--quiet")[0] == 0
     assert first.read_text() == again.read_text()
+
+
+def test_every_format_is_written_by_the_audit_and_again_from_its_report(tmp_path, capsys):
+    broken, saved = _broken(tmp_path, "missing-shard"), tmp_path / "report.json"
+    names = ("html", "sarif", "junit", "markdown", "csv")
+    first, again = ([f"--{name}={tmp_path / f'{turn}.{name}'}" for name in names] for turn in ("first", "again"))
+    assert _run(capsys, "audit", broken, "--json", saved, "--quiet", *first)[0] == 1
+    assert _run(capsys, "report", saved, "--quiet", *again)[0] == 1
+    for name in names:
+        one, other = tmp_path / f"first.{name}", tmp_path / f"again.{name}"
+        files = ["inventory.csv", "tallies.csv", "findings.csv"] if name == "csv" else [""]
+        for file in files:
+            content = (one / file if file else one).read_bytes()
+            assert len(content) > 500
+            assert content == (other / file if file else other).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "first.csv").iterdir()) == sorted(files)
+
+
+@pytest.mark.parametrize("name", ["sarif", "junit", "markdown"])
+def test_format_on_standard_output_is_that_and_nothing_else(name, sound, tmp_path, capsys):
+    target = tmp_path / "file"
+    code, out, err = _run(capsys, "audit", sound, f"--{name}", "-", "--json", tmp_path / "report.json")
+    assert (code, err) == (0, "")
+    assert _run(capsys, "report", tmp_path / "report.json", f"--{name}", target)[0] == 0
+    assert out == target.read_text()
+
+
+def test_standard_output_that_nobody_reads_costs_no_file(sound, tmp_path):
+    """The reader is gone before a byte is written; every file is there all the same."""
+    files = {"--html": tmp_path / "a.html", "--sarif": tmp_path / "a.sarif", "--junit": tmp_path / "a.xml"}
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "auditor", "audit", str(sound), "--json", "-"]
+    command += [str(part) for pair in files.items() for part in pair]
+    with os.fdopen(write, "wb") as gone:
+        done = subprocess.run(
+            command, stdout=gone, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            check=False,
+        )  # fmt: skip
+    assert done.returncode == 3
+    assert all(path.stat().st_size > 500 for path in files.values())
+
+
+@pytest.mark.parametrize("name", ["sarif", "junit", "markdown"])
+def test_format_that_cannot_be_written_exits_3_and_loses_no_other(name, sound, tmp_path, capsys):
+    others = [each for each in ("json", "html", "sarif", "junit", "markdown") if each != name]
+    arguments = [part for each in others for part in (f"--{each}", tmp_path / each)]
+    code, out, err = _run(capsys, "audit", sound, f"--{name}", "/dev/full", *arguments)
+    assert code == 3
+    assert "cannot write /dev/full" in err
+    assert "PASSED" in out
+    assert all((tmp_path / each).stat().st_size > 500 for each in others)
+
+
+def test_workflow_commands_are_off_while_names_are_printed_in_a_workflow(sound, capsys, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    for arguments in (["--quiet"], []):
+        lines = _run(capsys, "audit", sound, *arguments)[1].splitlines()
+        token = lines[0].removeprefix("::stop-commands::")
+        assert len(token) == 32
+        assert lines[-1] == f"::{token}::"
 
 
 def test_report_of_a_failed_audit_exits_as_the_audit_did(tmp_path, capsys):
@@ -425,7 +493,18 @@ def test_forge_writes_and_lists(tmp_path, capsys):
 
 
 def test_help_and_version_exit_0(capsys):
-    for command in ([], ["audit"], ["count"], ["tensor"], ["report"], ["rules"], ["rule"], ["forge"], ["schema"]):
+    for command in (
+        [],
+        ["audit"],
+        ["count"],
+        ["tensor"],
+        ["report"],
+        ["publish"],
+        ["rules"],
+        ["rule"],
+        ["forge"],
+        ["schema"],
+    ):
         assert _run(capsys, *command, "--help")[0] == 0
     assert _run(capsys, "--version")[0] == 0
 

@@ -106,3 +106,16 @@ def test_installed_command_fails_a_broken_checkpoint(installed: Run) -> None:
     installed("auditor", "forge", "broken", "--like", "tiny", "--sparse", "--break", name)
     report = json.loads(installed("auditor", "audit", "broken", "--json", "-", code=1).stdout)
     assert report["verdict"] == "failed"
+
+
+def test_installed_command_writes_every_format_that_needs_no_extra_and_publishes(installed: Run) -> None:
+    installed("auditor", "forge", "published", "--like", "tiny", "--sparse")
+    files = ["--sarif=r.sarif", "--junit=r.xml", "--markdown=r.md", "--html=r.html", "--json=r.json"]
+    installed("auditor", "audit", "published", "--quiet", *files)
+    run = json.loads(installed("python", "-c", "print(open('r.sarif').read())").stdout)["runs"][0]
+    assert "## Remedy" in run["tool"]["driver"]["rules"][0]["help"]["markdown"]
+    assert "1 report of 1 checkpoint" in installed("auditor", "publish", "r.json", "--site", "site").stdout
+    assert (
+        "pip install 'checkpoint-auditor[tables]'"
+        in installed("auditor", "report", "r.json", "--csv", "tables", code=2).stderr
+    )

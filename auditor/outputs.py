@@ -1,0 +1,188 @@
+"""Where a report goes: every format by name, each file written whole or not at all, and the exit code that follows.
+
+A format is imported when it is asked for, and one that fails takes no other with it.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import argparse
+
+    from auditor_schemas.report import AuditReport
+
+STANDARD_OUTPUT = "-"
+
+
+class Format(NamedTuple):
+    """One way to write a report: its option's help, the text of its file or of the files of its folder, its needs."""
+
+    help: str
+    render: "Callable[[AuditReport], str | dict[str, str]]"
+    folder: bool = False
+    needs: str | None = None  # a module that an extra installs
+    extra: str | None = None
+
+
+def _json(report: "AuditReport") -> str:
+    return report.model_dump_json(indent=2) + "\n"
+
+
+def _html(report: "AuditReport") -> str:
+    from auditor_reports.html import render
+
+    return render(report)
+
+
+def _sarif(report: "AuditReport") -> str:
+    from auditor.pages import page_of
+    from auditor_reports.sarif import render
+
+    return render(report, {each.rule: page_of(each.slug) or "" for each in report.outcomes})
+
+
+def _junit(report: "AuditReport") -> str:
+    from auditor_reports.junit import render
+
+    return render(report)
+
+
+def _markdown(report: "AuditReport") -> str:
+    from auditor_reports.markdown import render
+
+    return render(report)
+
+
+def _csv(report: "AuditReport") -> dict[str, str]:
+    from auditor_reports.tables import render
+
+    return render(report)
+
+
+FORMATS = {
+    "json": Format("write the report as JSON", _json),
+    "html": Format("write the report as one HTML page", _html),
+    "sarif": Format("write the findings as SARIF 2.1.0, for code scanning", _sarif),
+    "junit": Format("write a test case for each rule as JUnit XML", _junit),
+    "markdown": Format("write a summary as Markdown, for a CI step", _markdown),
+    "csv": Format(
+        "write inventory, tallies and findings as CSV files", _csv, folder=True, needs="pandas", extra="tables"
+    ),
+}
+
+
+def check_outputs(options: "argparse.Namespace") -> None:
+    """Refuse, before any work, two outputs in one place, one whose place is not there, and one that lacks its extra."""
+    from auditor.errors import UsageError
+
+    places: dict[str, str] = {}
+    for name, target in _asked_for(options):
+        place = target if target == STANDARD_OUTPUT else os.path.realpath(target)
+        other = places.setdefault(place, name)
+        if other != name:
+            where = "to standard output" if target == STANDARD_OUTPUT else f"to {target}"
+            raise UsageError(f"--{other} and --{name} both go {where}: give one of them a file")
+        each = FORMATS[name]
+        _check_extra(name, each)
+        if target == STANDARD_OUTPUT:
+            if each.folder:
+                raise UsageError(f"--{name} -: writes several files: give it a folder")
+            continue
+        folder = os.path.dirname(target.rstrip("/") if each.folder else target) or "."
+        if not os.path.isdir(folder):
+            raise UsageError(f"--{name} {target}: the folder {folder} does not exist: create it first")
+        if not each.folder and os.path.isdir(target):
+            raise UsageError(f"--{name} {target}: is a folder: give a file name in it")
+        if each.folder and os.path.lexists(target) and not os.path.isdir(target):
+            raise UsageError(f"--{name} {target}: is a file: give a folder")
+
+
+def _check_extra(name: str, each: Format) -> None:
+    if each.needs is None:
+        return
+    from importlib.util import find_spec
+
+    if find_spec(each.needs) is None:
+        from auditor.errors import UsageError
+
+        raise UsageError(f"--{name} needs {each.needs}: pip install 'checkpoint-auditor[{each.extra}]'")
+
+
+def deliver(report: "AuditReport", options: "argparse.Namespace", complain: Callable[[str, int], int]) -> int:
+    """Write what was asked for, then print; an output that fails makes the exit code 3 and loses no other."""
+    from auditor.gate import EXIT_CODES, INCOMPLETE
+
+    code = EXIT_CODES[report.verdict]
+    piped = False
+    # Standard output comes last: a reader that went away costs no file.
+    for name, target in sorted(_asked_for(options), key=lambda each: each[1] == STANDARD_OUTPUT):
+        piped = piped or target == STANDARD_OUTPUT
+        try:
+            _write(FORMATS[name].render(report), target)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            code = complain(f"cannot write {target}: {error.strerror}", INCOMPLETE)
+        except Exception as error:  # the edge: a format that fails takes no other with it
+            code = complain(f"cannot write {target}: {type(error).__name__}: {error}", INCOMPLETE)
+    if not piped:
+        _print(report, quiet=options.quiet)
+    return code
+
+
+def _write(text: str | dict[str, str], target: str) -> None:
+    if isinstance(text, str):
+        return save(text, target)
+    os.makedirs(target, exist_ok=True)
+    for name, content in text.items():
+        save(content, os.path.join(target, name))
+    return None
+
+
+def save(text: str, target: str) -> None:
+    """Write to a file, whole or not at all, or to standard output."""
+    if target == STANDARD_OUTPUT:
+        sys.stdout.buffer.write(text.encode("utf-8"))
+        sys.stdout.buffer.flush()
+        return
+    if os.path.lexists(target) and not os.path.isfile(target):  # a pipe or a device is written through
+        with open(target, "w", encoding="utf-8") as file:
+            file.write(text)
+        return
+    partial = f"{target}.{os.getpid()}.partial"
+    try:
+        with open(partial, "x", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(partial, target)
+    except OSError:
+        if os.path.lexists(partial):
+            os.unlink(partial)
+        raise
+
+
+def _asked_for(options: "argparse.Namespace") -> list[tuple[str, str]]:
+    """The formats that were asked for, with their targets; a command need not offer them all."""
+    targets = ((name, getattr(options, name, None)) for name in FORMATS)
+    return [(name, target) for name, target in targets if target is not None]
+
+
+def _print(report: "AuditReport", *, quiet: bool) -> None:
+    # A GitHub workflow takes a line '::error::…' of its log for a command: names are text all the same.
+    token = os.urandom(16).hex() if os.environ.get("GITHUB_ACTIONS") == "true" else None
+    if token is not None:
+        sys.stdout.write(f"::stop-commands::{token}\n")
+    try:
+        if quiet:
+            from auditor.terminal import verdict_line
+
+            sys.stdout.write(verdict_line(report) + "\n")
+        else:
+            from auditor.terminal import show
+
+            show(report)
+    finally:
+        if token is not None:
+            sys.stdout.write(f"::{token}::\n")
+        sys.stdout.flush()
