@@ -75,7 +75,8 @@ def _audit(options: argparse.Namespace) -> int:
     with _terminate_as_interrupt():
         progress = _progress(options)
         # A walk in a second process shows no progress, and knows only the default limits.
-        ahead = _start_ahead(options.source) if options.alone and progress is None and options.policy is None else None
+        by_default = options.policy is None and options.symlinks in (None, "follow")
+        ahead = _start_ahead(options.source) if options.alone and progress is None and by_default else None
         from auditor.run import conduct
 
         try:
@@ -84,6 +85,8 @@ def _audit(options: argparse.Namespace) -> int:
                 depth=options.depth,
                 family=options.family,
                 policy=options.policy,
+                baseline=options.baseline,
+                symlinks=options.symlinks,
                 fail_on=options.fail_on,
                 progress=progress,
                 walked=None if ahead is None else ahead.inventory,

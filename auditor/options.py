@@ -33,7 +33,9 @@ def _audit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="the folder with config.json, the index and the shards")
     parser.add_argument("--depth", choices=["headers"], default="headers", help="what is read (default: headers)")
     parser.add_argument("--family", metavar="NAME", help="audit as this model family whatever model_type says")
-    parser.add_argument("--policy", metavar="FILE", help="a TOML policy: limits and symlinks")
+    parser.add_argument("--policy", metavar="FILE", help="a TOML policy: what gates, is required, allowed, waived")
+    parser.add_argument("--baseline", metavar="REPORT.json", help="a report whose findings do not gate again")
+    parser.add_argument("--symlinks", choices=["follow", "inside"], help="outranks the policy's symlinks")
     parser.add_argument(
         "--fail-on", choices=["error", "warning", "never"], default="error", help="what fails (default: error)"
     )
