@@ -7,7 +7,7 @@ from functools import cache
 from auditor.errors import UsageError
 
 MOST_NUMBERS = 10_000
-_TOKEN = r"(?P<stars>\*+)|(?P<seq>\[!?\]?[^\]]*\])|\{(?P<first>[0-9]{1,9})-(?P<last>[0-9]{1,9})\}|."
+_SYMBOL = r"(?P<stars>\*+)|(?P<seq>\[!?\]?[^\]]*\])|\{(?P<first>[0-9]{1,9})-(?P<last>[0-9]{1,9})\}|."
 
 
 @cache
@@ -20,7 +20,7 @@ def matcher(glob: str) -> Callable[[str], object]:
     import fnmatch  # audits under a policy without globs do without
 
     pieces = [""]
-    for token in re.finditer(_TOKEN, glob, re.DOTALL):
+    for token in re.finditer(_SYMBOL, glob, re.DOTALL):
         if token["stars"]:
             pieces.append("")
         elif token["first"]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from auditor_schemas.policy import Policy
 from auditor_schemas.rule import Rule
 
 POLICY_BYTES = 1 << 20
+_TOLD = 5
 _Path = tuple[str | int, ...]
 
 
@@ -46,8 +47,10 @@ def read_policy(path: str | PathLike[str], rules: Iterable[RuleModule]) -> tuple
         faults = [_explained(each) for each in error.errors(include_url=False)]
     if faults:
         lines = text.splitlines(keepends=True)
-        told = [f"line {line_of(lines, where)}: {_spelled(where)}{message}" for where, message in faults]
-        raise UsageError(f"{place}, {listed(told, most=5)}")
+        found = sorted((line_of(lines, where), f"{_spelled(where)}{message}") for where, message in faults)
+        told = [f"line {line}: {message}" for line, message in found[:_TOLD]]
+        more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+        raise UsageError(f"{place}, {'; '.join(told)}{more}")
     return policy, hashlib.sha256(data).hexdigest()
 
 
@@ -83,11 +86,9 @@ def _holds(lines: list[str], count: int, where: _Path) -> bool:
         except tomllib.TOMLDecodeError:
             continue
         for step in where:
-            if isinstance(value, Mapping) and step in value:
+            try:
                 value = value[step]
-            elif isinstance(value, list) and isinstance(step, int) and step < len(value):
-                value = value[step]
-            else:
+            except (KeyError, IndexError, TypeError):
                 return False
         return True
     return False
@@ -141,7 +142,8 @@ def _explained(error: Any) -> tuple[_Path, str]:
     kind, message = error["type"], error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         keys = _keys(where[:-1])
-        return where, f"no such key{nearest(str(where[-1]), keys)}; here may stand {listed(keys, most=20)}"
+        near = nearest(str(where[-1]), keys)
+        return where, f"no such key{near or ';'} here may stand {listed(keys, most=20)}"
     if kind == "missing":
         return where, "is missing"
     if where[-1:] == ("expires",) and kind.startswith("date"):

@@ -133,9 +133,7 @@ def conduct(
     inventory_summary = summary.inventory_summary(inventory, facts["census"])
     coverage = summary.coverage(inventory, incomplete)
     blocks = summary.fp8_blocks(facts["census"], configuration.config)
-    unmet = gate.unmet(
-        rules.require, depth, coverage, payload_bytes=inventory_summary.payload_bytes, fp8_blocks=blocks
-    )
+    unmet = gate.unmet(rules.require, depth, coverage, payload_bytes=inventory_summary.payload_bytes, fp8_blocks=blocks)
     tally = count.tally(inventory, None, facts["census"]) if isinstance(facts["tally"], Blocked) else facts["tally"]
     return AuditReport(
         tool=Tool(name="auditor", version=__version__),
@@ -223,7 +221,7 @@ def _judged(
     )
 
 
-def _config_faults(file: ConfigFile, configuration: Configuration) -> dict[str, Any]:
+def config_facts(file: ConfigFile, configuration: Configuration) -> dict[str, Any]:
     """The faults of config.json, for each group of rules that could look for them."""
     faults = configuration.faults
     kinds = {fault.kind for fault in faults}
@@ -289,10 +287,10 @@ def _facts(
         "inventory": inventory,
         "policy": policy,
         "config_file": config_file,
-        "family": configuration.family.name if configuration.family else Blocked("no family knows the model_type"),
+        "family": configuration.family.name if configuration.family else Blocked(_no_config(configuration)),
         "index": inventory.index or Blocked("the checkpoint has no index"),
         "index_file": inventory.index or Blocked("the checkpoint has no index"),
-        **_config_faults(config_file, configuration),
+        **config_facts(config_file, configuration),
     }
     index = inventory.index
     if index is not None and index.state == "unread":

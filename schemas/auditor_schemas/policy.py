@@ -68,7 +68,7 @@ class Allowed(BaseModel):
         default=None, min_length=1, description="Model families that pass; any of them where this is absent."
     )
     unexpected: tuple[Glob, ...] = Field(
-        default=(), description="Globs of tensor names that the config does not imply and that are allowed all the same."
+        default=(), description="Globs of tensors that the config does not imply and that are allowed all the same."
     )
 
 
