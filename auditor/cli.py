@@ -146,7 +146,7 @@ def _diff(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from auditor.verify import verified
 
-    text, code = verified(options.report, options.source, digests=not options.no_digests)
+    text, code = verified(options.report, options.source, digests=not options.no_digests, pinned=options.fingerprint)
     _write_out(text)
     return code
 

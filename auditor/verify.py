@@ -17,13 +17,21 @@ _PIECE = 16 << 20
 _REVISION = "not compared: other files (tokenizer, code, README), which no fingerprint covers"
 
 
-def verified(report_path: str, source: str, *, digests: bool) -> tuple[str, int]:
+def verified(report_path: str, source: str, *, digests: bool, pinned: str | None = None) -> tuple[str, int]:
     """What was compared, in lines, and the exit code: 0 the same and passed, 1 not, 3 not readable.
 
     Where the report has the shards' SHA-256 (depth full) every byte is read again, unless `digests` is False.
+    `pinned` is the fingerprint as the audit itself handed it on: the report must be that audit's.
     """
     report, _ = read_report(report_path)
     name = shown(source)
+    if pinned is not None and pinned != report.source.fingerprint:
+        lines = [
+            f"{shown(report_path)} is not the report of the audit that was pinned",
+            f"  expected  {shown(pinned[:80]) or 'no fingerprint'}",
+            f"  actual    {shown(report.source.fingerprint or 'no fingerprint')}",
+        ]
+        return "\n".join(lines) + "\n", 1
     with closing(open_source(source)) as opened:
         config = read_config(opened, DEFAULT_LIMITS)
         inventory = walk(opened, DEFAULT_LIMITS)
@@ -32,7 +40,7 @@ def verified(report_path: str, source: str, *, digests: bool) -> tuple[str, int]
             reasons = inventory.unread or (f"config.json: {config.reason}",)
             return f"not verified: {name}: {shown(reasons[0])}\n", INCOMPLETE
         if found != report.source.fingerprint:
-            audited = report.source.fingerprint or "none: the audit was incomplete"
+            audited = shown(report.source.fingerprint or "none: the audit was incomplete")
             lines = [f"{name} is not what was audited", f"  expected  {audited}", f"  actual    {found}"]
             return "\n".join([*lines, _revisions(report, opened), ""]), 1
         if report.verdict != "passed":
