@@ -57,13 +57,13 @@ def _command(options: argparse.Namespace) -> int:
         "count": _count,
         "tensor": _tensor,
         "report": _report,
-        "diff": _diff,
-        "verify": _verify,
-        "lint": _lint,
         "rules": _rules,
         "rule": _rule,
         "forge": _forge,
         "schema": _schema,
+        "diff": _diff,
+        "verify": _verify,
+        "lint": _lint,
     }
     try:
         return commands[options.command](options)
@@ -109,54 +109,24 @@ def _start_ahead(source: str) -> "Ahead | None":
 
 
 def _report(options: argparse.Namespace) -> int:
-    from auditor.baseline import read_report
+    from pydantic import ValidationError
+
+    from auditor.errors import SourceError
+    from auditor.text import shown
+    from auditor_schemas.report import AuditReport
 
     _check_outputs(options)
-    return _deliver(read_report(options.report)[0], options)
-
-
-def _diff(options: argparse.Namespace) -> int:
-    from auditor.diff import compared
-    from auditor.diff_text import lines
-
-    _check_outputs(options)
-    diff = compared(options.old, options.new)
-    code = INCOMPLETE if diff.incomplete else int(not diff.same)
-    for kind in ("json", "html"):
-        target = getattr(options, kind)
-        if target is None:
-            continue
-        if kind == "json":
-            text = diff.model_dump_json(indent=2) + "\n"
-        else:
-            from auditor_reports.diff import render
-
-            text = render(diff)
-        try:
-            _save(text, target)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            code = _complain(f"cannot write {target}: {error.strerror}", INCOMPLETE)
-    if "-" not in (options.json, options.html):
-        _write_out("".join(f"{line}\n" for line in lines(diff)))
-    return code
-
-
-def _verify(options: argparse.Namespace) -> int:
-    from auditor.verify import verified
-
-    text, code = verified(options.report, options.source, digests=not options.no_digests, pinned=options.fingerprint)
-    _write_out(text)
-    return code
-
-
-def _lint(options: argparse.Namespace) -> int:
-    from auditor.lint import linted
-
-    text, code = linted(options.files, family=options.family)
-    _write_out(text)
-    return code
+    try:
+        with open(options.report, "rb") as file:
+            data = file.read()
+        report = AuditReport.model_validate_json(data)
+    except OSError as error:
+        raise SourceError(f"{options.report}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise SourceError(f"{options.report}: not an audit report: {shown(where)}: {first['msg'].lower()}") from error
+    return _deliver(report, options)
 
 
 def _deliver(report: "AuditReport", options: argparse.Namespace) -> int:
@@ -321,6 +291,50 @@ def _schema(options: argparse.Namespace) -> int:
         raise UsageError(f"schema needs a NAME: one of {', '.join(sorted(SCHEMAS))}")
     _write_out(json.dumps(SCHEMAS[options.name](), indent=2) + "\n")
     return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from auditor.diff import compared
+    from auditor.diff_text import lines
+
+    _check_outputs(options)
+    diff = compared(options.old, options.new)
+    code = INCOMPLETE if diff.incomplete else int(not diff.same)
+    for kind in ("json", "html"):
+        target = getattr(options, kind)
+        if target is None:
+            continue
+        if kind == "json":
+            text = diff.model_dump_json(indent=2) + "\n"
+        else:
+            from auditor_reports.diff import render
+
+            text = render(diff)
+        try:
+            _save(text, target)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            code = _complain(f"cannot write {target}: {error.strerror}", INCOMPLETE)
+    if "-" not in (options.json, options.html):
+        _write_out("".join(f"{line}\n" for line in lines(diff)))
+    return code
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from auditor.verify import verified
+
+    text, code = verified(options.report, options.source, digests=not options.no_digests, pinned=options.fingerprint)
+    _write_out(text)
+    return code
+
+
+def _lint(options: argparse.Namespace) -> int:
+    from auditor.lint import linted
+
+    text, code = linted(options.files, family=options.family)
+    _write_out(text)
+    return code
 
 
 def _progress(options: argparse.Namespace) -> Any:

@@ -59,6 +59,29 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
     _outputs(parser)
 
 
+def _rules_options(_: argparse.ArgumentParser) -> None:
+    """The catalogue takes none."""
+
+
+def _rule_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("rule", metavar="ID", help="a rule's id or slug, such as QNT102 or mismatched-block-scale")
+
+
+def _forge_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", nargs="?", help="a new or empty folder")
+    parser.add_argument("--like", choices=["v3", "v3.2", "tiny"], default="tiny", help="which layout (default: tiny)")
+    parser.add_argument("--sparse", action="store_true", help="real headers, holes for data")
+    parser.add_argument("--break", dest="break_name", metavar="NAME", help="one defect (see --list-breaks)")
+    parser.add_argument("--list-breaks", action="store_true", help="list the defects and what they must produce")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of real content (default: 0)")
+    parser.add_argument("--yes-689-gb", action="store_true", help="write 689 GB of real data")
+
+
+def _schema_options(parser: argparse.ArgumentParser) -> None:
+    names = "config, config-v3.2, index, policy, report, rule, finding or diff"
+    parser.add_argument("name", metavar="NAME", nargs="?", help=names)
+
+
 def _diff_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "exit codes: 0 nothing differs, 1 something does, 2 usage, 3 a side could not be read as a whole"
     parser.add_argument("old", metavar="OLD", help="a checkpoint folder or a report that `audit --json` wrote")
@@ -83,41 +106,18 @@ def _lint_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", metavar="NAME", help="judge as this model family whatever model_type says")
 
 
-def _rules_options(_: argparse.ArgumentParser) -> None:
-    """The catalogue takes none."""
-
-
-def _rule_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("rule", metavar="ID", help="a rule's id or slug, such as QNT102 or mismatched-block-scale")
-
-
-def _forge_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="DIR", nargs="?", help="a new or empty folder")
-    parser.add_argument("--like", choices=["v3", "v3.2", "tiny"], default="tiny", help="which layout (default: tiny)")
-    parser.add_argument("--sparse", action="store_true", help="real headers, holes for data")
-    parser.add_argument("--break", dest="break_name", metavar="NAME", help="one defect (see --list-breaks)")
-    parser.add_argument("--list-breaks", action="store_true", help="list the defects and what they must produce")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of real content (default: 0)")
-    parser.add_argument("--yes-689-gb", action="store_true", help="write 689 GB of real data")
-
-
-def _schema_options(parser: argparse.ArgumentParser) -> None:
-    names = "config, config-v3.2, index, policy, report, rule, finding or diff"
-    parser.add_argument("name", metavar="NAME", nargs="?", help=names)
-
-
 _COMMANDS = {
     "audit": ("audit a checkpoint: a verdict and every finding", _audit_options),
     "count": ("parameter figures by every convention", _count_options),
     "tensor": ("one tensor: expected, actual, shard, byte range, scale", _tensor_options),
     "report": ("show a saved report again, in any format", _report_options),
-    "diff": ("what changed between two checkpoints or two reports", _diff_options),
-    "verify": ("whether SOURCE is what a report audited, and passed", _verify_options),
-    "lint": ("config.json and the index alone, without a shard", _lint_options),
     "rules": ("the catalogue of rules", _rules_options),
     "rule": ("one rule's page", _rule_options),
     "forge": ("write a synthetic checkpoint, sound or with one defect", _forge_options),
     "schema": ("a JSON Schema", _schema_options),
+    "diff": ("what changed between two checkpoints or two reports", _diff_options),
+    "verify": ("whether SOURCE is what a report audited, and passed", _verify_options),
+    "lint": ("config.json and the index alone, without a shard", _lint_options),
 }
 
 
