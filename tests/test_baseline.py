@@ -270,8 +270,8 @@ def test_report_of_the_first_release_is_a_baseline(folder, tmp_path):
 
 
 def test_saved_report_that_is_none_is_one_line(tmp_path):
+    (tmp_path / "x.json").write_text("nothing")
     with pytest.raises(SourceError, match="not an audit report: the document"):
-        (tmp_path / "x.json").write_text("nothing")
         read_report(tmp_path / "x.json")
 
 

@@ -117,7 +117,7 @@ def test_policy_is_valid_by_its_published_schema():
 )
 def test_error_names_line_and_key_and_what_was_meant(tmp_path, text, says):
     if says == "not TOML":
-        with pytest.raises(UsageError, match="not TOML.*line 2"):
+        with pytest.raises(UsageError, match=r"not TOML.*line 2"):
             _read(tmp_path, text)
         return
     assert says in _refused(tmp_path, text)
@@ -287,7 +287,7 @@ def test_family_that_is_not_allowed_fails_and_names_those_that_are(tmp_path):
 def test_unexpected_tensor_that_is_allowed_is_info_and_the_others_stay_warnings(tmp_path):
     checkpoint = _checkpoint(tmp_path, "unexpected-tensors")
     (before,) = [each for each in audit(checkpoint).findings if each.rule == "NAM102"]
-    names = sorted({name for name in before.affected})
+    names = sorted(set(before.affected))
     policy = Policy(allow={"unexpected": [names[0]]})
     report = audit(checkpoint, policy=policy, fail_on="warning")
     allowed = [each for each in report.findings if each.rule == "NAM105"]
