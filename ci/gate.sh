@@ -99,6 +99,11 @@ case $code in
     code=3
     ;;
 esac
+if [ "$code" -le 1 ] && [ ! -s "$(file_of json)" ]; then
+  printf 'gate: %s ended with %s and left no report, so nothing was decided\n' "$auditor" "$code" >&2
+  verdict=incomplete
+  code=3
+fi
 # In the report's JSON a text has no line break, so no name can look like this line of it.
 fingerprint=
 if [ -f "$(file_of json)" ]; then
