@@ -103,7 +103,9 @@ def difference(old: Side, new: Side) -> CheckpointDiff:
         retyped=retyped,
         moved=moved,
         changed_bytes=rewritten,
+        bytes_compared=old.digests is not None and new.digests is not None,
         config=config,
+        config_compared=mirrored or (old.config is not None and new.config is not None),
         figures=figures,
         findings=findings,
         not_compared=tuple(_not_compared(old, new, unplaced, mirrored)),
@@ -281,10 +283,9 @@ def _findings(old: Side, new: Side) -> Iterator[FindingChange]:
 
 
 def _not_compared(old: Side, new: Side, unplaced: int, mirrored: bool) -> Iterator[str]:
-    undigested = [side for side in (old, new) if side.digests is None]
-    if undigested:
-        lacking = " and ".join(_without_digests(side) for side in undigested)
-        yield f"the tensors' bytes: {lacking}"
+    for side in (old, new):
+        if side.digests is None:
+            yield f"the tensors' bytes: {_without_digests(side)}"
     if mirrored:  # by their fingerprints config.json, index and headers are the same
         return
     fieldless = [side for side in (old, new) if side.config is None]
@@ -302,5 +303,5 @@ def _not_compared(old: Side, new: Side, unplaced: int, mirrored: bool) -> Iterat
 
 def _without_digests(side: Side) -> str:
     if not side.is_report:
-        return f"{side.label} is a checkpoint, of which headers alone are read here"
+        return f"of {side.label} headers alone are read here; a report of depth full has digests"
     return f"{side.label} was audited at depth {side.report.run.depth} and has no digests"

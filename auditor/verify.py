@@ -52,7 +52,7 @@ def verified(report_path: str, source: str, *, digests: bool, pinned: str | None
         elif not digests:
             bytes_ = "not compared: tensor data, by --no-digests"
         else:
-            differing = _differing(opened, content)
+            differing = _differing(opened, content, [shard.path for shard in inventory.shards])
             if differing is not None:
                 return f"{name} is not what was audited\n  {differing}\n", 1
             bytes_ = f"compared: every byte of {size(sum(each.bytes for each in content.shards))} by SHA-256"
@@ -74,8 +74,11 @@ def _revisions(report: AuditReport, source: Source) -> str:
     return f"  revision  {shown(audited)} audited, {shown(there)} here"
 
 
-def _differing(source: Source, content: ContentDigest) -> str | None:
+def _differing(source: Source, content: ContentDigest, paths: list[str]) -> str | None:
     """The first shard that is not the one that was audited, with both digests; None where all are."""
+    lacking = set(paths) - {shard.file for shard in content.shards}
+    if lacking:
+        return f"the report has no SHA-256 of {shown(min(lacking))}"
     for shard in content.shards:
         try:
             file = source.open(shard.file)

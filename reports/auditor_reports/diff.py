@@ -66,6 +66,7 @@ def _side(title: str, side: Any) -> dict[str, Any]:
 
 def _sections(diff: CheckpointDiff) -> list[dict[str, Any]]:
     """Tables with a title, a head and rows of cells; a cell is a text or a list of patterns."""
+    unknown = {name for name, known in (("bytes", diff.bytes_compared), ("config", diff.config_compared)) if not known}
     sections = [
         _section(name, title, ("tensors", "old", "new", "names"), [_change(each) for each in changes],
                  sum(each.count for each in changes))
@@ -94,7 +95,7 @@ def _sections(diff: CheckpointDiff) -> list[dict[str, Any]]:
     sections.append(_section("config", "config.json fields", ("change", "field", "old", "new"), fields, len(fields)))
     findings = [
         [each.change, each.severity.value, f"{each.rule} {each.slug}",
-         f"{text.number(each.count)} of {text.number(each.of)}", each.message]
+         text.number(each.of) if each.change == "known" else f"{text.number(each.count)} of {text.number(each.of)}", each.message]
         for each in sorted(diff.findings, key=lambda each: ("new", "gone", "known").index(each.change))
     ]  # fmt: skip
     head = ("change", "severity", "rule", "members", "message")
@@ -108,12 +109,22 @@ def _sections(diff: CheckpointDiff) -> list[dict[str, Any]]:
     head = ("figure", "counted", "old", "new", "difference")
     changed = sum(each.old != each.new for each in diff.figures)
     sections.append(_section("figures", "Parameter figures", head, figures, changed))
+    for section in sections:
+        if section["name"] in unknown:
+            section["count"] = "not known"
     return sections
 
 
 def _section(name: str, title: str, head: tuple[str, ...], rows: list[list[Any]], changed: int) -> dict[str, Any]:
     more = f"{text.number(len(rows) - ROWS)} more rows are in the JSON" if len(rows) > ROWS else ""
-    return {"name": name, "title": title, "head": head, "rows": rows[:ROWS], "changed": changed, "more": more}
+    return {
+        "name": name,
+        "title": title,
+        "head": head,
+        "rows": rows[:ROWS],
+        "count": text.number(changed),
+        "more": more,
+    }
 
 
 def _change(change: TensorChange) -> list[Any]:

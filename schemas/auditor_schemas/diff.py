@@ -88,7 +88,7 @@ class CheckpointDiff(_Model):
     """Everything that is known to differ, and what could not be compared.
 
     `same`: nothing differs of what could be compared. `changed_bytes` are tensors alike in shape and dtype whose
-    bytes differ by their digests.
+    bytes differ by their digests, and `config` the fields that differ, where both sides have them.
     """
 
     schema_version: Literal["1"] = "1"
@@ -102,7 +102,9 @@ class CheckpointDiff(_Model):
     retyped: tuple[TensorChange, ...]
     moved: tuple[TensorMove, ...]
     changed_bytes: tuple[TensorChange, ...]
+    bytes_compared: bool
     config: tuple[FieldChange, ...]
+    config_compared: bool
     figures: tuple[FigureChange, ...] = Field(description="Every figure that either side has, changed or not.")
     findings: tuple[FindingChange, ...]
     not_compared: tuple[str, ...] = Field(description="What is not known to be the same or not, with the reason.")
