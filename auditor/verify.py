@@ -52,7 +52,7 @@ def verified(report_path: str, source: str, *, digests: bool, pinned: str | None
         elif not digests:
             bytes_ = "not compared: tensor data, by --no-digests"
         else:
-            differing = _differing(opened, content, [shard.path for shard in inventory.shards])
+            differing = _differing(opened, content, [shard.path for shard in inventory.parts])
             if differing is not None:
                 return f"{name} is not what was audited\n  {differing}\n", 1
             bytes_ = f"compared: every byte of {size(sum(each.bytes for each in content.shards))} by SHA-256"
