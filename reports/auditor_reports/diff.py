@@ -95,7 +95,7 @@ def _sections(diff: CheckpointDiff) -> list[dict[str, Any]]:
     sections.append(_section("config", "config.json fields", ("change", "field", "old", "new"), fields, len(fields)))
     findings = [
         [each.change, each.severity.value, f"{each.rule} {each.slug}",
-         text.number(each.of) if each.change == "known" else f"{text.number(each.count)} of {text.number(each.of)}", each.message]
+         ("" if each.change == "known" else f"{text.number(each.count)} of ") + text.number(each.of), each.message]
         for each in sorted(diff.findings, key=lambda each: ("new", "gone", "known").index(each.change))
     ]  # fmt: skip
     head = ("change", "severity", "rule", "members", "message")
