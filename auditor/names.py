@@ -79,6 +79,9 @@ def count(pattern: str) -> int:
 
 def expand(pattern: str) -> Iterator[str]:
     """The names a pattern covers, the last number running first. Ask `count` before: a report may come from anyone."""
+    if "{" not in pattern:
+        yield pattern
+        return
     parts = _RANGE.split(pattern)
     runs = [range(int(a), int(b) + 1) for a, b in zip(parts[1::3], parts[2::3], strict=True)]
     for numbers in product(*runs):

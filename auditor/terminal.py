@@ -183,13 +183,15 @@ def _show_excused(console: "Console", report: "AuditReport") -> None:
                 alike.setdefault((finding.rule, finding.slug, finding.waiver), []).append(finding)
         for (rule, slug, waiver), them in alike.items():
             members = f" ({sum(each.count for each in them):,})"
-            lines.append((status.upper(), f"{rule} {slug}", members + _because(waiver)))
+            lines.append((status.upper(), shown(f"{rule} {slug}"), members + _because(waiver)))
     for gone in report.gone:
-        lines.append(("GONE", f"{gone.rule} {gone.slug}", f"  {gone.count:,} of {gone.of:,}: {shown(gone.message)}"))
+        lines.append(
+            ("GONE", shown(f"{gone.rule} {gone.slug}"), f"  {gone.count:,} of {gone.of:,}: {shown(gone.message)}")
+        )
     for use in report.waivers:
         text = _idle(use)
         if text is not None:
-            lines.append(("WAIVER", f"{use.rule} {use.slug}", f"  {text}"))
+            lines.append(("WAIVER", shown(f"{use.rule} {use.slug}"), f"  {text}"))
     if lines:
         console.print()
     for head, name, text in lines[:_EXCUSED]:

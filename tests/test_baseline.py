@@ -250,6 +250,16 @@ def test_hostile_text_of_a_baseline_is_escaped(folder, tmp_path, capsys):
     assert "\\x1b" in err
 
 
+def test_hostile_slug_of_a_baseline_is_escaped_where_it_is_gone(folder, tmp_path, capsys):
+    report = audit(_checkpoint(folder, "missing-block-scale"))
+    forged = _root(report, "QNT101").model_copy(update={"slug": "\x1b[2J", "message": "\u202ex"})
+    (tmp_path / "forged.json").write_text(report.model_copy(update={"findings": (forged,)}).model_dump_json())
+    assert cli.main(["audit", str(_checkpoint(folder, None)), "--baseline", str(tmp_path / "forged.json")]) == 0
+    out = capsys.readouterr().out
+    assert "GONE    QNT101 \\x1b[2J" in out
+    assert not {"\x1b", "\u202e"} & set(out)
+
+
 def test_empty_finding_of_a_forged_baseline_makes_nothing_known(folder, tmp_path):
     report = audit(_checkpoint(folder, "missing-block-scale"))
     empty = _root(report, "QNT101").model_copy(update={"affected": (), "members": (), "fingerprint": "0" * 64})

@@ -87,7 +87,16 @@ def test_every_key_is_read(tmp_path):
 
 def test_policy_is_valid_by_its_published_schema():
     document = json.loads(json.dumps(tomllib.loads(FULL), default=str))
-    Draft202012Validator(SCHEMAS["policy"]()).validate(document)
+    schema = Draft202012Validator(SCHEMAS["policy"]())
+    schema.validate(document)
+    for broken in (
+        {"severity": {"QNT101": "off"}},
+        {"limit": {}},
+        {"waivers": [{**document["waivers"][0], "tensor": 1}]},
+    ):
+        assert not schema.is_valid(broken)
+    del document["waivers"][0]["tensor"]
+    assert not schema.is_valid(document)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,12 @@ class WaiverRule(BaseModel):
     A finding is waived where every member it has is covered.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        defer_build=True,
+        json_schema_extra={"anyOf": [{"required": ["tensor"]}, {"required": ["file"]}, {"required": ["field"]}]},
+    )
 
     rule: str = Field(strict=True, min_length=1, description="The rule's id or slug.")
     tensor: Glob | None = Field(default=None, description="A glob of tensor names; {a-b} is every integer from a to b.")
