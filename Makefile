@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install -qq --constraint ci/constraints.txt
 JOBS ?= 2
 FUZZ_CASES ?= 100000
 FUZZ_SEED ?= 1
-SCHEMAS := config config-v3.2 index policy report rule finding
+SCHEMAS := config config-v3.2 index policy report rule finding diff
 
 .PHONY: help demo check check-all format format-check lint types imports test test-slow fuzz benchmark schemas clean
 

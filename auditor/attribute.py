@@ -7,9 +7,10 @@ info, pointing at their cause; rules know nothing of this.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from auditor.facts import ANY_MISSING, Inventory
+from auditor.facts import ANY_MISSING, Inventory, Shard
 from auditor.names import patterns
 from auditor_schemas.report import Finding, Location
 from auditor_schemas.rule import Failure, Scope, Severity
@@ -18,20 +19,49 @@ _SCOPES = tuple(Scope)
 _WEIGHT = {Severity.ERROR: 2, Severity.WARNING: 1, Severity.INFO: 0}
 
 
+@dataclass(frozen=True, slots=True)
+class Attributed:
+    """A finding with the tensors that are its subject, complete and by name; none where its subject is another.
+
+    `failures` are what it was folded from, none where it was read from a report; where the subjects are not
+    tensors, `prints` are the fingerprints of each failure's own.
+    """
+
+    finding: Finding
+    tensors: Sequence[str]
+    failures: tuple[Failure, ...] = ()
+    prints: tuple[str, ...] = ()
+
+
 def attribute(failures: Iterable[Failure], inventory: Inventory) -> tuple[Finding, ...]:
     """Findings, roots first by severity and size, then consequences."""
+    return tuple(each.finding for each in traced(failures, inventory))
+
+
+def traced(failures: Iterable[Failure], inventory: Inventory) -> tuple[Attributed, ...]:
+    """The findings of `attribute`, each with what it was folded from."""
     ordered = sorted(failures, key=_precedence)
     causes = _causes(ordered, inventory)
     groups: dict[_Key, list[Failure]] = {}
     for failure, cause in zip(ordered, causes, strict=True):
         groups.setdefault(_key(failure, None if cause is None else ordered[cause]), []).append(failure)
-    fingerprints = {key: _fingerprint(group) for key, group in groups.items()}
-    findings = [
-        _finding(group, inventory, fingerprints[key], None if key[2] is None else fingerprints[key[2]])
-        for key, group in groups.items()
-    ]
-    findings.sort(key=lambda each: (each.caused_by is not None, -_WEIGHT[each.severity], each.rule, -each.count))
-    return tuple(findings)
+    shards = {shard.path: shard for shard in inventory.shards}
+    subjects = {key: _subject(group, shards) for key, group in groups.items()}
+    fingerprints = {key: _fingerprint(group[0], *subjects[key]) for key, group in groups.items()}
+    found = []
+    for key, group in groups.items():
+        kind, subject = subjects[key]
+        root = None if key[2] is None else fingerprints[key[2]]
+        prints = () if kind == _TENSORS else tuple(_fingerprint(one, *_subject([one], shards)) for one in group)
+        finding = _finding(group, inventory, fingerprints[key], root, tuple(sorted(set(prints))))
+        found.append(Attributed(finding, subject if kind == _TENSORS else (), tuple(group), prints))
+    found.sort(key=_order)
+    return tuple(found)
+
+
+def _order(each: Attributed) -> tuple[bool, int, str, int]:
+    finding = each.finding
+    return (finding.caused_by is not None, -_WEIGHT[finding.severity], finding.rule, -finding.count)
 
 
 # Rule id, what its failures fold by, and the same of the root that explains them.
@@ -120,7 +150,9 @@ def _root(cause: int | None, causes: Sequence[int | None]) -> int | None:
     return cause
 
 
-def _finding(group: Sequence[Failure], inventory: Inventory, fingerprint: str, caused_by: str | None) -> Finding:
+def _finding(
+    group: Sequence[Failure], inventory: Inventory, fingerprint: str, caused_by: str | None, members: tuple[str, ...]
+) -> Finding:
     first = group[0]
     rule = first.rule
     names = list(dict.fromkeys(name for failure in group for name in failure.tensors))
@@ -138,6 +170,7 @@ def _finding(group: Sequence[Failure], inventory: Inventory, fingerprint: str, c
         affected=(*more_files, *patterns(names)),
         caused_by=caused_by,
         fingerprint=fingerprint,
+        members=members,
     )
 
 
@@ -162,19 +195,28 @@ def _location(failure: Failure, inventory: Inventory) -> Location:
     return Location(file=file, tensor=tensor, field=failure.field, bytes=span)
 
 
-def _fingerprint(group: Sequence[Failure]) -> str:
-    """SHA-256 of rule, kind of subject and subject, without the values seen: renaming shards keeps it."""
+_TENSORS = "tensors"
+
+
+def _subject(group: Sequence[Failure], shards: Mapping[str, Shard]) -> tuple[str, list[str]]:
+    """What failures are about, and its kind: nothing of it changes when shards are renamed."""
     names = sorted({name for failure in group for name in failure.tensors})
     fields = sorted({failure.field for failure in group if failure.field})
     files = sorted({failure.file for failure in group if failure.file})
     if fields and group[0].rule.scope == Scope.CONFIG:
-        kind, subject = "field", fields
-    elif names:
-        kind, subject = "tensors", names
-    elif fields:
-        kind, subject = "field", fields
-    else:
-        taken = sorted({n for f in group for n in f.takes if n != ANY_MISSING and not n.startswith("file:")})
-        kind, subject = ("tensors of a file", taken) if taken else ("file", files)
-    canonical = json.dumps([group[0].rule.id, kind, subject], separators=(",", ":"), ensure_ascii=True)
+        return "field", fields
+    if names:
+        return _TENSORS, names
+    if fields:
+        return "field", fields
+    taken = {n for f in group for n in f.takes if n != ANY_MISSING and not n.startswith("file:")}
+    if not taken:
+        # A file is known by the tensors it holds, so it stays the same under another name.
+        taken = {name for path in files if path in shards for name in shards[path].tensors}
+    return ("tensors of a file", sorted(taken)) if taken else ("file", files)
+
+
+def _fingerprint(first: Failure, kind: str, subject: list[str]) -> str:
+    """SHA-256 of rule, kind of subject and subject, without the values seen."""
+    canonical = json.dumps([first.rule.id, kind, subject], separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()

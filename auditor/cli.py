@@ -61,6 +61,9 @@ def _command(options: argparse.Namespace) -> int:
         "rule": _rule,
         "forge": _forge,
         "schema": _schema,
+        "diff": _diff,
+        "verify": _verify,
+        "lint": _lint,
     }
     try:
         return commands[options.command](options)
@@ -78,7 +81,8 @@ def _audit(options: argparse.Namespace) -> int:
         progress = _progress(options)
         # A walk in a second process shows no progress, and knows only the default limits.
         reading = _reading(options, progress)
-        ahead = _start_ahead(options.source) if options.alone and progress is None and options.policy is None else None
+        by_default = options.policy is None and options.symlinks in (None, "follow")
+        ahead = _start_ahead(options.source) if options.alone and progress is None and by_default else None
         from auditor.run import conduct
 
         try:
@@ -87,6 +91,8 @@ def _audit(options: argparse.Namespace) -> int:
                 reading=reading,
                 family=options.family,
                 policy=options.policy,
+                baseline=options.baseline,
+                symlinks=options.symlinks,
                 fail_on=options.fail_on,
                 progress=progress,
                 walked=None if ahead is None else ahead.inventory,
@@ -236,6 +242,50 @@ def _schema(options: argparse.Namespace) -> int:
         raise UsageError(f"schema needs a NAME: one of {', '.join(sorted(SCHEMAS))}")
     _write_out(json.dumps(SCHEMAS[options.name](), indent=2) + "\n")
     return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from auditor.diff import compared
+    from auditor.diff_text import lines
+
+    _check_outputs(options)
+    diff = compared(options.old, options.new)
+    code = INCOMPLETE if diff.incomplete else int(not diff.same)
+    for kind in ("json", "html"):
+        target = getattr(options, kind)
+        if target is None:
+            continue
+        if kind == "json":
+            text = diff.model_dump_json(indent=2) + "\n"
+        else:
+            from auditor_reports.diff import render
+
+            text = render(diff)
+        try:
+            _save(text, target)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            code = _complain(f"cannot write {target}: {error.strerror}", INCOMPLETE)
+    if "-" not in (options.json, options.html):
+        _write_out("".join(f"{line}\n" for line in lines(diff)))
+    return code
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from auditor.verify import verified
+
+    text, code = verified(options.report, options.source, digests=not options.no_digests, pinned=options.fingerprint)
+    _write_out(text)
+    return code
+
+
+def _lint(options: argparse.Namespace) -> int:
+    from auditor.lint import linted
+
+    text, code = linted(options.files, family=options.family)
+    _write_out(text)
+    return code
 
 
 def _progress(options: argparse.Namespace) -> Any:

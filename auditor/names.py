@@ -2,9 +2,13 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import product
 
 # A number is a path component of digits without leading zeros, as layers and experts are numbered.
 _NUMBER = re.compile(r"(?<![^.\-])(0|[1-9][0-9]{0,8})(?=[.\-]|$)")
+# A run of them, as `patterns` writes it. More digits are no number of a layer or expert, but a hostile text.
+_RANGE = re.compile(r"(?<![^.\-])\{(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})\}(?=[.\-]|$)")
+_FILE_RANGE = re.compile(r"(?<=-)\{([0-9]{1,9})-([0-9]{1,9})\}(?=-of-)")
 _LAYER = re.compile(r"model\.layers\.(0|[1-9][0-9]{0,8})\.")
 _EXPERT = re.compile(r"model\.layers\.(0|[1-9][0-9]{0,8})\.mlp\.experts\.(0|[1-9][0-9]{0,8})\.")
 
@@ -89,7 +93,28 @@ def expand(pattern: str) -> Iterator[str]:
 
 def count(pattern: str) -> int:
     """How many names a pattern covers."""
-    product = 1
-    for begin, end in re.findall(r"\{([0-9]+)-([0-9]+)\}", pattern):
-        product *= int(end) - int(begin) + 1
-    return product
+    total = 1
+    for begin, end in _RANGE.findall(pattern):
+        total *= max(0, int(end) - int(begin) + 1)
+    return total
+
+
+def expand(pattern: str) -> Iterator[str]:
+    """The names a pattern covers, the last number running first. Ask `count` before: a report may come from anyone."""
+    if "{" not in pattern:
+        yield pattern
+        return
+    parts = _RANGE.split(pattern)
+    runs = [range(int(a), int(b) + 1) for a, b in zip(parts[1::3], parts[2::3], strict=True)]
+    for numbers in product(*runs):
+        yield "".join(text + str(n) for text, n in zip(parts[::3], numbers, strict=False)) + parts[-1]
+
+
+def expand_file(pattern: str, most: int) -> tuple[str, ...]:
+    """The shard paths a file pattern covers, at most `most` of them; zeros in front are kept."""
+    found = _FILE_RANGE.search(pattern)
+    if found is None:
+        return (pattern,)
+    width, begin, end = len(found[1]), int(found[1]), int(found[2])
+    numbers = range(begin, min(end + 1, begin + most))
+    return tuple(f"{pattern[: found.start()]}{n:0{width}d}{pattern[found.end() :]}" for n in numbers)

@@ -40,7 +40,9 @@ def _audit_options(parser: argparse.ArgumentParser) -> None:
         help="what is read: headers alone, also a sample of weight blocks, or every byte (default: headers)",
     )
     parser.add_argument("--family", metavar="NAME", help="audit as this model family whatever model_type says")
-    parser.add_argument("--policy", metavar="FILE", help="a TOML policy: limits and symlinks")
+    parser.add_argument("--policy", metavar="FILE", help="a TOML policy: what gates, is required, allowed, waived")
+    parser.add_argument("--baseline", metavar="REPORT.json", help="a report whose findings do not gate again")
+    parser.add_argument("--symlinks", choices=["follow", "inside"], help="outranks the policy's symlinks")
     parser.add_argument(
         "--fail-on", choices=["error", "warning", "never"], default="error", help="what fails (default: error)"
     )
@@ -129,8 +131,32 @@ def _forge_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _schema_options(parser: argparse.ArgumentParser) -> None:
-    names = "config, config-v3.2, index, policy, report, rule or finding"
+    names = "config, config-v3.2, index, policy, report, rule, finding or diff"
     parser.add_argument("name", metavar="NAME", nargs="?", help=names)
+
+
+def _diff_options(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "exit codes: 0 nothing differs, 1 something does, 2 usage, 3 a side could not be read as a whole"
+    parser.add_argument("old", metavar="OLD", help="a checkpoint folder or a report that `audit --json` wrote")
+    parser.add_argument("new", metavar="NEW", help="the same, to compare with OLD")
+    parser.add_argument("--json", metavar="FILE", help="write the difference as JSON ('-' is standard output)")
+    parser.add_argument("--html", metavar="FILE", help="write it as one HTML page ('-' is standard output)")
+
+
+def _verify_options(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "exit codes: 0 it is what was audited, and that passed; 1 it is not; 2 usage; 3 not readable"
+    parser.add_argument("report", metavar="REPORT.json", help="the report of the audit")
+    parser.add_argument("source", metavar="SOURCE", help="what is about to be released")
+    parser.add_argument("--fingerprint", metavar="HEX", help="what the audit's own output said, beside the report")
+    parser.add_argument(
+        "--no-digests", action="store_true", help="do not read the shards against the SHA-256 of a full audit"
+    )
+
+
+def _lint_options(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "exit codes: 0 passed, 1 failed, 2 usage, 3 a file could not be judged"
+    parser.add_argument("files", metavar="FILE", nargs="+", help="config.json or model.safetensors.index.json")
+    parser.add_argument("--family", metavar="NAME", help="judge as this model family whatever model_type says")
 
 
 _COMMANDS = {
@@ -143,6 +169,9 @@ _COMMANDS = {
     "rule": ("one rule's page", _rule_options),
     "forge": ("write a synthetic checkpoint, sound or with one defect", _forge_options),
     "schema": ("a JSON Schema", _schema_options),
+    "diff": ("what changed between two checkpoints or two reports", _diff_options),
+    "verify": ("whether SOURCE is what a report audited, and passed", _verify_options),
+    "lint": ("config.json and the index alone, without a shard", _lint_options),
 }
 
 

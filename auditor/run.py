@@ -6,15 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
 
 from auditor import count, gate, summary
-from auditor.attribute import attribute
+from auditor.attribute import Attributed, traced
 from auditor.configure import Configuration, configure
 from auditor.content import Reading, check_extra
 from auditor.errors import SourceError, UsageError
@@ -25,7 +24,7 @@ from auditor.infer import infer
 from auditor.match import match, pair, take_census
 from auditor.parallel import parallelism
 from auditor.rules import RuleModule, catalogue
-from auditor.sources import Source, open_source
+from auditor.sources import Source, Symlinks, open_source
 from auditor.text import quoted
 from auditor.version import __version__
 from auditor.walk import INDEX, Progress, read_config, walk
@@ -35,7 +34,9 @@ from auditor_schemas.report import Source as ReportSource
 from auditor_schemas.rule import Failure
 
 if TYPE_CHECKING:
+    from auditor.baseline import Baseline
     from auditor.content.read import Content
+    from auditor.judge import Judgement
 
 
 def audit(
@@ -44,6 +45,8 @@ def audit(
     depth: Literal["headers", "sample", "full"] = "headers",
     family: str | None = None,
     policy: Policy | str | PathLike[str] | None = None,
+    baseline: str | PathLike[str] | None = None,
+    symlinks: Symlinks | None = None,
     fail_on: FailOn = "error",
     progress: Progress | None = None,
     reading: Reading | None = None,
@@ -51,7 +54,8 @@ def audit(
     """Audit a checkpoint and report everything that was found.
 
     `source` is a folder with config.json and shards. `family` forces a model family whatever model_type
-    says. `policy` is a Policy or the path of a TOML file. `progress(done, total)` is called per shard.
+    says. `policy` is a Policy or the path of a TOML file. `baseline` is the path of a report whose findings
+    do not gate again. `symlinks` outranks the policy's. `progress(done, total)` is called per shard.
     `depth` sample and full also read tensor bytes (extra `content`); `reading` then says how.
     Raises UsageError for arguments that cannot be, SourceError where there is nothing to audit; damage
     is never an exception.
@@ -62,6 +66,8 @@ def audit(
             reading=_reading(depth, reading),
             family=family,
             policy=policy,
+            baseline=baseline,
+            symlinks=symlinks,
             fail_on=fail_on,
             progress=progress,
         )
@@ -95,25 +101,31 @@ def conduct(
     policy: Policy | str | PathLike[str] | None,
     fail_on: FailOn,
     progress: Progress | None,
+    baseline: str | PathLike[str] | None = None,
+    symlinks: Symlinks | None = None,
     walked: Callable[[], Inventory | None] | None = None,
 ) -> AuditReport:
     """An audit whose walk may have been done already: `walked` gives its inventory, or None where it failed.
 
     `reading` None is depth headers.
     """
+    depth = "headers" if reading is None else reading.depth
     if reading is not None:
         check_extra(reading.depth)
     if fail_on not in ("error", "warning", "never"):
         raise UsageError(f"fail_on {quoted(fail_on)}: choose error, warning or never")
     started, clock = datetime.now(UTC), time.perf_counter()
-    rules, digest = _policy(policy)
+    rules, digest = _policy(policy, symlinks)
+    known = _baseline(baseline, depth, rules)
     forced = family_named(family) if family is not None else None
     with closing(open_source(str(source), symlinks=rules.symlinks)) as opened:
         config_file = read_config(opened, rules.limits)
         # All that the headers are no part of comes first: a walk under way elsewhere needs the time.
         configuration = configure(config_file, rules.limits, family=forced)
+        if known is not None and configuration.family is not None:
+            known.refuse_other_family(configuration.family.name)
         expectations = _expectations(configuration)
-        modules = catalogue()
+        modules = _with_severities(catalogue(), rules)
         inventory = walked() if walked is not None else None
         if inventory is None:
             inventory = walk(opened, rules.limits, progress)
@@ -130,7 +142,9 @@ def conduct(
     facts = _facts(inventory, config_file, configuration, expectations, rules)
     facts |= _content_facts(content)
     failures, outcomes = _apply(modules, facts, _examined(facts))
-    findings = attribute(failures, inventory)
+    found = traced(failures, inventory)
+    judged = _judged(found, outcomes, rules, known, inventory, started.date())
+    findings = tuple(each.finding for each in found) if judged is None else judged.findings
     incomplete = [*inventory.unread, *(content.unread if content is not None else ())]
     if reading is not None and content is None:
         incomplete.append("cancelled before tensor data was read")
@@ -140,6 +154,10 @@ def conduct(
         f"{each.rule} {each.slug} crashed: {each.reason}" for each in outcomes if each.outcome == "errored"
     )
     matched = facts["match"] if isinstance(facts["match"], Match) else None
+    inventory_summary = summary.inventory_summary(inventory, facts["census"])
+    coverage = summary.coverage(inventory, incomplete, probes)
+    blocks = summary.fp8_blocks(facts["census"], configuration.config)
+    unmet = gate.unmet(rules.require, depth, coverage, payload_bytes=inventory_summary.payload_bytes, fp8_blocks=blocks)
     tally = count.tally(inventory, None, facts["census"]) if isinstance(facts["tally"], Blocked) else facts["tally"]
     return AuditReport(
         tool=Tool(name="auditor", version=__version__),
@@ -149,7 +167,7 @@ def conduct(
             fingerprint=summary.fingerprint(inventory, config_file),
         ),
         run=Run(
-            depth=reading.depth if reading is not None else "headers",
+            depth=depth,
             seed=probes.seed if probes is not None else None,
             device=probes.device if probes is not None else None,
             engine="local",
@@ -157,20 +175,23 @@ def conduct(
             duration_s=round(time.perf_counter() - clock, 3),
         ),
         family=configuration.family.name if configuration.family else None,
-        verdict=gate.decide(findings, incomplete, fail_on),
+        verdict=gate.decide(findings, incomplete, fail_on, unmet),
         incomplete=tuple(incomplete),
         fail_on=fail_on,
         policy=Digest(sha256=digest) if digest else None,
-        baseline=None,
+        baseline=Digest(sha256=known.sha256) if known is not None and known.sha256 else None,
+        unmet=tuple(unmet),
+        waivers=() if judged is None else judged.waivers,
+        gone=() if judged is None else judged.gone,
         outcomes=tuple(outcomes),
         findings=findings,
         figures=() if isinstance(facts["figures"], Blocked) else facts["figures"],
-        inventory=summary.inventory_summary(inventory, facts["census"]),
+        inventory=inventory_summary,
         layout=summary.layout(inventory, expectations, matched, facts["census"]),
         cells=summary.cells(expectations, matched, failures),
         parallelism=parallelism(configuration.config, expectations) if configuration.config and expectations else (),
         tallies=summary.tallies(tally),
-        coverage=summary.coverage(inventory, incomplete, probes),
+        coverage=coverage,
         **_evidence(content),
     )
 
@@ -213,7 +234,57 @@ def _evidence(content: "Content | None") -> dict[str, Any]:
     return {"probes": evidence.probes(content.probes), "content_digest": evidence.content_digest(content.probes)}
 
 
-def _config_faults(file: ConfigFile, configuration: Configuration) -> dict[str, Any]:
+def _baseline(baseline: str | PathLike[str] | None, depth: str, policy: Policy) -> "Baseline | None":
+    if baseline is None:
+        return None
+    from auditor.baseline import read_baseline
+
+    return read_baseline(baseline, depth=depth, most=policy.limits.tensors)
+
+
+def _with_severities(rules: Sequence[RuleModule], policy: Policy) -> Sequence[RuleModule]:
+    """The rules with the severities that the policy gives them: what explains what follows from these."""
+    if not policy.severity:
+        return rules
+    from auditor.policy import rule_named
+
+    known = [module.rule for module in rules]
+    chosen = {rule.id: severity for name, severity in policy.severity.items() if (rule := rule_named(name, known))}
+    return [
+        replace(module, rule=module.rule.model_copy(update={"severity": chosen[module.rule.id]}))
+        if module.rule.id in chosen
+        else module
+        for module in rules
+    ]
+
+
+def _judged(
+    found: Sequence[Attributed],
+    outcomes: Sequence[RuleOutcome],
+    policy: Policy,
+    baseline: "Baseline | None",
+    inventory: Inventory,
+    today: date,
+) -> "Judgement | None":
+    """What waivers and baseline make of the findings; None where there are neither."""
+    if baseline is None and not policy.waivers:
+        return None
+    from auditor.judge import judge
+    from auditor.policy import rule_named
+    from auditor.waive import Files, Waivers
+
+    known = [module.rule for module in catalogue()]
+    pairs = [(waiver, rule) for waiver in policy.waivers if (rule := rule_named(waiver.rule, known))]
+    return judge(
+        found,
+        outcomes,
+        waivers=Waivers(tuple(pairs), today),
+        baseline=baseline,
+        files=Files([(shard.path, shard.tensors) for shard in inventory.parts], inventory.index),
+    )
+
+
+def config_facts(file: ConfigFile, configuration: Configuration) -> dict[str, Any]:
     """The faults of config.json, for each group of rules that could look for them."""
     faults = configuration.faults
     kinds = {fault.kind for fault in faults}
@@ -249,25 +320,22 @@ def _shown_uri(source: Source) -> str:
     return path.name if path.is_absolute() and path.name else source.uri
 
 
-def _policy(policy: Policy | str | PathLike[str] | None) -> tuple[Policy, str | None]:
-    """The policy and the SHA-256 of its file."""
+def _policy(policy: Policy | str | PathLike[str] | None, symlinks: Symlinks | None) -> tuple[Policy, str | None]:
+    """The policy, with symlinks as the caller wants them, and the SHA-256 of its file."""
+    digest = None
     if policy is None:
-        return DEFAULT_POLICY, None
-    if isinstance(policy, Policy):
-        return policy, hashlib.sha256(policy.model_dump_json().encode()).hexdigest()
-    import tomllib  # costs more than a default policy is worth
+        policy = DEFAULT_POLICY
+    else:
+        from auditor.policy import check_policy, read_policy  # costs more than a default policy is worth
 
-    path = Path(policy)
-    try:
-        data = path.read_bytes()
-        return Policy.model_validate(tomllib.loads(data.decode())), hashlib.sha256(data).hexdigest()
-    except OSError as error:
-        raise UsageError(f"policy {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"policy {path}: not TOML: {error}") from error
-    except ValidationError as error:
-        faults = (f"{'.'.join(map(str, each['loc']))}: {each['msg'].lower()}" for each in error.errors())
-        raise UsageError(f"policy {path}: {'; '.join(faults)}") from error
+        if isinstance(policy, Policy):
+            check_policy(policy, catalogue())
+            digest = hashlib.sha256(policy.model_dump_json().encode()).hexdigest()
+        else:
+            policy, digest = read_policy(policy, catalogue())
+    if symlinks is not None and symlinks != policy.symlinks:
+        policy = policy.model_copy(update={"symlinks": symlinks})
+    return policy, digest
 
 
 def _facts(
@@ -282,9 +350,10 @@ def _facts(
         "inventory": inventory,
         "policy": policy,
         "config_file": config_file,
+        "family": configuration.family.name if configuration.family else Blocked(_no_config(configuration)),
         "index": inventory.index or Blocked("the checkpoint has no index"),
         "index_file": inventory.index or Blocked("the checkpoint has no index"),
-        **_config_faults(config_file, configuration),
+        **config_facts(config_file, configuration),
     }
     index = inventory.index
     if index is not None and index.state == "unread":
@@ -364,6 +433,7 @@ def _examined(facts: dict[str, Any]) -> dict[str, int]:
         "FP8 weights": pairing.scaled + len(pairing.unscaled),
         "scales": pairing.scaled + len(pairing.orphans),
         "components": 0 if isinstance(facts["tally"], Blocked) else len(facts["tally"].components),
+        "families": 0 if isinstance(facts["family"], Blocked) else 1,
         "figures": 0 if isinstance(facts["figures"], Blocked) else len(facts["figures"]),
     }
 
@@ -387,7 +457,8 @@ def _apply(
             except Exception as error:  # the runner answers for a rule that crashes
                 outcome, reason = "errored", f"{type(error).__name__}: {error}"
             else:
-                failures.extend(found)
+                # A policy may have given the rule another severity than the one its failures carry.
+                failures.extend(each if each.rule is rule else replace(each, rule=rule) for each in found)
                 outcome = "failed" if found else "passed"
         outcomes.append(
             RuleOutcome(

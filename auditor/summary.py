@@ -5,9 +5,11 @@ import json
 from collections.abc import Iterable
 from typing import Literal
 
+from auditor.dtypes import FP8
 from auditor.facts import Census, ConfigFile, Expectations, Inventory, Match, Row, Tally
 from auditor.names import layer_of, patterns
 from auditor.probes import Probes
+from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.report import Cell, ComponentTally, Coverage, InventorySummary, LayoutRow, Tallies
 from auditor_schemas.rule import Failure
 
@@ -24,6 +26,17 @@ def inventory_summary(inventory: Inventory, census: Census) -> InventorySummary:
         payload_bytes=inventory.payload_bytes,
         file_bytes=sum(shard.size for shard in inventory.parts),
         by_dtype=census.by_dtype,
+    )
+
+
+def fp8_blocks(census: Census, config: DeepseekV3Config | None) -> int:
+    """How many weight blocks the FP8 tensors have, edge blocks included; 128 by 128 where the config does not say."""
+    quantization = config.quantization_config if config is not None else None
+    rows, columns = quantization.weight_block_size if quantization is not None else (128, 128)
+    return sum(
+        count * -(-shape[0] // rows) * -(-shape[1] // columns)
+        for (_, dtype, shape), count in census.counts.items()
+        if dtype == FP8 and len(shape) == 2
     )
 
 

@@ -13,7 +13,7 @@ from auditor.text import duration, listed, plural, share, shown, size
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from auditor_schemas.report import AuditReport, Figure, Finding
+    from auditor_schemas.report import AuditReport, Figure, Finding, Waiver, WaiverUse
 
 _MARK = {"passed": "✔", "failed": "✘", "incomplete": "◐"}
 _COLOUR = {
@@ -26,13 +26,15 @@ _COLOUR = {
 }
 _FIGURE = {"exact": "exact", "matches_rounded": "rounds", "contradicted": "differs", "not_applicable": ""}
 _PATTERNS = 4
+_EXCUSED = 20
 _FOLDED = 8  # findings of one rule shown in full before the rest fold
 
 
 def verdict_line(report: "AuditReport") -> str:
     """The verdict in one line, for people and logs."""
     roots = [finding for finding in report.findings if finding.caused_by is None]
-    counts = {severity: sum(f.severity == severity for f in roots) for severity in ("error", "warning", "info")}
+    fresh = [finding for finding in roots if finding.status == "new"]
+    counts = {severity: sum(f.severity == severity for f in fresh) for severity in ("error", "warning", "info")}
     inventory = report.inventory
     what = f"{plural(inventory.tensors, 'tensor')} in {plural(inventory.shards, 'shard')}"
     found = listed(
@@ -42,11 +44,21 @@ def verdict_line(report: "AuditReport") -> str:
             if counts[each]
         ]
     )
+    excused = "".join(
+        f"; {sum(f.status == status for f in roots):,} {status}"
+        for status in ("known", "waived")
+        if any(f.status == status for f in roots)
+    )
+    excused += f"; {shown(listed(report.unmet, most=1))}" if report.unmet else ""
+    ended = [use for use in report.waivers if use.state == "expired" and use.findings]
+    excused += f"; {plural(len(ended), 'waiver')} expired" if ended else ""
+    unused = sum(use.state == "unused" for use in report.waivers)
+    excused += f"; {plural(unused, 'waiver')} unused" if unused else ""
     reasons = f"; not audited: {shown(listed(report.incomplete, most=1))}" if report.incomplete else ""
     mark = _printable(_MARK[report.verdict] + " ")
     return (
         f"{mark}{report.verdict} at depth {_depth(report)}: {shown(report.source.uri)}: {what}, "
-        f"{size(inventory.payload_bytes)}; {found or 'no findings'}{reasons}"
+        f"{size(inventory.payload_bytes)}; {found or ('no findings' if not roots else 'nothing new')}{excused}{reasons}"
     )
 
 
@@ -141,9 +153,12 @@ def show(report: "AuditReport") -> None:
     )
     read = f"{coverage.headers_read:,} of {plural(coverage.shards, 'header')}"
     console.print(_text(f"  read: config.json, index, {read}; {_content_read(report)}", "dim"))
+    for reason in report.unmet:
+        console.print(_text(f"  not enough: {shown(reason)}", _COLOUR["failed"]))
     for reason in report.incomplete:
         console.print(_text(f"  not audited: {shown(reason)}", _COLOUR["incomplete"]))
     _show_findings(console, report)
+    _show_excused(console, report)
     _show_figures(console, report.figures)
     skipped = [each for each in report.outcomes if each.outcome == "not_applicable"]
     errored = [each for each in report.outcomes if each.outcome == "errored"]
@@ -178,7 +193,7 @@ def _show_findings(console: "Console", report: "AuditReport") -> None:
     for finding in report.findings:
         if finding.caused_by is not None:
             consequences.setdefault(finding.caused_by, []).append(finding)
-    roots = [finding for finding in report.findings if finding.caused_by is None]
+    roots = [finding for finding in report.findings if finding.caused_by is None and finding.status == "new"]
     shown_of_rule: dict[str, int] = {}
     for finding in roots:
         if finding.severity == "info":
@@ -192,6 +207,59 @@ def _show_findings(console: "Console", report: "AuditReport") -> None:
                 _text(f"  … and {plural(count - _FOLDED, 'finding')} more of {rule}; --json or --html has all", "dim")
             )
     _show_notes(console, [finding for finding in roots if finding.severity == "info"])
+
+
+def _show_excused(console: "Console", report: "AuditReport") -> None:
+    """What does not gate, and why: known and waived findings, what is gone, and waivers that waive nothing."""
+    lines: list[tuple[str, str, str]] = []
+    for status in ("waived", "known"):
+        alike: dict[tuple[str, str, Waiver | None], list[Finding]] = {}
+        for finding in report.findings:
+            if finding.status == status and finding.caused_by is None:
+                alike.setdefault((finding.rule, finding.slug, finding.waiver), []).append(finding)
+        for (rule, slug, waiver), them in alike.items():
+            members = f" ({sum(each.count for each in them):,})"
+            lines.append((status.upper(), shown(f"{rule} {slug}"), members + _because(waiver)))
+    for gone in report.gone:
+        lines.append(
+            ("GONE", shown(f"{gone.rule} {gone.slug}"), f"  {gone.count:,} of {gone.of:,}: {shown(gone.message)}")
+        )
+    for use in report.waivers:
+        text = _idle(use)
+        if text is not None:
+            lines.append(("WAIVER", shown(f"{use.rule} {use.slug}"), f"  {text}"))
+    if lines:
+        console.print()
+    for head, name, text in lines[:_EXCUSED]:
+        style = _COLOUR["warning"] if head == "WAIVER" else "dim"
+        console.print(_text(f"{head:7} ", style), _text(name, "bold"), _text(text), sep="")
+    if len(lines) > _EXCUSED:
+        console.print(_text(f"  … and {len(lines) - _EXCUSED:,} more; --json or --html has all", "dim"))
+
+
+def _because(waiver: "Waiver | None") -> str:
+    if waiver is None:
+        return "  in the baseline"
+    owner = f", {shown(waiver.owner)}" if waiver.owner else ""
+    return f"  until {waiver.expires}{owner}: {shown(waiver.reason)}"
+
+
+def _idle(use: "WaiverUse") -> str | None:
+    """Why a waiver waives nothing, or None where it does."""
+    target = " ".join(
+        f"{kind} {shown(glob)}"
+        for kind, glob in (("tensor", use.tensor), ("file", use.file), ("field", use.field))
+        if glob is not None
+    )
+    covers = f"{use.members:,} of {plural(use.findings, 'finding')}"
+    said = {
+        "used": None,
+        "unused": "matches nothing: remove it",
+        "not_run": "its rule did not run, so nothing is known of it",
+        "partial": f"covers {covers}, none of which as a whole",
+        "expired": f"expired on {use.expires}" + (f" and no longer waives {covers}" if use.findings else ": remove it"),
+    }[use.state]
+    return None if said is None else f"{target}: {said}"
 
 
 def _show_notes(console: "Console", notes: "list[Finding]") -> None:
@@ -233,6 +301,9 @@ def _show_finding(console: "Console", finding: "Finding", consequences: "list[Fi
     if len(affected) > _PATTERNS:
         rest = plural(len(affected) - _PATTERNS, "pattern")
         console.print(_text(f"    and {rest} more; --json or --html has all", "dim"))
+    if finding.uncovered:
+        rest = listed([shown(each) for each in finding.uncovered], most=_PATTERNS)
+        console.print(_text(f"    excused in part; neither waived nor known: {rest}"))
     also: dict[str, int] = {}
     for each in consequences:
         name = f"{each.rule} {each.slug}"

@@ -45,6 +45,11 @@ def read_config(source: Source, limits: Limits) -> ConfigFile:
     return ConfigFile("read", data, hashlib.sha256(data).hexdigest())
 
 
+def read_index(source: Source, limits: Limits) -> Index | None:
+    """The index alone, or None where there is none."""
+    return None if source.entry(INDEX).kind == "absent" else _read_index(source, limits, ())
+
+
 def walk(
     source: Source,
     limits: Limits,

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from auditor.facts import Match
+from auditor.globs import allowed
 from auditor.names import layer_of
+from auditor_schemas.policy import Policy
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -16,10 +18,10 @@ RULE = Rule(
 )
 
 
-def check(match: Match) -> Iterator[Failure]:
-    """One failure per unexpected tensor that is not part of an undeclared MTP module."""
+def check(match: Match, policy: Policy) -> Iterator[Failure]:
+    """One failure per unexpected tensor that is not part of an undeclared MTP module, nor allowed by the policy."""
     for name, header in match.unexpected.items():
-        if layer_of(name) in match.undeclared_mtp:
+        if layer_of(name) in match.undeclared_mtp or allowed(name, policy.allow.unexpected):
             continue
         yield RULE.failure(
             "no tensor of this name follows from the config",

@@ -1,10 +1,12 @@
-"""The policy file: limits that bound what a hostile checkpoint can cost, and how symlinks are treated."""
+"""The policy file: what gates, what is required and allowed, what is waived, and limits on what an audit may cost."""
 
-from typing import Annotated, Literal
+from datetime import date
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from auditor_schemas.defaults import LIMITS
+from auditor_schemas.rule import Severity
 
 Positive = Annotated[int, Field(strict=True, ge=1)]
 
@@ -42,11 +44,79 @@ class Limits(BaseModel):
     )
 
 
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Glob = Annotated[str, Field(strict=True, min_length=1, max_length=1024)]
+
+
+class Required(BaseModel):
+    """How much an audit must look at. Less makes the verdict failed, for a stated reason. Shares are from 0 to 1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    depth: Literal["headers", "sample", "full"] = Field(default="headers", description="The least depth.")
+    payload: Share = Field(default=0.0, description="The least share of the tensors' bytes that is read.")
+    fp8_blocks: Share = Field(default=0.0, description="The least share of the FP8 weight blocks that is looked at.")
+    headers: Share = Field(default=0.0, description="The least share of the shards whose header is read.")
+
+
+class Allowed(BaseModel):
+    """What is no fault although a rule would say so."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    families: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="Model families that pass; any of them where this is absent."
+    )
+    unexpected: tuple[Glob, ...] = Field(
+        default=(), description="Globs of tensors that the config does not imply and that are allowed all the same."
+    )
+
+
+class WaiverRule(BaseModel):
+    """Findings that do not gate, for a reason and until a date. Of tensor, file and field, each one given must match.
+
+    A finding is waived where every member it has is covered.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        defer_build=True,
+        json_schema_extra={"anyOf": [{"required": ["tensor"]}, {"required": ["file"]}, {"required": ["field"]}]},
+    )
+
+    rule: str = Field(strict=True, min_length=1, description="The rule's id or slug.")
+    tensor: Glob | None = Field(default=None, description="A glob of tensor names; {a-b} is every integer from a to b.")
+    file: Glob | None = Field(default=None, description="A glob of file paths within the checkpoint.")
+    field: Glob | None = Field(default=None, description="A glob of config.json fields, or of counted components.")
+    reason: str = Field(
+        strict=True, min_length=1, max_length=2000, pattern=r"\S", description="Why these findings are acceptable."
+    )
+    expires: Annotated[date, Field(strict=True)] = Field(
+        description="The last day, in UTC, on which it waives; a TOML date without quotes."
+    )
+    owner: str | None = Field(
+        default=None, strict=True, min_length=1, max_length=200, description="Who answers for it."
+    )
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Self:
+        if self.tensor is None and self.file is None and self.field is None:
+            raise ValueError("names nothing to waive: give a glob as tensor, file or field")
+        return self
+
+
 class Policy(BaseModel):
     """A policy file (TOML), named on the command line and never discovered inside a checkpoint."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
+    severity: dict[str, Severity] = Field(
+        default_factory=dict, description="The severity of a rule, by its id or slug, in place of its own."
+    )
+    require: Required = Field(default_factory=Required)
+    allow: Allowed = Field(default_factory=Allowed)
+    waivers: tuple[WaiverRule, ...] = ()
     limits: Limits = Field(default_factory=Limits)
     symlinks: Literal["follow", "inside"] = Field(
         default="follow",
@@ -57,4 +127,6 @@ class Policy(BaseModel):
 
 # Defaults need no validation, so the schema is built only where a policy file is read.
 DEFAULT_LIMITS = Limits.model_construct()
-DEFAULT_POLICY = Policy.model_construct(limits=DEFAULT_LIMITS)
+DEFAULT_POLICY = Policy.model_construct(
+    limits=DEFAULT_LIMITS, require=Required.model_construct(), allow=Allowed.model_construct()
+)

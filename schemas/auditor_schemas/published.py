@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from auditor_schemas.config import DeepseekV3Config, DeepseekV32Config
+from auditor_schemas.diff import CheckpointDiff
 from auditor_schemas.index import CheckpointIndex
 from auditor_schemas.policy import Policy
 from auditor_schemas.report import AuditReport, Finding
@@ -27,4 +28,5 @@ SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
     "report": _schema(AuditReport),
     "rule": _schema(Rule),
     "finding": _schema(Finding),
+    "diff": _schema(CheckpointDiff),
 }

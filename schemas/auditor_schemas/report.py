@@ -81,6 +81,8 @@ class Finding(_Model):
     """One root cause, or one consequence of another finding (`caused_by` holds that one's fingerprint).
 
     `count` is the number of failing subjects; `affected` lists the tensors complete, in {a-b} patterns.
+    `members` are the fingerprints of the subjects one by one, where they are not tensors. `uncovered` is what
+    of it neither baseline nor waiver covers, where they cover a part: the finding then gates as a whole.
     """
 
     rule: str
@@ -96,6 +98,8 @@ class Finding(_Model):
     fingerprint: str
     status: Literal["new", "known", "waived"] = "new"
     waiver: Waiver | None = None
+    members: tuple[str, ...] = ()
+    uncovered: tuple[str, ...] = ()
 
 
 class Count(_Model):
@@ -311,6 +315,40 @@ class Coverage(_Model):
     unread: tuple[str, ...]
 
 
+class WaiverUse(_Model):
+    """One waiver of the policy and what became of it.
+
+    used: it waived findings. partial: of each finding it matched, it covers a part, so none is waived.
+    unused: it matched nothing. expired: it no longer waives. not_run: its rule did not run, so nothing is known.
+    `findings` counts those of which it covers something (expired: would cover), `members` the tensors, files
+    or fields.
+    """
+
+    rule: str
+    slug: str
+    tensor: str | None
+    file: str | None
+    field: str | None
+    reason: str
+    owner: str | None
+    expires: date
+    state: Literal["used", "partial", "unused", "expired", "not_run"]
+    findings: int
+    members: int
+
+
+class Gone(_Model):
+    """A finding of the baseline of which `count` members of `of` are no longer there."""
+
+    rule: str
+    slug: str
+    severity: Severity
+    message: str
+    fingerprint: str
+    count: int
+    of: int
+
+
 class AuditReport(_Model):
     """Everything one audit found, in one versioned document."""
 
@@ -324,6 +362,11 @@ class AuditReport(_Model):
     fail_on: Literal["error", "warning", "never"]
     policy: Digest | None
     baseline: Digest | None
+    unmet: tuple[str, ...] = Field(
+        default=(), description="What the policy requires of the audit and did not get; fails unless fail_on is never."
+    )
+    waivers: tuple[WaiverUse, ...] = Field(default=(), description="Every waiver of the policy, used or not.")
+    gone: tuple[Gone, ...] = Field(default=(), description="What the baseline has and this audit no longer finds.")
     outcomes: tuple[RuleOutcome, ...]
     findings: tuple[Finding, ...]
     figures: tuple[Figure, ...]

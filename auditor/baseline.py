@@ -1,0 +1,130 @@
+"""A baseline: the findings of an earlier report, which do not gate again, member by member."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from os import PathLike
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from auditor.attribute import Attributed
+from auditor.errors import SourceError, UsageError
+from auditor.names import count, expand
+from auditor.text import quoted, shown
+from auditor_schemas.report import AuditReport, Finding, Gone, RuleOutcome
+
+REPORT_BYTES = 1 << 30
+_DEPTHS = ("headers", "sample", "full")
+
+
+def read_report(path: str | PathLike[str]) -> tuple[AuditReport, str]:
+    """A saved report and the SHA-256 of its file. Raises SourceError in one line where it is none."""
+    place = shown(str(path))
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(REPORT_BYTES + 1)
+    except OSError as error:
+        raise SourceError(f"{place}: {error.strerror}") from error
+    if len(data) > REPORT_BYTES:
+        raise SourceError(f"{place}: is longer than a report may be, {REPORT_BYTES:,} bytes")
+    try:
+        return AuditReport.model_validate_json(data), hashlib.sha256(data).hexdigest()
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise SourceError(f"{place}: not an audit report: {shown(where)}: {shown(first['msg'].lower())}") from error
+
+
+def read_baseline(path: str | PathLike[str], *, depth: str, most: int) -> "Baseline":
+    """The baseline for an audit of that depth. Raises UsageError where it cannot be one."""
+    try:
+        report, digest = read_report(path)
+    except SourceError as error:
+        raise UsageError(f"baseline {error}") from error
+    place = f"baseline {shown(str(path))}"
+    if report.verdict == "incomplete":
+        reason = shown(report.incomplete[0]) if report.incomplete else "for no stated reason"
+        raise UsageError(f"{place}: is the report of an incomplete audit ({reason}): make it from a complete one")
+    if _DEPTHS.index(report.run.depth) < _DEPTHS.index(depth):
+        raise UsageError(f"{place}: is of depth {report.run.depth}, this audit is of depth {depth}")
+    return Baseline(report.findings, name=place, family=report.family, sha256=digest, most=most)
+
+
+class Baseline:
+    """Earlier findings, asked member by member. `most` bounds how many tensors the patterns of one rule may name.
+
+    Waived findings are no part of it: when the waiver ends, they gate.
+    """
+
+    def __init__(
+        self, findings: Iterable[Finding], *, name: str, family: str | None, sha256: str | None, most: int
+    ) -> None:
+        self.family, self.sha256 = family, sha256
+        self._name, self._most = name, most
+        self._findings = [each for each in findings if each.status != "waived"]
+        self._prints = {each.fingerprint for each in self._findings}
+        self._members = {each for finding in self._findings for each in finding.members}
+        self._names: dict[str, frozenset[str]] = {}
+
+    def refuse_other_family(self, family: str | None) -> None:
+        """Raise UsageError where the checkpoint is of another family than the baseline's."""
+        if family is not None and self.family is not None and family != self.family:
+            raise UsageError(f"{self._name}: is of family {quoted(self.family)}, the checkpoint is {family}")
+
+    def unknown(self, found: Attributed) -> set[str]:
+        """The keys of a finding's members that are not in the baseline: names of tensors, or fingerprints."""
+        finding = found.finding
+        if finding.fingerprint in self._prints:
+            return set()
+        if not found.tensors:
+            own = set(finding.members) or {finding.fingerprint}
+            return own - self._members - self._prints
+        return set(found.tensors) - self._tensors(finding.rule)
+
+    def gone(self, found: Iterable[Attributed], outcomes: Iterable[RuleOutcome]) -> Iterator[Gone]:
+        """The roots of the baseline of which members are no longer found, by rules that ran."""
+        ran = {each.rule for each in outcomes if each.outcome in ("passed", "failed")}
+        present: dict[str, set[str]] = {}
+        prints = set()
+        for each in found:
+            own = each.finding.members or each.tensors
+            present.setdefault(each.finding.rule, set()).update(own, (each.finding.fingerprint,))
+            prints.add(each.finding.fingerprint)
+        for finding in self._findings:
+            if finding.caused_by is not None or finding.rule not in ran or finding.fingerprint in prints:
+                continue
+            names = finding.members or tuple(self._expanded(finding)) or (finding.fingerprint,)
+            lost = sum(name not in present.get(finding.rule, ()) for name in names)
+            if lost:
+                yield Gone(
+                    rule=finding.rule,
+                    slug=finding.slug,
+                    severity=finding.severity,
+                    message=finding.message,
+                    fingerprint=finding.fingerprint,
+                    count=lost,
+                    of=len(names),
+                )
+
+    def _tensors(self, rule: str) -> frozenset[str]:
+        if rule not in self._names:
+            own = [each for each in self._findings if each.rule == rule and not each.members]
+            self._bound(own)
+            self._names[rule] = frozenset(name for each in own for name in self._expanded(each))
+        return self._names[rule]
+
+    def _bound(self, findings: Iterable[Finding]) -> None:
+        total = sum(count(pattern) for each in findings for pattern in each.affected)
+        if total > self._most:
+            raise UsageError(f"{self._name}: names {total:,} tensors for one rule, limit {self._most:,} (tensors)")
+
+    def _expanded(self, finding: Finding) -> Iterator[str]:
+        self._bound([finding])
+        return named(finding)
+
+
+def named(finding: Finding) -> Iterator[str]:
+    """The tensors of a finding of a report. Ask `count` before: the patterns may be anybody's."""
+    for pattern in finding.affected:
+        if not pattern.endswith((".safetensors", ".json")):  # files stand among them; no tensor is called so
+            yield from expand(pattern)

@@ -1,0 +1,140 @@
+"""A difference between two checkpoints as one HTML page: offline, without a script, under a strict policy."""
+
+import base64
+import hashlib
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from auditor_reports import text
+from auditor_schemas.diff import CheckpointDiff, TensorChange, TensorKind
+
+ROWS = 500
+PATTERNS = 50
+
+
+def render(diff: CheckpointDiff) -> str:
+    """The page. Every text in it is escaped and shown as escapes; long lists are cut and say so."""
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=PackageLoader("auditor_reports"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    assert environment.loader is not None
+    style = environment.loader.get_source(environment, "diff.css")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return environment.get_template("diff.html").render(
+        diff=diff,
+        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        style=Markup(style),  # noqa: S704  # the package's own file
+        sections=_sections(diff),
+        sides=[_side("old", diff.old), _side("new", diff.new)],
+        conclusion=_conclusion(diff),
+    )
+
+
+def _finalize(output: Any) -> Any:
+    return text.shown(output) if isinstance(output, str) and not isinstance(output, Markup) else output
+
+
+def _conclusion(diff: CheckpointDiff) -> str:
+    if diff.incomplete:
+        return "Not everything could be compared"
+    return "Nothing differs of what could be compared" if diff.same else "They differ"
+
+
+def _side(title: str, side: Any) -> dict[str, Any]:
+    return {
+        "title": title,
+        "uri": side.uri,
+        "rows": [
+            ("kind", side.kind),
+            ("verdict", f"{side.verdict} at depth {side.depth}"),
+            ("family", side.family or "none"),
+            ("tensors", f"{text.plural(side.tensors, 'tensor')} in {text.plural(side.shards, 'shard')}"),
+            ("tensor data", text.size(side.payload_bytes)),
+            ("revision", side.revision or "none"),
+            ("fingerprint", side.fingerprint or "not known"),
+            ("content", side.content_sha256 or "not read as a whole"),
+        ],
+    }
+
+
+def _sections(diff: CheckpointDiff) -> list[dict[str, Any]]:
+    """Tables with a title, a head and rows of cells; a cell is a text or a list of patterns."""
+    unknown = {name for name, known in (("bytes", diff.bytes_compared), ("config", diff.config_compared)) if not known}
+    sections = [
+        _section(name, title, ("tensors", "old", "new", "names"), [_change(each) for each in changes],
+                 sum(each.count for each in changes))
+        for name, title, changes in (
+            ("added", "Tensors added", diff.added),
+            ("removed", "Tensors removed", diff.removed),
+            ("reshaped", "Tensors reshaped", diff.reshaped),
+            ("retyped", "Tensors retyped", diff.retyped),
+            ("bytes", "Tensors changed in bytes", diff.changed_bytes),
+        )
+    ]  # fmt: skip
+    moves = [
+        [text.number(each.count), _listed(each.old), _listed(each.new), _listed(each.patterns)] for each in diff.moved
+    ]
+    sections.append(
+        _section("moved", "Tensors moved to another shard", ("tensors", "old", "new", "names"), moves,
+                 sum(each.count for each in diff.moved))
+    )  # fmt: skip
+    fields = [
+        [each.change, each.field, *(
+            "" if each.change == absent else text.value(value)
+            for absent, value in (("added", each.old), ("removed", each.new))
+        )]
+        for each in diff.config
+    ]  # fmt: skip
+    sections.append(_section("config", "config.json fields", ("change", "field", "old", "new"), fields, len(fields)))
+    findings = [
+        [each.change, each.severity.value, f"{each.rule} {each.slug}",
+         ("" if each.change == "known" else f"{text.number(each.count)} of ") + text.number(each.of), each.message]
+        for each in sorted(diff.findings, key=lambda each: ("new", "gone", "known").index(each.change))
+    ]  # fmt: skip
+    head = ("change", "severity", "rule", "members", "message")
+    changed = sum(each.change != "known" for each in diff.findings)
+    sections.append(_section("findings", "Findings new, gone and known", head, findings, changed))
+    figures = [
+        [each.name, each.convention, *("not counted" if n is None else text.number(n) for n in (each.old, each.new)),
+         "" if each.old is None or each.new is None else text.signed(each.new - each.old)]
+        for each in diff.figures
+    ]  # fmt: skip
+    head = ("figure", "counted", "old", "new", "difference")
+    changed = sum(each.old != each.new for each in diff.figures)
+    sections.append(_section("figures", "Parameter figures", head, figures, changed))
+    for section in sections:
+        if section["name"] in unknown:
+            section["count"] = "not known"
+    return sections
+
+
+def _section(name: str, title: str, head: tuple[str, ...], rows: list[list[Any]], changed: int) -> dict[str, Any]:
+    more = f"{text.number(len(rows) - ROWS)} more rows are in the JSON" if len(rows) > ROWS else ""
+    return {
+        "name": name,
+        "title": title,
+        "head": head,
+        "rows": rows[:ROWS],
+        "count": text.number(changed),
+        "more": more,
+    }
+
+
+def _change(change: TensorChange) -> list[Any]:
+    return [text.number(change.count), _kind(change.old), _kind(change.new), _listed(change.patterns)]
+
+
+def _kind(kind: TensorKind | None) -> str:
+    return "" if kind is None else f"{kind.dtype} {text.shape(kind.shape)}"
+
+
+def _listed(names: tuple[str, ...]) -> list[str]:
+    more = [f"and {text.number(len(names) - PATTERNS)} more, in the JSON"] if len(names) > PATTERNS else []
+    return [*names[:PATTERNS], *more]
