@@ -21,6 +21,15 @@ def expert_of(name: str) -> int | None:
     return int(found[2]) if found else None
 
 
+def kind_of(name: str) -> str:
+    """What follows a tensor's layer, with `{expert}` for the number of a routed expert; outside the layers its name."""
+    found = _EXPERT.match(name)
+    if found:
+        return f"mlp.experts.{{expert}}.{name[found.end() :]}"
+    found = _LAYER.match(name)
+    return name[found.end() :] if found else name
+
+
 def patterns(names: Iterable[str]) -> tuple[str, ...]:
     """The names, complete, with runs of numbers as {a-b}: layers and experts fold together where they can.
 

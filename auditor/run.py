@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from auditor import count, gate, summary
+from auditor import count, gate, summary, values
 from auditor.attribute import attribute
 from auditor.configure import Configuration, configure
 from auditor.errors import SourceError, UsageError
@@ -214,6 +214,7 @@ def _facts(
         "index": inventory.index or Blocked("the checkpoint has no index"),
         "index_file": inventory.index or Blocked("the checkpoint has no index"),
         **_config_faults(config_file, configuration),
+        **values.content_facts(values.NOT_READ),
     }
     index = inventory.index
     if index is not None and index.state == "unread":
@@ -294,6 +295,7 @@ def _examined(facts: dict[str, Any]) -> dict[str, int]:
         "scales": pairing.scaled + len(pairing.orphans),
         "components": 0 if isinstance(facts["tally"], Blocked) else len(facts["tally"].components),
         "figures": 0 if isinstance(facts["figures"], Blocked) else len(facts["figures"]),
+        **values.examined(facts["probes"]),
     }
 
 

@@ -1,0 +1,75 @@
+"""Dequantising a block and quantising it again by the published formula gives its codes and scale back."""
+
+from collections.abc import Iterator
+
+from auditor.probes import BlockValues, Probes, TensorValues
+from auditor.text import plural
+from auditor.values import round_trip_of
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="VAL109",
+    slug="irreproducible-block",
+    title="Blocks that quantising cannot have left",
+    severity=Severity.WARNING,
+    scope=Scope.TENSOR,
+    examines="weight blocks read",
+)
+
+
+def check(probes: Probes) -> Iterator[Failure]:
+    """One failure per FP8 weight with such blocks. Those whose scales merely drifted fold, and so do the others."""
+    drifted: list[tuple[TensorValues, BlockValues]] = []
+    other: list[tuple[TensorValues, BlockValues]] = []
+    for values in probes.weights():
+        blocks = values.blocks
+        assert blocks is not None
+        if blocks.foreign:
+            (drifted if blocks.drifted >= blocks.foreign else other).append((values, blocks))
+    formula = "2^ceil(log2(amax / 448))" if probes.powers_of_two else "amax / 448"
+    for kind, found in (("drifted", drifted), ("other", other)):
+        for position, (values, blocks) in enumerate(found):
+            note = blocks.first_foreign
+            message = _told([blocks], formula)
+            if position == 0 and len(found) > 1:
+                message = f"{_told([each for _, each in found], formula)} in {len(found):,} weights"
+            at = f"; the first at block row {note.row:,}, column {note.column:,}" if note is not None else ""
+            yield RULE.failure(
+                message + at,
+                file=values.file,
+                tensor=values.name,
+                span=None if note is None else (note.begin, note.end),
+                expected=f"scale = {formula}",
+                actual=_actual(blocks),
+                blames=(round_trip_of(values.name),),
+                fold=kind,
+            )
+
+
+def _told(every: list[BlockValues], formula: str) -> str:
+    """The figures of one weight, or of all together."""
+    blocks, foreign = sum(each.blocks for each in every), sum(each.foreign for each in every)
+    drifted, unsaturated = sum(each.drifted for each in every), sum(each.unsaturated for each in every)
+    error = max(each.error for each in every)
+    cannot = f"{foreign:,} of {plural(blocks, 'block')} read cannot come from scale = {formula}"
+    how = []
+    if drifted:
+        how.append(f"{min(drifted, foreign):,} keep their codes and move their scale")
+    if unsaturated:
+        how.append(f"{unsaturated:,} lack the largest code that it leaves")
+    how.append(f"values change by at most {error:.2g} of themselves")
+    return f"{cannot}: {', '.join(how)}"
+
+
+def _actual(blocks: BlockValues) -> dict[str, object]:
+    actual: dict[str, object] = {
+        "foreign": blocks.foreign,
+        "of": blocks.blocks,
+        "drifted": blocks.drifted,
+        "unsaturated": blocks.unsaturated,
+        "error": blocks.error,
+    }
+    note = blocks.first_foreign
+    if note is not None:
+        actual |= {"block": [note.row, note.column], "scale": note.scale, "largest_code": note.largest}
+    return actual
