@@ -437,6 +437,8 @@ class TestBreaks:
     def test_each_break_changes_the_written_checkpoint(
         self, name: str, sparse: bool, tiny: Path, tmp_path: Path
     ) -> None:
+        if sparse and breaks()[name].depth == "full":
+            sparse = False  # a break of values is written with content or not at all
         forged = forge(tmp_path / "x", sparse=sparse, break_name=name)
         assert forged.broken is breaks()[name]
         assert forged.broken.title in forged.summary()

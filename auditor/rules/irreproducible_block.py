@@ -21,18 +21,20 @@ def check(probes: Probes) -> Iterator[Failure]:
     """One failure per FP8 weight with such blocks. Those whose scales merely drifted fold, and so do the others."""
     drifted: list[tuple[TensorValues, BlockValues]] = []
     other: list[tuple[TensorValues, BlockValues]] = []
+    read = 0
     for values in probes.weights():
         blocks = values.blocks
         assert blocks is not None
+        read += blocks.blocks
         if blocks.foreign:
             (drifted if blocks.drifted >= blocks.foreign else other).append((values, blocks))
     formula = "2^ceil(log2(amax / 448))" if probes.powers_of_two else "amax / 448"
     for kind, found in (("drifted", drifted), ("other", other)):
         for position, (values, blocks) in enumerate(found):
             note = blocks.first_foreign
-            message = _told([blocks], formula)
+            message = _told([blocks], blocks.blocks, formula)
             if position == 0 and len(found) > 1:
-                message = f"{_told([each for _, each in found], formula)} in {len(found):,} weights"
+                message = f"{_told([each for _, each in found], read, formula)}, in {len(found):,} weights"
             at = f"; the first at block row {note.row:,}, column {note.column:,}" if note is not None else ""
             yield RULE.failure(
                 message + at,
@@ -46,12 +48,12 @@ def check(probes: Probes) -> Iterator[Failure]:
             )
 
 
-def _told(every: list[BlockValues], formula: str) -> str:
-    """The figures of one weight, or of all together."""
-    blocks, foreign = sum(each.blocks for each in every), sum(each.foreign for each in every)
+def _told(every: list[BlockValues], read: int, formula: str) -> str:
+    """The figures of one weight, or of all together, among all blocks read."""
+    foreign = sum(each.foreign for each in every)
     drifted, unsaturated = sum(each.drifted for each in every), sum(each.unsaturated for each in every)
     error = max(each.error for each in every)
-    cannot = f"{foreign:,} of {plural(blocks, 'block')} read cannot come from scale = {formula}"
+    cannot = f"{foreign:,} of {plural(read, 'block')} read cannot come from scale = {formula}"
     how = []
     if drifted:
         how.append(f"{min(drifted, foreign):,} keep their codes and move their scale")
