@@ -11,7 +11,7 @@ RULE = Rule(
     slug="identical-experts",
     title="Routed experts are copies of each other",
     severity=Severity.WARNING,
-    scope=Scope.MODULE,
+    scope=Scope.TENSOR,
     examines="experts read",
 )
 

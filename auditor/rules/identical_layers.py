@@ -11,7 +11,7 @@ RULE = Rule(
     slug="identical-layers",
     title="Layers are copies of each other",
     severity=Severity.WARNING,
-    scope=Scope.MODULE,
+    scope=Scope.TENSOR,
     examines="layers read",
 )
 
