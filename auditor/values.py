@@ -38,21 +38,25 @@ def bad_scales(probes: Probes, *kinds: str) -> list[Bad]:
     return found
 
 
-def together(found: Sequence[Bad], tell: Callable[[Bad], str]) -> Iterator[tuple[Bad, str]]:
-    """Each with its message; the first's, which stands for all where they fold, has the sums."""
+def together(found: Sequence[Bad], tell: Callable[[Bad], str], *, whole: bool = False) -> Iterator[tuple[Bad, str]]:
+    """Each with its message; the first's, which stands for all where they fold, has the sums.
+
+    `whole`: what is bad are whole tensors, so that only they are counted.
+    """
     for position, bad in enumerate(found):
         message = tell(bad)
         if position == 0 and len(found) > 1:
-            message += f"; {sum(each.count for each in found):,} in {len(found):,} tensors"
+            sums = f"{len(found):,} tensors are alike"
+            message += f"; {sums if whole else f'{sum(each.count for each in found):,} in {len(found):,} tensors'}"
         yield bad, message
 
 
 def first_place(bad: Bad) -> str:
-    """', the first (nan) at block row 0, column 2' of a scale; row and column of another value."""
+    """', the first (nan) at block row 0, column 2' of scales, ': nan at …' of one; row and column of another value."""
     if bad.first is None:
         return ""
-    word = "the first" if bad.count > 1 else "it"
-    return f", {word} ({bad.first.text}) at {place(bad.values, bad.first)}"
+    at = place(bad.values, bad.first)
+    return f", the first ({bad.first.text}) at {at}" if bad.count > 1 else f": {bad.first.text} at {at}"
 
 
 def place(values: TensorValues, position: Position) -> str:

@@ -89,7 +89,7 @@ def test_nan_and_infinity_of_a_norm_are_counted_apart():
 
 def test_a_matrix_s_value_is_placed_by_row_and_column():
     matrix = _tensor("m", (4, 10), infinite=1, first_nonfinite=Position(23, 46, 48, "inf"))
-    assert "it (inf) at row 2, column 3" in _one("nonfinite-value", matrix).message
+    assert ": inf at row 2, column 3" in _one("nonfinite-value", matrix).message
 
 
 def test_codes_and_scales_are_other_rules_subjects_than_values():
@@ -234,7 +234,7 @@ class TestIrreproducibleBlock:
         failure = _one("irreproducible-block", _weight("w", blocks=280, exact=100, **drift), *other)
         assert failure.message == (
             "180 of 280 blocks read cannot come from scale = amax / 448: 180 keep their codes and move their scale, "
-            "values change by at most 0.0039 of themselves; the first at block row 4, column 55"
+            "values change by up to 0.39 %; the first at block row 4, column 55"
         )
         assert (failure.begin, failure.end) == (1000, 2000)
 

@@ -24,7 +24,7 @@ def check(probes: Probes) -> Iterator[Failure]:
         for values in probes.tensors.values()
         if entirely_zero(values) and not may_be_zero(values)
     ]
-    for bad, message in together(found, lambda bad: f"{share(bad.values)} are 0"):
+    for bad, message in together(found, lambda bad: f"{share(bad.values)} are 0", whole=True):
         yield RULE.failure(
             message,
             file=bad.values.file,

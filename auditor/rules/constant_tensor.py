@@ -24,7 +24,7 @@ def check(probes: Probes) -> Iterator[Failure]:
         for values in probes.tensors.values()
         if values.constant and values.read > 1 and not values.zeros and values.scales is None and _finite(values)
     ]
-    for bad, message in together(found, _told):
+    for bad, message in together(found, _told, whole=True):
         yield RULE.failure(
             message,
             file=bad.values.file,

@@ -22,17 +22,20 @@ def check(whole_digests: Probes) -> Iterator[Failure]:
     groups = alike({key: _weights(members) for key, members in experts.items()})
     total = sum(map(len, groups))
     for position, keys in enumerate(groups):
-        (layer, expert), (other_layer, other) = keys[0], keys[1]
-        message = f"expert {other} of layer {other_layer} holds the same weights as expert {expert} of layer {layer}"
+        (layer, expert), (layer_of_copy, other) = keys[0], keys[1]
+        message = f"expert {other} of layer {layer_of_copy} holds the same weights as expert {expert} of layer {layer}"
         if len(keys) > 2:
             message += f", and {len(keys) - 2:,} more do"
         if position == 0 and len(groups) > 1:
             message += f"; {total:,} experts are such copies or originals, in {len(groups):,} sets"
         names = [values.name for key in keys for values in _weights(experts[key[0], key[1]]).values()]
+        copy = next(iter(_weights(experts[layer_of_copy, other]).values()))
         yield RULE.failure(
             message,
             expected="experts that differ",
             actual={"alike": [f"layer {layer} expert {expert}" for layer, expert in keys[:8]], "of": len(keys)},
+            file=copy.file,
+            tensor=copy.name,
             tensors=names,
             fold=RULE.slug,
         )

@@ -23,11 +23,14 @@ def check(whole_digests: Probes) -> Iterator[Failure]:
     for keys in groups:
         numbers = [key[0] for key in keys]
         names = [values.name for number in numbers for values in layers[number].values()]
+        copy = next(iter(layers[numbers[1]].values()))
         yield RULE.failure(
             f"layers {', '.join(map(str, numbers[:-1]))} and {numbers[-1]} hold the same weights "
             f"in all {len(layers[numbers[0]]):,} matrices",
             expected="layers that differ",
             actual={"alike": numbers},
+            file=copy.file,
+            tensor=copy.name,
             tensors=names,
             takes=names,
             fold=RULE.slug,

@@ -59,8 +59,9 @@ def _told(every: list[BlockValues], read: int, formula: str) -> str:
         how.append(f"{min(drifted, foreign):,} keep their codes and move their scale")
     if unsaturated:
         how.append(f"{unsaturated:,} lack the largest code that it leaves")
-    how.append(f"values change by at most {error:.2g} of themselves")
-    return f"{cannot}: {', '.join(how)}"
+    if error:
+        how.append(f"values change by up to {100 * error:.2g} %")
+    return f"{cannot}: {', '.join(how)}" if how else cannot
 
 
 def _actual(blocks: BlockValues) -> dict[str, object]:

@@ -44,6 +44,6 @@ def _told(bad: Bad) -> str:
 
 def _where(values: TensorValues, bad: Bad) -> str:
     note = values.blocks.first_nan if values.blocks is not None else None
-    block = f" in block row {note.row:,}, column {note.column:,}" if note is not None else ""
-    at = f" at {place(values, bad.first)}" if bad.first is not None else ""
-    return f", the first{block}{at}" if block or at else ""
+    # The first code in the order of rows need not lie in the first block in the order of blocks.
+    at = f", the first code at {place(values, bad.first)}" if bad.first is not None else ""
+    return at + (f", the first block at block row {note.row:,}, column {note.column:,}" if note is not None else "")

@@ -33,5 +33,4 @@ def check(probes: Probes) -> Iterator[Failure]:
 
 def _told(bad: Bad) -> str:
     verb = "is" if bad.count == 1 else "are"
-    what = "negative, which turns the sign of their blocks' weights"
-    return f"{bad.count:,} of {bad.of:,} block scales {verb} {what}{first_place(bad)}"
+    return f"{bad.count:,} of {bad.of:,} block scales {verb} negative, above 0 needed{first_place(bad)}"

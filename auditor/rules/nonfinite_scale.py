@@ -33,4 +33,4 @@ def check(probes: Probes) -> Iterator[Failure]:
 
 def _told(bad: Bad) -> str:
     verb = "is" if bad.count == 1 else "are"
-    return f"{bad.count:,} of {bad.of:,} block scales {verb} NaN or infinite{first_place(bad)}"
+    return f"{bad.count:,} of {bad.of:,} block scales {verb} NaN or infinite, finite needed{first_place(bad)}"

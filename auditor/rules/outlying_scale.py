@@ -103,13 +103,17 @@ def _whole(
         if ratio < 1:
             ratio, word = 1 / ratio, "times below"
         return (
-            f"median scale {middle:.3g} is {ratio:,.0f} {word} the {kind.middle:.3g} "
+            f"median scale {middle:.3g} is {_times(ratio)} {word} the {kind.middle:.3g} "
             f"of {plural(kind.tensors, 'tensor')} of its kind",
             None,
         )
     if middle >= ABSURD:
         return f"median scale {middle:.3g} gives half of the blocks weights of {448 * middle:.3g} and more", None
     return None
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio < 1e6 else f"{ratio:.2g}"
 
 
 def _may_be_dead(values: TensorValues, apart: dict[str, float]) -> bool:
@@ -132,6 +136,6 @@ def _single(values: TensorValues, kinds: dict[str, _Kind]) -> tuple[str, tuple[i
     if base <= CLAMP or scales.maximum is None or not isfinite(scales.maximum) or scales.maximum < ALONE * base:
         return None
     at = f" at {place(values, scales.largest)}" if scales.largest is not None else ""
-    return f"scale {scales.maximum:.3g}{at} is {scales.maximum / base:,.0f} times the median {base:.3g}", span(
+    return f"scale {scales.maximum:.3g}{at} is {_times(scales.maximum / base)} times the median {base:.3g}", span(
         scales.largest
     )

@@ -33,7 +33,7 @@ def check(probes: Probes) -> Iterator[Failure]:
         for values in whole
         if values.scales is not None and (together_enough or _other(values) >= ENOUGH)
     ]
-    for bad, message in together(found, _told):
+    for bad, message in together(found, _told, whole=True):
         yield RULE.failure(
             message,
             file=bad.values.file,

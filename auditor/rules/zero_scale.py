@@ -33,5 +33,4 @@ def check(probes: Probes) -> Iterator[Failure]:
 
 def _told(bad: Bad) -> str:
     verb = "is" if bad.count == 1 else "are"
-    what = "0, which makes all weights of their blocks 0"
-    return f"{bad.count:,} of {bad.of:,} block scales {verb} {what}{first_place(bad)}"
+    return f"{bad.count:,} of {bad.of:,} block scales {verb} 0, above 0 needed{first_place(bad)}"
