@@ -13,6 +13,8 @@ from auditor import audit
 from auditor.attribute import attribute
 from auditor.errors import UsageError
 from auditor.forge import LIKES, breaks, forge, planned
+from auditor.forge.content import Content
+from auditor.forge.write import write
 from auditor.gate import EXIT_CODES
 from auditor.rules import catalogue
 from auditor.sources import open_source
@@ -68,6 +70,37 @@ def test_break_yields_what_it_declares_and_nothing_else_above_info(name, broken)
 
 def test_sound_content_yields_nothing(sound):
     assert _findings(sound) == ()
+
+
+def test_sound_content_of_another_seed_yields_nothing(tmp_path):
+    assert _findings(forge(tmp_path / "x", seed=7).directory) == ()
+
+
+def test_sound_content_with_powers_of_two_yields_nothing(tmp_path):
+    """As V3.1 and V3.2: grids of one value throughout are common, and some blocks come back under half the scale."""
+    plan = planned("tiny")
+    plan.powers_of_two = True
+    plan.config["quantization_config"]["scale_fmt"] = "ue8m0"
+    write(plan, tmp_path, strips=Content(plan, seed=3).strips)
+    found = probes(tmp_path)
+    assert found.powers_of_two
+    assert sum(values.blocks.value_equal for values in found.weights() if values.blocks is not None) > 0
+    assert _findings(tmp_path) == ()
+
+
+def test_sound_content_is_neither_constant_nor_alike_and_its_copies_are_equal(sound):
+    tensors = probes(sound).tensors
+    assert not [values.name for values in tensors.values() if values.constant or values.nan or values.infinite]
+    digests = [values.xxh3 for values in tensors.values()]
+    equal = {name for name, values in tensors.items() if digests.count(values.xxh3) > 1}
+    assert equal == {
+        "model.embed_tokens.weight",
+        "model.layers.4.embed_tokens.weight",
+        "lm_head.weight",
+        "model.layers.4.shared_head.head.weight",
+    }
+    medians = [values.scales.median for values in tensors.values() if values.scales is not None]
+    assert max(medians) < 2 * min(medians)
 
 
 @pytest.mark.parametrize("name", BREAKS)

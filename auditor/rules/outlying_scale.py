@@ -19,7 +19,7 @@ RULE = Rule(
     examines="scales read",
 )
 
-# Medians of one kind differ by some factor of 4 between layers; 64 leaves as much again twice over.
+# Medians of one kind are taken to differ between layers by a factor of 4 or so: 64 leaves a factor of 16 to spare.
 APART = 64.0
 # One block of heavy weights lies perhaps tens of times above the rest of its tensor; flipped bits lie at 256,
 # 65,536 and more.
