@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from math import inf, isfinite, log2
-from statistics import median
 
 from auditor.names import expert_of, kind_of
 from auditor.probes import Probes, ScaleValues, TensorValues
@@ -66,9 +65,14 @@ class _Kind:
 
     def __init__(self, medians: Sequence[float]) -> None:
         self.tensors = len(medians)
-        self.middle = median(medians)
-        spread = median(abs(log2(each / self.middle)) for each in medians)
+        self.middle = _middle(medians)
+        spread = _middle([abs(log2(each / self.middle)) for each in medians])
         self.limit = max(log2(APART), DEVIATIONS * spread)
+
+
+def _middle(values: Sequence[float]) -> float:
+    """The median, of an even number the upper one. The statistics module costs every audit of headers an import."""
+    return sorted(values)[len(values) // 2]
 
 
 def _kinds(tensors: Sequence[TensorValues]) -> dict[str, _Kind]:
