@@ -115,7 +115,7 @@ def _cause(
     shared: int | None = None
     for subject in subjects:
         takers = wider.get(subject, [])
-        if lost and not subject.startswith("file:") and subject not in inventory.tensors:
+        if lost and not subject.startswith(("file:", "blocks:")) and subject not in inventory.tensors:
             takers = lost + takers
         found = next((each for each in takers if _explains(each, position, ordered)), None)
         if found is None:

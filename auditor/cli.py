@@ -213,7 +213,8 @@ def _forge(options: argparse.Namespace) -> int:
     if options.list_breaks:
         for each in breaks().values():
             severity = str(each.severity or "-")
-            _write_out(f"{each.name:36}  {each.rule or '-':6}  {severity:7}  exit {each.exit_code}  {each.title}\n")
+            what = f"{each.name:36}  {each.rule or '-':6}  {severity:7}  exit {each.exit_code}  {each.depth:7}"
+            _write_out(f"{what}  {each.title}\n")
         return 0
     if options.directory is None:
         raise UsageError("forge needs a DIR to write to, or --list-breaks")

@@ -70,7 +70,10 @@ class ScaleValues(Struct, frozen=True):
 
     `exponents` counts the finite positive ones by floor(log2(value)), `clamped` those at 1e-4 / 448, which an
     all but empty block gets. `columns` is the grid's width: a position's block is divmod(element, columns).
-    `first` has the first value of each kind that a scale should not be.
+    nan, infinite, zero, negative and subnormal add up without overlap: a negative scale is finite, normal or not,
+    a subnormal one positive. `first` has the first value of each kind that a scale should not be, under the name of
+    its field, or `not_power_of_two` for the first finite positive one that is none. `bf16` counts the finite
+    positive ones whose last 16 bits are zero, powers of two among them.
     """
 
     values: int
@@ -82,6 +85,7 @@ class ScaleValues(Struct, frozen=True):
     subnormal: int = 0
     powers_of_two: int = 0
     clamped: int = 0
+    bf16: int = 0
     minimum: float | None = None
     median: float | None = None
     maximum: float | None = None

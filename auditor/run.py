@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 
-from auditor import count, gate, summary
+from auditor import count, gate, summary, values
 from auditor.attribute import Attributed, traced
 from auditor.configure import Configuration, configure
 from auditor.content import Reading, check_extra
@@ -23,6 +23,7 @@ from auditor.gate import FailOn
 from auditor.infer import infer
 from auditor.match import match, pair, take_census
 from auditor.parallel import parallelism
+from auditor.probes import Probes
 from auditor.rules import RuleModule, catalogue
 from auditor.sources import Source, Symlinks, open_source
 from auditor.text import quoted
@@ -140,7 +141,7 @@ def conduct(
         if reading is not None and not inventory.cancelled:
             content = _content(opened, inventory, configuration, expectations, reading)
     facts = _facts(inventory, config_file, configuration, expectations, rules)
-    facts |= _content_facts(content)
+    facts |= values.content_facts(_read(content, reading))
     failures, outcomes = _apply(modules, facts, _examined(facts))
     found = traced(failures, inventory)
     judged = _judged(found, outcomes, rules, known, inventory, started.date())
@@ -216,13 +217,11 @@ def _content(
     return read_content(source, inventory, blocks, reading, mtp_layers=mtp_layers)
 
 
-def _content_facts(content: "Content | None") -> dict[str, Any]:
-    """`probes` is what was read; `whole_probes` the same where every byte of the tensors was."""
-    if content is None:
-        blocked = Blocked("tensor data is not read at depth headers")
-        return {"probes": blocked, "whole_probes": blocked}
-    whole = content.probes if content.probes.depth == "full" else Blocked("a sample does not read every byte")
-    return {"probes": content.probes, "whole_probes": whole}
+def _read(content: "Content | None", reading: Reading | None) -> Probes | Blocked:
+    """What was read of tensor data, or why nothing was."""
+    if content is not None:
+        return content.probes
+    return values.NOT_READ if reading is None else Blocked("cancelled before tensor data was read")
 
 
 def _evidence(content: "Content | None") -> dict[str, Any]:
@@ -435,6 +434,7 @@ def _examined(facts: dict[str, Any]) -> dict[str, int]:
         "components": 0 if isinstance(facts["tally"], Blocked) else len(facts["tally"].components),
         "families": 0 if isinstance(facts["family"], Blocked) else 1,
         "figures": 0 if isinstance(facts["figures"], Blocked) else len(facts["figures"]),
+        **values.examined(facts["probes"]),
     }
 
 

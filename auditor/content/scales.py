@@ -55,6 +55,7 @@ def probe_scales(scale: npt.NDArray[np.float32], columns: int, begin: int, *, po
         subnormal=counts["subnormal"],
         powers_of_two=int(np.count_nonzero(power)),
         clamped=int(np.count_nonzero((scale == CLAMPED_SCALE) | (scale == CLAMPED_POWER))),
+        bf16=int(np.count_nonzero(usable & ((bits & np.uint32(0xFFFF)) == 0))),
         minimum=float(ordered[0]) if ordered.size else None,
         median=float(ordered[ordered.size // 2]) if ordered.size else None,
         maximum=float(ordered[-1]) if ordered.size else None,

@@ -47,10 +47,13 @@ def forge(
     """Write a checkpoint like one of LIKES into a new or empty folder.
 
     `sparse` leaves holes for tensor data (headers, index and config.json are real). `break_name` is one of
-    `breaks()`. `seed` decides the values; the same seed gives the same bytes. `progress(done, total)` is
-    called per shard. Raises UsageError for what cannot be asked, AuditorError where writing fails.
+    `breaks()`; one that shows at depth full needs real content. `seed` decides the values; the same seed gives the
+    same bytes. `progress(done, total)` is called per shard. Raises UsageError for what cannot be asked, AuditorError
+    where writing fails.
     """
     broken = _named(break_name)
+    if sparse and broken is not None and broken.depth == "full":
+        raise UsageError(f"--break {broken.name}: is a defect of values, which --sparse does not write: drop --sparse")
     chosen = planned(like, broken)
     strips = None if sparse else _content(chosen, seed)
     _prepare(directory)

@@ -10,6 +10,8 @@ from auditor.content.fp8 import Floats, block_scales, dequantise, encode_bf16, e
 from auditor.forge.plan import Plan, Tensor
 
 _DEVIATION = np.float32(0.02)  # initializer_range of the released configs
+# What an edit sees: bit patterns where numpy has no such type.
+_ARRAYS = {"F8_E4M3": "u1", "BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
 _STRIP = 128  # rows; a whole number of any usual block's rows
 
 
@@ -20,10 +22,21 @@ class Content:
         self.block = plan.block
         self.powers_of_two = plan.powers_of_two
         self.seed = seed
+        self.edits = plan.edits
         self.strip_rows = plan.block[0] * max(1, _STRIP // plan.block[0])
 
     def strips(self, tensor: Tensor) -> Iterator[bytes]:
-        """The bytes of a tensor from its first to its last."""
+        """The bytes of a tensor from its first to its last. One that is edited is whole in memory meanwhile."""
+        edit = self.edits.get(tensor.name)
+        if edit is None:
+            yield from self._sound(tensor)
+            return
+        data = bytearray().join(self._sound(tensor))
+        edited = np.asarray(edit(np.frombuffer(data, _ARRAYS[tensor.dtype]).reshape(tensor.shape)))
+        assert edited.nbytes == tensor.size, tensor.name
+        yield edited.tobytes()
+
+    def _sound(self, tensor: Tensor) -> Iterator[bytes]:
         if tensor.values == "scales":
             # Scales are 16,384 times fewer than codes: a whole grid is small even where the weight is not.
             grid = np.concatenate([self._scales(strip) for strip in self.source(tensor.stream, tensor.origin)])

@@ -20,6 +20,7 @@ from auditor.facts import SCALE_SUFFIX, Expectations, Row, elements
 from auditor.families import family_for
 from auditor.names import layer_of
 
+Edit = Callable[[Any], Any]
 Values = Literal["weights", "norms", "biases", "codes", "scales", "dequantised"]
 
 
@@ -74,8 +75,9 @@ class Plan:
 
     `rows` are the sound checkpoint's tensors in storage order, `total` the convention of total_size.
     Departures: `moved` maps names to other index entries (None: omitted), `strays` are no part of the
-    checkpoint, `edit_config` and `edit_index` change a file's bytes (None: it is not written), `afterwards` runs on
-    the written directory.
+    checkpoint, `edit_config` and `edit_index` change a file's bytes (None: it is not written), `edits` change the
+    content of the tensors they name, `afterwards` runs on the written directory. An edit gets an array of the
+    tensor's shape (of FP8 and BF16 the bit patterns) and returns what is written in its place.
     """
 
     config: dict[str, Any]
@@ -90,6 +92,7 @@ class Plan:
     strays: list[Shard] = field(default_factory=list)
     edit_config: Callable[[bytes], bytes | None] | None = None
     edit_index: Callable[[bytes], bytes | None] | None = None
+    edits: dict[str, Edit] = field(default_factory=dict)
     afterwards: list[Callable[[Path], None]] = field(default_factory=list)
 
     @property
@@ -139,6 +142,10 @@ class Plan:
     def insert(self, after: str, tensor: Tensor) -> None:
         """Add a tensor behind another."""
         self.rewrite(lambda old: (old, tensor) if old.name == after else (old,))
+
+    def edit(self, wanted: Callable[[str], bool], change: Edit) -> None:
+        """Change the content of the tensors whose name is wanted."""
+        self.edits.update({tensor.name: change for tensor in self.tensors() if wanted(tensor.name)})
 
     def weight_map(self) -> dict[str, str]:
         """The index's entries. Of a tensor in several shards the first is named: the copy came later."""

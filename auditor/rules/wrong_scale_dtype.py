@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.facts import Pairing, scale_name
+from auditor.values import round_trip_of
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -26,4 +27,5 @@ def check(pairing: Pairing) -> Iterator[Failure]:
                 tensor=scale_name(name),
                 expected="F32",
                 actual=grid.scale_dtype,
+                takes=(round_trip_of(name),),
             )

@@ -35,8 +35,9 @@ class Failure:
     """One failing subject of a rule. Ranges are half-open; `tensors` are the tensors concerned.
 
     Failures of one rule with the same `fold` become one finding. `takes` names what else the same cause
-    makes fail: tensor names, or files as `file:PATH`. `blames` names what a cause must have taken to
-    explain this failure: its tensors, unless another one is at the root, as the scale is of a missing scale.
+    makes fail: tensor names, files as `file:PATH`, the round trip of a weight's blocks as `blocks:NAME`.
+    `blames` names what a cause must have taken to explain this failure: its tensors, unless another one is at
+    the root, as the scale is of a missing scale.
     """
 
     rule: "Rule"

@@ -8,19 +8,22 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from auditor.errors import UsageError
 from auditor.forge.plan import Plan
 from auditor_schemas.rule import Severity
 
 Apply = Callable[[Plan], None]
+Depth = Literal["headers", "full"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Break:
     """One defect. `rule` is the root finding's rule (None: no rule speaks, the audit is incomplete).
 
-    `also` are rules that may report consequences of it.
+    `also` are rules that may report consequences of it. `depth` is the least at which it shows: at full, real
+    content is needed.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Break:
     severity: Severity | None
     exit_code: int
     also: tuple[str, ...] = ()
+    depth: Depth = "headers"
     apply: Apply
 
 
@@ -40,12 +44,22 @@ def breaks_as(
     severity: Severity | None = Severity.ERROR,
     exit_code: int | None = None,
     also: tuple[str, ...] = (),
+    depth: Depth = "headers",
 ) -> Callable[[Apply], Break]:
     """Make a Break of a function; the exit code follows from the severity unless it is given."""
     code = (1 if severity is Severity.ERROR else 0) if exit_code is None else exit_code
 
     def decorate(apply: Apply) -> Break:
-        return Break(name=name, title=title, rule=rule, severity=severity, exit_code=code, also=also, apply=apply)
+        return Break(
+            name=name,
+            title=title,
+            rule=rule,
+            severity=severity,
+            exit_code=code,
+            also=also,
+            depth=depth,
+            apply=apply,
+        )
 
     return decorate
 

@@ -1,0 +1,36 @@
+"""Weights, norms and vocabulary matrices are not entirely zero."""
+
+from collections.abc import Iterator
+
+from auditor.facts import scale_name
+from auditor.probes import Probes
+from auditor.values import Bad, entirely_zero, may_be_zero, round_trip_of, share, together
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="VAL110",
+    slug="all-zero-tensor",
+    title="A tensor is entirely zero",
+    severity=Severity.ERROR,
+    scope=Scope.TENSOR,
+    examines="tensors read",
+)
+
+
+def check(probes: Probes) -> Iterator[Failure]:
+    """One failure per tensor of zeros that is neither a bias nor a tensor of scales; they fold."""
+    found = [
+        Bad(values, values.read, values.read)
+        for values in probes.tensors.values()
+        if entirely_zero(values) and not may_be_zero(values)
+    ]
+    for bad, message in together(found, lambda bad: f"{share(bad.values)} are 0", whole=True):
+        yield RULE.failure(
+            message,
+            file=bad.values.file,
+            tensor=bad.values.name,
+            expected="values other than 0",
+            actual={"zeros": bad.count, "of": bad.of},
+            takes=(bad.values.name, scale_name(bad.values.name), round_trip_of(bad.values.name)),
+            fold=RULE.slug,
+        )
