@@ -76,7 +76,7 @@ class Ahead:
             if ended and deadline is None:
                 return None
             if deadline is not None and (ended or time.monotonic() > deadline):
-                return Inventory(tuple(shards), unread=(f"cancelled after {len(shards)} shards",))
+                return Inventory(tuple(shards), unread=(f"cancelled after {len(shards)} shards",), cancelled=True)
             time.sleep(_POLL_S)
 
     def close(self) -> None:

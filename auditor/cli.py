@@ -75,13 +75,14 @@ def _audit(options: argparse.Namespace) -> int:
     with _terminate_as_interrupt():
         progress = _progress(options)
         # A walk in a second process shows no progress, and knows only the default limits.
+        reading = _reading(options, progress)
         ahead = _start_ahead(options.source) if options.alone and progress is None and options.policy is None else None
         from auditor.run import conduct
 
         try:
             report = conduct(
                 options.source,
-                depth=options.depth,
+                reading=reading,
                 family=options.family,
                 policy=options.policy,
                 fail_on=options.fail_on,
@@ -94,6 +95,33 @@ def _audit(options: argparse.Namespace) -> int:
             if ahead is not None:
                 ahead.close()
     return _deliver(report, options)
+
+
+def _reading(options: argparse.Namespace, progress: Any) -> Any:
+    """How content is to be read; None at depth headers, where the options of reading have no meaning."""
+    from auditor.errors import UsageError
+
+    if options.depth == "headers":
+        given = [name for name in ("seed", "sample_bytes", "jobs", "resume") if getattr(options, name) is not None]
+        given += ["no_digests"] * options.no_digests + ["device"] * (options.device != "auto")
+        if given:
+            name = given[0].replace("_", "-")
+            raise UsageError(f"--{name} is for reading tensor data: add --depth sample or --depth full")
+        return None
+    from auditor.content import SAMPLE_BYTES, Reading
+
+    if options.sample_bytes is not None and options.depth == "full":
+        raise UsageError("--sample-bytes bounds a sample: use --depth sample, or leave it out")
+    return Reading(
+        depth=options.depth,
+        seed=options.seed,
+        sample_bytes=options.sample_bytes or SAMPLE_BYTES,
+        device=options.device,
+        jobs=options.jobs,
+        resume=options.resume,
+        digests=not options.no_digests,
+        progress=None if progress is None else progress.content,
+    )
 
 
 def _start_ahead(source: str) -> "Ahead | None":

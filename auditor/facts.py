@@ -131,6 +131,7 @@ class Inventory(Struct, frozen=True, dict=True):
     index: Index | None = None
     entries: dict[str, Entry] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    cancelled: bool = False
 
     @cached_property
     def parts(self) -> tuple[Shard, ...]:

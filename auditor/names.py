@@ -21,6 +21,15 @@ def expert_of(name: str) -> int | None:
     return int(found[2]) if found else None
 
 
+def kind_of(name: str) -> str:
+    """What tensors of all layers and experts have in common: the name behind the layer, `{expert}` for the number."""
+    found = _EXPERT.match(name)
+    if found:
+        return f"mlp.experts.{{expert}}.{name[found.end() :]}"
+    layer = _LAYER.match(name)
+    return name[layer.end() :] if layer else name
+
+
 def patterns(names: Iterable[str]) -> tuple[str, ...]:
     """The names, complete, with runs of numbers as {a-b}: layers and experts fold together where they can.
 
@@ -63,6 +72,19 @@ def _runs(values: list[int]) -> Iterator[str]:
             yield str(begin) if begin == previous else f"{{{begin}-{previous}}}"
             begin = value
         previous = value
+
+
+def expand(pattern: str) -> Iterator[str]:
+    """The names a pattern covers, the last number counting first. Only for patterns of our own making."""
+    head, brace, rest = pattern.partition("{")
+    run, closed, tail = rest.partition("}")
+    begin, dash, end = run.partition("-")
+    if not (brace and closed and dash and begin.isdigit() and end.isdigit()):
+        yield pattern
+        return
+    for number in range(int(begin), int(end) + 1):
+        for more in expand(tail):
+            yield f"{head}{number}{more}"
 
 
 def count(pattern: str) -> int:

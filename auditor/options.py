@@ -31,13 +31,59 @@ def parser_for(arguments: list[str]) -> argparse.ArgumentParser:
 
 def _audit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="the folder with config.json, the index and the shards")
-    parser.add_argument("--depth", choices=["headers"], default="headers", help="what is read (default: headers)")
+    parser.add_argument(
+        "--depth",
+        choices=["headers", "sample", "full"],
+        default="headers",
+        help="what is read: headers alone, also a sample of weight blocks, or every byte (default: headers)",
+    )
     parser.add_argument("--family", metavar="NAME", help="audit as this model family whatever model_type says")
     parser.add_argument("--policy", metavar="FILE", help="a TOML policy: limits and symlinks")
     parser.add_argument(
         "--fail-on", choices=["error", "warning", "never"], default="error", help="what fails (default: error)"
     )
+    _content_options(parser)
     _outputs(parser)
+
+
+def _content_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("reading tensor data (--depth sample or full; extra 'content')")
+    group.add_argument("--seed", type=int, metavar="N", help="what a sample draws from (default: a new one, reported)")
+    group.add_argument(
+        "--sample-bytes", type=_size, metavar="SIZE", help="the most that a sample reads, such as 500MB (default: 2GiB)"
+    )
+    group.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="what computes (default: a GPU where there is one)",
+    )
+    group.add_argument("--jobs", type=_positive, metavar="N", help="threads that read (default: one for each core)")
+    group.add_argument("--resume", metavar="DIR", help="keep what is finished in DIR, and go on from there")
+    group.add_argument("--no-digests", action="store_true", help="no SHA-256 of shards, no XXH3 of tensors: faster")
+
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30,
+          "TIB": 1 << 40}  # fmt: skip
+
+
+def _size(text: str) -> int:
+    """Bytes, from '500MB' or '2GiB'."""
+    digits = text.rstrip("BIKMGTbikmgt ")
+    unit = text[len(digits) :].strip().upper()
+    try:
+        count = int(float(digits) * _UNITS[unit if unit.endswith("B") or not unit else f"{unit}B"])
+    except (ValueError, KeyError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write bytes, or such as 500MB or 2GiB") from None
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: needs to be at least 1 byte")
+    return count
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: needs a whole number from 1 on")
+    return int(text)
 
 
 def _count_options(parser: argparse.ArgumentParser) -> None:

@@ -5,16 +5,18 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
 from auditor import count, gate, summary
 from auditor.attribute import attribute
 from auditor.configure import Configuration, configure
+from auditor.content import Reading, check_extra
 from auditor.errors import SourceError, UsageError
 from auditor.facts import Blocked, ConfigFile, Expectations, Inventory, Match
 from auditor.families import family_named
@@ -32,25 +34,45 @@ from auditor_schemas.report import AuditReport, Digest, RuleOutcome, Run, Tool
 from auditor_schemas.report import Source as ReportSource
 from auditor_schemas.rule import Failure
 
+if TYPE_CHECKING:
+    from auditor.content.read import Content
+
 
 def audit(
     source: str | PathLike[str],
     *,
-    depth: Literal["headers"] = "headers",
+    depth: Literal["headers", "sample", "full"] = "headers",
     family: str | None = None,
     policy: Policy | str | PathLike[str] | None = None,
     fail_on: FailOn = "error",
     progress: Progress | None = None,
+    reading: Reading | None = None,
 ) -> AuditReport:
     """Audit a checkpoint and report everything that was found.
 
     `source` is a folder with config.json and shards. `family` forces a model family whatever model_type
     says. `policy` is a Policy or the path of a TOML file. `progress(done, total)` is called per shard.
+    `depth` sample and full also read tensor bytes (extra `content`); `reading` then says how.
     Raises UsageError for arguments that cannot be, SourceError where there is nothing to audit; damage
     is never an exception.
     """
     with collector_paused():
-        return conduct(source, depth=depth, family=family, policy=policy, fail_on=fail_on, progress=progress)
+        return conduct(
+            source,
+            reading=_reading(depth, reading),
+            family=family,
+            policy=policy,
+            fail_on=fail_on,
+            progress=progress,
+        )
+
+
+def _reading(depth: str, reading: Reading | None) -> Reading | None:
+    if depth not in ("headers", "sample", "full"):
+        raise UsageError(f"depth {quoted(depth)}: choose headers, sample or full")
+    if depth == "headers":
+        return None
+    return replace(reading or Reading(depth="full"), depth=depth)  # type: ignore[arg-type]  # one of the two
 
 
 @contextmanager
@@ -68,16 +90,19 @@ def collector_paused() -> Iterator[None]:
 def conduct(
     source: str | PathLike[str],
     *,
-    depth: str,
+    reading: Reading | None,
     family: str | None,
     policy: Policy | str | PathLike[str] | None,
     fail_on: FailOn,
     progress: Progress | None,
     walked: Callable[[], Inventory | None] | None = None,
 ) -> AuditReport:
-    """An audit whose walk may have been done already: `walked` gives its inventory, or None where it failed."""
-    if depth != "headers":
-        raise UsageError(f"depth {quoted(depth)}: this version audits at depth headers")
+    """An audit whose walk may have been done already: `walked` gives its inventory, or None where it failed.
+
+    `reading` None is depth headers.
+    """
+    if reading is not None:
+        check_extra(reading.depth)
     if fail_on not in ("error", "warning", "never"):
         raise UsageError(f"fail_on {quoted(fail_on)}: choose error, warning or never")
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -92,17 +117,22 @@ def conduct(
         inventory = walked() if walked is not None else None
         if inventory is None:
             inventory = walk(opened, rules.limits, progress)
-    if (
-        config_file.state == "absent"
-        and not inventory.shards
-        and INDEX not in inventory.entries
-        and not inventory.unread
-    ):
-        raise SourceError(f"{source}: nothing to audit: no config.json, no index and no *.safetensors file")
+        if (
+            config_file.state == "absent"
+            and not inventory.shards
+            and INDEX not in inventory.entries
+            and not inventory.unread
+        ):
+            raise SourceError(f"{source}: nothing to audit: no config.json, no index and no *.safetensors file")
+        content = None
+        if reading is not None and not inventory.cancelled:
+            content = _content(opened, inventory, configuration, expectations, reading)
     facts = _facts(inventory, config_file, configuration, expectations, rules)
+    facts |= _content_facts(content)
     failures, outcomes = _apply(modules, facts, _examined(facts))
     findings = attribute(failures, inventory)
-    incomplete = [*inventory.unread]
+    incomplete = [*inventory.unread, *(content.unread if content is not None else ())]
+    probes = content.probes if content is not None else None
     incomplete.extend(reason for reason in (configuration.unsupported, configuration.over_limit) if reason)
     incomplete.extend(
         f"{each.rule} {each.slug} crashed: {each.reason}" for each in outcomes if each.outcome == "errored"
@@ -117,9 +147,9 @@ def conduct(
             fingerprint=summary.fingerprint(inventory, config_file),
         ),
         run=Run(
-            depth="headers",
-            seed=None,
-            device=None,
+            depth=reading.depth if reading is not None else "headers",
+            seed=probes.seed if probes is not None else None,
+            device=probes.device if probes is not None else None,
             engine="local",
             started_at=started,
             duration_s=round(time.perf_counter() - clock, 3),
@@ -138,8 +168,47 @@ def conduct(
         cells=summary.cells(expectations, matched, failures),
         parallelism=parallelism(configuration.config, expectations) if configuration.config and expectations else (),
         tallies=summary.tallies(tally),
-        coverage=summary.coverage(inventory, incomplete),
+        coverage=summary.coverage(inventory, incomplete, probes),
+        **_evidence(content),
     )
+
+
+def _content(
+    source: Source,
+    inventory: Inventory,
+    configuration: Configuration,
+    expectations: Expectations | None,
+    reading: Reading,
+) -> "Content":
+    """What the bytes of tensors say; the libraries that read them are imported for it alone."""
+    from auditor.content.plan import Blocks
+    from auditor.content.read import read_content
+
+    quantization = configuration.config.quantization_config if configuration.config is not None else None
+    blocks = None
+    if quantization is not None and quantization.weight_block_size is not None:
+        rows, columns = quantization.weight_block_size
+        blocks = Blocks((rows, columns), quantization.scale_fmt == "ue8m0")
+    mtp_layers = expectations.mtp_layers if expectations is not None else ()
+    return read_content(source, inventory, blocks, reading, mtp_layers=mtp_layers)
+
+
+def _content_facts(content: "Content | None") -> dict[str, Any]:
+    """`probes` is what was read; `whole_probes` the same where every byte of the tensors was."""
+    if content is None:
+        blocked = Blocked("tensor data is not read at depth headers")
+        return {"probes": blocked, "whole_probes": blocked}
+    whole = content.probes if content.probes.depth == "full" else Blocked("a sample does not read every byte")
+    return {"probes": content.probes, "whole_probes": whole}
+
+
+def _evidence(content: "Content | None") -> dict[str, Any]:
+    """The report's part about values, where content was read."""
+    if content is None:
+        return {}
+    from auditor import evidence
+
+    return {"probes": evidence.probes(content.probes), "content_digest": evidence.content_digest(content.probes)}
 
 
 def _config_faults(file: ConfigFile, configuration: Configuration) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from auditor.facts import Census, ConfigFile, Expectations, Inventory, Match, Row, Tally
 from auditor.names import layer_of, patterns
+from auditor.probes import Probes
 from auditor_schemas.report import Cell, ComponentTally, Coverage, InventorySummary, LayoutRow, Tallies
 from auditor_schemas.rule import Failure
 
@@ -39,12 +40,20 @@ def tallies(tally: Tally) -> Tallies:
     )
 
 
-def coverage(inventory: Inventory, unread: Iterable[str]) -> Coverage:
-    """What was read: headers alone, at this depth."""
+def coverage(inventory: Inventory, unread: Iterable[str], probes: Probes | None = None) -> Coverage:
+    """What was read: headers, and of the tensors' bytes what `probes` saw."""
     headers = sum(shard.state == "read" for shard in inventory.parts)
     named = inventory.index.files if inventory.index is not None else {}
     shards = len({shard.path for shard in inventory.parts}.union(named))
-    return Coverage(payload_bytes_read=0, headers_read=headers, shards=shards, unread=tuple(unread))
+    values = probes.tensors.values() if probes is not None else ()
+    return Coverage(
+        payload_bytes_read=sum(shard.bytes_read for shard in probes.shards) if probes is not None else 0,
+        tensors_read=len(values),
+        blocks_read=sum(each.blocks.blocks for each in values if each.blocks is not None),
+        headers_read=headers,
+        shards=shards,
+        unread=tuple(unread),
+    )
 
 
 def fingerprint(inventory: Inventory, config: ConfigFile) -> str | None:

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
-from auditor.text import listed, plural, shown, size
+from auditor.text import duration, listed, plural, share, shown, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,9 +45,27 @@ def verdict_line(report: "AuditReport") -> str:
     reasons = f"; not audited: {shown(listed(report.incomplete, most=1))}" if report.incomplete else ""
     mark = _printable(_MARK[report.verdict] + " ")
     return (
-        f"{mark}{report.verdict} at depth {report.run.depth}: {shown(report.source.uri)}: {what}, "
+        f"{mark}{report.verdict} at depth {_depth(report)}: {shown(report.source.uri)}: {what}, "
         f"{size(inventory.payload_bytes)}; {found or 'no findings'}{reasons}"
     )
+
+
+def _depth(report: "AuditReport") -> str:
+    """The depth; of a sample also its share, so that a pass never reads as if everything had been looked at."""
+    if report.run.depth != "sample":
+        return str(report.run.depth)
+    return f"sample, {share(report.coverage.payload_bytes_read, report.inventory.payload_bytes)} of bytes"
+
+
+def _content_read(report: "AuditReport") -> str:
+    coverage, depth = report.coverage, report.run.depth
+    if depth == "headers" or report.probes is None:
+        return "not read: tensor data, so nothing is said of values"
+    payload = report.inventory.payload_bytes
+    part = f"{size(coverage.payload_bytes_read)} of {size(payload)} of tensor data"
+    where = f"{plural(coverage.tensors_read, 'tensor')}, {plural(coverage.blocks_read, 'weight block')}"
+    seed = f", seed {report.run.seed}" if depth == "sample" else ""
+    return f"{part} ({share(coverage.payload_bytes_read, payload)}): {where}, on {report.run.device}{seed}"
 
 
 def _printable(text: str) -> str:
@@ -60,22 +78,42 @@ def _printable(text: str) -> str:
 
 
 class ProgressLine:
-    """One line on standard error that counts shards; it appears only when an audit takes long enough to wonder."""
+    """One line on standard error, of shards and then of bytes; only when an audit takes long enough to wonder."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._begin = self._last = time.monotonic()
         self._drawn = False
+        self._content_begin: tuple[float, int] | None = None
 
     def __call__(self, done: int, total: int) -> None:
         """Draw at most ten times a second, and not in the first quarter of one."""
         now = time.monotonic()
         if now - self._begin < 0.25 or (now - self._last < 0.1 and done < total):
             return
-        self._last, self._drawn = now, True
         rate = done / max(now - self._begin, 0.001)
-        left = f", about {(total - done) / rate:.0f} s left" if 0 < done < total else ""
-        self._stream.write(f"\r\x1b[Kreading headers: {done:,} of {total:,} shards{left}")
+        left = f", about {duration((total - done) / rate)} left" if 0 < done < total else ""
+        self._draw(now, f"reading headers: {done:,} of {total:,} shards{left}")
+
+    def content(self, done: int, total: int) -> None:
+        """Tensor bytes read, their rate since the first of them, and the time left."""
+        now = time.monotonic()
+        if self._content_begin is None:
+            self._content_begin = (now, done)
+        if now - self._last < 0.1 and done < total:
+            return
+        begin, before = self._content_begin
+        rate = (done - before) / max(now - begin, 0.001)
+        text = f"reading tensor data: {size(done)} of {size(total)}"
+        if done == before:
+            text += ", preparing"
+        elif now - begin > 1:
+            text += f", {size(int(rate))}/s, about {duration((total - done) / rate)} left"
+        self._draw(now, text)
+
+    def _draw(self, now: float, text: str) -> None:
+        self._last, self._drawn = now, True
+        self._stream.write(f"\r\x1b[K{text}")
         self._stream.flush()
 
     def close(self) -> None:
@@ -91,7 +129,7 @@ def show(report: "AuditReport") -> None:
     inventory, coverage = report.inventory, report.coverage
     console.print(
         _text(f"{_printable(_MARK[report.verdict] + ' ')}{report.verdict.upper()}", f"bold {_COLOUR[report.verdict]}"),
-        _text(f" at depth {report.run.depth}: {shown(report.source.uri)}"),
+        _text(f" at depth {_depth(report)}: {shown(report.source.uri)}"),
         sep="",
     )
     console.print(
@@ -102,9 +140,7 @@ def show(report: "AuditReport") -> None:
         )
     )
     read = f"{coverage.headers_read:,} of {plural(coverage.shards, 'header')}"
-    console.print(
-        _text(f"  read: config.json, index, {read}; not read: tensor data, so nothing is said of values", "dim")
-    )
+    console.print(_text(f"  read: config.json, index, {read}; {_content_read(report)}", "dim"))
     for reason in report.incomplete:
         console.print(_text(f"  not audited: {shown(reason)}", _COLOUR["incomplete"]))
     _show_findings(console, report)

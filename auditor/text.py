@@ -60,6 +60,25 @@ def size(count: int) -> str:
     raise AssertionError
 
 
+def share(part: int, whole: int) -> str:
+    """A share in per cent, never rounded up to all or down to nothing: '0.3 %', 'under 0.01 %', '100 %'."""
+    if part >= whole:
+        return "100 %"
+    percent = 100 * part / whole
+    if percent < 0.01:
+        return "under 0.01 %" if part else "0 %"
+    return f"{min(percent, 99.9):.2g} %" if percent < 10 else f"{min(percent, 99.9):.3g} %"
+
+
+def duration(seconds: float) -> str:
+    """'8 s', '3 min 20 s', '1 h 05 min'."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def plural(count: int, noun: str) -> str:
     """'1 tensor', '2,048 tensors'."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -67,6 +67,7 @@ def walk(
         paths = paths[: limits.shards]
     shards: list[Shard] = []
     held = 0
+    cancelled = False
     try:
         for position, path in enumerate(paths):
             entry = entries.get(path)
@@ -88,9 +89,10 @@ def walk(
         if progress is not None:
             progress(len(paths), len(paths))
     except KeyboardInterrupt:
+        cancelled = True
         unread.append(f"cancelled after {len(shards)} of {len(paths)} shards")
     unread.extend(f"{shard.path}: {shard.reason}" for shard in shards if shard.state == "unread")
-    return Inventory(tuple(shards), index, entries, tuple(unread))
+    return Inventory(tuple(shards), index, entries, tuple(unread), cancelled)
 
 
 def _whole(

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from auditor.content.fp8 import block_scales, decode_table, dequantise, encode_bf16, encode_e4m3, quantise
 from auditor.errors import AuditorError, UsageError
 from auditor.facts import elements, scale_name
 from auditor.forge import LIKES, Break, breaks, forge, planned
 from auditor.forge.content import Content
 from auditor.forge.convert import bf16_conversion
 from auditor.forge.plan import Plan
-from auditor.forge.quantise import block_scales, decode_table, dequantise, encode_bf16, encode_e4m3, quantise
 from auditor.forge.write import header_bytes
 from auditor.headers import _prove, parse_header
 from auditor.rules import catalogue
@@ -403,7 +403,7 @@ class TestRefusals:
 
 def _hide_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numpy", None)
-    for name in ("auditor.forge.content", "auditor.forge.quantise"):
+    for name in ("auditor.forge.content", "auditor.content.fp8"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 

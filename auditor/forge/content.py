@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from auditor.content.fp8 import Floats, block_scales, dequantise, encode_bf16, encode_e4m3, quantise
 from auditor.forge.plan import Plan, Tensor
-from auditor.forge.quantise import Floats, block_scales, dequantise, encode_bf16, encode_e4m3, quantise
 
 _DEVIATION = np.float32(0.02)  # initializer_range of the released configs
 _STRIP = 128  # rows; a whole number of any usual block's rows

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from auditor.errors import ForbiddenError, ReadError, SourceError
@@ -34,6 +35,32 @@ class _OpenFile:
             begin += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read_into(self, begin: int, buffer: memoryview) -> None:
+        """Fill the buffer from `begin` on; raises ReadError on an I/O error or a file that shrank."""
+        done = 0
+        while done < len(buffer):
+            try:
+                count = os.preadv(self._descriptor, [buffer[done:]], begin + done)
+            except OSError as error:
+                raise ReadError(f"{self._path}: {error.strerror} at byte {begin + done:,}") from error
+            if not count:
+                at = begin + done
+                raise ReadError(f"{self._path}: ended at byte {at:,} while it was read, was {self.size:,} bytes")
+            done += count
+
+    def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Have the system read ahead, where it can."""
+        if hasattr(os, "posix_fadvise"):
+            for begin, end in ranges:
+                try:
+                    os.posix_fadvise(self._descriptor, begin, end - begin, os.POSIX_FADV_WILLNEED)
+                except OSError:  # a hint that is not taken is no fault
+                    return
+
+    def stamp(self) -> str:
+        """Device, inode, size and time of the last change of the open file."""
+        return _stamp(os.fstat(self._descriptor))
+
     def close(self) -> None:
         os.close(self._descriptor)
 
@@ -63,6 +90,7 @@ class Folder:
         if self._root.parent.name == "snapshots":
             roots.append(self._root.parent.parent / "blobs")
             self.revision = self._root.name
+        self.identity = str(self._root)
         self._inside = tuple(str(root).rstrip("/") + "/" for root in roots)
 
     def close(self) -> None:
@@ -126,6 +154,17 @@ class Folder:
             raise
         return _OpenFile(descriptor, status.st_size, path)
 
+    def stamp(self, path: str) -> str | None:
+        """Device, inode, size and time of the last change of the file that the path leads to."""
+        try:
+            return _stamp(os.stat(path, dir_fd=self._directory))
+        except (OSError, ValueError):
+            return None
+
+    def holds(self, path: Path) -> bool:
+        """Whether a local path lies in the folder."""
+        return (os.path.realpath(path) + "/").startswith(str(self._root).rstrip("/") + "/")
+
     def _is_inside(self, real: str) -> bool:
         return real.startswith(self._inside)
 
@@ -139,6 +178,10 @@ class Folder:
                 return real if os.path.samestat(os.stat(real), status) else ""
             except OSError:
                 return ""
+
+
+def _stamp(status: os.stat_result) -> str:
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
 
 
 def _kind(mode: int) -> EntryKind:

@@ -1,0 +1,13 @@
+"""How kernels are compiled: to machine code, cached beside the source (or in the user's cache), without the lock."""
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def compiled(function: Function) -> Function:
+    """The function as numba compiles it when it is first called; no fast mathematics, so floats round as IEEE says."""
+    return cast(Function, numba.njit(nogil=True, cache=True)(function))

@@ -1,0 +1,238 @@
+"""The kernels of the CPU: compiled once by numba and cached, without the interpreter's lock, in one pass over bytes.
+
+Shapes: R and C are a strip's rows and columns, r and c its blocks. Every float format is judged by its bits: of
+sign-and-magnitude codes the order of |value| is that of the integer without its sign.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from auditor.content.compiled import compiled
+from auditor.content.device import Buffer, Bytes, Extremes
+
+SLAB_BYTES = 1 << 20  # what stays in a core's cache between the reading and the kernel
+_LANES = 4096  # elements folded together where a tensor has no blocks
+
+
+@compiled
+def fold(codes: Any, columns: int, signed_lanes: Any, unsigned_lanes: Any, zero_lanes: Any, magnitude: Any) -> None:
+    """Fold rows of codes, column by column, into their largest as signed and unsigned integers, and count ±0.
+
+    At most 255 rows, as the counts are bytes. `magnitude` masks the sign away. Lanes are C long and reset here.
+    """
+    rows = codes.size // columns
+    as_signed = signed_lanes.dtype.type
+    for k in range(columns):
+        code = codes[k]
+        signed_lanes[k] = as_signed(code)
+        unsigned_lanes[k] = code
+        zero_lanes[k] = np.uint8((code & magnitude) == 0)
+    row = 1
+    while row + 4 <= rows:  # four at a time: the lanes are read and written once for each four
+        low = row * columns
+        four = codes[low : low + 4 * columns]
+        first, second = four[:columns], four[columns : 2 * columns]
+        third, fourth = four[2 * columns : 3 * columns], four[3 * columns :]
+        for k in range(columns):
+            a, b, c, d = first[k], second[k], third[k], fourth[k]
+            unsigned_lanes[k] = max(unsigned_lanes[k], max(max(a, b), max(c, d)))
+            signed_lanes[k] = max(
+                signed_lanes[k], max(max(as_signed(a), as_signed(b)), max(as_signed(c), as_signed(d)))
+            )
+            zero_lanes[k] = np.uint8(
+                zero_lanes[k]
+                + np.uint8((a & magnitude) == 0)
+                + np.uint8((b & magnitude) == 0)
+                + np.uint8((c & magnitude) == 0)
+                + np.uint8((d & magnitude) == 0)
+            )
+        row += 4
+    while row < rows:
+        low = row * columns
+        for k in range(columns):
+            code = codes[low + k]
+            unsigned_lanes[k] = max(unsigned_lanes[k], code)
+            signed_lanes[k] = max(signed_lanes[k], as_signed(code))
+            zero_lanes[k] = np.uint8(zero_lanes[k] + np.uint8((code & magnitude) == 0))
+        row += 1
+
+
+@compiled
+def _largest(lanes: Any) -> Any:
+    largest = lanes[0]
+    for k in range(lanes.size):
+        largest = max(largest, lanes[k])
+    return largest
+
+
+@compiled
+def _total(lanes: Any) -> int:
+    total = 0
+    for k in range(lanes.size):
+        total += lanes[k]
+    return total
+
+
+@compiled
+def reduce_strip(
+    strip: Any,
+    columns: int,
+    block_rows: int,
+    block_columns: int,
+    signed_rc: Any,
+    unsigned_rc: Any,
+    signed_lanes: Any,
+    unsigned_lanes: Any,
+    zero_lanes: Any,
+) -> int:
+    """Reduce a strip of FP8 codes to its blocks' extremes; returns how many codes are ±0."""
+    rows = strip.size // columns
+    zeros = 0
+    for block_row in range(signed_rc.shape[0]):
+        first, last = block_row * block_rows, min((block_row + 1) * block_rows, rows)
+        signed_rc[block_row] = np.int8(-128)
+        unsigned_rc[block_row] = np.uint8(0)
+        while first < last:
+            stop = min(last, first + 255)
+            part = strip[first * columns : stop * columns]
+            fold(part, columns, signed_lanes, unsigned_lanes, zero_lanes, np.uint8(127))
+            for block in range(signed_rc.shape[1]):
+                low, high = block * block_columns, min((block + 1) * block_columns, columns)
+                signed_rc[block_row, block] = max(signed_rc[block_row, block], _largest(signed_lanes[low:high]))
+                unsigned_rc[block_row, block] = max(unsigned_rc[block_row, block], _largest(unsigned_lanes[low:high]))
+            zeros += _total(zero_lanes[:columns])
+            first = stop
+    return zeros
+
+
+@compiled
+def sweep(codes: Any, signed_lanes: Any, unsigned_lanes: Any, zero_lanes: Any, magnitude: Any) -> Any:
+    """The largest code as a signed and as an unsigned integer, and how many are ±0, of a run without blocks."""
+    width = signed_lanes.size
+    as_signed = signed_lanes.dtype.type
+    signed, unsigned, zeros = as_signed(codes[0]), codes[0], 0
+    position = 0
+    while codes.size - position >= width:
+        stop = position + min(255, (codes.size - position) // width) * width
+        fold(codes[position:stop], width, signed_lanes, unsigned_lanes, zero_lanes, magnitude)
+        signed = max(signed, _largest(signed_lanes))
+        unsigned = max(unsigned, _largest(unsigned_lanes))
+        zeros += _total(zero_lanes)
+        position = stop
+    for k in range(position, codes.size):
+        signed = max(signed, as_signed(codes[k]))
+        unsigned = max(unsigned, codes[k])
+        zeros += (codes[k] & magnitude) == 0
+    return np.int64(signed), np.int64(unsigned), zeros
+
+
+@compiled
+def explain(codes: Any, magnitude: Any, largest_finite: Any, infinity: Any) -> Any:
+    """What `sweep` cannot tell of a run with non-finite codes or of one sign: looks at every code.
+
+    Returns the number of NaN and of infinities, the position of the first of either (or -1), the smallest and
+    the largest finite value as signed magnitudes, and whether there is a finite one at all.
+    """
+    nan: Any = 0
+    infinite: Any = 0
+    first: Any = -1
+    smallest: Any = 0
+    largest: Any = 0
+    found = False
+    for k in range(codes.size):
+        code = np.int64(codes[k])
+        size = code & magnitude
+        if size > largest_finite:
+            if size == infinity:
+                infinite += 1
+            else:
+                nan += 1
+            if first < 0:
+                first = k
+            continue
+        value = -size if code > magnitude else size
+        if not found:
+            smallest = largest = value
+            found = True
+        smallest = min(smallest, value)
+        largest = max(largest, value)
+    return nan, infinite, first, smallest, largest, found
+
+
+@compiled
+def alike(codes: Any, code: Any) -> bool:
+    """Whether every code is this one; stops at the first that is not."""
+    for k in range(codes.size):  # noqa: SIM110  # compiled: a generator is not
+        if codes[k] != code:
+            return False
+    return True
+
+
+@compiled
+def zeros_at_end(run: Any) -> int:
+    """How many bytes at the end are zero."""
+    count = 0
+    while count < run.size and run[run.size - 1 - count] == 0:
+        count += 1
+    return count
+
+
+class _Done(NamedTuple):
+    extremes: Extremes
+
+    def result(self) -> Extremes:
+        return self.extremes
+
+
+class CpuDevice:
+    """One thread's buffers and scratch space."""
+
+    name = "cpu"
+    depth = 0
+
+    def __init__(self, slab_bytes: int = SLAB_BYTES) -> None:
+        self.slab_bytes = slab_bytes
+        self._buffer = Buffer(slab_bytes)
+        self._lanes = _lanes(np.uint8, 0)
+
+    def buffer(self, size: int, offset: int) -> Bytes:
+        """The one buffer; what it held is done with."""
+        return self._buffer.at(offset, size)
+
+    def extremes(self, strip: Bytes, columns: int, block: tuple[int, int]) -> _Done:
+        """Reduce at once, while the strip is in the cache."""
+        rows = strip.size // columns
+        grid = (-(-rows // block[0]), -(-columns // block[1]))
+        signed_rc, unsigned_rc = np.empty(grid, np.int8), np.empty(grid, np.uint8)
+        if self._lanes[0].size < columns:
+            self._lanes = _lanes(np.uint8, columns)
+        signed, unsigned, zero = self._lanes
+        zeros = reduce_strip(strip, columns, block[0], block[1], signed_rc, unsigned_rc, signed, unsigned, zero)
+        return _Done(Extremes(signed_rc, unsigned_rc, zeros))
+
+    def close(self) -> None:
+        """Nothing outlives the thread."""
+
+
+class Sweeper:
+    """Scratch space to sweep runs of codes that have no blocks, for each width in bits."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[np.dtype[Any], tuple[npt.NDArray[Any], ...]] = {}
+
+    def sweep(self, codes: npt.NDArray[Any]) -> tuple[int, int, int]:
+        """Largest signed, largest unsigned, count of ±0; of at least one code."""
+        lanes = self._lanes.get(codes.dtype)
+        if lanes is None:
+            lanes = self._lanes[codes.dtype] = _lanes(codes.dtype, _LANES)
+        magnitude = codes.dtype.type((1 << (8 * codes.itemsize - 1)) - 1)
+        signed, unsigned, zeros = sweep(codes, lanes[0], lanes[1], lanes[2], magnitude)
+        return int(signed), int(unsigned), int(zeros)
+
+
+def _lanes(dtype: Any, columns: int) -> tuple[npt.NDArray[Any], ...]:
+    unsigned = np.dtype(dtype)
+    signed = np.dtype(f"i{unsigned.itemsize}")
+    return np.empty(columns, signed), np.empty(columns, unsigned), np.empty(columns, np.uint8)

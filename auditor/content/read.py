@@ -1,0 +1,137 @@
+"""Reads what a depth asks for, on a device, by as many threads as wanted, and hands over the probes."""
+
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from auditor.content import Reading
+from auditor.content.device import Device
+from auditor.content.plan import Blocks, ShardPlan, whole_shards
+from auditor.content.sample import sampled_shards
+from auditor.content.shard import ShardReader
+from auditor.content.state import State, open_folder, seed_of
+from auditor.engine.local import Local, Meter, cores
+from auditor.errors import AuditorError, ReadError, UsageError
+from auditor.facts import Inventory
+from auditor.probes import Probes, ShardValues
+from auditor.sources import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """The probes, and what could not be read, each with its reason."""
+
+    probes: Probes
+    unread: tuple[str, ...]
+
+
+def read_content(
+    source: Source, inventory: Inventory, blocks: Blocks | None, reading: Reading, *, mtp_layers: Iterable[int]
+) -> Content:
+    """Read what the depth asks for.
+
+    What cannot be read is said in `unread`, and so is an interruption; both leave the rest as it is.
+    Raises UsageError for a device or a state folder that cannot serve.
+    """
+    make, device_name = _devices(reading.device)
+    fresh = secrets.randbits(32)
+    folder = open_folder(reading.resume, source) if reading.resume is not None else None
+    seed = seed_of(folder, reading.seed, fresh) if folder is not None else reading.seed
+    seed = fresh if seed is None else seed
+    if reading.depth == "full":
+        plans = whole_shards(inventory, blocks)
+    else:
+        plans = sampled_shards(inventory, blocks, seed=seed, budget=reading.sample_bytes, mtp_layers=mtp_layers)
+    settings = {"depth": reading.depth, "seed": seed, "digests": reading.digests, "blocks": blocks}
+    state = State(folder, source, settings) if folder is not None else None
+    work = _Work(source, blocks, reading, make, plans, state)
+    unread = work.run()
+    shards = tuple(work.done[plan.file] for plan in plans if plan.file in work.done)
+    return Content(
+        probes=Probes(
+            depth=reading.depth,
+            seed=seed,
+            device=device_name,
+            shards=shards,
+            powers_of_two=blocks is not None and blocks.powers_of_two,
+        ),
+        unread=unread,
+    )
+
+
+class _Work:
+    """The shards of one audit: those that a state folder has finished, and those to be read now."""
+
+    def __init__(
+        self,
+        source: Source,
+        blocks: Blocks | None,
+        reading: Reading,
+        make: Callable[[], Device],
+        plans: tuple[ShardPlan, ...],
+        state: State | None,
+    ) -> None:
+        self.done: dict[str, ShardValues] = {}
+        self._source = source
+        self._blocks = blocks
+        self._reading = reading
+        self._make = make
+        self._plans = plans
+        self._state = state
+        self._unread: list[str] = []
+        self._unsaved: str | None = None
+
+    def run(self) -> tuple[str, ...]:
+        """Read; returns what could not be read."""
+        if self._state is not None:
+            for plan in self._plans:
+                values = self._state.load(plan)
+                if values is not None:
+                    self.done[plan.file] = values
+        waiting = [plan for plan in self._plans if plan.file not in self.done]
+        total = sum(plan.bytes for plan in self._plans)
+        before = total - sum(plan.bytes for plan in waiting)
+        progress = self._reading.progress
+        engine = Local[ShardPlan, ShardValues](
+            self._reading.jobs or cores(),
+            self._worker,
+            finished=self._finished,
+            failed=self._failed,
+            watch=lambda done: progress(before + done, total) if progress is not None else None,
+        )
+        try:
+            engine.run(waiting)
+        except KeyboardInterrupt:
+            self._unread.append(f"cancelled after {len(self.done)} of {len(self._plans)} shards' content")
+        if self._unsaved is not None:
+            self._unread.append(self._unsaved)
+        return tuple(self._unread)
+
+    def _worker(self, meter: Meter) -> Callable[[ShardPlan], ShardValues]:
+        reader = ShardReader(self._source, self._blocks, self._make(), digests=self._reading.digests, tick=meter.tick)
+        return reader.read
+
+    def _finished(self, plan: ShardPlan, values: ShardValues) -> None:
+        self.done[plan.file] = values
+        if self._state is not None:
+            try:
+                self._state.save(plan, values)
+            except OSError as error:
+                self._unsaved = f"--resume {self._reading.resume}: finished work could not be saved: {error.strerror}"
+
+    def _failed(self, plan: ShardPlan, error: Exception) -> None:
+        if isinstance(error, ReadError):
+            self._unread.append(str(error))
+        elif isinstance(error, AuditorError):
+            raise error
+        else:
+            raise AssertionError(f"{plan.file}: {type(error).__name__}: {error}") from error
+
+
+def _devices(wanted: str) -> tuple[Callable[[], Device], str]:
+    """What makes each thread's device, and the name that the report shows."""
+    from auditor.content.kernels import CpuDevice
+
+    if wanted == "cuda":
+        raise UsageError("--device cuda: no kernel for it")
+    return CpuDevice, "cpu"

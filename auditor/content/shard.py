@@ -1,0 +1,215 @@
+"""Reads one shard, once and in order, and serves everything that looks at its bytes: values, blocks, digests.
+
+A shard that is another one than its header's, or that changes while it is read, raises ReadError.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from auditor.content.device import Bytes, Device, Pending
+from auditor.content.judge import Judge
+from auditor.content.kernels import SLAB_BYTES, Sweeper, zeros_at_end
+from auditor.content.plan import Blocks, Part, ScaleAt, ShardPlan
+from auditor.content.scales import MOST_VALUES, probe_scales
+from auditor.content.values import Values
+from auditor.errors import ReadError
+from auditor.facts import SCALE_SUFFIX
+from auditor.probes import ScaleValues, ShardValues, TensorValues
+from auditor.sources import File, Source
+
+_AHEAD = 8 << 20  # bytes that storage is asked for before they are needed
+
+Scales = npt.NDArray[np.float32]
+
+
+class ShardReader:
+    """One thread's way to read shards. `tick` is told the bytes read, and may raise to stop the reading."""
+
+    def __init__(
+        self, source: Source, blocks: Blocks | None, device: Device, *, digests: bool, tick: Callable[[int], None]
+    ) -> None:
+        self.source = source
+        self.blocks = blocks
+        self.device = device
+        self.digests = digests
+        self.tick = tick
+        self.sweeper = Sweeper()
+
+    def read(self, plan: ShardPlan) -> ShardValues:
+        """Everything the plan asks of one shard."""
+        file = self.source.open(plan.file)
+        try:
+            stamp = self._checked(file, plan)
+            reading = _Reading(self, file, plan)
+            tensors = reading.run()
+            if not stamp == file.stamp() == self.source.stamp(plan.file):
+                raise ReadError(f"{plan.file}: changed while it was read")
+        finally:
+            file.close()
+        sha256 = reading.sha.hexdigest() if reading.sha is not None else None
+        return ShardValues(plan.file, plan.size, tensors, plan.bytes, sha256, reading.zero_tail)
+
+    def _checked(self, file: File, plan: ShardPlan) -> str:
+        """The file's stamp, if it still is the file whose header was audited."""
+        if file.size != plan.size:
+            raise ReadError(f"{plan.file}: changed during the audit: was {plan.size:,} bytes, is {file.size:,}")
+        stamp = file.stamp()
+        header = file.read(8, 8 + plan.header_bytes)
+        if hashlib.sha256(header).hexdigest() != plan.header_sha256:
+            raise ReadError(f"{plan.file}: changed during the audit: its header is another one")
+        return stamp
+
+
+class _Reading:
+    """The reading of one shard from its first byte to its last."""
+
+    def __init__(self, reader: ShardReader, file: File, plan: ShardPlan) -> None:
+        self._reader = reader
+        self._file = file
+        self._plan = plan
+        self.sha = hashlib.sha256() if plan.whole and reader.digests else None
+        self.zero_tail = 0
+        self._asked = 0
+
+    def run(self) -> tuple[TensorValues, ...]:
+        """Every part of the plan, in the order of the file."""
+        plan, found, position = self._plan, [], 0
+        scales = self._scales()
+        for part in plan.parts:
+            # Bytes that no tensor claims are hashed too; those that two claim are hashed once.
+            if part.begin >= position:
+                self._pass_over(position, part.begin)
+            found.append(self._part(part, scales.get(part.name), again=part.begin < position))
+            position = max(position, part.end)
+        self._pass_over(position, plan.size)
+        return tuple(found)
+
+    def _scales(self) -> dict[str, Scales]:
+        """The scales of all weights of the shard: a weight is judged beside them."""
+        wanted = {part.name: part.scale for part in self._plan.parts if part.scale is not None}
+        self._file.expect([(at.begin, at.end) for at in wanted.values() if at.file == self._plan.file])
+        return {name: np.frombuffer(self._bytes_of(at), np.float32).reshape(at.shape) for name, at in wanted.items()}
+
+    def _bytes_of(self, at: ScaleAt) -> bytes:
+        if at.file == self._plan.file:
+            return self._file.read(at.begin, at.end)
+        other = self._reader.source.open(at.file)
+        try:
+            return other.read(at.begin, at.end)
+        finally:
+            other.close()
+
+    def _pass_over(self, begin: int, end: int) -> None:
+        """Hash bytes that are no tensor's, where the whole file is hashed."""
+        if self.sha is not None:
+            for _ in self._runs(begin, end, SLAB_BYTES):
+                pass
+
+    def _part(self, part: Part, scale_rc: Scales | None, *, again: bool) -> TensorValues:
+        values = Values(part.dtype, self._reader.sweeper)
+        judge, scales = None, None
+        if scale_rc is not None and self._reader.blocks is not None:
+            judge = Judge(part, scale_rc, self._reader.blocks)
+        whole, digest, strips = not part.rows, None, []
+        for first, last in part.rows or ((0, part.row_count),):
+            begin, end = part.begin + first * part.row_bytes, part.begin + last * part.row_bytes
+            hasher = xxhash.xxh3_128() if self._reader.digests or not whole else None
+            if judge is not None:
+                self._weigh(part, judge, values, begin, end, hasher, again=again)
+            elif part.name.endswith(SCALE_SUFFIX) and part.dtype == "F32" and part.elements <= MOST_VALUES and whole:
+                scales = self._probe_scales(part, values, hasher, again=again)
+            else:
+                width = (part.end - part.begin) // part.elements
+                for run, place in self._runs(begin, end, SLAB_BYTES, hasher, again=again):
+                    values.add(run, (place - part.begin) // width, place)
+            if hasher is not None and whole:
+                digest = hasher.hexdigest()
+            elif hasher is not None:
+                strips.append(hasher.hexdigest())
+        return TensorValues(
+            name=part.name,
+            file=self._plan.file,
+            dtype=part.dtype,
+            shape=part.shape,
+            elements=part.elements,
+            read=values.read,
+            nan=values.nan,
+            infinite=values.infinite,
+            zeros=values.zeros,
+            minimum=values.minimum,
+            maximum=values.maximum,
+            constant=values.constant,
+            rows=part.rows,
+            xxh3=digest,
+            strips=tuple(strips),
+            first_nonfinite=values.first_nonfinite,
+            blocks=judge.result() if judge is not None else None,
+            scales=scales,
+        )
+
+    def _weigh(
+        self, part: Part, judge: Judge, values: Values, begin: int, end: int, hasher: Any, *, again: bool
+    ) -> None:
+        """Strips of whole rows of blocks, reduced on the device, then judged, in order."""
+        device, blocks = self._reader.device, self._reader.blocks
+        assert blocks is not None
+        columns, height = part.shape[1], blocks.shape[0]
+        slab = max(1, device.slab_bytes // (height * columns)) * height * columns
+        under_way: deque[tuple[Bytes, int, Pending]] = deque()
+
+        def finish() -> None:
+            strip, place, pending = under_way.popleft()
+            extremes = pending.result()
+            element = place - part.begin
+            signed, unsigned = int(extremes.signed_rc.max()), int(extremes.unsigned_rc.max())
+            values.absorb(strip, signed, unsigned, extremes.zeros, element, place)
+            judge.add(strip, element // columns // height, extremes)
+
+        for strip, place in self._runs(begin, end, slab, hasher, again=again):
+            under_way.append((strip, place, device.extremes(strip, columns, blocks.shape)))
+            if len(under_way) > device.depth:
+                finish()
+        while under_way:
+            finish()
+
+    def _probe_scales(self, part: Part, values: Values, hasher: Any, *, again: bool) -> ScaleValues:
+        data = bytearray()
+        for run, place in self._runs(part.begin, part.end, SLAB_BYTES, hasher, again=again):
+            values.add(run, (place - part.begin) // 4, place)
+            data += run.tobytes()
+        columns = part.shape[-1] if part.shape else 1
+        return probe_scales(np.frombuffer(data, np.float32), columns, part.begin)
+
+    def _runs(
+        self, begin: int, end: int, slab: int, hasher: Any = None, *, again: bool = False
+    ) -> Iterator[tuple[Bytes, int]]:
+        """Runs of at most `slab` bytes, each with its place in the file; hashed, and gone with the next one.
+
+        `again`: these bytes were read before.
+        """
+        file, reader = self._file, self._reader
+        while begin < end:
+            stop = min(end, begin + slab)
+            if stop + _AHEAD // 2 > self._asked and self._plan.whole:
+                ahead = max(self._asked, stop)
+                self._asked = min(self._plan.size, ahead + _AHEAD)
+                if self._asked > ahead:
+                    file.expect([(ahead, self._asked)])
+            run = reader.device.buffer(stop - begin, begin)
+            file.read_into(begin, run.data)
+            if hasher is not None:
+                hasher.update(run.data)
+            if not again:
+                if self.sha is not None:
+                    self.sha.update(run.data)
+                zeros = zeros_at_end(run)
+                self.zero_tail = self.zero_tail + zeros if zeros == run.size else zeros
+            reader.tick(run.size)
+            yield run, begin
+            begin = stop

@@ -1,0 +1,101 @@
+"""What is finished of an interrupted audit: one small JSON file for each shard, in a folder of the user's choice.
+
+A shard's result counts again only if everything it followed from is as it was: tool, source, the file's stamp
+and header, the stamps of the files its scales are in, depth, seed, digests, and what was to be read.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from auditor.content.plan import ShardPlan
+from auditor.errors import UsageError
+from auditor.probes import ShardValues
+from auditor.sources import Source
+from auditor.version import __version__
+
+_RUN = "audit.json"
+
+
+class _Saved(msgspec.Struct):
+    key: str
+    values: ShardValues
+
+
+class State:
+    """The folder. `settings` are what a result depends on beside the shard itself."""
+
+    def __init__(self, folder: Path, source: Source, settings: dict[str, Any]) -> None:
+        self._folder = folder
+        self._source = source
+        self._settings = {"tool": __version__, "source": source.identity, **settings}
+
+    def load(self, plan: ShardPlan) -> ShardValues | None:
+        """A shard's finished result, if nothing has changed since; anything odd counts as not finished."""
+        try:
+            saved = msgspec.json.decode(self._path(plan).read_bytes(), type=_Saved)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        return saved.values if saved.key == self._key(plan) else None
+
+    def save(self, plan: ShardPlan, values: ShardValues) -> None:
+        """Make a shard's result durable; raises OSError where the disk does not take it."""
+        write_whole(self._path(plan), msgspec.json.encode(_Saved(self._key(plan), values)))
+
+    def _path(self, plan: ShardPlan) -> Path:
+        return self._folder / f"{hashlib.sha256(plan.file.encode()).hexdigest()[:24]}.json"
+
+    def _key(self, plan: ShardPlan) -> str:
+        files = sorted({plan.file} | {part.scale.file for part in plan.parts if part.scale is not None})
+        depends = {
+            **self._settings,
+            "plan": hashlib.sha256(msgspec.json.encode(plan)).hexdigest(),
+            "stamps": [[file, self._source.stamp(file)] for file in files],
+        }
+        return hashlib.sha256(msgspec.json.encode(depends, order="sorted")).hexdigest()
+
+
+def open_folder(path: str, source: Source) -> Path:
+    """The state folder, made where it is not there; raises UsageError where it cannot serve."""
+    folder = Path(path)
+    if source.holds(folder):
+        raise UsageError(f"--resume {path}: lies inside the checkpoint, which is never written to: name another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / ".writable", b"")
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise UsageError(f"--resume {path}: cannot be written to: {error.strerror}") from error
+    return folder
+
+
+def seed_of(folder: Path, wanted: int | None, fresh: int) -> int:
+    """The seed of the audit that the folder belongs to: the one asked for, the one it began with, or a fresh one."""
+    seed = wanted
+    if seed is None:
+        try:
+            seed = int(msgspec.json.decode((folder / _RUN).read_bytes(), type=dict[str, int])["seed"])
+        except (OSError, msgspec.DecodeError, KeyError):
+            seed = fresh
+    try:
+        write_whole(folder / _RUN, msgspec.json.encode({"seed": seed}))
+    except OSError as error:
+        raise UsageError(f"--resume {folder}: cannot be written to: {error.strerror}") from error
+    return seed
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole, even after a power cut, or not at all."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
