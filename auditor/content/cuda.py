@@ -21,8 +21,8 @@ import triton
 import triton.language as tl
 
 from auditor.content.device import Bytes, Extremes
+from auditor.content.gpu import LARGEST_BLOCK
 
-LARGEST_BLOCK = 256  # rows and columns of a block
 # A copy of 16 MiB takes some 0.3 ms even on the fastest bus, far longer than it takes to start one.
 SLAB_BYTES = 16 << 20
 DEPTH = 2

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from auditor.errors import UsageError
 
+LARGEST_BLOCK = 256  # rows and columns of a weight block that the kernel takes
 INSTALL = "pip install 'checkpoint-auditor[gpu]'"
 
 

@@ -3,6 +3,8 @@
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import cycle
+from typing import Literal
 
 from auditor.content import Reading
 from auditor.content.device import Device
@@ -33,7 +35,7 @@ def read_content(
     What cannot be read is said in `unread`, and so is an interruption; both leave the rest as it is.
     Raises UsageError for a device or a state folder that cannot serve.
     """
-    make, device_name = _devices(reading.device)
+    make, device_name = _devices(reading.device, blocks)
     fresh = secrets.randbits(32)
     folder = open_folder(reading.resume, source) if reading.resume is not None else None
     seed = seed_of(folder, reading.seed, fresh) if folder is not None else reading.seed
@@ -80,6 +82,7 @@ class _Work:
         self._state = state
         self._unread: list[str] = []
         self._unsaved: str | None = None
+        self._devices: list[Device] = []
 
     def run(self) -> tuple[str, ...]:
         """Read; returns what could not be read."""
@@ -103,12 +106,17 @@ class _Work:
             engine.run(waiting)
         except KeyboardInterrupt:
             self._unread.append(f"cancelled after {len(self.done)} of {len(self._plans)} shards' content")
+        finally:
+            for device in self._devices:
+                device.close()
         if self._unsaved is not None:
             self._unread.append(self._unsaved)
         return tuple(self._unread)
 
     def _worker(self, meter: Meter) -> Callable[[ShardPlan], ShardValues]:
-        reader = ShardReader(self._source, self._blocks, self._make(), digests=self._reading.digests, tick=meter.tick)
+        device = self._make()
+        self._devices.append(device)
+        reader = ShardReader(self._source, self._blocks, device, digests=self._reading.digests, tick=meter.tick)
         return reader.read
 
     def _finished(self, plan: ShardPlan, values: ShardValues) -> None:
@@ -128,10 +136,22 @@ class _Work:
             raise AssertionError(f"{plan.file}: {type(error).__name__}: {error}") from error
 
 
-def _devices(wanted: str) -> tuple[Callable[[], Device], str]:
-    """What makes each thread's device, and the name that the report shows."""
-    from auditor.content.kernels import CpuDevice
+def _devices(wanted: Literal["auto", "cpu", "cuda"], blocks: Blocks | None) -> tuple[Callable[[], Device], str]:
+    """What makes each thread's device, and the name that the report shows.
 
-    if wanted == "cuda":
-        raise UsageError("--device cuda: no kernel for it")
-    return CpuDevice, "cpu"
+    The GPU reduces weight blocks: where there are none, or larger ones than it takes, `auto` is the CPU.
+    """
+    from auditor.content.gpu import LARGEST_BLOCK, chosen
+
+    fits = blocks is not None and max(blocks.shape) <= LARGEST_BLOCK
+    gpus = chosen(wanted) if fits or wanted == "cuda" else None
+    if gpus is None:
+        from auditor.content.kernels import CpuDevice
+
+        return CpuDevice, "cpu"
+    if blocks is not None and not fits:
+        raise UsageError(f"--device cuda: weight blocks of {blocks.shape[0]} × {blocks.shape[1]} need the CPU")
+    from auditor.content.cuda import CudaDevice
+
+    turns = cycle(range(len(gpus.names)))
+    return lambda: CudaDevice(next(turns)), gpus.name
