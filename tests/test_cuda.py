@@ -3,12 +3,15 @@
 The reference is numpy on the same bytes, block by block.
 """
 
+import json
 import multiprocessing
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +20,11 @@ import pytest
 from auditor.content import gpu
 from auditor.content.device import Bytes, Extremes
 from auditor.errors import UsageError
+from auditor.forge import breaks, forge
+from auditor.probes import ShardValues
+from auditor.sources import open_source
+from auditor.walk import walk
+from auditor_schemas.policy import Limits
 
 pytest.importorskip("triton", reason="triton is built for Linux on x86-64 alone")
 
@@ -288,3 +296,53 @@ def _imported_by_the_choice() -> set[str]:
     before = set(sys.modules)
     gpu.chosen("auto")
     return {"torch", "triton", "numpy"} & (set(sys.modules) - before)
+
+
+def _shards(folder: str, device_name: str) -> tuple[ShardValues, ...]:
+    """What the readers make of a checkpoint's weights with tiny blocks' worth of rows at once."""
+    from auditor.content.cuda import CudaDevice, Host
+    from auditor.content.kernels import CpuDevice
+    from auditor.content.plan import Blocks, whole_shards
+    from auditor.content.shard import ShardReader
+
+    # A slab of two rows of blocks or so: many strips of each weight are under way together.
+    device = CpuDevice() if device_name == "cpu" else CudaDevice(place=Host(), slab_bytes=1 << 16)
+    source = open_source(folder)
+    blocks = Blocks((128, 128), False)
+    plans = whole_shards(walk(source, Limits()), blocks)
+    reader = ShardReader(source, blocks, device, digests=True, tick=lambda _: None)
+    try:
+        return tuple(reader.read(plan) for plan in plans[:1])
+    finally:
+        device.close()
+        source.close()
+
+
+def test_readers_find_the_same_values_with_either_device(tmp_path: Path) -> None:
+    forge(tmp_path / "tiny", like="tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            kernel = pool.submit(_shards, str(tmp_path / "tiny"), "interpreter").result()
+    ours = _shards(str(tmp_path / "tiny"), "cpu")
+    assert sum(values.blocks.blocks for values in ours[0].tensors if values.blocks is not None) > 100
+    assert kernel == ours
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "break_name", [None, *(name for name, broken in breaks().items() if (broken.rule or "").startswith("VAL"))]
+)
+def test_audit_on_the_gpu_reports_what_one_on_the_cpu_does(cuda: str, tmp_path: Path, break_name: str | None) -> None:
+    forge(tmp_path / "tiny", like="tiny", break_name=break_name)
+    reports = {}
+    for device in ("cpu", "cuda"):
+        words = [sys.executable, "-m", "auditor", "audit", str(tmp_path / "tiny"), "--depth", "full"]
+        words += ["--seed", "1", "--device", device, "--json", str(tmp_path / f"{device}.json"), "--quiet"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=600)
+        assert done.returncode in (0, 1), done.stderr
+        reports[device] = json.loads((tmp_path / f"{device}.json").read_text())
+        assert reports[device]["run"].pop("device") == ("cpu" if device == "cpu" else cuda)
+        for moment in ("started_at", "duration_s"):
+            del reports[device]["run"][moment]
+    assert reports["cpu"] == reports["cuda"]
