@@ -1,4 +1,4 @@
-"""Forges a sound checkpoint of about so many gigabytes in DeepSeek-V3's shapes, in seconds: FOLDER GIGABYTES [--sparse].
+"""Forges a sound checkpoint of about so many gigabytes in DeepSeek-V3's shapes, in seconds: FOLDER GIGABYTES.
 
 Layers and experts are fewer, and the vocabulary is an eighth, so that weight blocks are most of the bytes as they are
 in the release; `--sparse` keeps the whole vocabulary (two tensors of 1.85 GB) and leaves holes for all data. Codes are
