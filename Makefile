@@ -29,7 +29,7 @@ $(VENV)/.pip: ci/venv.sh
 $(VENV)/.demo: $(VENV)/.pip pyproject.toml ci/constraints.txt
 	@echo "installing the project"
 	@$(PIP) hatchling editables
-	@$(PIP) --no-build-isolation --editable '.[forge]'
+	@$(PIP) --no-build-isolation --editable '.[forge,content]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
@@ -39,13 +39,16 @@ $(VENV)/.dev: $(VENV)/.demo
 
 # --- the demo ---
 
-demo: $(VENV)/.demo  ## forge a full-size DeepSeek-V3 layout, audit it, and write demo/report.html
+demo: $(VENV)/.demo  ## audit a forged full-size layout, and a small checkpoint byte by byte; write demo/report.html
 	@mkdir -p demo
 	@if [ -f demo/v3/.forged ]; then echo "demo/v3 is there already"; else \
 	  rm -rf demo/v3 && $(BIN)/auditor forge demo/v3 --like v3 --sparse && touch demo/v3/.forged; fi
+	@if [ -f demo/tiny/.forged ]; then echo "demo/tiny is there already"; else \
+	  rm -rf demo/tiny && $(BIN)/auditor forge demo/tiny --like tiny && touch demo/tiny/.forged; fi
+	$(BIN)/auditor audit demo/tiny --depth full --quiet --html demo/tiny.html
 	$(BIN)/auditor audit demo/v3 --html demo/report.html --json demo/report.json
 	@echo
-	@echo "the page: $(CURDIR)/demo/report.html"
+	@echo "the page: $(CURDIR)/demo/report.html, and of a small one read in full: $(CURDIR)/demo/tiny.html"
 	@echo "the data: $(CURDIR)/demo/report.json"
 
 # --- checks ---

@@ -59,7 +59,19 @@ class Ahead:
         """The inventory when it is whole; None where the other process failed.
 
         An interruption since the start is passed on, and the inventory then holds what was read before.
+        From here on an interruption is anybody's again.
         """
+        try:
+            inventory = self._awaited()
+        finally:
+            self._hand_back()
+        if inventory is not None and self._stopped and not inventory.cancelled:
+            import msgspec
+
+            return msgspec.structs.replace(inventory, cancelled=True)
+        return inventory
+
+    def _awaited(self) -> "Inventory | None":
         from auditor.facts import Inventory
 
         shards: list[Shard] = []
@@ -81,12 +93,16 @@ class Ahead:
 
     def close(self) -> None:
         """End the other process if it still runs."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+        self._hand_back()
         if not self._ended() and self._child is not None:
             os.kill(self._child, signal.SIGKILL)
             os.waitpid(self._child, 0)
         os.close(self._descriptor)
+
+    def _hand_back(self) -> None:
+        while self._handlers:
+            number, handler = self._handlers.popitem()
+            signal.signal(number, handler)
 
     def _stop(self, *_: object) -> None:
         self._stopped = True

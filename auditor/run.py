@@ -132,6 +132,8 @@ def conduct(
     failures, outcomes = _apply(modules, facts, _examined(facts))
     findings = attribute(failures, inventory)
     incomplete = [*inventory.unread, *(content.unread if content is not None else ())]
+    if reading is not None and content is None:
+        incomplete.append("cancelled before tensor data was read")
     probes = content.probes if content is not None else None
     incomplete.extend(reason for reason in (configuration.unsupported, configuration.over_limit) if reason)
     incomplete.extend(

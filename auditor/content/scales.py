@@ -13,8 +13,11 @@ MOST_VALUES = 1 << 24
 _NO_EXPONENT = 255
 
 
-def probe_scales(scale: npt.NDArray[np.float32], columns: int, begin: int) -> ScaleValues:
-    """What is odd about scales (flat), and how they are spread; `begin` is their first byte in the file."""
+def probe_scales(scale: npt.NDArray[np.float32], columns: int, begin: int, *, powers_of_two: bool) -> ScaleValues:
+    """What is odd about scales (flat), and how they are spread; `begin` is their first byte in the file.
+
+    Where they need not be powers of two, the first that is none is not pointed at.
+    """
     bits = scale.view(np.uint32)
     exponent = (bits >> np.uint32(23)) & np.uint32(0xFF)
     mantissa = bits & np.uint32(0x7FFFFF)
@@ -29,8 +32,9 @@ def probe_scales(scale: npt.NDArray[np.float32], columns: int, begin: int) -> Sc
         "zero": flat & (mantissa == 0),
         "subnormal": flat & (mantissa != 0) & ~negative,
         "negative": negative & ~special & (exponent + mantissa > 0),
-        "not_power_of_two": usable & ~power,
     }
+    if powers_of_two:
+        kinds["not_power_of_two"] = usable & ~power
     counts = {kind: int(np.count_nonzero(found)) for kind, found in kinds.items()}
 
     def at(index: int) -> Position:

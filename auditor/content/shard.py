@@ -82,11 +82,13 @@ class _Reading:
         plan, found, position = self._plan, [], 0
         scales = self._scales()
         for part in plan.parts:
-            # Bytes that no tensor claims are hashed too; those that two claim are hashed once.
-            if part.begin >= position:
+            # Bytes that no tensor claims are hashed too; those that two claim are hashed with the first.
+            again = part.begin < position
+            if not again:
                 self._pass_over(position, part.begin)
-            found.append(self._part(part, scales.get(part.name), again=part.begin < position))
-            position = max(position, part.end)
+            found.append(self._part(part, scales.get(part.name), again=again))
+            if not again:
+                position = part.end
         self._pass_over(position, plan.size)
         return tuple(found)
 
@@ -94,16 +96,24 @@ class _Reading:
         """The scales of all weights of the shard: a weight is judged beside them."""
         wanted = {part.name: part.scale for part in self._plan.parts if part.scale is not None}
         self._file.expect([(at.begin, at.end) for at in wanted.values() if at.file == self._plan.file])
-        return {name: np.frombuffer(self._bytes_of(at), np.float32).reshape(at.shape) for name, at in wanted.items()}
+        found = {}
+        for name, at in wanted.items():
+            data = self._bytes_of(at)
+            if data is not None:
+                found[name] = np.frombuffer(data, np.float32).reshape(at.shape)
+        return found
 
-    def _bytes_of(self, at: ScaleAt) -> bytes:
+    def _bytes_of(self, at: ScaleAt) -> bytes | None:
         if at.file == self._plan.file:
             return self._file.read(at.begin, at.end)
-        other = self._reader.source.open(at.file)
         try:
-            return other.read(at.begin, at.end)
-        finally:
-            other.close()
+            other = self._reader.source.open(at.file)
+            try:
+                return other.read(at.begin, at.end)
+            finally:
+                other.close()
+        except ReadError:  # reported with the other shard, whose part this is
+            return None
 
     def _pass_over(self, begin: int, end: int) -> None:
         """Hash bytes that are no tensor's, where the whole file is hashed."""
@@ -184,7 +194,8 @@ class _Reading:
             values.add(run, (place - part.begin) // 4, place)
             data += run.tobytes()
         columns = part.shape[-1] if part.shape else 1
-        return probe_scales(np.frombuffer(data, np.float32), columns, part.begin)
+        powers_of_two = self._reader.blocks is not None and self._reader.blocks.powers_of_two
+        return probe_scales(np.frombuffer(data, np.float32), columns, part.begin, powers_of_two=powers_of_two)
 
     def _runs(
         self, begin: int, end: int, slab: int, hasher: Any = None, *, again: bool = False
