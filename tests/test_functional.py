@@ -1,10 +1,14 @@
 """The functional spot check, held against torch: its float8 casts, and products in float64."""
 
+from contextlib import closing
 from math import isnan
+from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from auditor.content.fp8 import block_scales, quantise
 from auditor.content.functional import (
@@ -16,6 +20,15 @@ from auditor.content.functional import (
     check,
     quantised_product,
 )
+from auditor.content.plan import Blocks, whole_shards
+from auditor.content.spot import spot_checks
+from auditor.facts import scale_name
+from auditor.forge import forge
+from auditor.names import kind_of
+from auditor.probes import Functional
+from auditor.sources import open_source
+from auditor.walk import walk
+from auditor_schemas.policy import Limits
 
 BLOCK = (128, 128)
 # Whole blocks, and edge blocks: rows short, columns short, both, and a weight smaller than a block.
@@ -142,3 +155,61 @@ def test_gpu_finds_what_the_cpu_finds(cuda: str, shape: tuple[int, int]) -> None
         torch.backends.cuda.matmul.allow_tf32 = False
     assert found.device == cuda
     assert found.relative_error == pytest.approx(check("a", codes, scale_rc, BLOCK, seed=1).relative_error, rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("spot") / "tiny"
+    forge(folder, like="tiny")
+    return folder
+
+
+class TestSpotChecks:
+    """The weights that are chosen for it, from a checkpoint on disk."""
+
+    BLOCKS = Blocks(BLOCK, False)
+
+    def found(self, folder: Path, seed: int) -> tuple[Functional, ...]:
+        with closing(open_source(str(folder))) as source:
+            plans = whole_shards(walk(source, Limits()), self.BLOCKS)
+            return spot_checks(source, plans, self.BLOCKS, seed=seed)
+
+    def test_every_kind_of_quantised_weight_is_seen_once_and_within_the_tolerance(self, tiny: Path) -> None:
+        found = self.found(tiny, 1)
+        kinds = [kind_of(each.tensor) for each in found]
+        assert len(kinds) == len(set(kinds)) >= 9
+        assert all(0.01 < each.relative_error < each.tolerance for each in found)
+        assert all(0 < each.rows <= 128 for each in found)
+
+    def test_seed_decides_which_and_how(self, tiny: Path) -> None:
+        assert self.found(tiny, 1) == self.found(tiny, 1)
+        assert {each.tensor for each in self.found(tiny, 1)} != {each.tensor for each in self.found(tiny, 2)}
+
+    def test_strip_is_dequantised_with_its_own_row_of_scales(self, tiny: Path) -> None:
+        wanted = self.found(tiny, 1)
+        with closing(open_source(str(tiny))) as source:
+            inventory = walk(source, Limits())
+        weights = {}
+        for shard in inventory.parts:
+            with safe_open(tiny / shard.path, framework="pt") as file:
+                weights |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        for each in wanted:
+            weight, scales = weights[each.tensor], weights[scale_name(each.tensor)]
+            activation = torch.from_numpy(activations(each.tensor, 16, weight.shape[1], 1))
+            strips = zip(weight.view(torch.uint8).split(128), scales.split(1), strict=True)
+            errors = [relative(*reference(activation, codes.numpy(), scale.numpy())) for codes, scale in strips]
+            assert any(each.relative_error == pytest.approx(error, rel=1e-3) for error in errors)
+
+    def test_weight_whose_product_cannot_be_computed_is_left_out(self, tiny: Path, tmp_path: Path) -> None:
+        name = self.found(tiny, 1)[0].tensor
+        copytree(tiny, tmp_path / "broken")
+        with closing(open_source(str(tiny))) as source:
+            inventory = walk(source, Limits())
+        shard = next(shard for shard in inventory.parts if name in shard.tensors)
+        begin, end = shard.span(name)
+        with (tmp_path / "broken" / shard.path).open("r+b") as file:
+            file.seek(begin)
+            file.write(b"\x7f" * (end - begin))
+        assert [each.tensor for each in self.found(tmp_path / "broken", 1)] == [
+            each.tensor for each in self.found(tiny, 1) if each.tensor != name
+        ]
