@@ -31,7 +31,10 @@ _RESULT_BYTES = 6  # per block: int32 codes other than ±0, int8 and uint8 maxim
 _launching = Lock()  # compiling one kernel in two threads at once is work done twice
 
 
-@triton.jit(do_not_specialize=["rows"])  # type: ignore[untyped-decorator]  # triton has no types
+# Results lie side by side, aligned as it happens: a kernel compiled for each alignment would be time lost.
+@triton.jit(  # type: ignore[untyped-decorator]  # triton has no types
+    do_not_specialize=["rows"], do_not_specialize_on_alignment=["signed_ptr", "unsigned_ptr"]
+)
 def _extremes(  # type: ignore[no-untyped-def]  # an annotation is an instruction to triton
     codes,
     nonzero_ptr,
@@ -189,7 +192,7 @@ class Place(Protocol):
         """The point that the current stream has reached."""
 
     def close(self) -> None:
-        """Wait for everything, and give memory that nobody uses back to the system."""
+        """Wait for everything, and give device memory that nobody uses back."""
 
 
 class Cuda:
@@ -232,7 +235,7 @@ class Cuda:
         return event
 
     def close(self) -> None:
-        """Drain both streams and empty torch's caches."""
+        """Drain both streams and empty torch's cache of device memory; pinned memory it keeps for the next one."""
         self._copies.synchronize()
         self._work.synchronize()
         torch.cuda.empty_cache()
@@ -354,6 +357,9 @@ class CudaDevice:
 
     def close(self) -> None:
         """Wait for what is under way, and release buffers and device memory."""
+        for mark in (*(buffer.copied for buffer in self._buffers), *(slot.free for slot in self._slots)):
+            if mark is not None:
+                mark.synchronize()
         self._buffers.clear()
         self._slots.clear()
         self._answers.clear()

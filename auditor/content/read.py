@@ -11,11 +11,12 @@ from auditor.content.device import Device
 from auditor.content.plan import Blocks, ShardPlan, whole_shards
 from auditor.content.sample import sampled_shards
 from auditor.content.shard import ShardReader
+from auditor.content.spot import FEW, MOST, spot_checks
 from auditor.content.state import State, open_folder, seed_of
 from auditor.engine.local import Local, Meter, cores
 from auditor.errors import AuditorError, ReadError, UsageError
 from auditor.facts import Inventory
-from auditor.probes import Probes, ShardValues
+from auditor.probes import Functional, Probes, ShardValues
 from auditor.sources import Source
 
 
@@ -48,6 +49,12 @@ def read_content(
     state = State(folder, source, settings) if folder is not None else None
     work = _Work(source, blocks, reading, make, plans, state)
     unread = work.run()
+    functional: tuple[Functional, ...] = ()
+    if blocks is not None and not unread:
+        # A figure, and no finding: where the CPU reads everything, a few weights are enough.
+        few = device_name == "cpu" and reading.depth == "full"
+        where, most = ("cpu" if device_name == "cpu" else "cuda"), (FEW if few else MOST)
+        functional = spot_checks(source, plans, blocks, seed=seed, device=where, most=most)
     shards = tuple(work.done[plan.file] for plan in plans if plan.file in work.done)
     return Content(
         probes=Probes(
@@ -55,6 +62,7 @@ def read_content(
             seed=seed,
             device=device_name,
             shards=shards,
+            functional=functional,
             powers_of_two=blocks is not None and blocks.powers_of_two,
         ),
         unread=unread,
