@@ -235,6 +235,7 @@ def test_kernel_compiles_and_loads_sixteen_bytes_at_a_time(capability: int) -> N
         "block_rows": 128,
         "block_items": 32,
         "step": 16,
+        "unroll": 8,
         "width": 32,
         "lanes": 4,
         "whole_rows": True,

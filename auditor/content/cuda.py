@@ -45,6 +45,7 @@ def _extremes(  # type: ignore[no-untyped-def]  # an annotation is an instructio
     block_rows: tl.constexpr,
     block_items: tl.constexpr,
     step: tl.constexpr,
+    unroll: tl.constexpr,
     width: tl.constexpr,
     lanes: tl.constexpr,
     whole_rows: tl.constexpr,
@@ -63,42 +64,43 @@ def _extremes(  # type: ignore[no-untyped-def]  # an annotation is an instructio
     item = tl.arange(0, width)[None, :]
     begin = codes + first_row.to(tl.int64) * items + first_item
     place = begin + row.to(tl.int64) * items + item
-
     stride = tl.cast(step, tl.int64) * items
 
     signed = tl.full([step, width], -2147483648, tl.int32)
     unsigned = tl.zeros([step, width], tl.uint32)
     nonzero = tl.zeros([step, width], tl.uint32)
-    for done in tl.static_range(0, block_rows, step):
-        if whole_rows and whole_columns:
-            loaded = tl.load(place)
-        else:
-            inside = row + done < block_rows
-            if not whole_rows:
-                inside = inside & (first_row + row + done < rows)
-            if not whole_columns:
-                inside = inside & (item < block_items) & (first_item + item < items)
-            loaded = tl.load(place, mask=inside, other=0)
-        if lanes == 4:
-            word = loaded.to(tl.uint32, bitcast=True)
-            second, third, fourth = word << 8, word << 16, word << 24
-            largest = tl.maximum(tl.maximum(word, second), tl.maximum(third, fourth))
-            highest = tl.maximum(
-                tl.maximum(word.to(tl.int32, bitcast=True), second.to(tl.int32, bitcast=True)),
-                tl.maximum(third.to(tl.int32, bitcast=True), fourth.to(tl.int32, bitcast=True)),
-            )
-        else:
-            word = loaded.to(tl.uint32) << 24
-            largest = word
-            highest = word.to(tl.int32, bitcast=True)
-        if not (whole_rows and whole_columns):
-            # What lies outside reads as 0: harmless to the unsigned maximum and the count, not to the signed one.
-            highest = tl.where(inside, highest, -2147483648)
-        signed = tl.maximum(signed, highest)
-        unsigned = tl.maximum(unsigned, largest)
-        # A byte's magnitude plus 0x7F sets its high bit unless it is 0, and never carries into the next.
-        nonzero += (((word & 0x7F7F7F7F) + 0x7F7F7F7F) >> 7) & 0x01010101
-        place += stride
+    for top in range(0, block_rows, step * unroll):
+        for part in tl.static_range(unroll):
+            done = top + part * step
+            if whole_rows and whole_columns:
+                loaded = tl.load(place)
+            else:
+                inside = row + done < block_rows
+                if not whole_rows:
+                    inside = inside & (first_row + row + done < rows)
+                if not whole_columns:
+                    inside = inside & (item < block_items) & (first_item + item < items)
+                loaded = tl.load(place, mask=inside, other=0)
+            if lanes == 4:
+                word = loaded.to(tl.uint32, bitcast=True)
+                second, third, fourth = word << 8, word << 16, word << 24
+                largest = tl.maximum(tl.maximum(word, second), tl.maximum(third, fourth))
+                highest = tl.maximum(
+                    tl.maximum(word.to(tl.int32, bitcast=True), second.to(tl.int32, bitcast=True)),
+                    tl.maximum(third.to(tl.int32, bitcast=True), fourth.to(tl.int32, bitcast=True)),
+                )
+            else:
+                word = loaded.to(tl.uint32) << 24
+                largest = word
+                highest = word.to(tl.int32, bitcast=True)
+            if not (whole_rows and whole_columns):
+                # What lies outside reads as 0: harmless to the unsigned maximum and the count, not to the signed one.
+                highest = tl.where(inside, highest, -2147483648)
+            signed = tl.maximum(signed, highest)
+            unsigned = tl.maximum(unsigned, largest)
+            # A byte's magnitude plus 0x7F sets its high bit unless it is 0, and never carries into the next.
+            nonzero += (((word & 0x7F7F7F7F) + 0x7F7F7F7F) >> 7) & 0x01010101
+            place += stride
     counted = (nonzero & 0xFF) + ((nonzero >> 8) & 0xFF) + ((nonzero >> 16) & 0xFF) + (nonzero >> 24)
     tl.store(nonzero_ptr + block, tl.sum(tl.sum(counted.to(tl.int32), axis=1), axis=0))
     tl.store(signed_ptr + block, (tl.max(tl.max(signed, axis=1), axis=0) >> 24).to(tl.int8))
@@ -131,6 +133,8 @@ def reduce(codes: torch.Tensor, shape: Shape, results: torch.Tensor) -> None:
     width = triton.next_power_of_2(block_items)
     # 128 threads load 16 bytes each at a time; a smaller block takes fewer.
     step = min(triton.next_power_of_2(block_rows), max(1, 2048 // (width * lanes)))
+    # Eight loads are under way together, which is a block of 128 × 128; more would only be slow to compile.
+    unroll = min(8, ceil(block_rows / step))
     r, c = shape.grid
     blocks = r * c
     with _launching:
@@ -144,9 +148,10 @@ def reduce(codes: torch.Tensor, shape: Shape, results: torch.Tensor) -> None:
             block_rows,
             block_items,
             step,
+            unroll,
             width,
             lanes,
-            block_rows % step == 0 and shape.rows % block_rows == 0,
+            block_rows % (step * unroll) == 0 and shape.rows % block_rows == 0,
             width == block_items and shape.columns % shape.block[1] == 0,
             num_warps=max(1, min(4, step * width * lanes // 512)),
         )
