@@ -38,7 +38,7 @@ def test_every_scale_is_counted_as_what_it_is(numbers: list[float]) -> None:
         assert position.begin == 1000 + 4 * position.element
         odd = {
             "nan": math.isnan, "infinite": math.isinf, "zero": lambda each: each == 0,
-            "subnormal": lambda each: 0 < each < normal, "negative": lambda each: each < 0,
+            "subnormal": lambda each: 0 < each < normal, "negative": lambda each: -math.inf < each < 0,
             "not_power_of_two": lambda each: normal <= each < math.inf and math.frexp(each)[0] != 0.5,
         }[kind]  # fmt: skip
         assert next(place for place, each in enumerate(values) if odd(each)) == position.element
