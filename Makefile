@@ -14,7 +14,7 @@ FUZZ_CASES ?= 100000
 FUZZ_SEED ?= 1
 SCHEMAS := config config-v3.2 index policy report rule finding diff
 
-.PHONY: help demo check check-all format format-check lint types imports test test-slow fuzz benchmark schemas clean
+.PHONY: help demo check check-all format format-check lint types imports test test-slow fuzz benchmark benchmark-content schemas clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -86,6 +86,9 @@ $(VENV)/.peers: $(VENV)/.dev benchmarks/peers/requirements.txt
 
 benchmark: $(VENV)/.peers  ## whole processes against their peers, recorded in benchmarks/results
 	$(BIN)/python benchmarks/headers.py --hub-python $(VENV)/peers/bin/python --record
+
+benchmark-content: $(VENV)/.dev  ## kernels and whole audits of content against their peers, on some 10 GB of forged data
+	$(BIN)/python benchmarks/content.py --record
 
 format: $(VENV)/.dev  ## rewrite the source as the format check wants it
 	$(BIN)/ruff format .

@@ -3,17 +3,20 @@
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import cycle
+from typing import Literal
 
 from auditor.content import Reading
 from auditor.content.device import Device
 from auditor.content.plan import Blocks, ShardPlan, whole_shards
 from auditor.content.sample import sampled_shards
 from auditor.content.shard import ShardReader
+from auditor.content.spot import FEW, MOST, spot_checks
 from auditor.content.state import State, open_folder, seed_of
 from auditor.engine.local import Local, Meter, cores
 from auditor.errors import AuditorError, ReadError, UsageError
 from auditor.facts import Inventory
-from auditor.probes import Probes, ShardValues
+from auditor.probes import Functional, Probes, ShardValues
 from auditor.sources import Source
 
 
@@ -33,7 +36,7 @@ def read_content(
     What cannot be read is said in `unread`, and so is an interruption; both leave the rest as it is.
     Raises UsageError for a device or a state folder that cannot serve.
     """
-    make, device_name = _devices(reading.device)
+    make, device_name = _devices(reading.device, blocks)
     fresh = secrets.randbits(32)
     folder = open_folder(reading.resume, source) if reading.resume is not None else None
     seed = seed_of(folder, reading.seed, fresh) if folder is not None else reading.seed
@@ -46,6 +49,12 @@ def read_content(
     state = State(folder, source, settings) if folder is not None else None
     work = _Work(source, blocks, reading, make, plans, state)
     unread = work.run()
+    functional: tuple[Functional, ...] = ()
+    if blocks is not None and not unread:
+        # A figure, and no finding: where the CPU reads everything, a few weights are enough.
+        few = device_name == "cpu" and reading.depth == "full"
+        where, most = ("cpu" if device_name == "cpu" else "cuda"), (FEW if few else MOST)
+        functional = spot_checks(source, plans, blocks, seed=seed, device=where, most=most)
     shards = tuple(work.done[plan.file] for plan in plans if plan.file in work.done)
     return Content(
         probes=Probes(
@@ -53,6 +62,7 @@ def read_content(
             seed=seed,
             device=device_name,
             shards=shards,
+            functional=functional,
             powers_of_two=blocks is not None and blocks.powers_of_two,
         ),
         unread=unread,
@@ -80,6 +90,7 @@ class _Work:
         self._state = state
         self._unread: list[str] = []
         self._unsaved: str | None = None
+        self._devices: list[Device] = []
 
     def run(self) -> tuple[str, ...]:
         """Read; returns what could not be read."""
@@ -103,12 +114,17 @@ class _Work:
             engine.run(waiting)
         except KeyboardInterrupt:
             self._unread.append(f"cancelled after {len(self.done)} of {len(self._plans)} shards' content")
+        finally:
+            for device in self._devices:
+                device.close()
         if self._unsaved is not None:
             self._unread.append(self._unsaved)
         return tuple(self._unread)
 
     def _worker(self, meter: Meter) -> Callable[[ShardPlan], ShardValues]:
-        reader = ShardReader(self._source, self._blocks, self._make(), digests=self._reading.digests, tick=meter.tick)
+        device = self._make()
+        self._devices.append(device)
+        reader = ShardReader(self._source, self._blocks, device, digests=self._reading.digests, tick=meter.tick)
         return reader.read
 
     def _finished(self, plan: ShardPlan, values: ShardValues) -> None:
@@ -128,10 +144,22 @@ class _Work:
             raise AssertionError(f"{plan.file}: {type(error).__name__}: {error}") from error
 
 
-def _devices(wanted: str) -> tuple[Callable[[], Device], str]:
-    """What makes each thread's device, and the name that the report shows."""
-    from auditor.content.kernels import CpuDevice
+def _devices(wanted: Literal["auto", "cpu", "cuda"], blocks: Blocks | None) -> tuple[Callable[[], Device], str]:
+    """What makes each thread's device, and the name that the report shows.
 
-    if wanted == "cuda":
-        raise UsageError("--device cuda: no kernel for it")
-    return CpuDevice, "cpu"
+    The GPU reduces weight blocks: where there are none, or larger ones than it takes, `auto` is the CPU.
+    """
+    from auditor.content.gpu import LARGEST_BLOCK, chosen
+
+    fits = blocks is not None and max(blocks.shape) <= LARGEST_BLOCK
+    gpus = chosen(wanted) if fits or wanted == "cuda" else None
+    if gpus is None:
+        from auditor.content.kernels import CpuDevice
+
+        return CpuDevice, "cpu"
+    if blocks is not None and not fits:
+        raise UsageError(f"--device cuda: weight blocks of {blocks.shape[0]} × {blocks.shape[1]} need the CPU")
+    from auditor.content.cuda import CudaDevice
+
+    turns = cycle(range(len(gpus.names)))
+    return lambda: CudaDevice(next(turns)), gpus.name

@@ -1,0 +1,77 @@
+"""Chooses the weights whose FP8 format is seen at work: one of each kind, a strip of it, reproducible from the seed."""
+
+import random
+from collections.abc import Sequence
+from math import ceil, isfinite
+
+import numpy as np
+
+from auditor.content.functional import check
+from auditor.content.plan import Blocks, Part, ShardPlan
+from auditor.errors import ReadError
+from auditor.names import kind_of
+from auditor.probes import Functional
+from auditor.sources import Source
+
+MOST, FEW = 16, 4  # kinds of weight; the releases have fewer than 16
+
+
+def spot_checks(
+    source: Source, plans: Sequence[ShardPlan], blocks: Blocks, *, seed: int, device: str = "cpu", most: int = MOST
+) -> tuple[Functional, ...]:
+    """Check one strip of rows of one weight of each kind that is read, of `most` kinds, on 'cpu' or 'cuda'.
+
+    Of a weight that is read in part, only rows that are read. A weight whose product cannot be computed, or that
+    cannot be read, is left out: that is a finding elsewhere.
+    """
+    kinds: dict[str, list[tuple[ShardPlan, Part]]] = {}
+    for plan in plans:
+        for part in plan.parts:
+            if part.scale is not None:
+                kinds.setdefault(kind_of(part.name), []).append((plan, part))
+    found = []
+    for kind in sorted(random.Random(seed).sample(sorted(kinds), min(most, len(kinds)))):  # noqa: S311  # no secret
+        chance = random.Random(f"{seed} {kind}")  # noqa: S311  # a sample, no secret
+        plan, part = chance.choice(kinds[kind])
+        try:
+            result = _checked(source, plan, part, blocks, _strip(part, blocks, chance), seed, device)
+        except ReadError:
+            continue
+        if isfinite(result.relative_error):
+            found.append(result)
+    return tuple(found)
+
+
+def _strip(part: Part, blocks: Blocks, chance: random.Random) -> tuple[int, int]:
+    """A row of blocks among the rows that are read, half-open in rows."""
+    height = blocks.shape[0]
+    rows = part.rows or ((0, part.row_count),)
+    first, last = chance.choice(rows)
+    begin = chance.randrange(first // height, ceil(last / height)) * height
+    return begin, min(begin + height, part.row_count)
+
+
+def _checked(
+    source: Source, plan: ShardPlan, part: Part, blocks: Blocks, rows: tuple[int, int], seed: int, device: str
+) -> Functional:
+    assert part.scale is not None
+    codes = _read(source, plan.file, part.begin + rows[0] * part.row_bytes, part.begin + rows[1] * part.row_bytes)
+    width = part.scale.shape[1] * 4
+    begin = part.scale.begin + rows[0] // blocks.shape[0] * width
+    scales = _read(source, part.scale.file, begin, begin + width)
+    return check(
+        part.name,
+        np.frombuffer(codes, np.uint8).reshape(-1, part.shape[1]),
+        np.frombuffer(scales, "<f4").reshape(1, -1),
+        blocks.shape,
+        seed=seed,
+        device=device,
+    )
+
+
+def _read(source: Source, path: str, begin: int, end: int) -> bytes:
+    file = source.open(path)
+    try:
+        return file.read(begin, end)
+    finally:
+        file.close()

@@ -1,0 +1,311 @@
+"""Measures audits of content: kernels in RAM and whole processes, in turn with their peers, on forged data.
+
+    make benchmark-content    # or: python benchmarks/content.py [--record] [--gigabytes N] [--rounds N] [--gpu-only]
+
+This process imports the standard library alone; whatever computes is a process of its own.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from headers import HERE, PEERS, Command, auditor, in_turn, machine, measure, middle
+
+PARTS = HERE / "parts"
+RESULTS = HERE / "results" / "content.md"
+MB = 1e6
+GB = 1e9
+COLD_ROUNDS = 3
+POLL_S = 0.002
+Contenders = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure held against its bound, which it must reach (`least`) or must not pass."""
+
+    what: str
+    value: float
+    bound: float
+    unit: str = " ×"
+    least: bool = True
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure is within its bound."""
+        return self.value >= self.bound if self.least else self.value <= self.bound
+
+    def row(self) -> str:
+        """A row of a Markdown table."""
+        sign, met = ("≥" if self.least else "≤"), ("yes" if self.met else "**no**")
+        return f"| {self.what} | {self.value:,.2f}{self.unit} | {sign} {self.bound:g}{self.unit} | {met} |"
+
+
+@dataclass(frozen=True)
+class Forged:
+    """A checkpoint that was written: its folder, tensors, bytes of tensors and shards."""
+
+    folder: Path
+    tensors: int
+    bytes: int
+    shards: int
+
+    def __str__(self) -> str:
+        return f"{self.bytes / GB:.2f} GB ({self.tensors} tensors, {self.shards} shards)"
+
+
+class Figures:
+    """Rows of the table of rates, and the targets."""
+
+    def __init__(self) -> None:
+        self.rows = ["| what | median | min to max | rate |", "|---|---:|---:|---:|"]
+        self.targets: list[Target] = []
+
+    def add(self, what: str, seconds: list[float], size: int) -> float:
+        """Note what took so long for so many bytes; bytes per second by the median."""
+        rate = size / median(seconds)
+        span = f"{min(seconds):.3f} to {max(seconds):.3f} s"
+        self.rows.append(f"| {what} | {median(seconds):.3f} s | {span} | {rate / GB:,.2f} GB/s |")
+        print(self.rows[-1], file=sys.stderr)
+        return rate
+
+
+def forge(folder: Path, gigabytes: float, *words: str) -> Forged:
+    """Write a checkpoint of about so many gigabytes."""
+    command = [sys.executable, str(PARTS / "forge_content.py"), str(folder), str(gigabytes), *words]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    facts = json.loads(done.stdout)
+    return Forged(folder, facts["tensors"], facts["bytes"], facts["shards"])
+
+
+def part(name: str, rounds: int) -> Any:
+    """What a part printed."""
+    command = [sys.executable, str(PARTS / name), str(rounds)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def audit(checkpoint: Forged, *words: str, device: str = "cpu") -> Command:
+    """A whole audit at depth full, as a process that must pass."""
+    name = " ".join(("audit --depth full", *words))
+    command = (auditor(), "audit", str(checkpoint.folder), "--depth", "full", "--device", device, "--quiet", *words)
+    return Command(name, command)
+
+
+def peer(name: str, checkpoint: Forged, *, tensors: bool = False) -> Command:
+    """A peer as a process; it prints how many tensors or files it saw."""
+    seen = checkpoint.tensors if tensors else checkpoint.shards
+    return Command(name, (sys.executable, str(PEERS / f"{name}.py"), str(checkpoint.folder)), seen)
+
+
+def seconds_of(command: Command, rounds: int, before: Callable[[], None] | None = None) -> list[float]:
+    """Wall times of one process, each after `before`."""
+    times = []
+    for _ in range(rounds):
+        if before is not None:
+            before()
+        times.append(measure(command).seconds)
+    return times
+
+
+def in_ram(figures: Figures, rounds: int) -> float:
+    """Kernel and verdict against memory and torch; the memory's bytes per second."""
+    found: Contenders = part("ram.py", rounds)
+    names = {
+        "read": "RAM read, two threads",
+        "kernel": "kernel in RAM, two threads",
+        "numpy": "numpy: maximum of `code & 0x7F`, two threads",
+        "torch": "torch: maximum of `code & 0x7F`, two threads",
+        "verdict": "round-trip verdict in RAM, two threads",
+        "torch verdict": "torch: dequantise, requantise, compare, two threads",
+    }
+    rates = {name: figures.add(names[name], each["seconds"], each["bytes"]) for name, each in found.items()}
+    figures.targets += [
+        Target("kernel / RAM read", rates["kernel"] / rates["read"], 0.85),
+        Target("round-trip verdict / torch", rates["verdict"] / rates["torch verdict"], 150),
+    ]
+    return rates["read"]
+
+
+def warm(figures: Figures, small: Forged, large: Forged, rounds: int, ram: float) -> None:
+    """Whole processes on a warm page cache."""
+    bare, full = audit(large, "--no-digests"), audit(large)
+    short = audit(small, "--no-digests")
+    names = [Command("short", short.words), bare]
+    runs = in_turn(names, rounds)
+    few, many = middle(runs["short"]), middle(runs[bare.name])
+    seconds = [run.seconds for run in runs[bare.name]]
+    figures.add(f"{bare.name}, {small.bytes / GB:.1f} GB", [run.seconds for run in runs["short"]], small.bytes)
+    whole = figures.add(f"{bare.name}, {large.bytes / GB:.1f} GB", seconds, large.bytes)
+    steady = (large.bytes - small.bytes) / (many - few)
+    figures.rows.append(f"| the same in steady state (difference) | {many - few:.3f} s | | {steady / GB:,.2f} GB/s |")
+    naive = seconds_of(peer("naive_scan", small, tensors=True), max(1, rounds // 2))
+    slow = figures.add(f"safe_open → float32 → isnan, {small.bytes / GB:.1f} GB", naive, small.bytes)
+    hashing = peer("hash_alone", large)
+    runs = in_turn([full, hashing], rounds)
+    ours = figures.add(f"audit --depth full with digests, {large.bytes / GB:.1f} GB", _times(runs, full), large.bytes)
+    alone = figures.add("hashlib SHA-256 alone, two threads", _times(runs, hashing), large.bytes)
+    figures.targets += [
+        Target("steady state / RAM read", steady / ram, 0.28),
+        Target(f"whole process on {large.bytes / GB:.0f} GB / RAM read", whole / ram, 0.18),
+        Target("whole process / naive scan", whole / slow, 40),
+        Target("with SHA-256 / hashing alone", ours / alone, 0.75),
+    ]
+
+
+def cold(figures: Figures, checkpoint: Forged) -> None:
+    """Whole processes after the page cache has let go of the files, in turn."""
+    ours, plain = audit(checkpoint, "--no-digests"), peer("plain_read", checkpoint)
+    times: dict[str, list[float]] = {ours.name: [], plain.name: []}
+    for _ in range(COLD_ROUNDS):
+        for command in (ours, plain):
+            times[command.name] += seconds_of(command, 1, lambda: _let_go(checkpoint.folder))
+    here = figures.add("cold: audit --depth full --no-digests", times[ours.name], checkpoint.bytes)
+    there = figures.add("cold: plain sequential read", times[plain.name], checkpoint.bytes)
+    figures.targets.append(Target("cold / plain sequential read", here / there, 0.9))
+
+
+def memory(figures: Figures, checkpoint: Forged, what: str) -> None:
+    """Peak anonymous memory of a whole audit."""
+    peak = _peak_anonymous(audit(checkpoint))
+    figures.targets.append(Target(f"anonymous memory, {what}", peak / MB, 300, " MB", least=False))
+
+
+def on_gpu(figures: Figures, checkpoints: Callable[[], tuple[Forged, Forged]], rounds: int) -> str | None:
+    """Kernel, copies and whole processes on a GPU; what it is, or None where there is none."""
+    found = part("gpu.py", rounds)
+    if found is None:
+        return None
+    names = {
+        "copy": "device copy (bytes moved)",
+        "kernel": "kernel on the device",
+        "pinned": "bare copy, pinned host to device",
+        "pipeline": "pinned slabs through copy, kernel and back",
+    }
+    measured: Contenders = found["contenders"]
+    rates = {name: figures.add(names[name], each["seconds"], each["bytes"]) for name, each in measured.items()}
+    small, large = checkpoints()
+    few, many = (audit(each, "--no-digests", device="cuda") for each in (small, large))
+    runs = in_turn([Command("few", few.words), Command("many", many.words)], rounds)
+    steady = (large.bytes - small.bytes) / (middle(runs["many"]) - middle(runs["few"]))
+    for name, each in (("few", small), ("many", large)):
+        what = f"audit --depth full --no-digests --device cuda, {each.bytes / GB:.1f} GB"
+        figures.add(what, [run.seconds for run in runs[name]], each.bytes)
+    figures.rows.append(f"| the same in steady state (difference) | | | {steady / GB:,.2f} GB/s |")
+    figures.targets += [
+        Target("GPU: kernel / device copy", rates["kernel"] / rates["copy"], 0.8),
+        Target("GPU: whole path from RAM / bare pinned copy", steady / rates["pinned"], 0.6),
+    ]
+    return f"{found['device']}; {found['versions']}"
+
+
+def _times(runs: dict[str, list[Any]], command: Command) -> list[float]:
+    return [run.seconds for run in runs[command.name]]
+
+
+def _let_go(folder: Path) -> None:
+    """Drop a folder's files from the page cache."""
+    for path in folder.iterdir():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+def _peak_anonymous(command: Command) -> int:
+    """The most anonymous memory that a process held, looked at every two milliseconds, its forks apart."""
+    peak = 0
+    process = subprocess.Popen(command.words, stdout=subprocess.DEVNULL)
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        try:
+            lines = status.read_text("ascii").splitlines()
+        except OSError:
+            break
+        peak = max(peak, *(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:")), 0)
+        time.sleep(POLL_S)
+    if process.wait() != 0:
+        raise RuntimeError(f"{command.name}: exit {process.returncode}")
+    return peak
+
+
+def versions() -> str:
+    """The versions that took part."""
+    named = [f"{platform.python_implementation()} {platform.python_version()}"]
+    distributions = ("checkpoint-auditor", "numpy", "numba", "xxhash", "torch", "safetensors")
+    return ", ".join(named + [f"{name} {metadata.version(name)}" for name in distributions])
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--gigabytes", type=float, default=8, help="size of the larger checkpoint (default: 8)")
+    parser.add_argument("--rounds", type=int, default=5, help="measured rounds (default: 5)")
+    parser.add_argument("--dir", type=Path, help="where to forge: a disk with room for 1.3 × that, and for cold reads")
+    parser.add_argument("--gpu-only", action="store_true", help="measure the GPU alone")
+    parser.add_argument("--record", action="store_true", help="write benchmarks/results/content.md (content-gpu.md)")
+    parser.add_argument("--strict", action="store_true", help="exit 1 where a target is missed")
+    options = parser.parse_args()
+    figures = Figures()
+    with tempfile.TemporaryDirectory(prefix="auditor-benchmark-", dir=options.dir) as name:
+        folder = Path(name)
+
+        def checkpoints() -> tuple[Forged, Forged]:
+            sizes = {"small": options.gigabytes / 4, "large": options.gigabytes}
+            for each, gigabytes in sizes.items():
+                if each not in forged:
+                    forged[each] = forge(folder / each, gigabytes)
+            return forged["small"], forged["large"]
+
+        forged: dict[str, Forged] = {}
+        if not options.gpu_only:
+            ram = in_ram(figures, options.rounds)
+            small, large = checkpoints()
+            warm(figures, small, large, options.rounds, ram)
+            memory(figures, large, f"{large.bytes / GB:.1f} GB")
+            memory(figures, forge(folder / "sparse", 0, "--sparse"), "tensors of 1.85 GB")
+            cold(figures, large)
+        gpu = on_gpu(figures, checkpoints, options.rounds)
+        data = " and ".join(str(each) for each in forged.values())
+    if options.gpu_only and gpu is None:
+        return 1
+    words = ["python benchmarks/content.py", f"--gigabytes {options.gigabytes:g}", f"--rounds {options.rounds}"]
+    words += ["--gpu-only"] * options.gpu_only
+    lines = [
+        "# Audits of content, measured",
+        "",
+        f"{datetime.now(UTC):%Y-%m-%d}; {machine()}, {platform.system()}; {versions()}.",
+        f"GPU: {gpu or 'none on this machine; nothing is said of one'}.",
+        "",
+        f"`{' '.join(words)}`; medians; forged checkpoints of {data}.",
+        "",
+        *figures.rows,
+        "",
+        "| target | measured | bound | met |",
+        "|---|---:|---:|---|",
+        *(target.row() for target in figures.targets),
+    ]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if options.record:
+        results = RESULTS.with_stem("content-gpu") if options.gpu_only else RESULTS
+        results.parent.mkdir(exist_ok=True)
+        results.write_text(text, "utf-8")
+    return 1 if options.strict and not all(target.met for target in figures.targets) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Forges a sound checkpoint of about so many gigabytes in DeepSeek-V3's shapes, in seconds: FOLDER GIGABYTES.
+
+Layers and experts are fewer, and the vocabulary is an eighth, so that weight blocks are most of the bytes as they are
+in the release; `--sparse` keeps the whole vocabulary (two tensors of 1.85 GB) and leaves holes for all data. Codes are
+windows of one random buffer, no two alike, each block with a code of 448; scales are made from a maximum as published.
+Prints tensors, bytes and shards as JSON.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from auditor.forge import LIKES
+from auditor.forge.plan import Like, Plan, Tensor, plan
+from auditor.forge.write import write
+
+_BUFFER = 96 << 20
+_STRIP = 128
+_LAYER_BYTES = 0.94e9  # of a layer with 16 experts and one shared
+_OTHER_BYTES = 1.05e9  # the dense layer and the vocabulary
+
+
+class Content:
+    """Bytes for each tensor, from windows of random buffers."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.random = np.random.default_rng(seed)
+        codes = self.random.integers(0, 256, _BUFFER, np.uint8)
+        codes[(codes & 0x7F) == 0x7F] ^= 1  # no NaN
+        self.codes = codes
+        self.bf16 = (self.random.standard_normal(_BUFFER // 4, np.float32) * 0.02).view(np.uint32) >> 16
+        self.bf16 = self.bf16.astype(np.uint16)
+
+    def strips(self, tensor: Tensor) -> Iterator[bytes]:
+        """The bytes of a tensor from its first to its last."""
+        if tensor.values == "scales":
+            amax = self.random.uniform(0.05, 0.15, prod(tensor.shape)).astype(np.float32)
+            yield (amax / np.float32(448)).tobytes()
+        elif tensor.values == "codes":
+            rows, columns = tensor.shape
+            for begin in range(0, rows, _STRIP):
+                strip = self._window(self.codes, min(_STRIP, rows - begin) * columns).reshape(-1, columns).copy()
+                strip[0, ::_STRIP] = 0x7E
+                yield strip.data
+        elif tensor.dtype == "BF16":
+            left = prod(tensor.shape)
+            while left:
+                window = self._window(self.bf16, min(left, 1 << 22))
+                left -= window.size
+                yield window.tobytes()
+        else:
+            yield self.random.standard_normal(prod(tensor.shape), np.float32).tobytes()
+
+    def _window(self, buffer: np.ndarray, size: int) -> np.ndarray:
+        begin = int(self.random.integers(0, buffer.size - size))
+        return buffer[begin : begin + size]
+
+
+def planned(gigabytes: float, *, sparse: bool) -> Plan:
+    """A plan of about so many bytes."""
+    layers = 1 + max(1, round((gigabytes * 1e9 - _OTHER_BYTES) / _LAYER_BYTES))
+    changes = {
+        "num_hidden_layers": 2 if sparse else layers,
+        "first_k_dense_replace": 1,
+        "n_routed_experts": 16,
+        "num_nextn_predict_layers": 0,
+    }
+    if not sparse:
+        changes["vocab_size"] = 129_280 // 8
+    LIKES["benchmark"] = Like(config="deepseek-v3", changes=changes, limit=(1 << 30) // 2, total="payload")
+    return plan("benchmark")
+
+
+def main() -> None:
+    """The command line."""
+    folder, gigabytes, sparse = Path(sys.argv[1]), float(sys.argv[2]), "--sparse" in sys.argv
+    chosen = planned(gigabytes, sparse=sparse)
+    folder.mkdir(parents=True, exist_ok=True)
+    write(chosen, folder, strips=None if sparse else Content().strips)
+    tensors = list(chosen.tensors())
+    print(json.dumps({"tensors": len(tensors), "bytes": sum(t.size for t in tensors), "shards": len(chosen.shards)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""What one process reaches on bytes in RAM: ROUNDS. Prints seconds and bytes of each contender as JSON.
+
+- `read`: two threads add up 1 GiB as 64-bit words, what memory gives;
+- `kernel`: two threads reduce the same bytes to the extremes of 128 × 128 blocks; and numpy and torch at the same work;
+- `verdict`: the round trip of a weight of 128 MiB from its bytes, against torch, which dequantises, quantises again and
+  compares codes and scales.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+import torch
+
+from auditor.content.judge import Judge
+from auditor.content.kernels import CpuDevice
+from auditor.content.plan import Blocks, Part, ScaleAt
+
+THREADS = 2
+SLOW_ROUNDS = 3  # of what takes seconds
+COLUMNS = 7168
+BLOCK = (128, 128)
+STRIP = 128 * COLUMNS  # 0.9 MB, what the reader hands over at once
+STRIPS = (1 << 30) // STRIP
+WEIGHT_STRIPS = (128 << 20) // STRIP
+
+
+@numba.njit(nogil=True)
+def _sum(words: np.ndarray) -> int:
+    total = np.uint64(0)
+    for k in range(words.size):
+        total += words[k]
+    return total
+
+
+def codes_of(strips: int, columns: int = COLUMNS) -> np.ndarray:
+    """Random codes without NaN, each block with one of 448."""
+    codes = np.random.default_rng(0).integers(0, 256, strips * STRIP, np.uint8)
+    codes[(codes & 0x7F) == 0x7F] ^= 1
+    rows = codes.reshape(-1, columns)
+    rows[::128, ::128] = 0x7E
+    return codes
+
+
+def in_threads(work: Callable[[int], object]) -> None:
+    """Run the work for each thread's number."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(work, range(THREADS)))
+
+
+def main() -> None:
+    """The command line."""
+    rounds = int(sys.argv[1])
+    torch.set_num_threads(THREADS)
+    codes = codes_of(STRIPS)
+    words = codes.view(np.uint64)
+    devices = [CpuDevice() for _ in range(THREADS)]
+    halves = [range(0, STRIPS // 2), range(STRIPS // 2, STRIPS)]
+
+    def read(thread: int) -> None:
+        half = words.size // THREADS
+        _sum(words[thread * half : (thread + 1) * half])
+
+    def kernel(thread: int) -> None:
+        for strip in halves[thread]:
+            devices[thread].extremes(codes[strip * STRIP : (strip + 1) * STRIP], COLUMNS, BLOCK).result()
+
+    def with_numpy(thread: int) -> None:
+        for strip in halves[thread]:
+            rows = codes[strip * STRIP : (strip + 1) * STRIP].reshape(128, COLUMNS)
+            (rows & 0x7F).max(axis=0).reshape(-1, 128).max(axis=1)
+
+    def with_torch() -> None:
+        table = torch.from_numpy(codes).view(-1, 128, COLUMNS // 128, 128)
+        for strips in table.split(8):
+            (strips & 0x7F).amax(dim=1).amax(dim=-1)
+
+    weight = codes[: WEIGHT_STRIPS * STRIP]
+    grid = (WEIGHT_STRIPS, COLUMNS // 128)
+    amax = np.random.default_rng(1).uniform(0.05, 0.15, grid).astype(np.float32)
+    scale_rc = amax / np.float32(448)
+    part = Part("w", "F8_E4M3", (WEIGHT_STRIPS * 128, COLUMNS), 0, weight.size, (), ScaleAt("f", 0, 0, grid))
+    judges = [Judge(part, scale_rc, Blocks(BLOCK, False)) for _ in range(THREADS)]
+
+    def verdict(thread: int) -> None:
+        for strip in range(thread, WEIGHT_STRIPS, THREADS):
+            run = weight[strip * STRIP : (strip + 1) * STRIP]
+            judges[thread].add(run, strip, devices[thread].extremes(run, COLUMNS, BLOCK).result())
+
+    contenders: dict[str, tuple[Callable[[], object], int]] = {
+        "read": (lambda: in_threads(read), codes.size),
+        "kernel": (lambda: in_threads(kernel), codes.size),
+        "numpy": (lambda: in_threads(with_numpy), codes.size),
+        "torch": (with_torch, codes.size),
+        "verdict": (lambda: in_threads(verdict), weight.size),
+        "torch verdict": (lambda: _torch_verdict(weight, scale_rc), weight.size),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(rounds + 1):
+        for name, (work, _) in contenders.items():
+            if name == "torch verdict" and turn > SLOW_ROUNDS:
+                continue
+            begun = time.perf_counter()
+            work()
+            if turn:  # the first compiles and warms
+                seconds[name].append(time.perf_counter() - begun)
+    counted = sum(judge.result().exact for judge in judges)
+    assert counted == (rounds + 1) * grid[0] * grid[1], "every block must have been judged exact"
+    print(json.dumps({name: {"seconds": seconds[name], "bytes": size} for name, (_, size) in contenders.items()}))
+
+
+def _torch_verdict(weight: np.ndarray, scale_rc: np.ndarray) -> None:
+    """Dequantise, quantise again by the published formula, compare: strip by strip, as memory wants it."""
+    codes = torch.from_numpy(weight).view(-1, 128, COLUMNS // 128, 128)
+    scales = torch.from_numpy(scale_rc)
+    for strip in range(codes.shape[0]):
+        stored = codes[strip]
+        scale = scales[strip, None, :, None]
+        values = stored.view(torch.float8_e4m3fn).float() * scale.squeeze(0)
+        again = values.abs().amax(dim=0).amax(dim=-1).clamp(min=1e-4) / 448
+        requantised = (values / again[None, :, None]).to(torch.float8_e4m3fn).view(torch.uint8)
+        assert torch.equal(again, scales[strip])
+        assert torch.equal(requantised, stored)
+
+
+if __name__ == "__main__":
+    main()
