@@ -87,6 +87,7 @@ def _audit(options: argparse.Namespace) -> int:
                 fail_on=options.fail_on,
                 progress=progress,
                 walked=None if ahead is None else ahead.inventory,
+                summarised=_writes(options),
             )
         finally:
             if progress is not None:
@@ -94,6 +95,11 @@ def _audit(options: argparse.Namespace) -> int:
             if ahead is not None:
                 ahead.close()
     return _deliver(report, options)
+
+
+def _writes(options: argparse.Namespace) -> bool:
+    """Whether a report is written at all: what is only printed shows no storage and no parallelism."""
+    return any(getattr(options, kind, None) is not None for kind in ("json", "html"))
 
 
 def _start_ahead(source: str) -> "Ahead | None":
