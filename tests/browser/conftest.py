@@ -2,16 +2,12 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import report_examples as examples
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-import reports
 
 from auditor_reports.html import render
 from auditor_schemas.report import AuditReport
@@ -57,15 +53,22 @@ class Pages:
         self.requests: list[str] = []
 
     def path(self, name: str) -> Path:
-        """The page of a report that tests/reports.py builds."""
+        """The page of a report that tests/report_examples.py builds."""
         path = self.folder / f"{name}.html"
         if not path.exists():
-            report: AuditReport = getattr(reports, name)()
+            report: AuditReport = getattr(examples, name)()
             path.write_text(render(report), encoding="utf-8")
         return path
 
     def open(
-        self, name: str, *, anchor: str = "", width: int = 1280, height: int = 900, ready: bool = True, **context: object
+        self,
+        name: str,
+        *,
+        anchor: str = "",
+        width: int = 1280,
+        height: int = 900,
+        ready: bool = True,
+        **context: object,
     ) -> Page:
         """The page, opened from disk; `ready`: once its script has run."""
         inside = self.browser.new_context(viewport={"width": width, "height": height}, **context)  # type: ignore[arg-type]

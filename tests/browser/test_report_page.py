@@ -4,16 +4,16 @@ import json
 import re
 
 import pytest
-import reports
+import report_examples as examples
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from auditor_reports.html import render
 from auditor_schemas.report import AuditReport
 
-SCALE = next(each for each in reports.broken().findings if each.slug == "mismatched-block-scale")
-ROUTER = next(each for each in reports.broken().findings if each.slug == "wrong-dtype")
-MISSING = next(each for each in reports.broken().findings if each.slug == "missing-tensor")
+SCALE = next(each for each in examples.broken().findings if each.slug == "mismatched-block-scale")
+ROUTER = next(each for each in examples.broken().findings if each.slug == "wrong-dtype")
+MISSING = next(each for each in examples.broken().findings if each.slug == "missing-tensor")
 PAGES = ("sound", "broken", "incomplete", "sampled", "complete")
 
 
@@ -68,8 +68,8 @@ def test_search_finds_by_message_rule_file_and_pattern(pages):
         ("qnt102", ["QNT102"]),
         ("model-00045", ["IDX103"]),
         ("implies bf16 gate", ["SHP102"]),
-        (f"{reports.LAYER}.23.self_attn.kv_a_proj_with_mqa.weight_scale_inv", ["QNT102"]),
-        (f"{reports.LAYER}.99.self_attn.kv_a_proj_with_mqa.weight_scale_inv", []),
+        (f"{examples.LAYER}.23.self_attn.kv_a_proj_with_mqa.weight_scale_inv", ["QNT102"]),
+        (f"{examples.LAYER}.99.self_attn.kv_a_proj_with_mqa.weight_scale_inv", []),
     ):
         page.locator("#search").fill(words)
         expect(page.locator("#shown")).to_contain_text(f"{len(expected)} of 17 findings")
@@ -204,7 +204,7 @@ def test_link_to_a_finding_that_a_filter_hides_clears_the_filter(pages):
 
 
 def test_fifty_thousand_findings_are_searched_linked_and_paged(pages):
-    report = reports.many()
+    report = examples.many()
     wanted = report.findings[31_415]
     assert pages.path("many").stat().st_size < 5_000_000
     page = pages.open("many", anchor=f"#{anchor(wanted)}")
@@ -329,7 +329,9 @@ def test_content_section_shows_coverage_device_outcomes_and_charts(pages):
     expect(content.locator("svg.heat")).to_have_count(2)
     expect(content.locator(".spots tbody tr")).to_have_count(30)
     expect(content.locator(".spots tbody tr").first).to_contain_text("undefined")
-    expect(pages.open("complete").locator("#content")).to_contain_text("Every byte of all 91,991 tensors was read once.")
+    expect(pages.open("complete").locator("#content")).to_contain_text(
+        "Every byte of all 91,991 tensors was read once."
+    )
 
 
 @pytest.mark.parametrize("name", ["broken", "many"])
@@ -338,7 +340,7 @@ def test_download_gives_the_report_itself(name, pages, tmp_path):
     with page.expect_download() as waiting:
         page.locator("#download").click()
     waiting.value.save_as(tmp_path / "report.json")
-    report = getattr(reports, name)()
+    report = getattr(examples, name)()
     document = (tmp_path / "report.json").read_text(encoding="utf-8")
     assert json.loads(document) == json.loads(report.model_dump_json())
     assert render(AuditReport.model_validate_json(document)) == pages.path(name).read_text(encoding="utf-8")

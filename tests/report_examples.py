@@ -3,6 +3,7 @@
 import hashlib
 import random
 from datetime import UTC, date, datetime
+from functools import cache
 from typing import Any
 
 from auditor_schemas.report import (
@@ -368,6 +369,7 @@ def complete() -> AuditReport:
     })  # fmt: skip
 
 
+@cache
 def many(count: int = 50_000, *, random_names: bool = False) -> AuditReport:
     """So many root findings, each with a name of its own."""
     chance = random.Random(11)
