@@ -4,6 +4,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -23,7 +24,7 @@ SCRIPTS = ("data.js", "findings.js", "map.js", "page.js")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """JSON inside the page, as it is or as base64 of gzip."""
+    """JSON inside the page, as it is or packed."""
 
     id: str
     type: str
@@ -89,8 +90,20 @@ def _hash(block: str) -> str:
 
 def _carried(name: str, document: str) -> Carried:
     packed = len(document) > PLAIN_BYTES
-    held = (
-        base64.b64encode(gzip.compress(document.encode(), 6, mtime=0)).decode() if packed else text.embedded(document)
-    )
+    held = _packed(document) if packed else text.embedded(document)
     kind = "application/octet-stream" if packed else "application/json"
     return Carried(id=name, type=kind, packed=packed, text=Markup(held))  # noqa: S704  # base64, or escaped
+
+
+_DIGEST = re.compile("([0-9a-f]{64})")
+
+
+def _packed(document: str) -> str:
+    """JSON as gzip, and apart from it the SHA-256 digests that do not compress, each in base64.
+
+    In a digest's place stands U+0001, which JSON text never holds as it is.
+    """
+    parts = _DIGEST.split(document)
+    digests = bytes.fromhex("".join(parts[1::2]))
+    rest = gzip.compress("\x01".join(parts[::2]).encode(), 6, mtime=0)
+    return f"{base64.b64encode(rest).decode()}.{base64.b64encode(digests).decode()}"

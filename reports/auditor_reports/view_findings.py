@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from auditor_reports import text
@@ -12,6 +12,8 @@ from auditor_schemas.report import Finding
 ROOTS = 100
 CONSEQUENCES = 20
 PATTERNS = 60
+# Up to here a script's numbers are exact, and it may write them itself.
+EXACT = 2**53
 # Beyond these a finding's cells are told by layers alone, without the experts.
 CELLS = 4_096
 
@@ -250,7 +252,7 @@ def _span(span: tuple[int, int] | None) -> str | None:
     if span is None:
         return None
     begin, end = span
-    return f"{begin:,} to {end:,} ({text.size(end - begin)})" if end > begin else f"{begin:,}"
+    return f"{begin:,} to {end:,} ({end - begin:,} B)"
 
 
 _UNLINKABLE = re.compile("[^0-9A-Za-z]")
@@ -305,7 +307,7 @@ def _joined(every: Iterable[Touched]) -> Touched:
 
 
 def _cells(touches: Touched) -> str:
-    """The cells for the page's filter: 'experts:3-60/0-127,61-61;norms:top', where top is outside the layers."""
+    """The cells for the page's filter: 'experts:3-60/0-127,61;norms:top', where top is outside the layers."""
     return ";".join(f"{module}:{','.join(map(_place, sorted(places)))}" for module, places in touches.items())
 
 
@@ -313,13 +315,16 @@ def _place(place: Place) -> str:
     first, last, one, other = place
     if first < 0:
         return "top"
-    return f"{first}-{last}" if one < 0 else f"{first}-{last}/{one}-{other}"
+    layers = str(first) if first == last else f"{first}-{last}"
+    if one < 0:
+        return layers
+    return f"{layers}/{one}" if one == other else f"{layers}/{one}-{other}"
 
 
 def _row(every: tuple[Finding, ...], index: int, below: Sequence[int], anchors: list[str]) -> list[object]:
     """A finding for the page's script: its position in the report, its cells, and what is not shown as it stands there.
 
-    What is the same in the report is not said again: a page with 50,000 findings has no room for it twice.
+    What the report says is not said again: a page with 50,000 findings has no room for it twice.
     """
     finding = every[index]
     touches = _touched(finding)
@@ -345,10 +350,12 @@ def _otherwise(finding: Finding, anchor: str) -> dict[str, object]:
     ):
         if value is not None and not (value.isascii() and value.isprintable()) and text.shown(value) != value:
             words[name] = text.shown(value)
-    if location.bytes is not None:
+    if location.bytes is not None and max(map(abs, location.bytes)) > EXACT:
         words["bytes"] = _span(location.bytes)
     if finding.expected is not None or finding.actual is not None:
         for name, content in (("expected", finding.expected), ("actual", finding.actual)):
+            if content is None:
+                continue
             worded = text.shown(text.value(content))
             if worded != content:
                 words[name] = worded
@@ -361,4 +368,13 @@ def _otherwise(finding: Finding, anchor: str) -> dict[str, object]:
 
 def carried(view: FindingsView) -> dict[str, object]:
     """Every root in order for the page's script, with what stands before and above findings."""
-    return {"marks": MARKS, "headings": HEADINGS, "rows": view.rows}
+    return {"marks": MARKS, "headings": HEADINGS, "rows": list(_stepped(view.rows, [0]))}
+
+
+def _stepped(rows: Iterable[list[object]], follows: list[int]) -> Iterator[list[object]]:
+    """Rows whose position is written as the step from the one that follows the row before: mostly 0."""
+    for index, cells, otherwise, *below in rows:
+        assert isinstance(index, int)
+        step, follows[0] = index - follows[0], index + 1
+        children = [list(_stepped(each, follows)) for each in below if isinstance(each, list)]
+        yield [step, cells, otherwise, *children]

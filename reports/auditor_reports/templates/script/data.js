@@ -1,14 +1,27 @@
 "use strict";
 
-/* What the page carries: JSON text, as it is or as base64 of gzip. */
-const carried = async (id) => {
+const bytesOf = (base64) => {
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
+  return bytes;
+};
+
+/* What the page carries: JSON text, as it is, or as gzip with its digests apart, U+0001 in the place of each.
+   `length` is how many bytes of each digest are wanted: the list needs only what a link says. */
+const carried = async (id, length = 32) => {
   const block = document.getElementById(id);
   if (!block.dataset.encoding) return block.textContent;
-  const text = atob(block.textContent);
-  const packed = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i += 1) packed[i] = text.charCodeAt(i);
+  const [packed, digests] = block.textContent.split(".").map(bytesOf);
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).text();
+  const parts = (await new Response(stream).text()).split("\u0001");
+  const hex = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+  let whole = parts[0];
+  for (let i = 1; i < parts.length; i += 1) {
+    for (let at = 32 * i - 32, end = at + length; at < end; at += 1) whole += hex[digests[at]];
+    whole += parts[i];
+  }
+  return whole;
 };
 
 const make = (tag, properties, ...children) => {
@@ -21,38 +34,81 @@ const english = new Intl.NumberFormat("en-US");
 const grouped = (number) => english.format(number);
 const plural = (number, noun) => `${grouped(number)} ${noun}${number === 1 ? "" : "s"}`;
 
-/* The report's findings in the page's order, each with its cells and with the words that are not the report's own. */
-const findingsOf = (report, columns) => {
-  const finding = ([index, cells, otherwise, below = []], cause) => {
-    const raw = report.findings[index];
-    const { location, count, affected } = raw;
-    const compared = raw.expected !== null || raw.actual !== null;
-    const each = {
-      anchor: `finding-${raw.fingerprint.slice(0, 12)}`, rule: raw.rule, slug: raw.slug, severity: raw.severity,
-      status: raw.status, mark: columns.marks[raw.severity], message: raw.message, file: location.file,
-      tensor: location.tensor, field: location.field, bytes: null, expected: compared ? raw.expected : null,
-      actual: compared ? raw.actual : null, waiver: null, owner: null, expires: null, patterns: affected,
-      times: count > 1 ? plural(count, "time") : null,
-      affected: affected.length ? plural(affected.length, "pattern") : null,
-      explains: below.length ? plural(below.length, "finding") : null,
-      weight: count, cells, places: null, words: null, cause, consequences: null, within: false,
-    };
-    if (otherwise) Object.assign(each, otherwise);
-    each.subject = each.tensor ?? each.file ?? each.field;
-    each["beside-file"] = each.tensor === null ? null : each.file;
-    each["beside-field"] = each.tensor === null && each.file === null ? null : each.field;
-    each.consequences = below.map((row) => finding(row, each));
+/* One finding: the report's own, with its place in the page's order and the words that are not the report's. */
+class Finding {
+  constructor(raw, cells, otherwise, cause) {
+    this.raw = raw;
+    this.cells = cells;
+    this.otherwise = otherwise || null;
+    this.cause = cause;
+    this.consequences = [];
+    this.weight = raw.count;
+    this.within = false;
+    this.known = null;
+    this.anchor = this.otherwise?.anchor ?? `finding-${raw.fingerprint.slice(0, 12)}`;
+  }
+
+  get severity() { return this.raw.severity; }
+  get status() { return this.raw.status; }
+  get rule() { return this.otherwise?.rule ?? this.raw.rule; }
+  get slug() { return this.otherwise?.slug ?? this.raw.slug; }
+  get message() { return this.otherwise?.message ?? this.raw.message; }
+  get tensor() { return this.otherwise?.tensor ?? this.raw.location.tensor; }
+  get file() { return this.otherwise?.file ?? this.raw.location.file; }
+  get field() { return this.otherwise?.field ?? this.raw.location.field; }
+  get subject() { return this.tensor ?? this.file ?? this.field; }
+  get "beside-file"() { return this.tensor === null ? null : this.file; }
+  get "beside-field"() { return this.tensor === null && this.file === null ? null : this.field; }
+  get bytes() {
+    const span = this.raw.location.bytes;
+    return span && (this.otherwise?.bytes ?? `${grouped(span[0])} to ${grouped(span[1])} (${grouped(span[1] - span[0])} B)`);
+  }
+  get compared() { return this.raw.expected !== null || this.raw.actual !== null; }
+  get expected() { return this.compared ? this.otherwise?.expected ?? this.raw.expected ?? "none" : null; }
+  get actual() { return this.compared ? this.otherwise?.actual ?? this.raw.actual ?? "none" : null; }
+  get times() { return this.raw.count > 1 ? plural(this.raw.count, "time") : null; }
+  get patterns() { return this.otherwise?.patterns ?? this.raw.affected; }
+  get affected() { return this.patterns.length ? plural(this.patterns.length, "pattern") : null; }
+  get explains() { return this.consequences.length ? plural(this.consequences.length, "finding") : null; }
+  get waiver() { return this.otherwise?.waiver ?? null; }
+  get owner() { return this.otherwise?.owner ?? null; }
+  get expires() { return this.otherwise?.expires ?? null; }
+
+  /* Its words in lower case, for the search. */
+  get words() {
+    return (this.searched ??= [
+      this.rule, this.slug, this.message, this.file, this.tensor, this.field, this.expected, this.actual, this.waiver,
+      this.owner, this.anchor, ...this.patterns,
+    ].filter((part) => part !== null).join("\n").toLowerCase());
+  }
+
+  /* Where it is on the map: module → ranges of layers and experts; -1 stands outside the layers, or for all. */
+  get places() {
+    const ends = (range) => { const [begin, end = begin] = range.split("-").map(Number); return [begin, end]; };
+    return (this.known ??= new Map(this.cells.split(";").filter(Boolean).map((entry) => {
+      const at = entry.lastIndexOf(":");
+      return [entry.slice(0, at), entry.slice(at + 1).split(",").map((range) => {
+        if (range === "top") return [-1, -1, -1, -1];
+        const [layers, experts] = range.split("/");
+        return [...ends(layers), ...(experts ? ends(experts) : [-1, -1])];
+      })];
+    })));
+  }
+}
+
+/* The report's findings in the page's order; a row's position is a step from the one behind the row before. */
+const findingsOf = (report, { rows }) => {
+  let follows = 0;
+  const finding = ([step, cells, otherwise, below], cause) => {
+    const index = follows + step;
+    follows = index + 1;
+    const each = new Finding(report.findings[index], cells, otherwise, cause);
+    if (below) each.consequences = below.map((row) => finding(row, each));
     for (const consequence of each.consequences) each.weight += consequence.weight;
     return each;
   };
-  return columns.rows.map((row) => finding(row, null));
+  return rows.map((row) => finding(row, null));
 };
-
-/* The words of a finding, in lower case, for the search. */
-const wordsOf = (finding) => (finding.words ??= [
-  finding.rule, finding.slug, finding.message, finding.file, finding.tensor, finding.field, finding.expected,
-  finding.actual, finding.waiver, finding.owner, finding.anchor, ...finding.patterns,
-].filter((part) => part !== null).join("\n").toLowerCase());
 
 /* Whether a {a-b} pattern stands for a whole tensor name. */
 const covers = (pattern, name) => {
@@ -71,24 +127,12 @@ const covers = (pattern, name) => {
 };
 
 const mentions = (finding, words, name) =>
-  words.every((word) => wordsOf(finding).includes(word)) ||
+  words.every((word) => finding.words.includes(word)) ||
   (name !== null && finding.patterns.some((pattern) => covers(pattern, name)));
-
-/* Where a finding is on the map: module → ranges of layers and experts; -1 stands outside the layers, or for all. */
-const placesOf = (finding) => (finding.places ??= new Map(
-  finding.cells.split(";").filter(Boolean).map((entry) => {
-    const at = entry.lastIndexOf(":");
-    const ranges = entry.slice(at + 1).split(",").map((range) => {
-      if (range === "top") return [-1, -1, -1, -1];
-      const [layers, experts] = range.split("/");
-      return [...layers.split("-").map(Number), ...(experts ? experts.split("-").map(Number) : [-1, -1])];
-    });
-    return [entry.slice(0, at), ranges];
-  })));
 
 /* A cell is a layer (null: any, -1: outside), a module (null: any) and perhaps an expert. */
 const touches = (finding, cell) => {
-  for (const [module, ranges] of placesOf(finding)) {
+  for (const [module, ranges] of finding.places) {
     if (cell.module !== null && cell.module !== module && cell.module !== "other") continue;
     for (const [first, last, one, other] of ranges) {
       if (cell.layer !== null && (cell.layer < first || cell.layer > last)) continue;

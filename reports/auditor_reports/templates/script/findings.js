@@ -41,7 +41,7 @@ const startFindings = (report, columns) => {
     article.setAttribute("aria-labelledby", title.id);
     article.finding = finding;
     for (const slot of article.querySelectorAll("[data-slot]")) {
-      const value = finding[slot.dataset.slot];
+      const value = slot.dataset.slot === "mark" ? columns.marks[finding.severity] : finding[slot.dataset.slot];
       if (value === null || (slot.dataset.slot === "status" && value === "new")) {
         (slot.closest("details, dl > div, .subject") ?? slot).remove();
       } else {
@@ -226,5 +226,5 @@ const startFindings = (report, columns) => {
   find("beyond")?.remove();
   apply();
   reveal();
-  return { roots, pick, onPick: (listener) => listeners.push(listener) };
+  return { roots, pick, marks: columns.marks, onPick: (listener) => listeners.push(listener) };
 };

@@ -99,7 +99,7 @@ const startMap = (findings) => {
     if (within.length) {
       parts.push(make("ul", { className: "headlines" }, ...within.slice(0, 4).map((finding) =>
         make("li", { className: finding.severity },
-          make("span", { className: "mark", textContent: finding.mark, ariaHidden: "true" }),
+          make("span", { className: "mark", textContent: findings.marks[finding.severity], ariaHidden: "true" }),
           make("span", { className: "where" }, `${finding.rule} `, make("code", { textContent: finding.subject ?? "" })),
           make("a", { href: `#${finding.anchor}` }, make("bdi", { textContent: finding.message })),
         ))));
@@ -123,7 +123,7 @@ const startMap = (findings) => {
     for (const finding of within) {
       const rank = RANK.indexOf(finding.severity);
       const hit = new Set();
-      for (const [first, last, one, other] of placesOf(finding).get("experts") ?? []) {
+      for (const [first, last, one, other] of finding.places.get("experts") ?? []) {
         if (cell.layer !== null && (cell.layer < first || cell.layer > last)) continue;
         for (let i = Math.max(0, one); i <= (one < 0 ? experts - 1 : Math.min(other, experts - 1)); i += 1) hit.add(i);
       }

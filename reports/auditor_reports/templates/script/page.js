@@ -17,7 +17,7 @@ addEventListener("beforeprint", () => {
 addEventListener("afterprint", () => { for (const fold of unfolded) fold.open = false; });
 
 if (document.getElementById("findings-data")) {
-  Promise.all(["report", "findings-data"].map(carried)).then((texts) => {
+  Promise.all([carried("report", 6), carried("findings-data")]).then((texts) => {
     startMap(startFindings(...texts.map((text) => JSON.parse(text))));
     document.documentElement.dataset.ready = "true";
   });
