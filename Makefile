@@ -69,8 +69,11 @@ types: $(VENV)/.dev
 imports: $(VENV)/.dev
 	PYTHONPATH=.:schemas:reports $(BIN)/lint-imports
 
-# The built wheel is tested in a clean environment by tests/test_wheel.py.
-test: $(VENV)/.dev  ## the tests but the slow ones; the end says how many were skipped, and why
+browser:  ## a Chromium for the browser tests, through apt where that is allowed
+	@./ci/browser.sh
+
+# The built wheel is tested in a clean environment by tests/test_wheel.py, the page in Chromium by tests/browser.
+test: $(VENV)/.dev browser  ## the tests but the slow ones; the end says how many were skipped, and why
 	$(BIN)/python -m pytest --dist loadfile -n $(JOBS)
 
 test-slow: $(VENV)/.dev  ## the slow tests
@@ -86,6 +89,7 @@ $(VENV)/.peers: $(VENV)/.dev benchmarks/peers/requirements.txt
 
 benchmark: $(VENV)/.peers  ## whole processes against their peers, recorded in benchmarks/results
 	$(BIN)/python benchmarks/headers.py --hub-python $(VENV)/peers/bin/python --record
+	$(BIN)/python benchmarks/render.py --record
 
 benchmark-content: $(VENV)/.dev  ## kernels and whole audits of content against their peers, on some 10 GB of forged data
 	$(BIN)/python benchmarks/content.py --record
@@ -98,6 +102,9 @@ schemas: $(VENV)/.dev  ## write schemas/json again from the models
 	@mkdir -p schemas/json
 	@for name in $(SCHEMAS); do \
 	  $(BIN)/auditor schema $$name > schemas/json/$$name.json || exit 1; echo "schemas/json/$$name.json"; done
+
+sample: $(VENV)/.demo  ## audit the sample's checkpoint again and write reports/sample/ from it
+	$(BIN)/python reports/sample/make.py
 
 clean:  ## remove environments, caches and the demo
 	rm -rf $(VENV) demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

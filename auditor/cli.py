@@ -96,6 +96,7 @@ def _audit(options: argparse.Namespace) -> int:
                 fail_on=options.fail_on,
                 progress=progress,
                 walked=None if ahead is None else ahead.inventory,
+                summarised=_writes(options),
             )
         finally:
             if progress is not None:
@@ -130,6 +131,11 @@ def _reading(options: argparse.Namespace, progress: Any) -> Any:
         digests=not options.no_digests,
         progress=None if progress is None else progress.content,
     )
+
+
+def _writes(options: argparse.Namespace) -> bool:
+    """Whether a report is written at all: what is only printed shows no storage and no parallelism."""
+    return any(getattr(options, kind, None) is not None for kind in ("json", "html"))
 
 
 def _start_ahead(source: str) -> "Ahead | None":

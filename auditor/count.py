@@ -35,7 +35,7 @@ CONVENTIONS: dict[str, str] = {
 }
 
 
-def _component(component: str, mtp: bool) -> str:
+def component_of(component: str, *, mtp: bool) -> str:
     """The component of a row in the main model or in an MTP module."""
     if not mtp or component.startswith("mtp_"):
         return component
@@ -47,7 +47,7 @@ def tally(inventory: Inventory, expectations: Expectations | None, census: Censu
     actual = dict.fromkeys(COMPONENTS, 0)
     expected = dict.fromkeys(COMPONENTS, 0)
     scales = unclassified = expected_scales = 0
-    mtp = _mtp_census(inventory, expectations) if expectations is not None else Counter()
+    mtp = mtp_census(inventory, expectations) if expectations is not None else Counter()
     for kind, count in census.counts.items():
         row, _, shape = kind
         size = elements(shape)
@@ -57,8 +57,8 @@ def tally(inventory: Inventory, expectations: Expectations | None, census: Censu
             scales += count * size
         else:
             of_mtp = mtp[kind]
-            actual[_component(row.component, False)] += (count - of_mtp) * size
-            actual[_component(row.component, True)] += of_mtp * size
+            actual[component_of(row.component, mtp=False)] += (count - of_mtp) * size
+            actual[component_of(row.component, mtp=True)] += of_mtp * size
     if expectations is None:
         return Tally({}, scales, unclassified)
     mtp_layers = frozenset(expectations.mtp_layers)
@@ -67,17 +67,17 @@ def tally(inventory: Inventory, expectations: Expectations | None, census: Censu
         if row.role == "scale":
             expected_scales += expectations.multiplicity(row) * elements(row.shape)
         else:
-            expected[_component(row.component, False)] += (expectations.multiplicity(row) - of_mtp) * elements(
+            expected[component_of(row.component, mtp=False)] += (expectations.multiplicity(row) - of_mtp) * elements(
                 row.shape
             )
-            expected[_component(row.component, True)] += of_mtp * elements(row.shape)
+            expected[component_of(row.component, mtp=True)] += of_mtp * elements(row.shape)
     components: dict[str, tuple[int | None, int]] = {
         name: (expected[name], actual[name]) for name in COMPONENTS if expected[name] or actual[name]
     }
     return Tally(components, scales, unclassified, expected_scales)
 
 
-def _mtp_census(inventory: Inventory, expectations: Expectations) -> "Counter[tuple[Row | None, str, tuple[int, ...]]]":
+def mtp_census(inventory: Inventory, expectations: Expectations) -> "Counter[tuple[Row | None, str, tuple[int, ...]]]":
     """The part of the census that belongs to MTP modules."""
     counts: Counter[tuple[Row | None, str, tuple[int, ...]]] = Counter()
     prefixes = tuple(f"model.layers.{layer}." for layer in expectations.mtp_layers)

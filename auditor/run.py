@@ -22,10 +22,11 @@ from auditor.families import family_named
 from auditor.gate import FailOn
 from auditor.infer import infer
 from auditor.match import match, pair, take_census
-from auditor.parallel import parallelism
+from auditor.parallel import expert_parallelism, parallelism, pipeline_parallelism
 from auditor.probes import Probes
 from auditor.rules import RuleModule, catalogue
 from auditor.sources import Source, Symlinks, open_source
+from auditor.storage import storage
 from auditor.text import quoted
 from auditor.version import __version__
 from auditor.walk import INDEX, Progress, read_config, walk
@@ -105,10 +106,12 @@ def conduct(
     baseline: str | PathLike[str] | None = None,
     symlinks: Symlinks | None = None,
     walked: Callable[[], Inventory | None] | None = None,
+    summarised: bool = True,
 ) -> AuditReport:
     """An audit whose walk may have been done already: `walked` gives its inventory, or None where it failed.
 
-    `reading` None is depth headers.
+    `reading` None is depth headers. `summarised`: with what only a saved report shows, storage and parallelism;
+    a verdict needs neither.
     """
     depth = "headers" if reading is None else reading.depth
     if reading is not None:
@@ -190,11 +193,27 @@ def conduct(
         inventory=inventory_summary,
         layout=summary.layout(inventory, expectations, matched, facts["census"]),
         cells=summary.cells(expectations, matched, failures),
-        parallelism=parallelism(configuration.config, expectations) if configuration.config and expectations else (),
         tallies=summary.tallies(tally),
         coverage=coverage,
         **_evidence(content),
+        **(_summaries(inventory, expectations, configuration, facts) if summarised else {"parallelism": ()}),
     )
+
+
+def _summaries(
+    inventory: Inventory, expectations: Expectations | None, configuration: Configuration, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """What the bytes of the checkpoint, and those that the config implies, are where and on how many machines."""
+    stored = storage(inventory, expectations, facts["census"])
+    config = configuration.config
+    if config is None or expectations is None:
+        return {"storage": stored, "parallelism": ()}
+    return {
+        "storage": stored,
+        "parallelism": parallelism(config, expectations),
+        "expert_parallelism": expert_parallelism(config, expectations),
+        "pipeline_parallelism": pipeline_parallelism(config, expectations),
+    }
 
 
 def _content(

@@ -190,6 +190,7 @@ def cells(expectations: Expectations | None, match: Match | None, failures: Iter
             for module, count in held.items():
                 counts[layer, module] = {"expected": count}
     names = expectations.names
+    noted: set[tuple[str, Worst]] = set()  # a tensor that several rules fault counts once for each severity
     for failure in failures:
         severity: Worst = "unread" if failure.rule.slug == "unread-file" else failure.rule.severity.value
         subjects = failure.tensors or tuple(name for name in failure.takes if name in names)
@@ -197,7 +198,9 @@ def cells(expectations: Expectations | None, match: Match | None, failures: Iter
             row_of = names.get(name)
             key = (layer_of(name), row_of.module if row_of is not None else "other")
             seen = counts.setdefault(key, {"expected": 0})
-            seen[severity] = seen.get(severity, 0) + 1
+            if (name, severity) not in noted:
+                noted.add((name, severity))
+                seen[severity] = seen.get(severity, 0) + 1
             if _RANK.index(severity) > _RANK.index(worst.get(key, "passed")):
                 worst[key] = severity
     for name, row in match.missing.items():

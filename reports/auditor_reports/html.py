@@ -3,6 +3,9 @@
 import base64
 import gzip
 import hashlib
+import json
+import re
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -11,42 +14,57 @@ from markupsafe import Markup
 
 from auditor_reports import text
 from auditor_reports.view import page
+from auditor_reports.view_findings import carried
 from auditor_schemas.report import AuditReport
 
-# Beyond this the report travels compressed: 50,000 findings are 20 MB of JSON.
-PLAIN_JSON_BYTES = 2 << 20
+# Beyond this, what the page carries travels compressed: 50,000 findings are 20 MB of JSON.
+PLAIN_BYTES = 1 << 20
+SCRIPTS = ("data.js", "findings.js", "map.js", "page.js")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """JSON inside the page, as it is or packed."""
+
+    id: str
+    type: str
+    packed: bool
+    text: Markup
 
 
 def render(report: AuditReport) -> str:
     """The page, complete with the report's JSON for download. Every text in it is escaped and shown as escapes."""
     environment = _environment()
-    style, script = _source(environment, "report.css"), _source(environment, "report.js")
-    document = report.model_dump_json()
-    packed = len(document) > PLAIN_JSON_BYTES
+    style = _source(environment, "report.css")
+    script = "".join(_source(environment, f"script/{name}") for name in SCRIPTS)
     policy = "; ".join(
         (
             "default-src 'none'",
             f"style-src '{_hash(style)}'",
             f"script-src '{_hash(script)}'",
-            "img-src data:",
             "base-uri 'none'",
             "form-action 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
         )
     )
+    view = page(report)
+    data = [_carried("report", report.model_dump_json())]
+    if view.findings.rows:
+        data.append(_carried("findings-data", json.dumps(carried(view.findings), separators=(",", ":"))))
     return environment.get_template("report.html").render(
-        page=page(report),
+        page=view,
         policy=policy,
         style=Markup(style),  # noqa: S704  # the package's own file
-        script=Markup(script),  # noqa: S704  # the package's own file
-        packed=packed,
-        document=Markup(_packed(document) if packed else text.embedded(document)),  # noqa: S704  # base64, or escaped
+        script=Markup(script),  # noqa: S704  # the package's own files
+        data=data,
     )
 
 
 @cache
 def _environment() -> Environment:
     """Templates fail on an undefined name, and no string reaches the page without passing `shown`."""
-    environment = Environment(
+    return Environment(
         autoescape=True,
         undefined=StrictUndefined,
         loader=PackageLoader("auditor_reports"),
@@ -54,8 +72,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    environment.filters["shown"] = text.shown
-    return environment
 
 
 def _finalize(output: Any) -> Any:
@@ -72,5 +88,22 @@ def _hash(block: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(block.encode()).digest()).decode()}"
 
 
+def _carried(name: str, document: str) -> Carried:
+    packed = len(document) > PLAIN_BYTES
+    held = _packed(document) if packed else text.embedded(document)
+    kind = "application/octet-stream" if packed else "application/json"
+    return Carried(id=name, type=kind, packed=packed, text=Markup(held))  # noqa: S704  # base64, or escaped
+
+
+_DIGEST = re.compile("([0-9a-f]{64})")
+
+
 def _packed(document: str) -> str:
-    return base64.b64encode(gzip.compress(document.encode(), mtime=0)).decode()
+    """JSON as gzip, and apart from it the SHA-256 digests that do not compress, each in base64.
+
+    In a digest's place stands U+0001, which JSON text never holds as it is.
+    """
+    parts = _DIGEST.split(document)
+    digests = bytes.fromhex("".join(parts[1::2]))
+    rest = gzip.compress("\x01".join(parts[::2]).encode(), 6, mtime=0)
+    return f"{base64.b64encode(rest).decode()}.{base64.b64encode(digests).decode()}"

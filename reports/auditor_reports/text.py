@@ -94,8 +94,11 @@ def shape(value: Iterable[int]) -> str:
 
 
 def words(identifier: str) -> str:
-    """An identifier as words: 'routed_experts' is 'routed experts'."""
-    return identifier.replace("_", " ")
+    """An identifier as words: 'mtp_routed_experts' is 'MTP routed experts'."""
+    return " ".join(_ACRONYMS.get(word, word) for word in identifier.split("_"))
+
+
+_ACRONYMS = {"mtp": "MTP", "mlp": "MLP"}
 
 
 def value(content: Any) -> str:

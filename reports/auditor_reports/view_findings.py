@@ -1,22 +1,29 @@
-"""Findings as the page lists them: roots in order of weight, each with its consequences, within the page's room."""
+"""Findings as the page lists them: roots in order of weight, each with its consequences, worded once."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from auditor_reports import text
 from auditor_schemas.report import Finding
 
-# What one page shows in full; the JSON inside it stays complete.
-FINDINGS = 2_000
-PATTERNS = 20_000
+# What stands in the page without its script; the script shows as many at a time, and reaches all.
+ROOTS = 100
+CONSEQUENCES = 20
+PATTERNS = 60
+# Up to here a script's numbers are exact, and it may write them itself.
+EXACT = 2**53
+# Beyond these a finding's cells are told by layers alone, without the experts.
+CELLS = 4_096
 
 MARKS = {"error": "✘", "warning": "!", "info": "i"}
 SEVERITIES = ("error", "warning", "info")
 HEADINGS = {"error": "Errors", "warning": "Warnings", "info": "Worth knowing"}
 
-_LAYER = re.compile(r"model\.layers\.(?:([0-9]{1,9})|\{([0-9]{1,9})-([0-9]{1,9})\})\.(.*)", re.DOTALL)
+_RANGE = r"(?:([0-9]{1,9})|\{([0-9]{1,9})-([0-9]{1,9})\})"
+_LAYER = re.compile(rf"model\.layers\.{_RANGE}\.(.*)", re.DOTALL)
+_EXPERT = re.compile(rf"mlp\.experts\.{_RANGE}\.")
 # Which cell of the map a name belongs to, by how the name goes on; the first that fits.
 _MODULES = (
     ("indexer", ("self_attn.indexer.",)),
@@ -33,58 +40,63 @@ _OUTSIDE = {"embedding": "model.embed_tokens.", "norms": "model.norm.", "head": 
 # What stands for nothing that the config implies.
 OTHER = "other"
 
-Range = tuple[int, int]
-Touched = dict[str, tuple[Range | None, ...]]
+# First and last layer, first and last expert; -1 stands for all experts, a layer of -1 for outside the layers.
+Place = tuple[int, int, int, int]
+TOP: Place = (-1, -1, -1, -1)
+Touched = dict[str, set[Place]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingView:
-    """One finding, worded.
+    """One finding, worded and escaped. `touches` has the map's cells by module, its consequences' included.
 
-    `touches` has the map's cells, ranges of layers by module, None outside the layers; `more` counts the patterns
-    that only the JSON holds.
+    `consequences` are the first of them; `more` counts the others.
     """
 
     anchor: str
     rule: str
     slug: str
     severity: str
-    mark: str
-    message: str
-    place: tuple[tuple[str, str], ...]
-    compared: bool
-    expected: str
-    actual: str
-    times: str
-    repeated: bool
-    patterns: tuple[str, ...]
-    affected: str
-    more: str | None
     status: str
+    message: str
+    file: str | None
+    tensor: str | None
+    field: str | None
+    bytes: str | None
+    expected: str | None
+    actual: str | None
+    times: str | None
+    patterns: tuple[str, ...]
+    affected: str | None
     waiver: str | None
+    owner: str | None
+    expires: str | None
     touches: Touched
     consequences: tuple["FindingView", ...] = ()
-    explains: str = ""
+    explains: str | None = None
+    more: int = 0
 
     @property
-    def cells(self) -> str:
-        """The cells for the page's filter: 'experts:3-60,61-61;norms:top', where top stands outside the layers."""
-        return ";".join(
-            f"{module}:{','.join(f'{r[0]}-{r[1]}' if r else 'top' for r in ranges)}"
-            for module, ranges in self.touches.items()
-        )
+    def mark(self) -> str:
+        """The sign of its severity."""
+        return MARKS[self.severity]
 
     @property
-    def headline(self) -> str:
-        """The finding in one line, for where only a line fits."""
-        place = dict(self.place)
-        where = place.get("tensor") or place.get("file") or place.get("field")
-        return self.message if where is None or where in self.message else f"{where}: {self.message}"
+    def subject(self) -> str | None:
+        """What the message speaks of; it may begin with its verb."""
+        return self.tensor or self.file or self.field
+
+    @property
+    def beside(self) -> tuple[tuple[str, str], ...]:
+        """Where the subject is found, label and text, as far as the subject does not say it."""
+        file = self.file if self.tensor else None
+        field = self.field if self.tensor or self.file else None
+        return tuple((name, value) for name, value in (("file", file), ("field", field)) if value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """The root findings of one severity."""
+    """Root findings of one severity that stand in the page itself."""
 
     severity: str
     heading: str
@@ -94,14 +106,19 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingsView:
-    """The findings section. `hidden` counts by rule what only the JSON holds."""
+    """The findings section: the first roots in groups, what the filters offer, and `rows` of all for the script."""
 
+    rows: list[list[object]]
     groups: tuple[Group, ...]
     top: tuple[FindingView, ...]
+    summary: str
+    blank: FindingView
     roots: dict[str, int]
+    severities: tuple[tuple[str, str], ...]
     consequences: int
-    hidden: tuple[tuple[str, str, str], ...]
-    hidden_summary: str
+    rules: tuple[tuple[str, str, str], ...]
+    statuses: tuple[tuple[str, str], ...]
+    beyond: str | None
 
 
 def findings(every: tuple[Finding, ...]) -> FindingsView:
@@ -113,47 +130,49 @@ def findings(every: tuple[Finding, ...]) -> FindingsView:
         return every[root].count + sum(every[i].count for i in children.get(root, ()))
 
     ranked = sorted(roots, key=lambda i: (order[every[i].severity], every[i].status != "new", -weight(i), i))
-    views: dict[str, list[FindingView]] = {severity: [] for severity in SEVERITIES}
-    left, room, taken, hidden = FINDINGS, PATTERNS, set[str](), Counter[tuple[str, str]]()
-    for index in ranked:
-        members = (index, *children.get(index, ()))
-        if left < len(members):
-            members, dropped = members[:left], members[left:]
-            hidden.update((every[i].rule, every[i].slug) for i in dropped)
-        if not members:
-            continue
-        left -= len(members)
-        worded = []
-        for member in members:
-            view = _worded(every[member], room=room, taken=taken)
-            room -= len(view.patterns)
-            worded.append(view)
-        root = replace(
-            worded[0],
-            consequences=tuple(worded[1:]),
-            explains=text.plural(len(worded) - 1, "finding"),
-            touches=_joined(view.touches for view in worded),
-        )
-        views[root.severity].append(root)
-    counts = Counter(str(every[i].severity) for i in roots)
+    anchors = _anchors(every)
+    kept = tuple(_family(every, root, children.get(root, ()), anchors) for root in ranked[:ROOTS])
+    counts = Counter(every[i].severity.value for i in roots)
     groups = tuple(
         Group(
             severity=severity,
             heading=HEADINGS[severity],
             summary=text.plural(counts[severity], "finding"),
-            findings=tuple(views[severity]),
+            findings=tuple(view for view in kept if view.severity == severity),
         )
         for severity in SEVERITIES
-        if views[severity]
+        if any(view.severity == severity for view in kept)
     )
+    rules = Counter((each.rule, each.slug) for each in every)
+    statuses = Counter(each.status for each in every)
     return FindingsView(
+        rows=[_row(every, root, children.get(root, ()), anchors) for root in ranked],
         groups=groups,
-        top=tuple(view for severity in SEVERITIES for view in views[severity])[:3],
+        top=kept[:3],
+        summary=_summary(len(roots), len(every) - len(roots)),
+        blank=_BLANK,
         roots={severity: counts[severity] for severity in SEVERITIES},
+        severities=tuple((severity, text.number(counts[severity])) for severity in SEVERITIES if counts[severity]),
         consequences=len(every) - len(roots),
-        hidden=tuple((rule, slug, text.number(n)) for (rule, slug), n in sorted(hidden.items())),
-        hidden_summary=f"{text.plural(hidden.total(), 'finding')}, the lightest",
+        rules=tuple((rule, slug, text.number(n)) for (rule, slug), n in sorted(rules.items())),
+        statuses=tuple((status, text.number(statuses[status])) for status in sorted(statuses)),
+        beyond=text.plural(len(roots) - len(kept), "finding") if len(roots) > len(kept) else None,
     )
+
+
+def _summary(roots: int, consequences: int) -> str:
+    if not roots:
+        return ""
+    explained = f", which explain {consequences:,} more" if consequences else ""
+    return f"{text.plural(roots, 'root cause')}{explained}"
+
+
+# What the page's script fills: no part is absent.
+_BLANK = FindingView(
+    anchor="", rule="", slug="", severity="info", status="new", message="", file="", tensor="", field="", bytes="",
+    expected="", actual="", times="", patterns=(), affected="", waiver="", owner="", expires="", touches={},
+    explains="",
+)  # fmt: skip
 
 
 def _families(every: tuple[Finding, ...]) -> tuple[dict[int, list[int]], list[int]]:
@@ -162,93 +181,200 @@ def _families(every: tuple[Finding, ...]) -> tuple[dict[int, list[int]], list[in
     for index, finding in enumerate(every):
         by_fingerprint.setdefault(finding.fingerprint, index)
     cause = [by_fingerprint.get(f.caused_by) if f.caused_by is not None else None for f in every]
+    tops: dict[int, int | None] = {}  # the root above; None in or above a circle, which explains nothing
     roots: list[int] = []
     children: dict[int, list[int]] = {}
     for index in range(len(every)):
-        seen, top = {index}, index
-        while (above := cause[top]) is not None and above not in seen:
-            seen.add(above)
-            top = above
-        if cause[top] is not None or top == index:  # a circle of causes explains nothing
+        path, at = [], index
+        while at not in tops:
+            above = cause[at]
+            tops[at] = at if above is None else None  # None until the way up is known
+            path.append(at)
+            if above is None:
+                break
+            at = above
+        for each in path:
+            tops[each] = tops[at]
+        top = tops[index]
+        if top is None or top == index:
             roots.append(index)
         else:
             children.setdefault(top, []).append(index)
     return children, roots
 
 
-def _worded(finding: Finding, *, room: int, taken: set[str]) -> FindingView:
-    place = []
-    location = finding.location
-    for label, content in (("file", location.file), ("tensor", location.tensor), ("field", location.field)):
-        if content is not None:
-            place.append((label, content))
-    if location.bytes is not None:
-        begin, end = location.bytes
-        place.append(("bytes", f"[{begin:,}, {end:,}), {text.size(end - begin)}" if end >= begin else f"{begin:,}"))
-    waiver = None
-    if finding.waiver is not None:
-        owner = f", {finding.waiver.owner}" if finding.waiver.owner else ""
-        waiver = f"waived until {finding.waiver.expires.isoformat()}{owner}: {finding.waiver.reason}"
-    patterns = finding.affected[: max(room, 0)]
-    hidden = len(finding.affected) - len(patterns)
+def _family(every: tuple[Finding, ...], root: int, below: Sequence[int], anchors: list[str]) -> FindingView:
+    view = _worded(every[root], anchors[root])
+    if not below:
+        return view
+    touches = _joined((view.touches, *(_touched(every[i]) for i in below)))
+    return replace(
+        view,
+        consequences=tuple(_worded(every[i], anchors[i]) for i in below[:CONSEQUENCES]),
+        explains=text.plural(len(below), "finding"),
+        more=len(below) - CONSEQUENCES,
+        touches=touches,
+    )
+
+
+def _worded(finding: Finding, anchor: str) -> FindingView:
+    location, waiver = finding.location, finding.waiver
+    compared = finding.expected is not None or finding.actual is not None
+    affected = finding.affected
     return FindingView(
-        anchor=_anchor(finding.fingerprint, taken),
-        rule=finding.rule,
-        slug=finding.slug,
-        severity=finding.severity,
-        mark=MARKS[finding.severity],
-        message=finding.message,
-        place=tuple(place),
-        compared=finding.expected is not None or finding.actual is not None,
-        expected=text.value(finding.expected),
-        actual=text.value(finding.actual),
-        times=text.plural(finding.count, "time"),
-        repeated=finding.count > 1,
-        patterns=patterns,
-        affected=text.plural(len(finding.affected), "pattern") if finding.affected else "",
-        more=f"{text.number(hidden)} more in the JSON" if hidden else None,
+        anchor=anchor,
+        rule=text.shown(finding.rule),
+        slug=text.shown(finding.slug),
+        severity=finding.severity.value,
         status=finding.status,
-        waiver=waiver,
+        message=text.shown(finding.message),
+        file=_shown(location.file),
+        tensor=_shown(location.tensor),
+        field=_shown(location.field),
+        bytes=_span(location.bytes),
+        expected=text.shown(text.value(finding.expected)) if compared else None,
+        actual=text.shown(text.value(finding.actual)) if compared else None,
+        times=text.plural(finding.count, "time") if finding.count > 1 else None,
+        patterns=tuple(map(text.shown, affected)),
+        affected=text.plural(len(affected), "pattern") if affected else None,
+        waiver=_shown(waiver.reason) if waiver else None,
+        owner=_shown(waiver.owner) if waiver else None,
+        expires=waiver.expires.isoformat() if waiver else None,
         touches=_touched(finding),
     )
 
 
-def _anchor(fingerprint: str, taken: set[str]) -> str:
-    stem = f"finding-{re.sub('[^0-9A-Za-z]', '', fingerprint[:12])}"
-    anchor, again = stem, 1
-    while anchor in taken:
-        again += 1
-        anchor = f"{stem}-{again}"
-    taken.add(anchor)
-    return anchor
+def _shown(value: str | None) -> str | None:
+    return None if value is None else text.shown(value)
+
+
+def _span(span: tuple[int, int] | None) -> str | None:
+    if span is None:
+        return None
+    begin, end = span
+    return f"{begin:,} to {end:,} ({end - begin:,} B)"
+
+
+_UNLINKABLE = re.compile("[^0-9A-Za-z]")
+
+
+def _anchors(every: tuple[Finding, ...]) -> list[str]:
+    """What a link to each finding says: the beginning of its fingerprint, numbered where several begin alike."""
+    taken: dict[str, int] = {}
+    anchors = []
+    for finding in every:
+        stem = f"finding-{_UNLINKABLE.sub('', finding.fingerprint[:12])}"
+        taken[stem] = again = taken.get(stem, 0) + 1
+        anchors.append(stem if again == 1 else f"{stem}-{again}")
+    return anchors
 
 
 def _touched(finding: Finding) -> Touched:
     names = finding.affected or ((finding.location.tensor,) if finding.location.tensor else ())
-    cells: dict[str, set[Range | None]] = {}
-    for name in names[:PATTERNS]:
-        if name.endswith((".safetensors", ".json")):
-            continue
+    cells: Touched = {}
+    for name in names:
         inside = _LAYER.fullmatch(name)
         if inside is None:
+            if name.endswith((".safetensors", ".json")):
+                continue
             module = next((m for m, prefix in _OUTSIDE.items() if name.startswith(prefix)), OTHER)
-            cells.setdefault(module, set()).add(None)
+            cells.setdefault(module, set()).add(TOP)
             continue
-        begin, end = (int(inside[1]), int(inside[1])) if inside[1] else (int(inside[2]), int(inside[3]))
-        module = next((m for m, prefixes in _MODULES if inside[4].startswith(prefixes)), OTHER)
-        cells.setdefault(module, set()).add((begin, end))
-    return {module: tuple(sorted(ranges, key=lambda r: r or (-1, -1))) for module, ranges in cells.items()}
+        first, last = _bounds(inside, 1)
+        rest = inside[4]
+        module = next((m for m, prefixes in _MODULES if rest.startswith(prefixes)), OTHER)
+        expert = _EXPERT.match(rest) if module == "experts" else None
+        one, other = _bounds(expert, 1) if expert else (-1, -1)
+        cells.setdefault(module, set()).add((first, last, one, other))
+    return {module: _bounded(places) for module, places in cells.items()}
+
+
+def _bounds(found: re.Match[str], group: int) -> tuple[int, int]:
+    single = found[group]
+    return (int(single), int(single)) if single else (int(found[group + 1]), int(found[group + 2]))
+
+
+def _bounded(places: set[Place]) -> set[Place]:
+    return places if len(places) <= CELLS else {(first, last, -1, -1) for first, last, _, _ in places}
 
 
 def _joined(every: Iterable[Touched]) -> Touched:
-    cells: dict[str, set[Range | None]] = {}
+    cells: Touched = {}
     for touches in every:
-        for module, ranges in touches.items():
-            cells.setdefault(module, set()).update(ranges)
-    return {module: tuple(sorted(ranges, key=lambda r: r or (-1, -1))) for module, ranges in cells.items()}
+        for module, places in touches.items():
+            cells.setdefault(module, set()).update(places)
+    return {module: _bounded(places) for module, places in cells.items()}
 
 
-def flat(view: FindingsView) -> Iterator[FindingView]:
-    """The roots on the page, heaviest first."""
-    for group in view.groups:
-        yield from group.findings
+def _cells(touches: Touched) -> str:
+    """The cells for the page's filter: 'experts:3-60/0-127,61;norms:top', where top is outside the layers."""
+    return ";".join(f"{module}:{','.join(map(_place, sorted(places)))}" for module, places in touches.items())
+
+
+def _place(place: Place) -> str:
+    first, last, one, other = place
+    if first < 0:
+        return "top"
+    layers = str(first) if first == last else f"{first}-{last}"
+    if one < 0:
+        return layers
+    return f"{layers}/{one}" if one == other else f"{layers}/{one}-{other}"
+
+
+def _row(every: tuple[Finding, ...], index: int, below: Sequence[int], anchors: list[str]) -> list[object]:
+    """A finding for the page's script: its position in the report, its cells, and what is not shown as it stands there.
+
+    What the report says is not said again: a page with 50,000 findings has no room for it twice.
+    """
+    finding = every[index]
+    touches = _touched(finding)
+    rows = [_row(every, i, (), anchors) for i in below]
+    if below:
+        touches = _joined((touches, *(_touched(every[i]) for i in below)))
+    return [index, _cells(touches), _otherwise(finding, anchors[index]) or 0, *([rows] if rows else ())]
+
+
+def _otherwise(finding: Finding, anchor: str) -> dict[str, object]:
+    """The fields whose words are not those of the report's JSON, with these words."""
+    location, waiver = finding.location, finding.waiver
+    words: dict[str, object] = {}
+    if anchor != f"finding-{finding.fingerprint[:12]}":
+        words["anchor"] = anchor
+    for name, value in (
+        ("rule", finding.rule),
+        ("slug", finding.slug),
+        ("message", finding.message),
+        ("file", location.file),
+        ("tensor", location.tensor),
+        ("field", location.field),
+    ):
+        if value is not None and not (value.isascii() and value.isprintable()) and text.shown(value) != value:
+            words[name] = text.shown(value)
+    if location.bytes is not None and max(map(abs, location.bytes)) > EXACT:
+        words["bytes"] = _span(location.bytes)
+    if finding.expected is not None or finding.actual is not None:
+        for name, content in (("expected", finding.expected), ("actual", finding.actual)):
+            if content is None:
+                continue
+            worded = text.shown(text.value(content))
+            if worded != content:
+                words[name] = worded
+    if waiver is not None:
+        words |= {"waiver": text.shown(waiver.reason), "owner": _shown(waiver.owner), "expires": str(waiver.expires)}
+    if not all(name.isascii() and name.isprintable() for name in finding.affected):
+        words["patterns"] = [text.shown(name) for name in finding.affected]
+    return words
+
+
+def carried(view: FindingsView) -> dict[str, object]:
+    """Every root in order for the page's script, with what stands before and above findings."""
+    return {"marks": MARKS, "headings": HEADINGS, "rows": list(_stepped(view.rows, [0]))}
+
+
+def _stepped(rows: Iterable[list[object]], follows: list[int]) -> Iterator[list[object]]:
+    """Rows whose position is written as the step from the one that follows the row before: mostly 0."""
+    for index, cells, otherwise, *below in rows:
+        assert isinstance(index, int)
+        step, follows[0] = index - follows[0], index + 1
+        children = [list(_stepped(each, follows)) for each in below if isinstance(each, list)]
+        yield [step, cells, otherwise, *children]

@@ -1,16 +1,18 @@
 """The map of the checkpoint: layers down, modules across, each cell with the worst that was found in it."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from auditor_reports import text
-from auditor_reports.view_findings import OTHER, FindingsView, flat
-from auditor_schemas.report import Cell
+from auditor_reports.view_findings import OTHER, FindingsView
+from auditor_schemas.report import Cell, LayoutRow
 
 # Rows stand in blocks side by side, so that 62 layers fit one screen.
 BLOCK_ROWS = 31
 LAYERS = 1_024
 MODULES = 32
+EXPERTS = 4_096
 
 MARKS = {"passed": "·", "info": "i", "warning": "!", "error": "✘", "unread": "?"}
 WORDS = {
@@ -24,15 +26,21 @@ WORDS = {
 _ACROSS = (
     "embedding", "attention", "indexer", "dense_mlp", "router", "experts", "shared_experts", "norms", "mtp", "head",
 )  # fmt: skip
+_NAMES = {"experts": "routed experts", "mtp": "MTP extras"}
+_EXPERTS = re.compile(r"\.mlp\.experts\.(?:\{[0-9]{1,9}-)?([0-9]{1,9})[}.]")
 _ORDER = {"error": 0, "unread": 1, "warning": 2, "info": 3, "passed": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellView:
-    """One cell; `state` is empty where the layer has no such module, `target` the finding it leads to."""
+    """One cell; `state` is empty where the layer has no such module, `target` the finding it leads to.
+
+    `number` counts what fails in it, in few characters.
+    """
 
     state: str = ""
     mark: str = ""
+    number: str = ""
     title: str = ""
     layer: str = ""
     module: str = ""
@@ -41,11 +49,11 @@ class CellView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Some rows of the map with their own headings."""
+    """Some rows of the map with their own headings; a module is its identifier and its name."""
 
     caption: str
-    modules: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[CellView, ...]], ...]
+    modules: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[str, str, tuple[CellView, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +63,11 @@ class MapView:
     blocks: tuple[Block, ...]
     legend: tuple[tuple[str, str, str, str], ...]
     summary: str
+    experts: int
     left_out: str | None
 
 
-def checkpoint_map(cells: tuple[Cell, ...], findings: FindingsView) -> MapView:
+def checkpoint_map(cells: tuple[Cell, ...], findings: FindingsView, layout: tuple[LayoutRow, ...]) -> MapView:
     """The cells as tables: what stands outside the layers first, then the layers."""
     targets = _Targets(findings)
     outside = [cell for cell in cells if cell.layer is None]
@@ -91,8 +100,15 @@ def checkpoint_map(cells: tuple[Cell, ...], findings: FindingsView) -> MapView:
         blocks=tuple(blocks),
         legend=tuple((s, MARKS[s], WORDS[s], text.number(tally[s])) for s in sorted(tally, key=_ORDER.__getitem__)),
         summary=f"{text.plural(len(layers), 'layer')}, {text.plural(len(cells), 'cell')}",
+        experts=_experts(layout),
         left_out=f"{text.listed(left)} more are in the JSON" if left else None,
     )
+
+
+def _experts(layout: tuple[LayoutRow, ...]) -> int:
+    """How many routed experts a layer has, by the highest number that the inventory holds."""
+    numbers = (int(found[1]) for row in layout if (found := _EXPERTS.search(row.pattern)) is not None)
+    return min(EXPERTS, max(numbers, default=-1) + 1)
 
 
 def _across(modules: Iterable[str]) -> list[str]:
@@ -102,6 +118,10 @@ def _across(modules: Iterable[str]) -> list[str]:
 
 def _layers(first: int, last: int) -> str:
     return f"layer {first}" if first == last else f"layers {first} to {last}"
+
+
+def _name(module: str) -> str:
+    return _NAMES.get(module, text.words(module))
 
 
 def _block(
@@ -117,10 +137,11 @@ def _block(
     columns = [module for module in modules or present if module in present][:MODULES]
     return Block(
         caption=caption,
-        modules=tuple(text.words(module) for module in columns),
+        modules=tuple((module, _name(module)) for module in columns),
         rows=tuple(
             (
                 "—" if layer is None else str(layer),
+                "" if layer is None else str(layer),
                 tuple(_cell(by_place.get((layer, module)), targets) for module in columns),
             )
             for layer in layers
@@ -131,16 +152,27 @@ def _block(
 def _cell(cell: Cell | None, targets: "_Targets") -> CellView:
     if cell is None:
         return CellView()
-    where = f"layer {cell.layer}, {text.words(cell.module)}" if cell.layer is not None else text.words(cell.module)
+    where = f"layer {cell.layer}, {_name(cell.module)}" if cell.layer is not None else _name(cell.module)
     counts = ", ".join(f"{number:,} {text.words(name)}" for name, number in cell.counts.items())
+    failing = cell.counts.get(cell.worst, 0)
     return CellView(
         state=cell.worst,
         mark=MARKS[cell.worst],
+        number=_short(failing) if failing and cell.worst != "passed" else "",
         title=f"{where}: {WORDS[cell.worst]}{f' ({counts})' if counts else ''}",
         layer="" if cell.layer is None else str(cell.layer),
         module=cell.module,
         target=None if cell.worst == "passed" else targets.of(cell),
     )
+
+
+def _short(count: int) -> str:
+    """A count in at most four characters: 7, 512, 1.5k, 46k, 3M."""
+    for unit, size in (("", 1), ("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)):
+        if count < 1_000 * size:
+            scaled = count / size
+            return f"{scaled:.1f}{unit}".replace(".0", "") if unit and scaled < 10 else f"{int(scaled)}{unit}"
+    return "∞"
 
 
 class _Targets:
@@ -152,14 +184,15 @@ class _Targets:
     def __init__(self, findings: FindingsView) -> None:
         self._spans: dict[str, list[tuple[int, int, str]]] = {}
         self._top: dict[str, str] = {}
-        for view in flat(findings):
-            for module, ranges in view.touches.items():
-                for span in ranges:
-                    for key in (module, OTHER):
-                        if span is None:
-                            self._top.setdefault(key, view.anchor)
-                        else:
-                            self._spans.setdefault(key, []).append((*span, view.anchor))
+        for group in findings.groups:
+            for view in group.findings:
+                for module, places in view.touches.items():
+                    for first, last, _, _ in sorted(places):
+                        for key in (module, OTHER):
+                            if first < 0:
+                                self._top.setdefault(key, view.anchor)
+                            else:
+                                self._spans.setdefault(key, []).append((first, last, view.anchor))
 
     def of(self, cell: Cell) -> str:
         if cell.layer is None:

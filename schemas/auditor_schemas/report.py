@@ -142,6 +142,41 @@ class LayoutRow(_Model):
     count: int
 
 
+class ComponentBytes(_Model):
+    """What a component stores in one dtype; a component's block scales are counted with it."""
+
+    component: str
+    dtype: str
+    tensors: int
+    bytes: int
+
+
+class ShardSummary(_Model):
+    """One shard in sums: its whole size, its header's, and how many tensors it holds."""
+
+    file: str
+    bytes: int
+    header_bytes: int
+    tensors: int
+
+
+class DistantScales(_Model):
+    """FP8 weights of one shard whose block scales another shard holds; `weights` in {a-b} patterns."""
+
+    weight_file: str
+    scale_file: str
+    count: int
+    weights: tuple[str, ...]
+
+
+class Storage(_Model):
+    """Where the bytes are: by component and dtype, by shard, and which weights lie apart from their scales."""
+
+    components: tuple[ComponentBytes, ...]
+    shards: tuple[ShardSummary, ...]
+    distant_scales: tuple[DistantScales, ...]
+
+
 class Cell(_Model):
     """One layer's module on the map; `layer` is null for tensors outside the layers."""
 
@@ -161,12 +196,56 @@ class UnevenSplit(_Model):
     reason: str
 
 
+class EvenSplit(_Model):
+    """A tensor kind whose partitions end on block boundaries. Sizes in elements along `axis`."""
+
+    pattern: str
+    axis: int
+    size: int
+    partition: int
+
+
 class Parallelism(_Model):
-    """What one tensor parallel size does to the weight blocks: clean, or the kinds of tensors that split unevenly."""
+    """What one tensor parallel size does to the weight blocks: clean, or the kinds of tensors that split unevenly.
+
+    `bytes_per_rank` is what the largest rank holds of weights and scales, replicated tensors included.
+    """
 
     tensor_parallel: int
     clean: bool
     uneven: tuple[UnevenSplit, ...]
+    even: tuple[EvenSplit, ...] = ()
+    bytes_per_rank: int | None = None
+
+
+class ExpertParallelism(_Model):
+    """How the routed experts of a layer divide among ranks; everything else is replicated.
+
+    `fewest` and `most` are experts of one layer on one rank, `bytes_per_rank` what the largest rank holds.
+    """
+
+    expert_parallel: int
+    experts: int
+    fewest: int
+    most: int
+    bytes_per_rank: int
+
+
+class Stage(_Model):
+    """One pipeline stage: the half-open range of its layers, and its bytes."""
+
+    layers: tuple[int, int]
+    bytes: int
+
+
+class PipelineParallelism(_Model):
+    """How the layers divide into stages of as equal a number of layers as can be, the first ones one more.
+
+    The embedding goes with the first stage; final norm, head and MTP modules with the last.
+    """
+
+    pipeline_parallel: int
+    stages: tuple[Stage, ...]
 
 
 class ComponentTally(_Model):
@@ -378,3 +457,6 @@ class AuditReport(_Model):
     coverage: Coverage
     probes: Probes | None = None
     content_digest: ContentDigest | None = None
+    expert_parallelism: tuple[ExpertParallelism, ...] = ()
+    pipeline_parallelism: tuple[PipelineParallelism, ...] = ()
+    storage: Storage | None = None
