@@ -254,8 +254,9 @@ def _schema(options: argparse.Namespace) -> int:
 def _diff(options: argparse.Namespace) -> int:
     from auditor.diff import compared
     from auditor.diff_text import lines
+    from auditor.outputs import check_outputs, save
 
-    _check_outputs(options)
+    check_outputs(options)
     diff = compared(options.old, options.new)
     code = INCOMPLETE if diff.incomplete else int(not diff.same)
     for kind in ("json", "html"):
@@ -269,7 +270,7 @@ def _diff(options: argparse.Namespace) -> int:
 
             text = render(diff)
         try:
-            _save(text, target)
+            save(text, target)
         except BrokenPipeError:
             raise
         except OSError as error:

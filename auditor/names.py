@@ -78,19 +78,6 @@ def _runs(values: list[int]) -> Iterator[str]:
         previous = value
 
 
-def expand(pattern: str) -> Iterator[str]:
-    """The names a pattern covers, the last number counting first. Only for patterns of our own making."""
-    head, brace, rest = pattern.partition("{")
-    run, closed, tail = rest.partition("}")
-    begin, dash, end = run.partition("-")
-    if not (brace and closed and dash and begin.isdigit() and end.isdigit()):
-        yield pattern
-        return
-    for number in range(int(begin), int(end) + 1):
-        for more in expand(tail):
-            yield f"{head}{number}{more}"
-
-
 def count(pattern: str) -> int:
     """How many names a pattern covers."""
     total = 1

@@ -11,7 +11,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-
 from auditor import count, gate, summary, values
 from auditor.attribute import Attributed, traced
 from auditor.configure import Configuration, configure
