@@ -79,8 +79,6 @@ class Ahead:
         while True:
             if self._stopped and deadline is None:
                 deadline = time.monotonic() + _PATIENCE_S
-                if not self._ended() and self._child is not None:
-                    os.kill(self._child, signal.SIGINT)
             ended = self._ended()
             end = self._take(shards)
             if end is not None:
@@ -105,6 +103,12 @@ class Ahead:
             signal.signal(number, handler)
 
     def _stop(self, *_: object) -> None:
+        """Pass an interruption on at once, the first alone: a second would cost what the other process has read."""
+        if not self._stopped and self._child is not None:
+            try:
+                os.kill(self._child, signal.SIGINT)
+            except ProcessLookupError:  # it has just ended by itself
+                pass
         self._stopped = True
 
     def _ended(self) -> bool:
