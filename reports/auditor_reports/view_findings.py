@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from auditor_reports import text
@@ -12,8 +12,6 @@ from auditor_schemas.report import Finding
 ROOTS = 100
 CONSEQUENCES = 20
 PATTERNS = 60
-# Up to here a script's numbers are exact, and it may write them itself.
-EXACT = 2**53
 # Beyond these a finding's cells are told by layers alone, without the experts.
 CELLS = 4_096
 
@@ -84,14 +82,14 @@ class FindingView:
     @property
     def subject(self) -> str | None:
         """What the message speaks of; it may begin with its verb."""
-        return self.tensor or self.file or self.field
+        return next((each for each in (self.tensor, self.file, self.field) if each is not None), None)
 
     @property
     def beside(self) -> tuple[tuple[str, str], ...]:
         """Where the subject is found, label and text, as far as the subject does not say it."""
-        file = self.file if self.tensor else None
-        field = self.field if self.tensor or self.file else None
-        return tuple((name, value) for name, value in (("file", file), ("field", field)) if value)
+        file = self.file if self.tensor is not None else None
+        field = self.field if self.tensor is not None or self.file is not None else None
+        return tuple((name, value) for name, value in (("file", file), ("field", field)) if value is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +104,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingsView:
-    """The findings section: the first roots in groups, what the filters offer, and `rows` of all for the script."""
+    """The findings section: the first roots in groups, and what the filters offer.
 
-    rows: list[list[object]]
+    `order` has every root's position in the report, `children` those of what it explains, `anchors` each one's link.
+    """
+
+    order: tuple[int, ...]
+    children: dict[int, list[int]]
+    anchors: list[str]
     groups: tuple[Group, ...]
     top: tuple[FindingView, ...]
     summary: str
@@ -146,7 +149,9 @@ def findings(every: tuple[Finding, ...]) -> FindingsView:
     rules = Counter((each.rule, each.slug) for each in every)
     statuses = Counter(each.status for each in every)
     return FindingsView(
-        rows=[_row(every, root, children.get(root, ()), anchors) for root in ranked],
+        order=tuple(ranked),
+        children=children,
+        anchors=anchors,
         groups=groups,
         top=kept[:3],
         summary=_summary(len(roots), len(every) - len(roots)),
@@ -207,7 +212,7 @@ def _family(every: tuple[Finding, ...], root: int, below: Sequence[int], anchors
     view = _worded(every[root], anchors[root])
     if not below:
         return view
-    touches = _joined((view.touches, *(_touched(every[i]) for i in below)))
+    touches = joined((view.touches, *(touched(every[i]) for i in below)))
     return replace(
         view,
         consequences=tuple(_worded(every[i], anchors[i]) for i in below[:CONSEQUENCES]),
@@ -231,7 +236,7 @@ def _worded(finding: Finding, anchor: str) -> FindingView:
         file=_shown(location.file),
         tensor=_shown(location.tensor),
         field=_shown(location.field),
-        bytes=_span(location.bytes),
+        bytes=spanned(location.bytes),
         expected=text.shown(text.value(finding.expected)) if compared else None,
         actual=text.shown(text.value(finding.actual)) if compared else None,
         times=text.plural(finding.count, "time") if finding.count > 1 else None,
@@ -240,7 +245,7 @@ def _worded(finding: Finding, anchor: str) -> FindingView:
         waiver=_shown(waiver.reason) if waiver else None,
         owner=_shown(waiver.owner) if waiver else None,
         expires=waiver.expires.isoformat() if waiver else None,
-        touches=_touched(finding),
+        touches=touched(finding),
     )
 
 
@@ -248,7 +253,8 @@ def _shown(value: str | None) -> str | None:
     return None if value is None else text.shown(value)
 
 
-def _span(span: tuple[int, int] | None) -> str | None:
+def spanned(span: tuple[int, int] | None) -> str | None:
+    """A half-open byte range in words."""
     if span is None:
         return None
     begin, end = span
@@ -269,7 +275,8 @@ def _anchors(every: tuple[Finding, ...]) -> list[str]:
     return anchors
 
 
-def _touched(finding: Finding) -> Touched:
+def touched(finding: Finding) -> Touched:
+    """The map's cells that a finding alone is in."""
     names = finding.affected or ((finding.location.tensor,) if finding.location.tensor else ())
     cells: Touched = {}
     for name in names:
@@ -298,83 +305,10 @@ def _bounded(places: set[Place]) -> set[Place]:
     return places if len(places) <= CELLS else {(first, last, -1, -1) for first, last, _, _ in places}
 
 
-def _joined(every: Iterable[Touched]) -> Touched:
+def joined(every: Iterable[Touched]) -> Touched:
+    """The cells of several findings together."""
     cells: Touched = {}
     for touches in every:
         for module, places in touches.items():
             cells.setdefault(module, set()).update(places)
     return {module: _bounded(places) for module, places in cells.items()}
-
-
-def _cells(touches: Touched) -> str:
-    """The cells for the page's filter: 'experts:3-60/0-127,61;norms:top', where top is outside the layers."""
-    return ";".join(f"{module}:{','.join(map(_place, sorted(places)))}" for module, places in touches.items())
-
-
-def _place(place: Place) -> str:
-    first, last, one, other = place
-    if first < 0:
-        return "top"
-    layers = str(first) if first == last else f"{first}-{last}"
-    if one < 0:
-        return layers
-    return f"{layers}/{one}" if one == other else f"{layers}/{one}-{other}"
-
-
-def _row(every: tuple[Finding, ...], index: int, below: Sequence[int], anchors: list[str]) -> list[object]:
-    """A finding for the page's script: its position in the report, its cells, and what is not shown as it stands there.
-
-    What the report says is not said again: a page with 50,000 findings has no room for it twice.
-    """
-    finding = every[index]
-    touches = _touched(finding)
-    rows = [_row(every, i, (), anchors) for i in below]
-    if below:
-        touches = _joined((touches, *(_touched(every[i]) for i in below)))
-    return [index, _cells(touches), _otherwise(finding, anchors[index]) or 0, *([rows] if rows else ())]
-
-
-def _otherwise(finding: Finding, anchor: str) -> dict[str, object]:
-    """The fields whose words are not those of the report's JSON, with these words."""
-    location, waiver = finding.location, finding.waiver
-    words: dict[str, object] = {}
-    if anchor != f"finding-{finding.fingerprint[:12]}":
-        words["anchor"] = anchor
-    for name, value in (
-        ("rule", finding.rule),
-        ("slug", finding.slug),
-        ("message", finding.message),
-        ("file", location.file),
-        ("tensor", location.tensor),
-        ("field", location.field),
-    ):
-        if value is not None and not (value.isascii() and value.isprintable()) and text.shown(value) != value:
-            words[name] = text.shown(value)
-    if location.bytes is not None and max(map(abs, location.bytes)) > EXACT:
-        words["bytes"] = _span(location.bytes)
-    if finding.expected is not None or finding.actual is not None:
-        for name, content in (("expected", finding.expected), ("actual", finding.actual)):
-            if content is None:
-                continue
-            worded = text.shown(text.value(content))
-            if worded != content:
-                words[name] = worded
-    if waiver is not None:
-        words |= {"waiver": text.shown(waiver.reason), "owner": _shown(waiver.owner), "expires": str(waiver.expires)}
-    if not all(name.isascii() and name.isprintable() for name in finding.affected):
-        words["patterns"] = [text.shown(name) for name in finding.affected]
-    return words
-
-
-def carried(view: FindingsView) -> dict[str, object]:
-    """Every root in order for the page's script, with what stands before and above findings."""
-    return {"marks": MARKS, "headings": HEADINGS, "rows": list(_stepped(view.rows, [0]))}
-
-
-def _stepped(rows: Iterable[list[object]], follows: list[int]) -> Iterator[list[object]]:
-    """Rows whose position is written as the step from the one that follows the row before: mostly 0."""
-    for index, cells, otherwise, *below in rows:
-        assert isinstance(index, int)
-        step, follows[0] = index - follows[0], index + 1
-        children = [list(_stepped(each, follows)) for each in below if isinstance(each, list)]
-        yield [step, cells, otherwise, *children]
