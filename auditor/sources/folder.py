@@ -3,11 +3,12 @@
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from auditor.errors import ForbiddenError, ReadError, SourceError
 from auditor.facts import Entry, EntryKind
-from auditor.sources import Symlinks
+from auditor.sources import Need, Symlinks
 
 # O_NONBLOCK: a FIFO put in place between the check and the opening must not block.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -34,6 +35,19 @@ class _OpenFile:
             begin += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read_into(self, begin: int, buffer: memoryview) -> None:
+        """Fill the buffer from `begin` on; raises ReadError where the file does not have as much."""
+        done = 0
+        while done < len(buffer):
+            try:
+                got = os.preadv(self._descriptor, [buffer[done:]], begin + done)
+            except OSError as error:
+                raise ReadError(f"{self._path}: {error.strerror} at byte {begin + done}") from error
+            if not got:
+                text = f"ended at byte {begin + done:,} while it was read, was {self.size:,} bytes"
+                raise ReadError(f"{self._path}: {text}")
+            done += got
+
     def close(self) -> None:
         os.close(self._descriptor)
 
@@ -46,6 +60,7 @@ class Folder:
     """
 
     revision: str | None = None
+    listed = True
 
     def __init__(self, path: str, *, symlinks: Symlinks) -> None:
         self.uri = path
@@ -68,6 +83,9 @@ class Folder:
     def close(self) -> None:
         """Release the folder; nothing is read afterwards."""
         os.close(self._directory)
+
+    def ahead(self, paths: Sequence[str], need: Need) -> None:
+        """Local files need no hint."""
 
     def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:
         """The files at the top of the folder, subfolders left out, at most `limit` of them."""
