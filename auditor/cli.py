@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from auditor.ahead import Ahead
+    from auditor.sources import Source
     from auditor_schemas.report import AuditReport
 
 from auditor.options import USAGE, parser_for
@@ -75,17 +76,21 @@ def _audit(options: argparse.Namespace) -> int:
     with _terminate_as_interrupt():
         progress = _progress(options)
         # A walk in a second process shows no progress, and knows only the default limits.
-        ahead = _start_ahead(options.source) if options.alone and progress is None and options.policy is None else None
+        default = options.policy is None
+        remote = _start_remote(options) if default and "://" in options.source else None
+        ahead = _start_ahead(options.source) if options.alone and progress is None and default and not remote else None
         from auditor.run import conduct
 
         try:
             report = conduct(
-                options.source,
+                options.source if remote is None else remote,
                 depth=options.depth,
                 family=options.family,
                 policy=options.policy,
                 fail_on=options.fail_on,
                 progress=progress,
+                revision=options.revision,
+                cache=not options.no_cache,
                 walked=None if ahead is None else ahead.inventory,
             )
         finally:
@@ -100,6 +105,29 @@ def _start_ahead(source: str) -> "Ahead | None":
     from auditor.ahead import start
 
     return start(source)
+
+
+def _start_remote(options: argparse.Namespace) -> "Source":
+    """A remote source that fetches what an audit with default limits reads, while the models are imported."""
+    import threading
+    from types import SimpleNamespace
+
+    from auditor.errors import AuditorError
+    from auditor.sources import open_source
+    from auditor.walk import begin
+    from auditor_schemas.defaults import LIMITS
+
+    source = open_source(options.source, revision=options.revision, cache=not options.no_cache)
+    limits: Any = SimpleNamespace(**LIMITS)
+
+    def fetch() -> None:
+        try:
+            begin(source, limits)
+        except AuditorError:
+            pass  # the audit meets it again, where somebody listens
+
+    threading.Thread(target=fetch, name="auditor-begin", daemon=True).start()
+    return source
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -203,7 +231,9 @@ def _count(options: argparse.Namespace) -> int:
     from auditor.terminal import show_counts
 
     try:
-        result = counted(options.source, family=options.family)
+        result = counted(
+            options.source, family=options.family, revision=options.revision, cache=not options.no_cache
+        )
     except InvalidConfigError as error:
         return _complain(str(error), 1)
     if options.json is not None:
@@ -218,7 +248,13 @@ def _count(options: argparse.Namespace) -> int:
 def _tensor(options: argparse.Namespace) -> int:
     from auditor.query import described
 
-    text, found = described(options.source, options.name, family=options.family)
+    text, found = described(
+        options.source,
+        options.name,
+        family=options.family,
+        revision=options.revision,
+        cache=not options.no_cache,
+    )
     _write_out(text)
     return 0 if found else 1
 

@@ -30,7 +30,7 @@ def parser_for(arguments: list[str]) -> argparse.ArgumentParser:
 
 
 def _audit_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="the folder with config.json, the index and the shards")
+    _source(parser)
     parser.add_argument("--depth", choices=["headers"], default="headers", help="what is read (default: headers)")
     parser.add_argument("--family", metavar="NAME", help="audit as this model family whatever model_type says")
     parser.add_argument("--policy", metavar="FILE", help="a TOML policy: limits and symlinks")
@@ -41,13 +41,13 @@ def _audit_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _count_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE|CONFIG", help="a checkpoint folder or a config.json")
+    _source(parser, "SOURCE|CONFIG", "a config.json, ")
     parser.add_argument("--family", metavar="NAME", help="count as this model family")
     parser.add_argument("--json", metavar="FILE", help="write the figures as JSON ('-' is standard output)")
 
 
 def _tensor_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="the folder with config.json, the index and the shards")
+    _source(parser)
     parser.add_argument("name", metavar="NAME", help="the tensor's full name")
     parser.add_argument("--family", metavar="NAME", help="expect the tensors of this model family")
 
@@ -90,6 +90,13 @@ _COMMANDS = {
     "forge": ("write a synthetic checkpoint, sound or with one defect", _forge_options),
     "schema": ("a JSON Schema", _schema_options),
 }
+
+
+def _source(parser: argparse.ArgumentParser, metavar: str = "SOURCE", other: str = "") -> None:
+    places = "hf://org/name[@revision], s3://, gs:// or az://bucket/prefix, or https://host/path"
+    parser.add_argument("source", metavar=metavar, help=f"{other}a folder, {places}")
+    parser.add_argument("--revision", metavar="REV", help="the hub's branch, tag or commit (default: main)")
+    parser.add_argument("--no-cache", action="store_true", help="keep no headers of remote sources, and use none")
 
 
 def _outputs(parser: argparse.ArgumentParser) -> None:

@@ -26,7 +26,7 @@ from auditor.rules import RuleModule, catalogue
 from auditor.sources import Source, open_source
 from auditor.text import quoted
 from auditor.version import __version__
-from auditor.walk import INDEX, Progress, read_config, walk
+from auditor.walk import INDEX, Progress, begin, read_config, walk
 from auditor_schemas.policy import DEFAULT_POLICY, Limits, Policy
 from auditor_schemas.report import AuditReport, Digest, RuleOutcome, Run, Tool
 from auditor_schemas.report import Source as ReportSource
@@ -41,16 +41,29 @@ def audit(
     policy: Policy | str | PathLike[str] | None = None,
     fail_on: FailOn = "error",
     progress: Progress | None = None,
+    revision: str | None = None,
+    cache: bool = True,
 ) -> AuditReport:
     """Audit a checkpoint and report everything that was found.
 
-    `source` is a folder with config.json and shards. `family` forces a model family whatever model_type
+    `source` is a folder with config.json and shards, or a checkpoint at hf://, s3://, gs://, az:// or https://,
+    of which only headers are fetched. `revision` is the hub's branch, tag or commit; `cache` keeps headers that
+    were fetched, for this user alone. `family` forces a model family whatever model_type
     says. `policy` is a Policy or the path of a TOML file. `progress(done, total)` is called per shard.
     Raises UsageError for arguments that cannot be, SourceError where there is nothing to audit; damage
     is never an exception.
     """
     with collector_paused():
-        return conduct(source, depth=depth, family=family, policy=policy, fail_on=fail_on, progress=progress)
+        return conduct(
+            str(source),
+            depth=depth,
+            family=family,
+            policy=policy,
+            fail_on=fail_on,
+            progress=progress,
+            revision=revision,
+            cache=cache,
+        )
 
 
 @contextmanager
@@ -66,16 +79,21 @@ def collector_paused() -> Iterator[None]:
 
 
 def conduct(
-    source: str | PathLike[str],
+    source: str | Source,
     *,
     depth: str,
     family: str | None,
     policy: Policy | str | PathLike[str] | None,
     fail_on: FailOn,
     progress: Progress | None,
+    revision: str | None = None,
+    cache: bool = True,
     walked: Callable[[], Inventory | None] | None = None,
 ) -> AuditReport:
-    """An audit whose walk may have been done already: `walked` gives its inventory, or None where it failed."""
+    """An audit of a source, by name or opened, which this closes.
+
+    Its walk may have been done already: `walked` gives the inventory, or None where that failed.
+    """
     if depth != "headers":
         raise UsageError(f"depth {quoted(depth)}: this version audits at depth headers")
     if fail_on not in ("error", "warning", "never"):
@@ -83,7 +101,11 @@ def conduct(
     started, clock = datetime.now(UTC), time.perf_counter()
     rules, digest = _policy(policy)
     forced = family_named(family) if family is not None else None
-    with closing(open_source(str(source), symlinks=rules.symlinks)) as opened:
+    if isinstance(source, str):
+        source = open_source(source, symlinks=rules.symlinks, revision=revision, cache=cache)
+    with closing(source) as opened:
+        if opened.remote:
+            begin(opened, rules.limits)
         config_file = read_config(opened, rules.limits)
         # All that the headers are no part of comes first: a walk under way elsewhere needs the time.
         configuration = configure(config_file, rules.limits, family=forced)
@@ -98,7 +120,7 @@ def conduct(
         and INDEX not in inventory.entries
         and not inventory.unread
     ):
-        raise SourceError(f"{source}: nothing to audit: no config.json, no index and no *.safetensors file")
+        raise SourceError(f"{opened.uri}: nothing to audit: no config.json, no index and no *.safetensors file")
     facts = _facts(inventory, config_file, configuration, expectations, rules)
     failures, outcomes = _apply(modules, facts, _examined(facts))
     findings = attribute(failures, inventory)
@@ -174,6 +196,8 @@ def _expectations(configuration: Configuration) -> Expectations | None:
 
 def _shown_uri(source: Source) -> str:
     """The source without what only concerns this machine: the last component of an absolute local path."""
+    if source.remote:
+        return source.uri
     path = Path(source.uri)
     return path.name if path.is_absolute() and path.name else source.uri
 
@@ -213,6 +237,7 @@ def _facts(
         "config_file": config_file,
         "index": inventory.index or Blocked("the checkpoint has no index"),
         "index_file": inventory.index or Blocked("the checkpoint has no index"),
+        "listing": inventory.entries if inventory.listed else Blocked("the source cannot list its files"),
         **_config_faults(config_file, configuration),
     }
     index = inventory.index

@@ -10,7 +10,7 @@ from auditor.facts import Entry
 
 Symlinks = Literal["follow", "inside"]
 
-# From the first bytes of a file and its size: how many of its bytes, from the start, will be asked for.
+# From the first bytes of a file (none of them yet, at first) and its size: how many, from the start, will be asked for.
 Need = Callable[[bytes, int], int]
 
 
@@ -42,6 +42,7 @@ class Source(Protocol):
     uri: str
     revision: str | None
     listed: bool
+    remote: bool
 
     def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:
         """The files at the top of the checkpoint, and why the listing is not whole (or None).
@@ -62,11 +63,53 @@ class Source(Protocol):
         """Release what the source holds."""
 
 
-def open_source(source: str, *, symlinks: Symlinks = "follow") -> Source:
-    """The source that SOURCE names. Raises UsageError for a kind of source this version cannot read."""
-    scheme, separator, _ = source.partition("://")
-    if separator and scheme.isalnum():
-        raise UsageError(f"cannot read {scheme}:// sources: give a local folder")
-    from auditor.sources.folder import Folder
+def open_source(
+    source: str,
+    *,
+    symlinks: Symlinks = "follow",
+    revision: str | None = None,
+    cache: bool = True,
+    hosts: frozenset[str] | None = None,
+    private: bool = True,
+) -> Source:
+    """The source that SOURCE names.
 
-    return Folder(source, symlinks=symlinks)
+    `revision` is a branch, tag or commit of a hub repository. `cache` keeps headers that were read from remote
+    sources. A service that opens what others name gives `hosts`, the only ones that may be asked, and
+    `private` false, which refuses addresses that are not public. Raises UsageError for a kind of source or an
+    option that cannot be, SourceError where there is nothing.
+    """
+    scheme, separator, _ = source.partition("://")
+    if not separator or not scheme.isalnum():
+        from auditor.sources.folder import Folder
+
+        if revision is not None:
+            raise UsageError("--revision is for hf:// sources: a folder has none")
+        return Folder(source, symlinks=symlinks)
+    kind = _KINDS.get(scheme.lower())
+    if kind is None:
+        raise UsageError(f"cannot read {scheme}:// sources: give a folder, {', '.join(f'{k}://' for k in _KINDS)}")
+    if revision is not None and kind != "hub":
+        raise UsageError(f"--revision is for hf:// sources: {scheme}:// has none")
+    from importlib import import_module
+
+    from auditor.sources.transport import Guard
+
+    keep = None
+    if cache:
+        from auditor.sources.cache import Cache, folder
+
+        where = folder()
+        keep = Cache(where) if where is not None else None
+    opened: Source = import_module(f"auditor.sources.{kind}").open_at(
+        source, revision=revision, guard=Guard(hosts, private=private), cache=keep
+    )
+    return opened
+
+
+_KINDS = {"hf": "hub", "s3": "s3", "gs": "gs", "az": "az", "https": "web", "http": "web"}
+
+
+def needs(package: str, scheme: str) -> UsageError:
+    """What to say where the package that a kind of source needs is not installed."""
+    return UsageError(f"{scheme}:// needs {package}: pip install 'checkpoint-auditor[stores]'")

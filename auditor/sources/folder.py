@@ -61,6 +61,7 @@ class Folder:
 
     revision: str | None = None
     listed = True
+    remote = False
 
     def __init__(self, path: str, *, symlinks: Symlinks) -> None:
         self.uri = path

@@ -1,0 +1,497 @@
+"""Ranged reads over HTTP: pooled connections, retries within a deadline, and no host that nobody named.
+
+Everything that a remote file's bytes come through. obstore and huggingface_hub list and authenticate; their own
+reading follows redirects to any host (and tells it the address it came from, signature included) and does not
+honour Retry-After, so the reading is done here.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import os
+import random
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from auditor.errors import ReadError, SourceError
+from auditor.text import shown
+from auditor.version import __version__
+
+CONNECTIONS = 192  # at once, to all hosts of one source
+DEADLINE_S = 60.0  # for one read, its retries included
+_CONNECT_S = 10.0
+_SILENCE_S = 30.0  # without a byte
+_HOPS = 5
+_BACKOFF_S, _BACKOFF_MOST_S = 0.2, 8.0
+_UNREACHED = 3  # attempts at a host that does not answer at all
+_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+_CODE = re.compile(rb"<Code>([A-Za-z]{1,64})</Code>")
+_PRIVATE_HEADERS = ("authorization", "cookie")
+
+
+class AbsentError(ReadError):
+    """The server says that there is no such file."""
+
+
+class UnchangedError(Exception):
+    """The file still is the one whose ETag was sent along."""
+
+
+class Located(NamedTuple):
+    """Where a file is and what to send along; both may hold credentials and are never shown."""
+
+    url: str
+    headers: dict[str, str]
+
+
+class Answer(NamedTuple):
+    """Bytes from the start of the range; `size` of the whole file, `etag` as the server gave it."""
+
+    data: bytes | memoryview
+    size: int
+    etag: str | None
+    headers: http.client.HTTPMessage
+    url: str
+
+
+class Guard:
+    """Which hosts may be asked. `hosts` None: those that the source names; `private` false: public addresses alone."""
+
+    def __init__(self, hosts: frozenset[str] | None = None, *, private: bool = True) -> None:
+        self.hosts = hosts
+        self.private = private
+
+    def admit(self, url: str) -> SplitResult:
+        """The URL in parts; raises SourceError for one that must not be asked, in words that hold no secret."""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        try:
+            _ = parts.port
+        except ValueError:
+            raise SourceError(f"{shown(host)}: not a port") from None
+        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
+            raise SourceError(f"{shown(host)}: not https, and plain http is for loopback addresses alone")
+        if self.hosts is not None and host not in self.hosts:
+            raise SourceError(f"{shown(host)}: not on the list of allowed hosts")
+        return parts
+
+    def addresses(self, host: str, port: int) -> list[Any]:
+        """Where to connect: what the name resolves to, if every address of it may be asked."""
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        if not self.private:
+            for *_, address in found:
+                if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global:
+                    raise SourceError(f"{shown(host)}: leads to a private address, which is not allowed here")
+        return found
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's spelling is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Transport:
+    """Reads ranges from the hosts of one source. Safe in many threads at once.
+
+    `abroad`: redirects to other hosts are followed, without credentials (the hub's to its storage); otherwise
+    they are refused.
+    """
+
+    def __init__(self, guard: Guard, *, abroad: bool = False, deadline: float | None = None) -> None:
+        self._guard = guard
+        self._abroad = abroad
+        self._deadline = DEADLINE_S if deadline is None else deadline
+        self._lock = threading.Lock()
+        self._idle: dict[tuple[str, str, int], list[http.client.HTTPConnection]] = {}
+        self._budget = threading.BoundedSemaphore(CONNECTIONS)
+        self._not_before = 0.0
+        self._tls: ssl.SSLContext | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Close what is idle; a read under way closes its own."""
+        with self._lock:
+            self._closed = True
+            idle = [each for group in self._idle.values() for each in group]
+            self._idle.clear()
+        for connection in idle:
+            connection.close()
+
+    def fetch(
+        self,
+        path: str,
+        locate: Callable[[bool], Located],
+        begin: int,
+        end: int,
+        *,
+        etag: str | None = None,
+        unless: str | None = None,
+        into: memoryview | None = None,
+    ) -> Answer:
+        """The bytes of [begin, end), fewer where the file ends earlier; into a buffer where one is given.
+
+        `locate(renew)` says where the file is, anew where a signature has expired. `etag`: the file must still
+        be that one. `unless`: raises UnchangedError if it still is. Raises AbsentError for a file that is not
+        there and ReadError, its text beginning with `path`, for all else.
+        """
+        deadline = time.monotonic() + self._deadline
+        attempt, renewed, where = 0, False, locate(False)
+        while True:
+            asked = self._not_before - time.monotonic()
+            if asked > 0:  # spread out: all who wait would come back at once
+                self._wait(path, asked + random.uniform(0.0, 0.5), deadline, "the server asks for a pause")  # noqa: S311
+            try:
+                return self._attempt(path, where, begin, end, etag, unless, into)
+            except _ExpiredError as error:
+                if renewed:
+                    raise ReadError(f"{path}: {error}") from None
+                renewed, again = True, locate(True)
+                if again == where:
+                    raise ReadError(f"{path}: {error}") from None
+                where = again
+            except _TransientError as error:
+                pause = random.uniform(0.5, 1.0) * min(_BACKOFF_S * 2**attempt, _BACKOFF_MOST_S)  # noqa: S311
+                attempt += 1
+                if attempt >= error.attempts:
+                    raise ReadError(f"{path}: {error}, {attempt} times") from None
+                if error.after is not None:
+                    pause = max(pause, error.after)
+                    if error.everyone:
+                        self._not_before = max(self._not_before, time.monotonic() + error.after)
+                self._wait(path, pause, deadline, f"{error}, {attempt} times" if attempt > 1 else str(error))
+
+    def _wait(self, path: str, pause: float, deadline: float, why: str) -> None:
+        if pause <= 0:
+            return
+        if time.monotonic() + pause > deadline:
+            raise ReadError(f"{path}: {why}; given up, the deadline is {self._deadline:g} s")
+        time.sleep(pause)
+
+    def _attempt(
+        self,
+        path: str,
+        where: Located,
+        begin: int,
+        end: int,
+        etag: str | None,
+        unless: str | None,
+        into: memoryview | None,
+    ) -> Answer:
+        url, headers = where.url, {"Range": f"bytes={begin}-{end - 1}", **_HEADERS, **where.headers}
+        if etag is not None:
+            headers["If-Match"] = f'"{bare_etag(etag)}"'  # Azure lists its ETags without quotes
+        if unless is not None:
+            headers["If-None-Match"] = unless
+        for _ in range(_HOPS):
+            moved = self._ask(path, url, headers, begin, end, etag, into)
+            if isinstance(moved, Answer):
+                return moved
+            headers = self._onward(path, url, moved, headers)
+            url = moved
+        raise ReadError(f"{path}: redirected more than {_HOPS} times")
+
+    def _onward(self, path: str, url: str, target: str, headers: dict[str, str]) -> dict[str, str]:
+        """What may be sent along to where a redirect leads; raises ReadError where it must not be followed."""
+        try:
+            old, new = self._guard.admit(url), self._guard.admit(target)
+        except SourceError as error:
+            raise ReadError(f"{path}: redirected to {error}") from None
+        if _origin(old) == _origin(new) or (old.hostname == new.hostname and new.scheme == "https" != old.scheme):
+            return headers
+        if not self._abroad:
+            raise ReadError(f"{path}: redirected to another host, {shown(new.hostname or '')}, which is not followed")
+        if is_loopback(new.hostname or "") and not is_loopback(old.hostname or ""):
+            raise ReadError(f"{path}: redirected to this machine itself, which is not followed")
+        return {name: value for name, value in headers.items() if name.lower() not in _PRIVATE_HEADERS}
+
+    def _ask(
+        self,
+        path: str,
+        url: str,
+        headers: dict[str, str],
+        begin: int,
+        end: int,
+        etag: str | None,
+        into: memoryview | None,
+    ) -> Answer | str:
+        """One request: its answer, or where it is redirected to."""
+        try:
+            parts = self._guard.admit(url)
+        except SourceError as error:
+            raise ReadError(f"{path}: {error}") from None
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        with self._budget:
+            connection, used = self._connection(path, parts)
+            keep = False
+            try:
+                try:
+                    connection.request("GET", target, headers=headers)
+                    response = connection.getresponse()
+                except (OSError, http.client.HTTPException) as error:
+                    if used and not isinstance(error, TimeoutError):  # it was closed while it idled
+                        raise _TransientError("the connection was closed", after=0.0) from None
+                    raise
+                answer = self._judge(path, url, response, begin, end, etag, into)
+                keep = response.isclosed() and not response.will_close
+                return answer
+            except ssl.SSLCertVerificationError as error:
+                raise ReadError(f"{path}: the server's certificate is not trusted: {error.verify_message}") from None
+            except TimeoutError:
+                raise _TransientError(f"no answer within {_SILENCE_S:g} s") from None
+            except http.client.IncompleteRead as error:
+                raise _TransientError(f"the answer ended after {len(error.partial):,} bytes") from None
+            except http.client.HTTPException as error:
+                raise _TransientError(f"no HTTP answer ({type(error).__name__})") from None
+            except socket.gaierror as error:
+                if error.errno == socket.EAI_AGAIN:
+                    raise _TransientError("the host's name cannot be resolved now", attempts=_UNREACHED) from None
+                raise ReadError(f"{path}: {shown(parts.hostname or '')}: no such host") from None
+            except OSError as error:
+                told = f"the connection failed: {error.strerror or type(error).__name__}"
+                unreached = isinstance(error, ConnectionRefusedError) or connection.sock is None
+                raise _TransientError(told, attempts=_UNREACHED if unreached else 1000) from None
+            finally:
+                self._release(connection, parts, keep=keep)
+
+    def _judge(
+        self,
+        path: str,
+        url: str,
+        response: http.client.HTTPResponse,
+        begin: int,
+        end: int,
+        etag: str | None,
+        into: memoryview | None,
+    ) -> Answer | str:
+        status, headers = response.status, response.headers
+        if status == 206:
+            first, last, size = _content_range(path, headers)
+            if first != begin or last >= end or (size is not None and last + 1 != min(end, size)):
+                wanted = f"{begin:,} to {end:,}"
+                raise ReadError(f"{path}: the server answers bytes {first:,} to {last + 1:,} where {wanted} were asked")
+            if size is None:
+                raise ReadError(f"{path}: the server does not say how long the file is")
+        elif status == 200 and begin == 0 and response.length is not None and response.length <= end:
+            size, last = response.length, response.length - 1  # a whole file no longer than what was asked for
+        elif status == 416 and (found := re.fullmatch(r"bytes \*/(\d{1,19})", headers.get("Content-Range", ""))):
+            size = int(found[1])
+            if size > begin:
+                raise ReadError(f"{path}: the server refuses a range within the file's {size:,} bytes")
+            return Answer(b"", size, headers.get("ETag"), headers, url)
+        else:
+            return self._refusal(path, url, response)
+        if headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise ReadError(f"{path}: the server encodes the answer, which a range cannot be read from")
+        length = last + 1 - begin
+        if response.length is not None and response.length != length:
+            raise ReadError(f"{path}: the answer has {response.length:,} bytes, its range {length:,}")
+        given = headers.get("ETag")
+        if etag is not None and given is not None and not same_etag(given, etag):
+            raise ReadError(f"{path}: changed while it was read")
+        return Answer(_body(response, length, into), size, given, headers, url)
+
+    def _refusal(self, path: str, url: str, response: http.client.HTTPResponse) -> str:
+        """Where a redirect leads; raises what any other answer means."""
+        status, headers = response.status, response.headers
+        if status in _REDIRECTS and "Location" in headers:
+            if (response.length or 0) <= 4096:
+                response.read()  # the connection is as good as before
+            return str(urljoin(url, headers["Location"]))
+        if status == 200:
+            size = "" if response.length is None else f" of {response.length:,} bytes"
+            raise ReadError(f"{path}: the server ignores ranges and sends the whole file{size}; nothing of it is read")
+        if status == 304:
+            raise UnchangedError
+        if status == 412:
+            raise ReadError(f"{path}: changed while it was read")
+        body = b"" if status in (404, 410) else response.read(2048)
+        code = _CODE.search(body)
+        told = f"HTTP {status}" + (f" {code[1].decode()}" if code else "")
+        if status in (404, 410):
+            raise AbsentError(f"{path}: is not there ({told})")
+        if status in _RETRIED:
+            after = _retry_after(headers.get("Retry-After"))
+            raise _TransientError(f"the server answers {told}", after=after, everyone=status in (429, 503))
+        if status in (400, 401, 403) and b"expired" in body.lower():
+            raise _ExpiredError(f"the signature of its address has expired ({told})")
+        if headers.get("X-Error-Code") == "GatedRepo":
+            raise ReadError(f"{path}: access to this gated repository has not been granted ({told})")
+        if status == 401:
+            raise ReadError(f"{path}: credentials are needed, or those given are not accepted ({told})")
+        if status == 403:
+            raise ReadError(f"{path}: access is denied ({told})")
+        raise ReadError(f"{path}: the server answers {told}")
+
+    def _connection(self, path: str, parts: SplitResult) -> tuple[http.client.HTTPConnection, bool]:
+        """An idle connection or a new one, and whether it has served before."""
+        with self._lock:
+            idle = self._idle.get(_origin(parts))
+            if idle:
+                return idle.pop(), True
+        scheme, host, port = _origin(parts)
+        try:
+            if scheme == "https":
+                return _Secure(host, port, self._guard, self._context()), False
+            return _Plain(host, port, self._guard), False
+        except (ValueError, http.client.InvalidURL):
+            raise ReadError(f"{path}: no host that can be asked") from None
+
+    def _release(self, connection: http.client.HTTPConnection, parts: SplitResult, *, keep: bool) -> None:
+        with self._lock:
+            if keep and not self._closed:
+                self._idle.setdefault(_origin(parts), []).append(connection)
+                return
+        connection.close()
+
+    def _context(self) -> ssl.SSLContext:
+        with self._lock:
+            if self._tls is None:
+                self._tls = _verified()
+            return self._tls
+
+
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"checkpoint-auditor/{__version__}"}
+
+
+class _TransientError(Exception):
+    """Worth another attempt, at most `attempts`: `after` seconds, where the server says so; `everyone` should wait."""
+
+    def __init__(
+        self, text: str, *, after: float | None = None, everyone: bool = False, attempts: int = 1000
+    ) -> None:
+        super().__init__(text)
+        self.after = after
+        self.everyone = everyone
+        self.attempts = attempts
+
+
+class _ExpiredError(Exception):
+    """A signature that has expired."""
+
+
+class _Plain(http.client.HTTPConnection):
+    def __init__(self, host: str, port: int, guard: Guard) -> None:
+        super().__init__(host, port, timeout=_SILENCE_S)
+        self._guard = guard
+
+    def connect(self) -> None:
+        self.sock = _connected(self._guard, self.host, self.port)
+
+
+class _Secure(http.client.HTTPSConnection):
+    def __init__(self, host: str, port: int, guard: Guard, context: ssl.SSLContext) -> None:
+        super().__init__(host, port, timeout=_SILENCE_S, context=context)
+        self._guard = guard
+        self._verified = context
+
+    def connect(self) -> None:
+        plain = _connected(self._guard, self.host, self.port)
+        try:
+            self.sock = self._verified.wrap_socket(plain, server_hostname=self.host)
+        except BaseException:
+            plain.close()
+            raise
+
+
+def _connected(guard: Guard, host: str, port: int) -> socket.socket:
+    """A socket to the first address that answers; the address judged is the address connected to."""
+    failure: OSError = OSError("no address")
+    try:
+        addresses = guard.addresses(host, port)
+    except SourceError as error:
+        raise ReadError(str(error)) from None
+    for family, kind, protocol, _, address in addresses:
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.settimeout(_CONNECT_S)
+            connection.connect(address)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.settimeout(_SILENCE_S)
+            return connection
+        except OSError as error:
+            connection.close()
+            failure = error
+    raise failure
+
+
+def _verified() -> ssl.SSLContext:
+    """Verifies certificates and names, against the system's authorities or those the environment names."""
+    named = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
+    if named:
+        return ssl.create_default_context(cafile=named)
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile is None and paths.capath is None:
+        try:
+            import certifi
+        except ImportError:
+            pass
+        else:
+            return ssl.create_default_context(cafile=certifi.where())
+    return ssl.create_default_context()
+
+
+def _origin(parts: SplitResult) -> tuple[str, str, int]:
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _content_range(path: str, headers: http.client.HTTPMessage) -> tuple[int, int, int | None]:
+    value = headers.get("Content-Range", "")
+    found = _RANGE.fullmatch(value.strip())
+    if found is None or int(found[2]) < int(found[1]):
+        raise ReadError(f"{path}: the server answers a range without saying which")
+    return int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])
+
+
+def _body(response: http.client.HTTPResponse, length: int, into: memoryview | None) -> bytes | memoryview:
+    if into is None:
+        data = response.read(length)
+        if len(data) < length:
+            raise http.client.IncompleteRead(data, length - len(data))
+        response.read()  # nothing is left; the response ends and gives its connection back
+        return data
+    done = 0
+    while done < length:
+        got = response.readinto(into[done:length])
+        if not got:
+            raise _TransientError(f"the answer ended after {done:,} of {length:,} bytes")
+        done += got
+    response.read()
+    return into[:done]
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds to wait by a Retry-After header: a number, or a date."""
+    if value is None:
+        return None
+    if value.strip().isdecimal():
+        return float(value.strip()[:9])
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None
+
+
+def same_etag(one: str, other: str) -> bool:
+    """Whether two ETags name the same bytes, whichever way they are quoted."""
+    return bare_etag(one) == bare_etag(other)
+
+
+def bare_etag(etag: str) -> str:
+    """An ETag without its quotes and its mark of weakness."""
+    return etag.removeprefix("W/").strip('"')
