@@ -111,12 +111,11 @@ def begin(source: Source, limits: Limits) -> None:
         length = int.from_bytes(start[:8], "little")
         return 8 + length if len(start) >= 8 and length <= min(size - 8, limits.header_bytes) else 8
 
+    entries = source.entries(limits.files)[0]
     source.ahead([CONFIG], whole(limits.config_bytes))
     source.ahead([INDEX], index)
-    if source.listed:
-        entries, _ = source.entries(limits.files)
-        shards = sorted(path for path, entry in entries.items() if path.endswith(SUFFIX) and entry.kind == "file")
-        source.ahead(shards[: limits.shards], header)
+    shards = sorted(path for path, entry in entries.items() if path.endswith(SUFFIX) and entry.kind == "file")
+    source.ahead(shards[: limits.shards], header)
 
 
 def _series(start: bytes, limits: Limits) -> list[str]:

@@ -86,7 +86,7 @@ def _profile() -> dict[str, str]:
 def _boto(obstore: Any) -> Any:
     """The profile's credentials through boto3, which knows sign-on sessions and assumed roles."""
     try:
-        from boto3 import Session
+        from boto3 import Session  # type: ignore[import-untyped]
         from obstore.auth.boto3 import Boto3CredentialProvider
     except ImportError:
         raise UsageError("the AWS profile holds no keys of its own (a sign-on session or a role): needs boto3") from None

@@ -118,7 +118,7 @@ class Transport:
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, str, int], list[http.client.HTTPConnection]] = {}
         self._budget = threading.BoundedSemaphore(CONNECTIONS)
-        self._not_before = 0.0
+        self._not_before, self._asked = 0.0, ""
         self._tls: ssl.SSLContext | None = None
         self._closed = False
 
@@ -153,7 +153,7 @@ class Transport:
         while True:
             asked = self._not_before - time.monotonic()
             if asked > 0:  # spread out: all who wait would come back at once
-                self._wait(path, asked + random.uniform(0.0, 0.5), deadline, "the server asks for a pause")  # noqa: S311
+                self._wait(path, asked + random.uniform(0.0, 0.5), deadline, self._asked)  # noqa: S311
             try:
                 return self._attempt(path, where, begin, end, etag, unless, into)
             except _ExpiredError as error:
@@ -172,6 +172,7 @@ class Transport:
                     pause = max(pause, error.after)
                     if error.everyone:
                         self._not_before = max(self._not_before, time.monotonic() + error.after)
+                        self._asked = f"{error} and asks for a pause"
                 self._wait(path, pause, deadline, f"{error}, {attempt} times" if attempt > 1 else str(error))
 
     def _wait(self, path: str, pause: float, deadline: float, why: str) -> None:
