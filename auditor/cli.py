@@ -231,9 +231,7 @@ def _count(options: argparse.Namespace) -> int:
     from auditor.terminal import show_counts
 
     try:
-        result = counted(
-            options.source, family=options.family, revision=options.revision, cache=not options.no_cache
-        )
+        result = counted(options.source, family=options.family, revision=options.revision, cache=not options.no_cache)
     except InvalidConfigError as error:
         return _complain(str(error), 1)
     if options.json is not None:

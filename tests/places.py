@@ -205,7 +205,9 @@ def _create_container(port: int) -> None:
     from email.utils import formatdate
 
     date, version = formatdate(usegmt=True), "2021-12-02"
-    canonical = f"x-ms-date:{date}\nx-ms-version:{version}\n/devstoreaccount1/devstoreaccount1/models\nrestype:container"
+    canonical = (
+        f"x-ms-date:{date}\nx-ms-version:{version}\n/devstoreaccount1/devstoreaccount1/models\nrestype:container"
+    )
     text = "PUT" + "\n" * 12 + canonical
     digest = hmac.new(base64.b64decode(AZURITE_KEY), text.encode(), hashlib.sha256).digest()
     headers = {"x-ms-date": date, "x-ms-version": version, "Content-Length": "0"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +19,7 @@ EXPIRED = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Messag
 # Each fault on all reads of shards: what has to be said of it. gs reads through obstore, which words some for itself.
 LASTING = {
     "reset": (Fault("reset", when=SHARDS), "the connection (failed|was closed)"),
-    "truncated answers": (Fault("truncate", when=SHARDS), "the answer ended after|the connection was closed"),
+    "truncated answers": (Fault("truncate", when=SHARDS), "the answer ended|the connection was closed"),
     "429 without end": (Fault("status", "429", when=SHARDS), "HTTP 429"),
     "429 asking for a long pause": (Fault("status", "429 3600", when=SHARDS), "HTTP 429.*; given up"),
     "500 without end": (Fault("status", "500", when=SHARDS), "HTTP 500"),
@@ -61,7 +60,7 @@ def there(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "DEADLINE_S", 1.0)
+    monkeypatch.setattr(transport, "DEADLINE_S", 0.5)
 
 
 @pytest.mark.parametrize("fault", LASTING)
@@ -152,7 +151,8 @@ def test_wrong_token_is_said_in_one_line(monkeypatch, capfd, tmp_path):
     code, text, report = audited(Place("hub", "hf://org/model", {}, [], lambda _: None, list), capfd, "--no-cache")
     assert (code, report) == (3, None)
     assert text == (
-        "auditor: hf://org/model: no such repository, or it is private and the token in use does not open it (HTTP 401)\n"
+        "auditor: hf://org/model: no such repository, "
+        "or it is private and the token in use does not open it (HTTP 401)\n"
     )
     hub.close()
 

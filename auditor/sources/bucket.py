@@ -55,8 +55,10 @@ def places(source: str) -> tuple[str, str]:
     """Bucket and prefix of scheme://bucket/prefix. Raises UsageError where that is not what it says."""
     scheme, _, rest = source.partition("://")
     bucket, _, prefix = rest.partition("/")
+    if "@" in bucket or ":" in bucket:
+        raise UsageError(f"{scheme}://bucket/prefix takes no credentials and no port: the environment has them")
     if not _BUCKET.fullmatch(bucket):
-        raise UsageError(f"{quoted(bucket)} is not a bucket: {scheme}://bucket/prefix, credentials never go there")
+        raise UsageError(f"{quoted(bucket)} is not a bucket: {scheme}://bucket/prefix")
     prefix = prefix.strip("/")
     if "?" in prefix or "#" in prefix or any(part in ("", ".", "..") for part in prefix.split("/") if prefix):
         raise UsageError(f"{scheme}://{bucket}: the prefix is not a plain path")
@@ -179,9 +181,7 @@ class Bucket(Remote):
         if into is not None:
             into[: len(taken)] = taken
             taken = into[: len(taken)]
-        from http.client import HTTPMessage
-
-        return Answer(taken if into is not None else bytes(taken), meta["size"], meta["e_tag"], HTTPMessage(), "")
+        return Answer(taken if into is not None else bytes(taken), meta["size"], meta["e_tag"])
 
 
 _ANONYMOUS = {"s3": "AWS_SKIP_SIGNATURE", "gs": "GOOGLE_SKIP_SIGNATURE", "az": "AZURE_SKIP_SIGNATURE"}
@@ -194,7 +194,7 @@ def _told(error: Exception, scheme: str) -> str:
     code = _CODE.search(text)
     told = "" if status is None else f" (HTTP {status[1]}{' ' + code[1] if code else ''})"
     number = 0 if status is None else int(status[1])
-    if "169.254." in text or "metadata" in text.lower() and "token" in text.lower():
+    if "169.254." in text or ("metadata" in text.lower() and "token" in text.lower()):
         return f"no credentials found; for public objects set {_ANONYMOUS[scheme]}=true"
     if isinstance(error, FileNotFoundError) or number == 404:
         return f"no such bucket{told}"
@@ -202,7 +202,7 @@ def _told(error: Exception, scheme: str) -> str:
         return f"access is denied, by the credentials in use{told}"
     if "redirect without LOCATION" in text or number in (301, 307):
         return "the bucket is in another region: set AWS_REGION"
-    if "range" in text.lower() and type(error).__name__ == "NotSupportedError" or "non-partial response" in text:
+    if ("range" in text.lower() and type(error).__name__ == "NotSupportedError") or "non-partial response" in text:
         return "the server ignores ranges and sends the whole file; nothing of it is read"
     if status is not None:
         return f"the store answers HTTP {number}{' ' + code[1] if code else ''}"
@@ -211,5 +211,3 @@ def _told(error: Exception, scheme: str) -> str:
     if "error sending request" in text:
         return "the store cannot be reached"
     return f"the store's answer cannot be used ({type(error).__name__})"
-
-

@@ -47,7 +47,7 @@ class Cache:
         self._wrote = 0
 
     def find(self, location: str, path: str, identity: str | None) -> Cached | None:
-        """What is kept of a file of this identity, or, with None, of the last one kept; the caller asks if it still is."""
+        """What is kept of a file of this identity; with None of the last one kept, which the caller has to confirm."""
         if not self._is_usable():
             return None
         if identity is None:

@@ -28,6 +28,8 @@ def open_at(source: str, *, revision: str | None, guard: Guard, cache: Cache | N
     if at and revision is not None and named != revision:
         raise UsageError(f"two revisions, {quoted(named)} in the source and {quoted(revision)} in --revision: give one")
     revision = named if at else revision
+    if ":" in repository:  # nothing of it is repeated
+        raise UsageError("hf://org/name takes no credentials: HF_TOKEN or `hf auth login` gives them")
     names = repository.split("/")
     if not 1 <= len(names) <= 2 or not all(_NAME.fullmatch(name) for name in names):
         raise UsageError(f"{quoted(repository)} is not a repository: hf://org/name or hf://org/name@revision")

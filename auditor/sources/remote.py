@@ -64,7 +64,7 @@ class Remote:
 
     # --- what a kind of source answers ---
 
-    def _locate(self, path: str, renew: bool) -> Located:  # noqa: FBT001  # called by position, by the transport
+    def _locate(self, path: str, renew: bool) -> Located:  # called by position, by the transport
         """Where a file is, and what to send along; anew with `renew`. Raises ReadError."""
         raise NotImplementedError
 
@@ -350,7 +350,9 @@ class _Stream:
 
     def read_into(self, buffer: memoryview) -> None:
         if self.position + len(buffer) > self._file.size:
-            raise ReadError(f"{self._file._path}: ends at byte {self._file.size:,}, {len(buffer):,} more were asked for")
+            raise ReadError(
+                f"{self._file._path}: ends at byte {self._file.size:,}, {len(buffer):,} more were asked for"
+            )
         self._calls += 1
         # The first blocks go straight into the buffer, so that one who reads once pays for nothing else.
         end = self.position + len(buffer)

@@ -89,6 +89,8 @@ def _boto(obstore: Any) -> Any:
         from boto3 import Session  # type: ignore[import-untyped]
         from obstore.auth.boto3 import Boto3CredentialProvider
     except ImportError:
-        raise UsageError("the AWS profile holds no keys of its own (a sign-on session or a role): needs boto3") from None
+        raise UsageError(
+            "the AWS profile holds no keys of its own (a sign-on session or a role): needs boto3"
+        ) from None
     assert obstore is not None
     return Boto3CredentialProvider(Session())

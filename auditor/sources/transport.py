@@ -7,22 +7,24 @@ honour Retry-After, so the reading is done here.
 
 from __future__ import annotations
 
-import http.client
 import ipaddress
 import os
 import random
 import re
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from auditor.errors import ReadError, SourceError
+from auditor.sources.wire import Wire, WireError
 from auditor.text import shown
 from auditor.version import __version__
+
+if TYPE_CHECKING:
+    import ssl
 
 CONNECTIONS = 192  # at once, to all hosts of one source
 DEADLINE_S = 60.0  # for one read, its retries included
@@ -54,13 +56,15 @@ class Located(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Bytes from the start of the range; `size` of the whole file, `etag` as the server gave it."""
+    """Bytes from the start of the range; `size` of the whole file, `etag` as the server gave it.
+
+    `url` is where they came from in the end; like any address, never shown.
+    """
 
     data: bytes | memoryview
     size: int
     etag: str | None
-    headers: http.client.HTTPMessage
-    url: str
+    url: str = ""
 
 
 class Guard:
@@ -116,7 +120,7 @@ class Transport:
         self._abroad = abroad
         self._deadline = DEADLINE_S if deadline is None else deadline
         self._lock = threading.Lock()
-        self._idle: dict[tuple[str, str, int], list[http.client.HTTPConnection]] = {}
+        self._idle: dict[tuple[str, str, int], list[Wire]] = {}
         self._budget = threading.BoundedSemaphore(CONNECTIONS)
         self._not_before, self._asked = 0.0, ""
         self._tls: ssl.SSLContext | None = None
@@ -234,51 +238,50 @@ class Transport:
             parts = self._guard.admit(url)
         except SourceError as error:
             raise ReadError(f"{path}: {error}") from None
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        request = _request(parts, headers)
         with self._budget:
-            connection, used = self._connection(path, parts)
-            keep = False
+            wire: Wire | None = None
+            used = False
             try:
-                try:
-                    connection.request("GET", target, headers=headers)
-                    response = connection.getresponse()
-                except (OSError, http.client.HTTPException) as error:
-                    if used and not isinstance(error, TimeoutError):  # it was closed while it idled
-                        raise _TransientError("the connection was closed", after=0.0) from None
-                    raise
-                answer = self._judge(path, url, response, begin, end, etag, into)
-                keep = response.isclosed() and not response.will_close
-                return answer
-            except ssl.SSLCertVerificationError as error:
-                raise ReadError(f"{path}: the server's certificate is not trusted: {error.verify_message}") from None
+                wire = self._connection(parts)
+                used = wire.served > 0
+                wire.ask(request)
+                return self._judge(path, url, wire, begin, end, etag, into)
+            except WireError as error:
+                if used and error.silent:  # it was closed while it idled
+                    raise _TransientError("the connection was closed", after=0.0) from None
+                raise _TransientError(f"the server's answer cannot be used: {error}") from None
+            except SourceError as error:
+                raise ReadError(f"{path}: {error}") from None
             except TimeoutError:
-                raise _TransientError(f"no answer within {_SILENCE_S:g} s") from None
-            except http.client.IncompleteRead as error:
-                raise _TransientError(f"the answer ended after {len(error.partial):,} bytes") from None
-            except http.client.HTTPException as error:
-                raise _TransientError(f"no HTTP answer ({type(error).__name__})") from None
+                raise _TransientError(f"no answer within {_SILENCE_S:g} s", attempts=1000 if wire else 3) from None
             except socket.gaierror as error:
                 if error.errno == socket.EAI_AGAIN:
                     raise _TransientError("the host's name cannot be resolved now", attempts=_UNREACHED) from None
                 raise ReadError(f"{path}: {shown(parts.hostname or '')}: no such host") from None
+            except ConnectionError as error:
+                if used:  # as above
+                    raise _TransientError("the connection was closed", after=0.0) from None
+                raise _TransientError(_failed(error), attempts=1000 if wire else _UNREACHED) from None
             except OSError as error:
-                told = f"the connection failed: {error.strerror or type(error).__name__}"
-                unreached = isinstance(error, ConnectionRefusedError) or connection.sock is None
-                raise _TransientError(told, attempts=_UNREACHED if unreached else 1000) from None
+                if (reason := getattr(error, "verify_message", None)) is not None:
+                    raise ReadError(f"{path}: the server's certificate is not trusted: {reason}") from None
+                raise _TransientError(_failed(error), attempts=1000 if wire else _UNREACHED) from None
             finally:
-                self._release(connection, parts, keep=keep)
+                if wire is not None:
+                    self._release(wire, parts)
 
     def _judge(
         self,
         path: str,
         url: str,
-        response: http.client.HTTPResponse,
+        wire: Wire,
         begin: int,
         end: int,
         etag: str | None,
         into: memoryview | None,
     ) -> Answer | str:
-        status, headers = response.status, response.headers
+        status, headers = wire.status, wire.headers
         if status == 206:
             first, last, size = _content_range(path, headers)
             if first != begin or last >= end or (size is not None and last + 1 != min(end, size)):
@@ -286,50 +289,49 @@ class Transport:
                 raise ReadError(f"{path}: the server answers bytes {first:,} to {last + 1:,} where {wanted} were asked")
             if size is None:
                 raise ReadError(f"{path}: the server does not say how long the file is")
-        elif status == 200 and begin == 0 and response.length is not None and response.length <= end:
-            size, last = response.length, response.length - 1  # a whole file no longer than what was asked for
-        elif status == 416 and (found := re.fullmatch(r"bytes \*/(\d{1,19})", headers.get("Content-Range", ""))):
+        elif status == 200 and begin == 0 and wire.length is not None and wire.length <= end:
+            size, last = wire.length, wire.length - 1  # a whole file no longer than what was asked for
+        elif status == 416 and (found := re.fullmatch(r"bytes \*/(\d{1,19})", headers.get("content-range", ""))):
             size = int(found[1])
             if size > begin:
                 raise ReadError(f"{path}: the server refuses a range within the file's {size:,} bytes")
-            return Answer(b"", size, headers.get("ETag"), headers, url)
+            return Answer(b"", size, headers.get("etag"), url)
         else:
-            return self._refusal(path, url, response)
-        if headers.get("Content-Encoding", "identity").lower() != "identity":
+            return self._refusal(path, url, wire)
+        if headers.get("content-encoding", "identity").lower() != "identity":
             raise ReadError(f"{path}: the server encodes the answer, which a range cannot be read from")
         length = last + 1 - begin
-        if response.length is not None and response.length != length:
-            raise ReadError(f"{path}: the answer has {response.length:,} bytes, its range {length:,}")
-        given = headers.get("ETag")
+        if wire.length is not None and wire.length != length:
+            raise ReadError(f"{path}: the answer has {wire.length:,} bytes, its range {length:,}")
+        given = headers.get("etag")
         if etag is not None and given is not None and not same_etag(given, etag):
             raise ReadError(f"{path}: changed while it was read")
-        return Answer(_body(response, length, into), size, given, headers, url)
+        return Answer(_body(wire, length, into), size, given, url)
 
-    def _refusal(self, path: str, url: str, response: http.client.HTTPResponse) -> str:
+    def _refusal(self, path: str, url: str, wire: Wire) -> str:
         """Where a redirect leads; raises what any other answer means."""
-        status, headers = response.status, response.headers
-        if status in _REDIRECTS and "Location" in headers:
-            if (response.length or 0) <= 4096:
-                response.read()  # the connection is as good as before
-            return str(urljoin(url, headers["Location"]))
+        status, headers = wire.status, wire.headers
+        if status in _REDIRECTS and "location" in headers:
+            wire.read(4096)  # whatever it says, so that the connection is as good as before
+            return str(urljoin(url, headers["location"]))
         if status == 200:
-            size = "" if response.length is None else f" of {response.length:,} bytes"
+            size = "" if wire.length is None else f" of {wire.length:,} bytes"
             raise ReadError(f"{path}: the server ignores ranges and sends the whole file{size}; nothing of it is read")
         if status == 304:
             raise UnchangedError
         if status == 412:
             raise ReadError(f"{path}: changed while it was read")
-        body = b"" if status in (404, 410) else response.read(2048)
+        body = b"" if status in (404, 410) else wire.read(2048)
         code = _CODE.search(body)
         told = f"HTTP {status}" + (f" {code[1].decode()}" if code else "")
         if status in (404, 410):
             raise AbsentError(f"{path}: is not there ({told})")
         if status in _RETRIED:
-            after = _retry_after(headers.get("Retry-After"))
+            after = _retry_after(headers.get("retry-after"))
             raise _TransientError(f"the server answers {told}", after=after, everyone=status in (429, 503))
         if status in (400, 401, 403) and b"expired" in body.lower():
             raise _ExpiredError(f"the signature of its address has expired ({told})")
-        if headers.get("X-Error-Code") == "GatedRepo":
+        if headers.get("x-error-code") == "GatedRepo":
             raise ReadError(f"{path}: access to this gated repository has not been granted ({told})")
         if status == 401:
             raise ReadError(f"{path}: credentials are needed, or those given are not accepted ({told})")
@@ -337,26 +339,29 @@ class Transport:
             raise ReadError(f"{path}: access is denied ({told})")
         raise ReadError(f"{path}: the server answers {told}")
 
-    def _connection(self, path: str, parts: SplitResult) -> tuple[http.client.HTTPConnection, bool]:
-        """An idle connection or a new one, and whether it has served before."""
+    def _connection(self, parts: SplitResult) -> Wire:
+        """An idle connection or a new one."""
+        origin = _origin(parts)
         with self._lock:
-            idle = self._idle.get(_origin(parts))
+            idle = self._idle.get(origin)
             if idle:
-                return idle.pop(), True
-        scheme, host, port = _origin(parts)
+                return idle.pop()
+        scheme, host, port = origin
+        plain = _connected(self._guard, host, port)
+        if scheme != "https":
+            return Wire(plain)
         try:
-            if scheme == "https":
-                return _Secure(host, port, self._guard, self._context()), False
-            return _Plain(host, port, self._guard), False
-        except (ValueError, http.client.InvalidURL):
-            raise ReadError(f"{path}: no host that can be asked") from None
+            return Wire(self._context().wrap_socket(plain, server_hostname=host))
+        except BaseException:
+            plain.close()
+            raise
 
-    def _release(self, connection: http.client.HTTPConnection, parts: SplitResult, *, keep: bool) -> None:
+    def _release(self, wire: Wire, parts: SplitResult) -> None:
         with self._lock:
-            if keep and not self._closed:
-                self._idle.setdefault(_origin(parts), []).append(connection)
+            if wire.reusable and not self._closed:
+                self._idle.setdefault(_origin(parts), []).append(wire)
                 return
-        connection.close()
+        wire.close()
 
     def _context(self) -> ssl.SSLContext:
         with self._lock:
@@ -371,9 +376,7 @@ _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"checkpoint-auditor/{_
 class _TransientError(Exception):
     """Worth another attempt, at most `attempts`: `after` seconds, where the server says so; `everyone` should wait."""
 
-    def __init__(
-        self, text: str, *, after: float | None = None, everyone: bool = False, attempts: int = 1000
-    ) -> None:
+    def __init__(self, text: str, *, after: float | None = None, everyone: bool = False, attempts: int = 1000) -> None:
         super().__init__(text)
         self.after = after
         self.everyone = everyone
@@ -384,38 +387,10 @@ class _ExpiredError(Exception):
     """A signature that has expired."""
 
 
-class _Plain(http.client.HTTPConnection):
-    def __init__(self, host: str, port: int, guard: Guard) -> None:
-        super().__init__(host, port, timeout=_SILENCE_S)
-        self._guard = guard
-
-    def connect(self) -> None:
-        self.sock = _connected(self._guard, self.host, self.port)
-
-
-class _Secure(http.client.HTTPSConnection):
-    def __init__(self, host: str, port: int, guard: Guard, context: ssl.SSLContext) -> None:
-        super().__init__(host, port, timeout=_SILENCE_S, context=context)
-        self._guard = guard
-        self._verified = context
-
-    def connect(self) -> None:
-        plain = _connected(self._guard, self.host, self.port)
-        try:
-            self.sock = self._verified.wrap_socket(plain, server_hostname=self.host)
-        except BaseException:
-            plain.close()
-            raise
-
-
 def _connected(guard: Guard, host: str, port: int) -> socket.socket:
     """A socket to the first address that answers; the address judged is the address connected to."""
     failure: OSError = OSError("no address")
-    try:
-        addresses = guard.addresses(host, port)
-    except SourceError as error:
-        raise ReadError(str(error)) from None
-    for family, kind, protocol, _, address in addresses:
+    for family, kind, protocol, _, address in guard.addresses(host, port):
         connection = socket.socket(family, kind, protocol)
         try:
             connection.settimeout(_CONNECT_S)
@@ -429,8 +404,26 @@ def _connected(guard: Guard, host: str, port: int) -> socket.socket:
     raise failure
 
 
+def _request(parts: SplitResult, headers: dict[str, str]) -> bytes:
+    """The head of a GET; nothing that came from elsewhere can add a line to it."""
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    usual = parts.port is None or parts.port == (443 if parts.scheme == "https" else 80)
+    lines = [f"GET {target} HTTP/1.1", f"Host: {host if usual else f'{host}:{parts.port}'}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if any(not line.isascii() or not line.isprintable() for line in lines) or " " in target:
+        raise ReadError("an address or a header that cannot be sent")
+    return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+def _failed(error: OSError) -> str:
+    return f"the connection failed: {error.strerror or type(error).__name__}"
+
+
 def _verified() -> ssl.SSLContext:
     """Verifies certificates and names, against the system's authorities or those the environment names."""
+    import ssl  # plain loopback does without
+
     named = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
     if named:
         return ssl.create_default_context(cafile=named)
@@ -449,29 +442,20 @@ def _origin(parts: SplitResult) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _content_range(path: str, headers: http.client.HTTPMessage) -> tuple[int, int, int | None]:
-    value = headers.get("Content-Range", "")
-    found = _RANGE.fullmatch(value.strip())
+def _content_range(path: str, headers: dict[str, str]) -> tuple[int, int, int | None]:
+    found = _RANGE.fullmatch(headers.get("content-range", ""))
     if found is None or int(found[2]) < int(found[1]):
         raise ReadError(f"{path}: the server answers a range without saying which")
     return int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])
 
 
-def _body(response: http.client.HTTPResponse, length: int, into: memoryview | None) -> bytes | memoryview:
-    if into is None:
-        data = response.read(length)
-        if len(data) < length:
-            raise http.client.IncompleteRead(data, length - len(data))
-        response.read()  # nothing is left; the response ends and gives its connection back
-        return data
-    done = 0
-    while done < length:
-        got = response.readinto(into[done:length])
-        if not got:
-            raise _TransientError(f"the answer ended after {done:,} of {length:,} bytes")
-        done += got
-    response.read()
-    return into[:done]
+def _body(wire: Wire, length: int, into: memoryview | None) -> bytes | memoryview:
+    """Exactly so many bytes; an answer that ends early is worth another attempt."""
+    data = wire.read(length) if into is None else into[: wire.read_into(into[:length])]
+    if len(data) < length:
+        raise _TransientError(f"the answer ended after {len(data):,} of {length:,} bytes")
+    wire.finish()
+    return data
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -99,12 +99,16 @@ class Proxy:
                 status, extra = "302", f"Location: {fault.value}\r\n"
             elif after:
                 extra = f"Retry-After: {after}\r\n"
-            client.sendall(f"HTTP/1.1 {status} X\r\n{extra}Content-Length: {len(fault.body)}\r\n\r\n".encode() + fault.body)
+            client.sendall(
+                f"HTTP/1.1 {status} X\r\n{extra}Content-Length: {len(fault.body)}\r\n\r\n".encode() + fault.body
+            )
             return True
         if kind == "ignore_range":
             for name in ("range", "x-ms-range"):
                 headers.pop(name, None)
-        upstream.sendall((line + "\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n").encode("latin-1"))
+        upstream.sendall(
+            (line + "\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n").encode("latin-1")
+        )
         answer = _head(outgoing)
         if answer is None:
             return False
