@@ -109,7 +109,9 @@ def begin(source: Source, limits: Limits) -> None:
 
     def header(start: bytes, size: int) -> int:
         length = int.from_bytes(start[:8], "little")
-        return 8 + length if len(start) >= 8 and length <= min(size - 8, limits.header_bytes) else 8
+        if len(start) < 8 or length > min(size - 8, limits.header_bytes):
+            return _HEAD
+        return max(_HEAD, 8 + length)
 
     entries = source.entries(limits.files)[0]
     source.ahead([CONFIG], whole(limits.config_bytes))
