@@ -92,6 +92,7 @@ def _hub(work: Path) -> Iterator[Place]:
     proxy = Proxy("127.0.0.1", hub.api.port)
     storage = Proxy("127.0.0.2", hub.storage.port, proxy.faults)
     hub.storage_url = storage.url
+    storage.targets = proxy.targets  # in the order of both
 
     def put(folder: Path) -> None:
         to = work / f"revision-{len(hub.revisions)}"
@@ -99,7 +100,7 @@ def _hub(work: Path) -> Iterator[Place]:
         hub.push(to)
 
     environment = {"HF_ENDPOINT": proxy.url, "HF_TOKEN": "hf_SECRETMARK"}
-    yield Place("hub", "hf://org/model", environment, proxy.faults, put, lambda: [*proxy.targets, *storage.targets])
+    yield Place("hub", "hf://org/model", environment, proxy.faults, put, lambda: proxy.targets)
     proxy.close()
     storage.close()
     hub.close()
