@@ -14,7 +14,7 @@ FUZZ_CASES ?= 100000
 FUZZ_SEED ?= 1
 SCHEMAS := config config-v3.2 index policy report rule finding
 
-.PHONY: help demo check check-all format format-check lint types imports test test-slow fuzz benchmark schemas clean
+.PHONY: help demo check check-all format format-check lint types imports test test-slow fuzz benchmark benchmark-remote schemas clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -66,11 +66,15 @@ types: $(VENV)/.dev
 imports: $(VENV)/.dev
 	PYTHONPATH=.:schemas:reports $(BIN)/lint-imports
 
+$(VENV)/.servers: $(VENV)/.dev ci/servers.sh
+	@./ci/servers.sh $(VENV)/azurite
+	@touch $@
+
 # The built wheel is tested in a clean environment by tests/test_wheel.py.
-test: $(VENV)/.dev  ## the tests but the slow ones; the end says how many were skipped, and why
+test: $(VENV)/.servers  ## the tests but the slow ones; the end says how many were skipped, and why
 	$(BIN)/python -m pytest --dist loadfile -n $(JOBS)
 
-test-slow: $(VENV)/.dev  ## the slow tests
+test-slow: $(VENV)/.servers  ## the slow tests
 	$(BIN)/python -m pytest --dist loadfile -n $(JOBS) -m slow
 
 fuzz: $(VENV)/.dev  ## the long fuzz: FUZZ_CASES cases from FUZZ_SEED, recorded in benchmarks/results
@@ -83,6 +87,10 @@ $(VENV)/.peers: $(VENV)/.dev benchmarks/peers/requirements.txt
 
 benchmark: $(VENV)/.peers  ## whole processes against their peers, recorded in benchmarks/results
 	$(BIN)/python benchmarks/headers.py --hub-python $(VENV)/peers/bin/python --record
+	$(BIN)/python benchmarks/remote.py --hub-python $(VENV)/peers/bin/python --record
+
+benchmark-remote: $(VENV)/.peers  ## the same for remote sources alone
+	$(BIN)/python benchmarks/remote.py --hub-python $(VENV)/peers/bin/python --record
 
 format: $(VENV)/.dev  ## rewrite the source as the format check wants it
 	$(BIN)/ruff format .

@@ -47,8 +47,9 @@ class Far:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, to its end."""
-        delay, counted = self.connection_s, False
+        counted = False
         try:
+            await asyncio.sleep(self.connection_s)
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 method, target, _ = head.split(b" ", 2)
@@ -61,8 +62,7 @@ class Far:
                 self.counts["connections"] += not counted
                 self.counts["requests"] += 1
                 counted = True
-                await asyncio.sleep(delay + self.request_s)
-                delay = 0.0
+                await asyncio.sleep(self.request_s)
                 answer, body = self._reply(path, head)
                 if method == b"HEAD":
                     body = b""

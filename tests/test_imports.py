@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from auditor.forge import forge
+from tests.servers.serving import folder_server
 
 
 def _imported(*arguments: str) -> set[str]:
@@ -30,8 +31,14 @@ def test_import_list_sees_what_is_imported(checkpoint: Path) -> None:
 
 
 def test_header_audit_imports_no_numeric_or_page_library(checkpoint: Path) -> None:
-    heavy = {"torch", "pandas", "numpy", "jinja2", "safetensors", "huggingface_hub"}
+    heavy = {"torch", "pandas", "numpy", "jinja2", "safetensors", "huggingface_hub", "obstore", "ssl", "http"}
     assert heavy & _imported("audit", str(checkpoint)) == set()
+
+
+def test_web_audit_imports_no_client_library(checkpoint: Path) -> None:
+    with folder_server(checkpoint) as server:
+        imported = _imported("audit", server.url, "--quiet", "--no-cache")
+    assert {"torch", "numpy", "huggingface_hub", "obstore", "requests", "http", "ssl"} & imported == set()
 
 
 def test_quiet_audit_imports_no_terminal_library(checkpoint: Path) -> None:

@@ -197,6 +197,8 @@ class Remote:
         if cached is not None and known is not None:
             start.data, start.size, start.etag = cached.data, cached.size, known.etag
             return
+        if cached is not None and start.need is not None:
+            start.need(cached.data, cached.size)  # it may hint at more files, which need not wait for a confirmation
         if known is not None and known.size == 0:
             return
         end = START if known is None else min(START, known.size)

@@ -60,7 +60,7 @@ def nginx(folder: Path, work: Path, *, certificate: Path | None = None) -> Itera
     """nginx over a folder, with TLS where a certificate (with its key beside it) is given; its port."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if program is None:
-        lacking("nginx", "make .venv/.servers (Debian: apt-get install nginx-light)")
+        lacking("nginx", "make .venv/.servers installs it through apt")
         return
     port = free_port()
     tls = ""
@@ -98,7 +98,7 @@ def azurite(work: Path) -> Iterator[int]:
     """Azurite's blob service; its port."""
     program = ROOT / ".venv" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
     if not program.exists():
-        lacking("azurite", "make .venv/.servers (needs npm)")
+        lacking("azurite", "make .venv/.servers installs it through npm")
         return
     port = free_port()
     work.mkdir(parents=True, exist_ok=True)
