@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -17,7 +19,8 @@ from auditor.errors import ReadError, SourceError
 from auditor.facts import Entry
 from auditor.forge import forge
 from auditor.sources import open_source, transport
-from auditor.sources.transport import Guard, Located, Transport
+from auditor.sources.hosts import Guard
+from auditor.sources.transport import Located, Transport
 from tests.servers import parts
 from tests.servers.serving import Reply, Request, Server, folder_server, ranged
 
@@ -242,8 +245,6 @@ def test_guard_knows_private_addresses(address):
 
 
 def test_guard_judges_the_address_that_is_connected_to(monkeypatch):
-    import socket
-
     answers = [[(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers[0])  # a name server of the attacker's
     reader = Transport(Guard(private=False))
@@ -253,11 +254,14 @@ def test_guard_judges_the_address_that_is_connected_to(monkeypatch):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for localhost and 127.0.0.1 that signs itself."""
+    """A certificate that signs itself."""
+    if shutil.which("openssl") is None:
+        parts.lacking("openssl", "make .venv/.servers installs it through apt")
     path = tmp_path_factory.mktemp("tls") / "server.pem"
+    names = "DNS:localhost,DNS:models.test,IP:127.0.0.1"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(path.with_suffix(".key")), "-out",
-         str(path), "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+         str(path), "-days", "2", "-subj", "/CN=localhost", "-addext", f"subjectAltName={names}"],
         check=True, capture_output=True,
     )  # fmt: skip
     return path
@@ -277,6 +281,47 @@ def test_https_is_verified(certificate, monkeypatch, capfd, tmp_path):
         assert cli.main(["audit", f"https://127.0.0.1:{port}/model", "--quiet"]) == 0
         # Signed by a trusted one, but for another name.
         assert cli.main(["audit", f"https://127.0.0.2:{port}/model", "--quiet"]) == 3
+
+
+def _proxy_to(port: int) -> tuple[int, list[bytes]]:
+    """A proxy that connects wherever it is told to one port of this machine; its port and what it was asked."""
+    listener, asked = socket.create_server(("127.0.0.1", 0)), []
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+        target.close()
+
+    def serve() -> None:
+        while True:
+            client, _ = listener.accept()
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += client.recv(1 << 16)
+            asked.append(head)
+            upstream = socket.create_connection(("127.0.0.1", port))
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            for pair in ((client, upstream), (upstream, client)):
+                threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener.getsockname()[1], asked
+
+
+def test_proxy_of_the_environment_is_gone_through(certificate, folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with parts.nginx(folder, tmp_path / "nginx", certificate=certificate) as port:
+        proxy, asked = _proxy_to(port)
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:pw@127.0.0.1:{proxy}")
+        source = open_source("https://models.test:8443/", cache=False)
+        assert len(source.open("data.bin").read(0, 10)) == 10
+        assert asked[0].startswith(b"CONNECT models.test:8443 HTTP/1.1\r\n")
+        assert b"Proxy-Authorization: Basic bWU6cHc=\r\n" in asked[0]
+        monkeypatch.setenv("NO_PROXY", "models.test")
+        with pytest.raises(ReadError, match=r"models\.test: no such host|cannot be resolved"):
+            open_source("https://models.test:8443/", cache=False).open("data.bin")
+        assert len(asked) == 1
+        source.close()
 
 
 def test_netrc_opens_its_host_alone(folder, monkeypatch, tmp_path):

@@ -93,7 +93,7 @@ def open_source(
         raise UsageError(f"--revision is for hf:// sources: {scheme}:// has none")
     from importlib import import_module
 
-    from auditor.sources.transport import Guard
+    from auditor.sources.hosts import Guard
 
     keep = None
     if cache:

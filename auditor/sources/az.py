@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.errors import UsageError
 from auditor.sources.bucket import Access, Bucket, options, setting
-from auditor.sources.transport import Guard
+from auditor.sources.hosts import Guard
 
 if TYPE_CHECKING:
     from auditor.sources.cache import Cache

@@ -14,14 +14,13 @@ from urllib.parse import quote, urlsplit
 from auditor.errors import ReadError, SourceError, UsageError
 from auditor.facts import Entry
 from auditor.sources import needs, transport
+from auditor.sources.hosts import Guard, is_loopback
 from auditor.sources.remote import Remote
 from auditor.sources.transport import (
     AbsentError,
     Answer,
-    Guard,
     Located,
     Transport,
-    is_loopback,
     same_etag,
 )
 from auditor.text import quoted, shown

@@ -10,8 +10,9 @@ from urllib.parse import quote, urlsplit
 from auditor.errors import SourceError, UsageError
 from auditor.facts import Entry
 from auditor.sources import needs, transport
+from auditor.sources.hosts import Guard
 from auditor.sources.remote import Remote
-from auditor.sources.transport import Answer, Guard, Located, Transport
+from auditor.sources.transport import Answer, Located, Transport
 from auditor.text import quoted, shown
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Hub(Remote):
         import time
 
         name = f"{self.uri}{'' if self._asked is None else '@' + shown(self._asked)}"
-        deadline, pause = time.monotonic() + transport.DEADLINE_S, 0.5
+        deadline, pause, unreached = time.monotonic() + transport.DEADLINE_S, 0.5, 0
         if not self._guard.private:
             self._guard.addresses(urlsplit(self._endpoint).hostname or "", 443)
         while True:
@@ -97,7 +98,8 @@ class Hub(Remote):
                 status, after = _answered(error)
                 transient = status in (None, 408, 425, 429, 500, 502, 503, 504) and _is_transport(error)
                 wait = max(pause, after or 0.0)
-                if not transient or time.monotonic() + wait > deadline:
+                unreached += status is None
+                if not transient or unreached >= 3 or time.monotonic() + wait > deadline:
                     raise SourceError(f"{name}: {_reason(error, status)}") from None
                 time.sleep(wait)
                 pause = min(2 * pause, 8.0)
@@ -136,6 +138,8 @@ def _answered(error: Exception) -> tuple[int | None, float | None]:
 def _is_transport(error: Exception) -> bool:
     """Whether the error came from the connection or the server, not from what was asked."""
     names = {each.__name__ for each in type(error).__mro__}
+    if names & {"OfflineModeIsEnabled", "SSLError"}:
+        return False
     return bool(names & {"RequestException", "HTTPError", "TransportError", "HfHubHTTPError", "OSError"})
 
 
@@ -155,6 +159,10 @@ def _reason(error: Exception, status: int | None) -> str:
         return f"the hub does not accept the token in use{told}"
     if status is not None:
         return f"the hub answers HTTP {status}"
+    if kind == "OfflineModeIsEnabled":
+        return "HF_HUB_OFFLINE is set, and the hub is not asked"
+    if "SSL" in kind:
+        return "the hub's certificate is not trusted"
     if "timeout" in kind.lower():
         return "the hub does not answer in time"
     return f"the hub cannot be reached ({kind})"

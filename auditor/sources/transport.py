@@ -7,18 +7,17 @@ honour Retry-After, so the reading is done here.
 
 from __future__ import annotations
 
-import ipaddress
-import os
 import random
 import re
 import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import SplitResult, urljoin, urlsplit
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import SplitResult, urljoin
 
 from auditor.errors import ReadError, SourceError
+from auditor.sources.hosts import SILENCE_S, Guard, connected, is_loopback, proxy_for, tunnelled, verified
 from auditor.sources.wire import Wire, WireError
 from auditor.text import shown
 from auditor.version import __version__
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 192  # at once, to all hosts of one source
 DEADLINE_S = 60.0  # for one read, its retries included
-_CONNECT_S = 10.0
-_SILENCE_S = 30.0  # without a byte
 _HOPS = 5
 _BACKOFF_S, _BACKOFF_MOST_S = 0.2, 8.0
 _UNREACHED = 3  # attempts at a host that does not answer at all
@@ -65,47 +62,6 @@ class Answer(NamedTuple):
     size: int
     etag: str | None
     url: str = ""
-
-
-class Guard:
-    """Which hosts may be asked. `hosts` None: those that the source names; `private` false: public addresses alone."""
-
-    def __init__(self, hosts: frozenset[str] | None = None, *, private: bool = True) -> None:
-        self.hosts = hosts
-        self.private = private
-
-    def admit(self, url: str) -> SplitResult:
-        """The URL in parts; raises SourceError for one that must not be asked, in words that hold no secret."""
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        try:
-            _ = parts.port
-        except ValueError:
-            raise SourceError(f"{shown(host)}: not a port") from None
-        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
-            raise SourceError(f"{shown(host)}: not https, and plain http is for loopback addresses alone")
-        if self.hosts is not None and host not in self.hosts:
-            raise SourceError(f"{shown(host)}: not on the list of allowed hosts")
-        return parts
-
-    def addresses(self, host: str, port: int) -> list[Any]:
-        """Where to connect: what the name resolves to, if every address of it may be asked."""
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        if not self.private:
-            for *_, address in found:
-                if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global:
-                    raise SourceError(f"{shown(host)}: leads to a private address, which is not allowed here")
-        return found
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host's spelling is this machine's own."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Transport:
@@ -254,7 +210,7 @@ class Transport:
             except SourceError as error:
                 raise ReadError(f"{path}: {error}") from None
             except TimeoutError:
-                raise _TransientError(f"no answer within {_SILENCE_S:g} s", attempts=1000 if wire else 3) from None
+                raise _TransientError(f"no answer within {SILENCE_S:g} s", attempts=1000 if wire else 3) from None
             except socket.gaierror as error:
                 if error.errno == socket.EAI_AGAIN:
                     raise _TransientError("the host's name cannot be resolved now", attempts=_UNREACHED) from None
@@ -347,7 +303,8 @@ class Transport:
             if idle:
                 return idle.pop()
         scheme, host, port = origin
-        plain = _connected(self._guard, host, port)
+        proxy = proxy_for(host) if scheme == "https" and self._guard.private else None
+        plain = connected(self._guard, host, port) if proxy is None else tunnelled(proxy, host, port)
         if scheme != "https":
             return Wire(plain)
         try:
@@ -366,7 +323,7 @@ class Transport:
     def _context(self) -> ssl.SSLContext:
         with self._lock:
             if self._tls is None:
-                self._tls = _verified()
+                self._tls = verified()
             return self._tls
 
 
@@ -387,23 +344,6 @@ class _ExpiredError(Exception):
     """A signature that has expired."""
 
 
-def _connected(guard: Guard, host: str, port: int) -> socket.socket:
-    """A socket to the first address that answers; the address judged is the address connected to."""
-    failure: OSError = OSError("no address")
-    for family, kind, protocol, _, address in guard.addresses(host, port):
-        connection = socket.socket(family, kind, protocol)
-        try:
-            connection.settimeout(_CONNECT_S)
-            connection.connect(address)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(_SILENCE_S)
-            return connection
-        except OSError as error:
-            connection.close()
-            failure = error
-    raise failure
-
-
 def _request(parts: SplitResult, headers: dict[str, str]) -> bytes:
     """The head of a GET; nothing that came from elsewhere can add a line to it."""
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -418,24 +358,6 @@ def _request(parts: SplitResult, headers: dict[str, str]) -> bytes:
 
 def _failed(error: OSError) -> str:
     return f"the connection failed: {error.strerror or type(error).__name__}"
-
-
-def _verified() -> ssl.SSLContext:
-    """Verifies certificates and names, against the system's authorities or those the environment names."""
-    import ssl  # plain loopback does without
-
-    named = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
-    if named:
-        return ssl.create_default_context(cafile=named)
-    paths = ssl.get_default_verify_paths()
-    if paths.cafile is None and paths.capath is None:
-        try:
-            import certifi
-        except ImportError:
-            pass
-        else:
-            return ssl.create_default_context(cafile=certifi.where())
-    return ssl.create_default_context()
 
 
 def _origin(parts: SplitResult) -> tuple[str, str, int]:

@@ -9,8 +9,9 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from auditor.errors import UsageError
 from auditor.facts import Entry
+from auditor.sources.hosts import Guard
 from auditor.sources.remote import Remote
-from auditor.sources.transport import AbsentError, Guard, Located, Transport
+from auditor.sources.transport import AbsentError, Located, Transport
 from auditor.text import shown
 
 if TYPE_CHECKING:
