@@ -14,7 +14,8 @@ FUZZ_CASES ?= 100000
 FUZZ_SEED ?= 1
 SCHEMAS := config config-v3.2 index policy report rule finding diff
 
-.PHONY: help demo check check-all format format-check lint types imports test test-slow fuzz benchmark benchmark-content schemas clean
+.PHONY: help demo check check-all format format-check lint types imports browser test test-slow fuzz benchmark \
+	benchmark-content benchmark-remote schemas sample clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -72,11 +73,16 @@ imports: $(VENV)/.dev
 browser:  ## a Chromium for the browser tests, through apt where that is allowed
 	@./ci/browser.sh
 
-# The built wheel is tested in a clean environment by tests/test_wheel.py, the page in Chromium by tests/browser.
-test: $(VENV)/.dev browser  ## the tests but the slow ones; the end says how many were skipped, and why
+$(VENV)/.servers: $(VENV)/.dev ci/servers.sh
+	@./ci/servers.sh $(VENV)/azurite
+	@touch $@
+
+# The built wheel is tested in a clean environment by tests/test_wheel.py, the page in Chromium by tests/browser,
+# remote sources against servers on loopback.
+test: $(VENV)/.servers browser  ## the tests but the slow ones; the end says how many were skipped, and why
 	$(BIN)/python -m pytest --dist loadfile -n $(JOBS)
 
-test-slow: $(VENV)/.dev  ## the slow tests
+test-slow: $(VENV)/.servers  ## the slow tests
 	$(BIN)/python -m pytest --dist loadfile -n $(JOBS) -m slow
 
 fuzz: $(VENV)/.dev  ## the long fuzz: FUZZ_CASES cases from FUZZ_SEED, recorded in benchmarks/results
@@ -90,9 +96,13 @@ $(VENV)/.peers: $(VENV)/.dev benchmarks/peers/requirements.txt
 benchmark: $(VENV)/.peers  ## whole processes against their peers, recorded in benchmarks/results
 	$(BIN)/python benchmarks/headers.py --hub-python $(VENV)/peers/bin/python --record
 	$(BIN)/python benchmarks/render.py --record
+	$(BIN)/python benchmarks/remote.py --hub-python $(VENV)/peers/bin/python --record
 
 benchmark-content: $(VENV)/.dev  ## kernels and whole audits of content against their peers, on some 10 GB of forged data
 	$(BIN)/python benchmarks/content.py --record
+
+benchmark-remote: $(VENV)/.peers  ## remote sources alone, against huggingface_hub and raw sockets
+	$(BIN)/python benchmarks/remote.py --hub-python $(VENV)/peers/bin/python --record
 
 format: $(VENV)/.dev  ## rewrite the source as the format check wants it
 	$(BIN)/ruff format .

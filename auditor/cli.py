@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from auditor.ahead import Ahead
+    from auditor.sources import Source
 
 from auditor.options import USAGE, parser_for
 
@@ -81,13 +82,14 @@ def _audit(options: argparse.Namespace) -> int:
         progress = _progress(options)
         # A walk in a second process shows no progress, and knows only the default limits.
         reading = _reading(options, progress)
-        by_default = options.policy is None and options.symlinks in (None, "follow")
-        ahead = _start_ahead(options.source) if options.alone and progress is None and by_default else None
+        default = options.policy is None and options.symlinks in (None, "follow")
+        remote = _start_remote(options) if default and "://" in options.source else None
+        ahead = _start_ahead(options.source) if options.alone and progress is None and default and not remote else None
         from auditor.run import conduct
 
         try:
             report = conduct(
-                options.source,
+                options.source if remote is None else remote,
                 reading=reading,
                 family=options.family,
                 policy=options.policy,
@@ -95,6 +97,8 @@ def _audit(options: argparse.Namespace) -> int:
                 symlinks=options.symlinks,
                 fail_on=options.fail_on,
                 progress=progress,
+                revision=options.revision,
+                cache=not options.no_cache,
                 walked=None if ahead is None else ahead.inventory,
                 summarised=_writes(options),
             )
@@ -144,6 +148,29 @@ def _start_ahead(source: str) -> "Ahead | None":
     return start(source)
 
 
+def _start_remote(options: argparse.Namespace) -> "Source":
+    """A remote source that fetches what an audit with default limits reads, while the models are imported."""
+    import threading
+    from types import SimpleNamespace
+
+    from auditor.errors import AuditorError
+    from auditor.sources import open_source
+    from auditor.walk import begin
+    from auditor_schemas.defaults import LIMITS
+
+    source = open_source(options.source, revision=options.revision, cache=not options.no_cache)
+    limits: Any = SimpleNamespace(**LIMITS)
+
+    def fetch() -> None:
+        try:
+            begin(source, limits)
+        except AuditorError:
+            pass  # the audit meets it again, where somebody listens
+
+    threading.Thread(target=fetch, name="auditor-begin", daemon=True).start()
+    return source
+
+
 def _report(options: argparse.Namespace) -> int:
     from auditor.outputs import check_outputs, deliver
     from auditor.saved import read_report
@@ -164,7 +191,7 @@ def _count(options: argparse.Namespace) -> int:
     from auditor.terminal import show_counts
 
     try:
-        result = counted(options.source, family=options.family)
+        result = counted(options.source, family=options.family, revision=options.revision, cache=not options.no_cache)
     except InvalidConfigError as error:
         return _complain(str(error), 1)
     if options.json is not None:
@@ -181,7 +208,13 @@ def _count(options: argparse.Namespace) -> int:
 def _tensor(options: argparse.Namespace) -> int:
     from auditor.query import described
 
-    text, found = described(options.source, options.name, family=options.family)
+    text, found = described(
+        options.source,
+        options.name,
+        family=options.family,
+        revision=options.revision,
+        cache=not options.no_cache,
+    )
     _write_out(text)
     return 0 if found else 1
 

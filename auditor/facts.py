@@ -108,11 +108,17 @@ EntryKind = Literal["file", "directory", "fifo", "socket", "device", "broken-lin
 
 
 class Entry(Struct, frozen=True):
-    """One file of the listing. `link` says where a symlink leads: within the checkpoint, or out of it."""
+    """One file of the listing. `link` says where a symlink leads: within the checkpoint, or out of it.
+
+    `sha256` is the digest of the whole file where the store declares one (the hub's large files). `etag` is
+    the store's own name for these bytes, opaque except that it changes with them.
+    """
 
     kind: EntryKind
     size: int = 0
     link: Literal["inside", "outside"] | None = None
+    etag: str | None = None
+    sha256: str | None = None
 
 
 class ConfigFile(Struct, frozen=True):
@@ -125,13 +131,17 @@ class ConfigFile(Struct, frozen=True):
 
 
 class Inventory(Struct, frozen=True, dict=True):
-    """Everything the walk saw: shards, index, odd entries, and what stayed unread with its reason."""
+    """Everything the walk saw: shards, index, odd entries, and what stayed unread with its reason.
+
+    `listed` is false where the source cannot list its files: `entries` then holds what was asked for by name.
+    """
 
     shards: tuple[Shard, ...]
     index: Index | None = None
     entries: dict[str, Entry] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     cancelled: bool = False
+    listed: bool = True
 
     @cached_property
     def parts(self) -> tuple[Shard, ...]:

@@ -32,7 +32,7 @@ def parser_for(arguments: list[str]) -> argparse.ArgumentParser:
 
 
 def _audit_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="the folder with config.json, the index and the shards")
+    _source(parser)
     parser.add_argument(
         "--depth",
         choices=["headers", "sample", "full"],
@@ -91,13 +91,13 @@ def _positive(text: str) -> int:
 
 
 def _count_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE|CONFIG", help="a checkpoint folder or a config.json")
+    _source(parser, "SOURCE|CONFIG", "a config.json, ")
     parser.add_argument("--family", metavar="NAME", help="count as this model family")
     parser.add_argument("--json", metavar="FILE", help="write the figures as JSON ('-' is standard output)")
 
 
 def _tensor_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="the folder with config.json, the index and the shards")
+    _source(parser)
     parser.add_argument("name", metavar="NAME", help="the tensor's full name")
     parser.add_argument("--family", metavar="NAME", help="expect the tensors of this model family")
 
@@ -173,6 +173,13 @@ _COMMANDS = {
     "verify": ("whether SOURCE is what a report audited, and passed", _verify_options),
     "lint": ("config.json and the index alone, without a shard", _lint_options),
 }
+
+
+def _source(parser: argparse.ArgumentParser, metavar: str = "SOURCE", other: str = "") -> None:
+    places = "hf://org/name[@revision], s3://, gs:// or az://bucket/prefix, or https://host/path"
+    parser.add_argument("source", metavar=metavar, help=f"{other}a folder, {places}")
+    parser.add_argument("--revision", metavar="REV", help="the hub's branch, tag or commit (default: main)")
+    parser.add_argument("--no-cache", action="store_true", help="keep no headers of remote sources, and use none")
 
 
 def _outputs(parser: argparse.ArgumentParser) -> None:

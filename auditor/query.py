@@ -23,7 +23,7 @@ from auditor.match import match, take_census
 from auditor.rules import contradicted_count
 from auditor.sources import open_source
 from auditor.text import listed, nearest, shown, size
-from auditor.walk import read_config, walk
+from auditor.walk import begin, read_config, walk
 from auditor_schemas.policy import DEFAULT_LIMITS
 
 
@@ -31,15 +31,17 @@ class InvalidConfigError(AuditorError):
     """config.json is there and its faults leave nothing to count (exit 1)."""
 
 
-def counted(source: str, *, family: str | None = None) -> dict[str, Any]:
+def counted(
+    source: str, *, family: str | None = None, revision: str | None = None, cache: bool = True
+) -> dict[str, Any]:
     """The parameter figures of a config.json, or of a checkpoint folder with its headers beside.
 
     Raises InvalidConfigError for a config.json with faults, SourceError where there is none.
     """
     limits = DEFAULT_LIMITS
-    path = Path(source)
+    path, place = Path(source), Path(source).name or source
     inventory: Inventory | None = None
-    if path.is_file():
+    if "://" not in source and path.is_file():
         folder = open_source(str(path.parent))
         handle = folder.open(path.name)
         try:
@@ -51,7 +53,10 @@ def counted(source: str, *, family: str | None = None) -> dict[str, Any]:
         finally:
             handle.close()
     else:
-        with closing(open_source(source)) as folder:
+        with closing(open_source(source, revision=revision, cache=cache)) as folder:
+            if folder.remote:
+                source = place = folder.uri
+                begin(folder, limits)
             file = read_config(folder, limits)
             inventory = walk(folder, limits)
     configuration = configure(file, limits, family=family_named(family) if family else None)
@@ -65,7 +70,7 @@ def counted(source: str, *, family: str | None = None) -> dict[str, Any]:
     counts = count.conventions(implied, tally.expected_scale_elements or 0, config)
     with_headers = inventory is not None and bool(inventory.parts)
     return {
-        "source": path.name or source,
+        "source": place,
         "family": chosen.name,
         "agree": _agree(held, expectations, tally) if with_headers else None,
         "conventions": {
@@ -94,10 +99,14 @@ def _uncountable(source: str, configuration: Configuration) -> AuditorError:
     return InvalidConfigError(f"{source}: config.json: {shown(listed(faults))}")
 
 
-def described(source: str, name: str, *, family: str | None = None) -> tuple[str, bool]:
+def described(
+    source: str, name: str, *, family: str | None = None, revision: str | None = None, cache: bool = True
+) -> tuple[str, bool]:
     """One tensor in lines: expected, actual, shard, byte range and scale; and whether it is there as expected."""
     limits = DEFAULT_LIMITS
-    with closing(open_source(source)) as folder:
+    with closing(open_source(source, revision=revision, cache=cache)) as folder:
+        if folder.remote:
+            begin(folder, limits)
         file = read_config(folder, limits)
         inventory = walk(folder, limits)
     configuration = configure(file, limits, family=family_named(family) if family else None)

@@ -28,7 +28,7 @@ from auditor.sources import Source, Symlinks, open_source
 from auditor.storage import storage
 from auditor.text import quoted
 from auditor.version import __version__
-from auditor.walk import INDEX, Progress, read_config, walk
+from auditor.walk import INDEX, Progress, begin, read_config, walk
 from auditor_schemas.policy import DEFAULT_POLICY, Limits, Policy
 from auditor_schemas.report import AuditReport, Digest, RuleOutcome, Run, Tool
 from auditor_schemas.report import Source as ReportSource
@@ -51,19 +51,23 @@ def audit(
     fail_on: FailOn = "error",
     progress: Progress | None = None,
     reading: Reading | None = None,
+    revision: str | None = None,
+    cache: bool = True,
 ) -> AuditReport:
     """Audit a checkpoint and report everything that was found.
 
-    `source` is a folder with config.json and shards. `family` forces a model family whatever model_type
-    says. `policy` is a Policy or the path of a TOML file. `baseline` is the path of a report whose findings
-    do not gate again. `symlinks` outranks the policy's. `progress(done, total)` is called per shard.
-    `depth` sample and full also read tensor bytes (extra `content`); `reading` then says how.
+    `source` is a folder with config.json and shards, or a checkpoint at hf://, s3://, gs://, az:// or https://,
+    of which only what the depth asks for is fetched. `revision` is the hub's branch, tag or commit; `cache` keeps
+    headers that were fetched, for this user alone. `depth` sample and full also read tensor bytes (extra
+    `content`); `reading` then says how. `family` forces a model family whatever model_type says. `policy` is a
+    Policy or the path of a TOML file. `baseline` is the path of a report whose findings do not gate again.
+    `symlinks` outranks the policy's. `progress(done, total)` is called per shard.
     Raises UsageError for arguments that cannot be, SourceError where there is nothing to audit; damage
     is never an exception.
     """
     with collector_paused():
         return conduct(
-            source,
+            str(source),
             reading=_reading(depth, reading),
             family=family,
             policy=policy,
@@ -71,6 +75,8 @@ def audit(
             symlinks=symlinks,
             fail_on=fail_on,
             progress=progress,
+            revision=revision,
+            cache=cache,
         )
 
 
@@ -95,7 +101,7 @@ def collector_paused() -> Iterator[None]:
 
 
 def conduct(
-    source: str | PathLike[str],
+    source: str | Source,
     *,
     reading: Reading | None,
     family: str | None,
@@ -104,13 +110,15 @@ def conduct(
     progress: Progress | None,
     baseline: str | PathLike[str] | None = None,
     symlinks: Symlinks | None = None,
+    revision: str | None = None,
+    cache: bool = True,
     walked: Callable[[], Inventory | None] | None = None,
     summarised: bool = True,
 ) -> AuditReport:
-    """An audit whose walk may have been done already: `walked` gives its inventory, or None where it failed.
+    """An audit of a source, by name or opened, which this closes.
 
-    `reading` None is depth headers. `summarised`: with what only a saved report shows, storage and parallelism;
-    a verdict needs neither.
+    Its walk may have been done already: `walked` gives the inventory, or None where that failed. `reading` None
+    is depth headers. `summarised`: with what only a saved report shows, storage and parallelism.
     """
     depth = "headers" if reading is None else reading.depth
     if reading is not None:
@@ -121,7 +129,11 @@ def conduct(
     rules, digest = _policy(policy, symlinks)
     known = _baseline(baseline, depth, rules)
     forced = family_named(family) if family is not None else None
-    with closing(open_source(str(source), symlinks=rules.symlinks)) as opened:
+    if isinstance(source, str):
+        source = open_source(source, symlinks=rules.symlinks, revision=revision, cache=cache)
+    with closing(source) as opened:
+        if opened.remote:
+            begin(opened, rules.limits)
         config_file = read_config(opened, rules.limits)
         # All that the headers are no part of comes first: a walk under way elsewhere needs the time.
         configuration = configure(config_file, rules.limits, family=forced)
@@ -138,7 +150,7 @@ def conduct(
             and INDEX not in inventory.entries
             and not inventory.unread
         ):
-            raise SourceError(f"{source}: nothing to audit: no config.json, no index and no *.safetensors file")
+            raise SourceError(f"{opened.uri}: nothing to audit: no config.json, no index and no *.safetensors file")
         content = None
         if reading is not None and not inventory.cancelled:
             content = _content(opened, inventory, configuration, expectations, reading)
@@ -333,6 +345,8 @@ def _expectations(configuration: Configuration) -> Expectations | None:
 
 def _shown_uri(source: Source) -> str:
     """The source without what only concerns this machine: the last component of an absolute local path."""
+    if source.remote:
+        return source.uri
     path = Path(source.uri)
     return path.name if path.is_absolute() and path.name else source.uri
 
@@ -370,6 +384,7 @@ def _facts(
         "family": configuration.family.name if configuration.family else Blocked(_no_config(configuration)),
         "index": inventory.index or Blocked("the checkpoint has no index"),
         "index_file": inventory.index or Blocked("the checkpoint has no index"),
+        "listing": inventory.entries if inventory.listed else Blocked("the source cannot list its files"),
         **config_facts(config_file, configuration),
     }
     index = inventory.index

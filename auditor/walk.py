@@ -15,7 +15,7 @@ import msgspec
 from auditor.errors import ForbiddenError, ReadError
 from auditor.facts import ConfigFile, Entry, Fault, Index, Inventory, Shard
 from auditor.headers import disguise, parse_header
-from auditor.sources import File, Source
+from auditor.sources import File, Need, Source
 from auditor.text import is_relative, quoted
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def walk(
 
     An interruption leaves the rest unread and the inventory usable.
     """
-    entries, unlisted = source.entries(limits.files)
+    entries, unlisted = source.entries(limits.files) if source.listed else (_asked(source), None)
     unread = [] if unlisted is None else [unlisted]
     index = _read_index(source, limits, entries) if INDEX in entries else None
     if index is not None and index.state == "unread":
@@ -97,7 +97,53 @@ def walk(
         cancelled = True
         unread.append(f"cancelled after {len(shards)} of {len(paths)} shards")
     unread.extend(f"{shard.path}: {shard.reason}" for shard in shards if shard.state == "unread")
-    return Inventory(tuple(shards), index, entries, tuple(unread), cancelled)
+    return Inventory(tuple(shards), index, entries, tuple(unread), cancelled, source.listed)
+
+
+def begin(source: Source, limits: Limits) -> None:
+    """Have a remote source fetch what the walk will read, all of it at once; asking again costs nothing.
+
+    Where there is no listing, the start of the index tells the names of its shards before all of it is there.
+    """
+
+    def whole(limit: int) -> Need:
+        return lambda _, size: size if size <= limit else 0
+
+    def index(start: bytes, size: int) -> int:
+        if not source.listed:
+            source.ahead(_series(start, limits), header)
+        return size if size <= limits.index_bytes else 0
+
+    def header(start: bytes, size: int) -> int:
+        length = int.from_bytes(start[:8], "little")
+        if len(start) < 8 or length > min(size - 8, limits.header_bytes):
+            return _HEAD
+        return max(_HEAD, 8 + length)
+
+    entries = source.entries(limits.files)[0]
+    source.ahead([CONFIG], whole(limits.config_bytes))
+    source.ahead([INDEX], index)
+    shards = sorted(path for path, entry in entries.items() if path.endswith(SUFFIX) and entry.kind == "file")
+    source.ahead(shards[: limits.shards], header)
+
+
+def _series(start: bytes, limits: Limits) -> list[str]:
+    """The shards that the first numbered name in an index's start belongs to; a guess that a walk does not rely on."""
+    found = re.search(rb'"([A-Za-z0-9._-]{1,200})-([0-9]{1,9})-of-([0-9]{1,9})\.safetensors"', start)
+    if found is None:
+        return []
+    stem, digits, count = found[1].decode(), len(found[2]), found[3].decode()
+    numbers = range(1, min(int(count), limits.shards) + 1)
+    return [f"{stem}-{number:0{digits}}-of-{count}{SUFFIX}" for number in numbers]
+
+
+def _asked(source: Source) -> dict[str, Entry]:
+    """What there is of a source that cannot list: the index, or without one the single shard."""
+    for path in (INDEX, SINGLE):
+        entry = source.entry(path)
+        if entry.kind != "absent":
+            return {path: entry}
+    return {}
 
 
 def _whole(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from auditor.forge import forge
+from tests.servers.serving import folder_server
 
 
 def _imported(*arguments: str) -> set[str]:
@@ -30,13 +31,19 @@ def test_import_list_sees_what_is_imported(checkpoint: Path) -> None:
 
 
 def test_header_audit_imports_no_numeric_or_page_library(checkpoint: Path) -> None:
-    heavy = {"torch", "pandas", "numpy", "jinja2", "safetensors", "huggingface_hub"}
+    heavy = {"torch", "pandas", "numpy", "jinja2", "safetensors", "huggingface_hub", "obstore", "ssl", "http"}
     assert heavy & _imported("audit", str(checkpoint)) == set()
 
 
 def test_text_formats_import_neither_tables_nor_page_library(checkpoint: Path, tmp_path: Path) -> None:
     formats = [f"--{name}={tmp_path / name}" for name in ("json", "sarif", "junit", "markdown")]
     assert {"pandas", "numpy", "jinja2", "rich"} & _imported("audit", str(checkpoint), "--quiet", *formats) == set()
+
+
+def test_web_audit_imports_no_client_library(checkpoint: Path) -> None:
+    with folder_server(checkpoint) as server:
+        imported = _imported("audit", server.url, "--quiet", "--no-cache")
+    assert {"torch", "numpy", "huggingface_hub", "obstore", "requests", "http", "ssl"} & imported == set()
 
 
 def test_quiet_audit_imports_no_terminal_library(checkpoint: Path) -> None:

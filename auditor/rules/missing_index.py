@@ -1,8 +1,8 @@
 """A checkpoint of several shards has an index, because loaders find tensors through it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from auditor.facts import Inventory
+from auditor.facts import Entry, Inventory
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -15,7 +15,7 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory) -> Iterator[Failure]:
+def check(inventory: Inventory, listing: Mapping[str, Entry]) -> Iterator[Failure]:
     """A failure where there are several shards and no model.safetensors.index.json."""
     count = len(inventory.parts)
     if inventory.index is None and count > 1:

@@ -1,8 +1,8 @@
 """Every safetensors file beside the shards is one of them; loaders that read *.safetensors load a stray one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from auditor.facts import Inventory
+from auditor.facts import Entry, Inventory
 from auditor.text import plural
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -16,7 +16,7 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory) -> Iterator[Failure]:
+def check(inventory: Inventory, listing: Mapping[str, Entry]) -> Iterator[Failure]:
     """One failure per safetensors file that the index does not name and that is not of the shards' series."""
     for shard in inventory.shards:
         if shard.stray:

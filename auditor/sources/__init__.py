@@ -1,13 +1,20 @@
 """Where a checkpoint's bytes come from: read-only, ranged, one file per kind of source."""
 
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Literal, Protocol
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from auditor.errors import UsageError
 from auditor.facts import Entry
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 Symlinks = Literal["follow", "inside"]
+
+# From the first bytes of a file (none of them yet, at first) and its size: how many, from the start, will be asked for.
+Need = Callable[[bytes, int], int]
 
 
 class File(Protocol):
@@ -19,7 +26,10 @@ class File(Protocol):
         """The bytes of the half-open range; raises ReadError when they cannot be had."""
 
     def read_into(self, begin: int, buffer: memoryview) -> None:
-        """Fill the buffer with the bytes from `begin` on; raises ReadError when they cannot be had."""
+        """Fill the whole buffer with the bytes from `begin` on; raises ReadError when they cannot be had.
+
+        For content in order: a remote file reads ahead of what is asked for. Safe in one thread at a time.
+        """
 
     def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
         """A hint: these half-open ranges will be read soon."""
@@ -32,17 +42,26 @@ class File(Protocol):
 
 
 class Source(Protocol):
-    """A checkpoint's storage. Paths are POSIX, relative to the checkpoint, and already known to be safe."""
+    """A checkpoint's storage. Paths are POSIX, relative to the checkpoint, and already known to be safe.
+
+    `uri` is safe to show: it holds no credentials. `revision` is the exact one that was resolved, such as
+    a commit. `listed` is false for a source that cannot list its files.
+    """
 
     uri: str
     identity: str  # tells this checkpoint's place from any other; not for showing
     revision: str | None
+    listed: bool
+    remote: bool
 
     def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:
-        """The files at the top of the checkpoint, and why the listing is not whole (or None)."""
+        """The files at the top of the checkpoint, and why the listing is not whole (or None).
+
+        A source that cannot list has none, and `entry` tells of each file that it is asked for.
+        """
 
     def entry(self, path: str) -> Entry:
-        """One file by its path; kind `absent` where there is none."""
+        """One file by its path, with the identity that the store declares; kind `absent` where there is none."""
 
     def holds(self, path: Path) -> bool:
         """Whether a local path lies inside the checkpoint."""
@@ -50,18 +69,63 @@ class Source(Protocol):
     def stamp(self, path: str) -> str | None:
         """What identifies the content that the path leads to now, as an open file's stamp does; None: nothing."""
 
-    def close(self) -> None:
-        """Release what the source holds."""
+    def ahead(self, paths: Sequence[str], need: Need) -> None:
+        """A hint: the starts of these files will be asked for, about in this order. A remote source fetches now."""
 
     def open(self, path: str) -> File:
         """Open a regular file; raises ReadError where that fails, ForbiddenError where the policy does not allow it."""
 
+    def close(self) -> None:
+        """Release what the source holds."""
 
-def open_source(source: str, *, symlinks: Symlinks = "follow") -> Source:
-    """The source that SOURCE names. Raises UsageError for a kind of source this version cannot read."""
+
+def open_source(
+    source: str,
+    *,
+    symlinks: Symlinks = "follow",
+    revision: str | None = None,
+    cache: bool = True,
+    hosts: frozenset[str] | None = None,
+    private: bool = True,
+) -> Source:
+    """The source that SOURCE names.
+
+    `revision` is a branch, tag or commit of a hub repository. `cache` keeps headers that were read from remote
+    sources. A service that opens what others name gives `hosts`, the only ones that may be asked, and
+    `private` false, which refuses addresses that are not public. Raises UsageError for a kind of source or an
+    option that cannot be, SourceError where there is nothing.
+    """
     scheme, separator, _ = source.partition("://")
-    if separator and scheme.isalnum():
-        raise UsageError(f"cannot read {scheme}:// sources: give a local folder")
-    from auditor.sources.folder import Folder
+    if not separator or not scheme.isalnum():
+        from auditor.sources.folder import Folder
 
-    return Folder(source, symlinks=symlinks)
+        if revision is not None:
+            raise UsageError("--revision is for hf:// sources: a folder has none")
+        return Folder(source, symlinks=symlinks)
+    kind = _KINDS.get(scheme.lower())
+    if kind is None:
+        raise UsageError(f"cannot read {scheme}:// sources: give a folder, {', '.join(f'{k}://' for k in _KINDS)}")
+    if revision is not None and kind != "hub":
+        raise UsageError(f"--revision is for hf:// sources: {scheme}:// has none")
+    from importlib import import_module
+
+    from auditor.sources.hosts import Guard
+
+    keep = None
+    if cache:
+        from auditor.sources.cache import Cache, folder
+
+        where = folder()
+        keep = Cache(where) if where is not None else None
+    opened: Source = import_module(f"auditor.sources.{kind}").open_at(
+        source, revision=revision, guard=Guard(hosts, private=private), cache=keep
+    )
+    return opened
+
+
+_KINDS = {"hf": "hub", "s3": "s3", "gs": "gs", "az": "az", "https": "web", "http": "web"}
+
+
+def needs(package: str, scheme: str) -> UsageError:
+    """What to say where the package that a kind of source needs is not installed."""
+    return UsageError(f"{scheme}:// needs {package}: pip install 'checkpoint-auditor[stores]'")

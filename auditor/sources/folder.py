@@ -3,12 +3,12 @@
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from auditor.errors import ForbiddenError, ReadError, SourceError
 from auditor.facts import Entry, EntryKind
-from auditor.sources import Symlinks
+from auditor.sources import Need, Symlinks
 
 # O_NONBLOCK: a FIFO put in place between the check and the opening must not block.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -73,6 +73,8 @@ class Folder:
     """
 
     revision: str | None = None
+    listed = True
+    remote = False
 
     def __init__(self, path: str, *, symlinks: Symlinks) -> None:
         self.uri = path
@@ -96,6 +98,9 @@ class Folder:
     def close(self) -> None:
         """Release the folder; nothing is read afterwards."""
         os.close(self._directory)
+
+    def ahead(self, paths: Sequence[str], need: Need) -> None:
+        """Local files need no hint."""
 
     def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:
         """The files at the top of the folder, subfolders left out, at most `limit` of them."""

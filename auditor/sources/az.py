@@ -1,0 +1,65 @@
+"""A checkpoint at az://container/prefix on Azure Blob Storage; the account is named by the environment."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from auditor.errors import UsageError
+from auditor.sources.bucket import Access, Bucket, options, setting
+from auditor.sources.hosts import Guard
+
+if TYPE_CHECKING:
+    from auditor.sources.cache import Cache
+
+_EMULATOR_ACCOUNT = "devstoreaccount1"
+
+
+def open_at(source: str, *, revision: str | None, guard: Guard, cache: Cache | None) -> Bucket:  # noqa: ARG001
+    """The container with an account key, a SAS token, an Entra identity, or none (AZURE_SKIP_SIGNATURE)."""
+    return Bucket(
+        source, guard=guard, cache=cache, reach=lambda obstore, bucket, prefix: _reach(obstore, bucket, prefix, guard)
+    )
+
+
+def _reach(obstore: Any, container: str, prefix: str, guard: Guard) -> Access:
+    given = _connection()
+    emulator = _is_true("AZURE_STORAGE_USE_EMULATOR")
+    account = (
+        setting("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
+        or given.get("accountname")
+        or (_EMULATOR_ACCOUNT if emulator else None)
+    )
+    if account is None:
+        raise UsageError("az:// needs an account: set AZURE_STORAGE_ACCOUNT_NAME or AZURE_STORAGE_CONNECTION_STRING")
+    key = setting("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCESS_KEY")
+    key = key or given.get("accountkey")
+    sas = setting("AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY") or given.get("sharedaccesssignature")
+    endpoint = setting("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT") or given.get("blobendpoint")
+    if endpoint is None and emulator:
+        endpoint = f"http://127.0.0.1:10000/{account}"
+    settings: dict[str, Any] = {"account_name": account}
+    if endpoint is not None:
+        settings["endpoint"] = endpoint.rstrip("/")
+    anonymous, signs, query = _is_true("AZURE_SKIP_SIGNATURE"), False, None
+    if anonymous:
+        settings["skip_signature"], query = True, ""
+    elif key:
+        settings["account_key"], signs = key, True
+    elif sas:
+        settings["sas_key"] = query = sas.removeprefix("?")
+    elif not guard.private:  # a machine's identity is asked for at its own private address
+        settings["skip_signature"], query = True, ""
+    base = f"{(endpoint or f'https://{account}.blob.core.windows.net').rstrip('/')}/{container}"
+    store = obstore.store.AzureStore(container, prefix=prefix or None, config=settings, **options(endpoint))
+    return Access(store, base, signs=signs, query=query)
+
+
+def _is_true(name: str) -> bool:
+    return os.environ.get(name, "").lower() in ("1", "true", "yes", "on")
+
+
+def _connection() -> dict[str, str]:
+    """The parts of a connection string, their names in lower case."""
+    parts = (part.partition("=") for part in os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "").split(";"))
+    return {name.strip().lower(): value.strip() for name, _, value in parts if value}

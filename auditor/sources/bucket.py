@@ -1,0 +1,212 @@
+"""What s3://, gs:// and az:// share: obstore lists and signs, and the files are read as any address is."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
+from auditor.errors import ReadError, SourceError, UsageError
+from auditor.facts import Entry
+from auditor.sources import needs, transport
+from auditor.sources.hosts import Guard, is_loopback
+from auditor.sources.remote import Remote
+from auditor.sources.transport import (
+    AbsentError,
+    Answer,
+    Located,
+    Transport,
+    same_etag,
+)
+from auditor.text import quoted, shown
+
+if TYPE_CHECKING:
+    from auditor.sources.cache import Cache
+
+_BUCKET = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,220}[A-Za-z0-9])?")
+_STATUS = re.compile(r"(?:status code: |status: )(\d{3})")
+_CODE = re.compile(r"<Code>([A-Za-z]{1,64})</Code>")
+_SIGNED_S = 3600
+_SIGNED_AGAIN_S = 2700
+_PAGE = 1000
+
+
+class Access(NamedTuple):
+    """How a kind of store is reached: the store and the address of its objects, without a slash at its end.
+
+    `signs`: obstore can sign an address without asking anybody. Otherwise `query` is what goes with each
+    address (a SAS token, or nothing for public objects), and None means that obstore has to read as well,
+    because nothing but a token in its own hands opens the objects.
+    """
+
+    store: Any
+    base: str
+    signs: bool
+    query: str | None = None
+
+
+def places(source: str) -> tuple[str, str]:
+    """Bucket and prefix of scheme://bucket/prefix. Raises UsageError where that is not what it says."""
+    scheme, _, rest = source.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    if "@" in bucket or ":" in bucket:
+        raise UsageError(f"{scheme}://bucket/prefix takes no credentials and no port: the environment has them")
+    if not _BUCKET.fullmatch(bucket):
+        raise UsageError(f"{quoted(bucket)} is not a bucket: {scheme}://bucket/prefix")
+    prefix = prefix.strip("/")
+    if "?" in prefix or "#" in prefix or any(part in ("", ".", "..") for part in prefix.split("/") if prefix):
+        raise UsageError(f"{scheme}://{bucket}: the prefix is not a plain path")
+    return bucket, prefix
+
+
+def obstore_for(scheme: str) -> Any:
+    """The obstore package with its stores, or a line that says what to install."""
+    try:
+        import obstore.store
+    except ImportError:
+        raise needs("obstore", scheme) from None
+    return obstore
+
+
+def options(endpoint: str | None) -> dict[str, Any]:
+    """How obstore itself asks: plain http on loopback alone, retries within the deadline."""
+    parts = urlsplit(endpoint or "")
+    return {
+        "client_options": {"allow_http": parts.scheme == "http" and is_loopback(parts.hostname or "")},
+        "retry_config": {"max_retries": 8, "retry_timeout": timedelta(seconds=transport.DEADLINE_S)},
+    }
+
+
+def setting(*names: str) -> str | None:
+    """The first of these environment variables that is set."""
+    return next((value for name in names if (value := os.environ.get(name))), None)
+
+
+class Bucket(Remote):
+    """Objects below a prefix, listed once; each is signed for when it is read, where signing needs nobody."""
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        guard: Guard,
+        cache: Cache | None,
+        reach: Callable[[Any, str, str], Access],
+    ) -> None:
+        scheme = source.partition("://")[0].lower()
+        bucket, prefix = places(source)
+        self._obstore = obstore_for(scheme)
+        try:
+            self._access = reach(self._obstore, bucket, prefix)
+        except self._obstore.exceptions.BaseError as error:
+            raise SourceError(f"{scheme}://{bucket}: {_told(error, scheme)}") from None
+        parts = guard.admit(self._access.base)
+        self._guard = guard
+        self._scheme = scheme
+        self._prefix = prefix
+        self._signed: dict[str, tuple[float, str]] = {}
+        self._sign_lock = threading.Lock()
+        uri = shown(f"{scheme}://{bucket}{'/' + prefix if prefix else ''}")
+        super().__init__(uri=uri, location=f"{uri} {parts.netloc}", transport=Transport(guard), cache=cache)
+
+    def _list(self, limit: int) -> tuple[dict[str, Entry], str | None]:
+        if not self._guard.private:
+            parts = urlsplit(self._access.base)
+            self._guard.addresses(parts.hostname or "", parts.port or 443)
+        files: dict[str, Entry] = {}
+        try:
+            for page in self._obstore.list(self._access.store, chunk_size=_PAGE):
+                for each in page:
+                    if len(files) >= limit:
+                        return files, f"the prefix holds more than {limit:,} objects (limit files)"
+                    files[each["path"]] = Entry("file", each["size"], etag=each["e_tag"])
+        except Exception as error:  # whatever the library raises, in words of ours: its own hold addresses
+            raise SourceError(f"{self.uri}: {_told(error, self._scheme)}") from None
+        return files, None
+
+    def _locate(self, path: str, renew: bool) -> Located:
+        if not self._access.signs:
+            query = f"?{self._access.query}" if self._access.query else ""
+            return Located(f"{self._address(path)}{query}", {})
+        now = time.monotonic()
+        with self._sign_lock:
+            at, url = self._signed.get(path, (0.0, ""))
+            if not url or renew or now - at > _SIGNED_AGAIN_S:
+                try:
+                    url = self._obstore.sign(self._access.store, "GET", path, expires_in=timedelta(seconds=_SIGNED_S))
+                except Exception as error:  # as above
+                    raise ReadError(f"{path}: {_told(error, self._scheme)}") from None
+                self._signed[path] = (now, url)
+            return Located(url, {})
+
+    def _address(self, path: str) -> str:
+        return f"{self._access.base}/{quote(f'{self._prefix}/{path}' if self._prefix else path)}"
+
+    def _fetch(
+        self,
+        path: str,
+        begin: int,
+        end: int,
+        *,
+        etag: str | None = None,
+        unless: str | None = None,
+        into: memoryview | None = None,
+    ) -> Answer:
+        if self._access.signs or self._access.query is not None:
+            return super()._fetch(path, begin, end, etag=etag, unless=unless, into=into)
+        return self._through_store(path, begin, end, etag, into)
+
+    def _through_store(self, path: str, begin: int, end: int, etag: str | None, into: memoryview | None) -> Answer:
+        """A range by the library's own hands, which hold a token that they do not lend."""
+        try:
+            found = self._obstore.get(self._access.store, path, options={"range": (begin, end), "if_match": etag})
+            meta, data = found.meta, found.bytes()
+        except FileNotFoundError:
+            raise AbsentError(f"{path}: is not there") from None
+        except self._obstore.exceptions.PreconditionError:
+            raise ReadError(f"{path}: changed while it was read") from None
+        except Exception as error:  # as above
+            raise ReadError(f"{path}: {_told(error, self._scheme)}") from None
+        if etag is not None and meta["e_tag"] is not None and not same_etag(etag, meta["e_tag"]):
+            raise ReadError(f"{path}: changed while it was read")
+        taken = memoryview(data)
+        if len(taken) != min(end, meta["size"]) - begin:
+            raise ReadError(f"{path}: ended after {len(taken):,} of {end - begin:,} bytes")
+        if into is not None:
+            into[: len(taken)] = taken
+            taken = into[: len(taken)]
+        return Answer(taken if into is not None else bytes(taken), meta["size"], meta["e_tag"])
+
+
+_ANONYMOUS = {"s3": "AWS_SKIP_SIGNATURE", "gs": "GOOGLE_SKIP_SIGNATURE", "az": "AZURE_SKIP_SIGNATURE"}
+
+
+def _told(error: Exception, scheme: str) -> str:
+    """An error of the library in words of ours, without addresses, bodies or what it was configured with."""
+    text = str(error)
+    status = _STATUS.search(text)
+    code = _CODE.search(text)
+    told = "" if status is None else f" (HTTP {status[1]}{' ' + code[1] if code else ''})"
+    number = 0 if status is None else int(status[1])
+    if "169.254." in text or ("metadata" in text.lower() and "token" in text.lower()):
+        return f"no credentials found; for public objects set {_ANONYMOUS[scheme]}=true"
+    if isinstance(error, FileNotFoundError) or number == 404:
+        return f"no such bucket{told}"
+    if number in (401, 403) or type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError"):
+        return f"access is denied, by the credentials in use{told}"
+    if "redirect without LOCATION" in text or number in (301, 307):
+        return "the bucket is in another region: set AWS_REGION"
+    if ("range" in text.lower() and type(error).__name__ == "NotSupportedError") or "non-partial response" in text:
+        return "the server ignores ranges and sends the whole file; nothing of it is read"
+    if status is not None:
+        return f"the store answers HTTP {number}{' ' + code[1] if code else ''}"
+    if "timed out" in text:
+        return "the store does not answer in time"
+    if "error sending request" in text:
+        return "the store cannot be reached"
+    return f"the store's answer cannot be used ({type(error).__name__})"

@@ -1,0 +1,53 @@
+"""A checkpoint at gs://bucket/prefix on Google Cloud Storage."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from auditor.errors import UsageError
+from auditor.sources.bucket import Access, Bucket, options, setting
+from auditor.sources.hosts import Guard
+
+if TYPE_CHECKING:
+    from auditor.sources.cache import Cache
+
+_HOST = "https://storage.googleapis.com"
+
+
+def open_at(source: str, *, revision: str | None, guard: Guard, cache: Cache | None) -> Bucket:  # noqa: ARG001
+    """The bucket with application default credentials, a service account, or none (GOOGLE_SKIP_SIGNATURE)."""
+    return Bucket(
+        source, guard=guard, cache=cache, reach=lambda obstore, bucket, prefix: _reach(obstore, bucket, prefix, guard)
+    )
+
+
+def _reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
+    key = setting("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "GOOGLE_APPLICATION_CREDENTIALS")
+    account = _account(key)
+    endpoint = (setting("GOOGLE_BASE_URL") or account.get("gcs_base_url") or _HOST).rstrip("/")
+    anonymous = os.environ.get("GOOGLE_SKIP_SIGNATURE", "").lower() in ("1", "true", "yes", "on")
+    usual = os.path.expanduser("~/.config/gcloud/application_default_credentials.json")
+    if not anonymous and not account and not setting("GOOGLE_SERVICE_ACCOUNT_KEY") and not os.path.isfile(usual):
+        anonymous = not guard.private  # the machine's role is asked for at its own private address
+    settings: dict[str, Any] = {"skip_signature": anonymous}
+    if key and account.get("type", "service_account") == "service_account":
+        settings["service_account"] = key
+    if endpoint != _HOST:
+        settings["base_url"] = endpoint
+    store = obstore.store.GCSStore(bucket, prefix=prefix or None, config=settings, **options(endpoint))
+    # An account's private key signs here; a token (of a user or a machine) cannot, and obstore keeps it.
+    signs = not anonymous and bool(account.get("private_key"))
+    return Access(store, f"{endpoint}/{bucket}", signs=signs, query="" if anonymous else None)
+
+
+def _account(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        with open(path, "rb") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        raise UsageError("the file of Google credentials that the environment names cannot be read") from None
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,177 @@
+"""What networks and servers do to a read: it is mended or said in one line, and never becomes half a verdict."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from auditor.forge import forge
+from auditor.sources import transport
+from tests.places import KINDS, Place, audited, place
+from tests.servers.proxy import Fault
+from tests.servers.serving import Reply, Server
+
+SHARDS = r"\.safetensors(\?|$)"
+EXPIRED = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+
+# Each fault on all reads of shards: what has to be said of it. gs reads through obstore, which words some for itself.
+LASTING = {
+    "reset": (Fault("reset", when=SHARDS), "the connection (failed|was closed)"),
+    "truncated answers": (Fault("truncate", when=SHARDS), "the answer ended|the connection was closed"),
+    "429 without end": (Fault("status", "429", when=SHARDS), "HTTP 429"),
+    "429 asking for a long pause": (Fault("status", "429 3600", when=SHARDS), "HTTP 429.*; given up"),
+    "500 without end": (Fault("status", "500", when=SHARDS), "HTTP 500"),
+    "503 without end": (Fault("status", "503", when=SHARDS), "HTTP 503"),
+    "401": (Fault("status", "401", when=SHARDS), "(credentials are needed|not accepted|access is denied).*HTTP 401"),
+    "403": (Fault("status", "403", when=SHARDS), "access is denied.*HTTP 403"),
+    "404 of a listed file": (Fault("status", "404", when=SHARDS), "was listed and is not there any more"),
+    "expired signature": (Fault("status", "403", when=SHARDS, body=EXPIRED), "(has expired|access is denied)"),
+    "ignored ranges": (Fault("ignore_range", when=SHARDS), "ignores ranges and sends the whole file"),
+    "wrong length": (Fault("wrong_length", when=SHARDS), "where .* were asked|its range|cannot be used|ended after"),
+    "another object than listed": (Fault("etag", when=SHARDS), "changed while it was read"),
+}
+# gs: obstore follows redirects itself; elsewhere they are judged here.
+THROUGH_OBSTORE = {"reset": "cannot be reached", "truncated answers": "cannot be (used|reached)"}
+# Kinds that cannot show a fault: without a listing nothing was listed, and the hub's names are no ETags of its storage.
+CANNOT = {("404 of a listed file", "web"), ("another object than listed", "web"), ("another object than listed", "hub")}
+MENDED = {
+    "latency": Fault("latency", "0.2", when=SHARDS),
+    "a reset": Fault("reset", times=2),
+    "a truncated answer": Fault("truncate", times=2, when=SHARDS),
+    "429 with Retry-After": Fault("status", "429 1", times=2),
+    "a 500": Fault("status", "500", times=2),
+    "a 503": Fault("status", "503", times=2),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def there(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    work = tmp_path_factory.mktemp(request.param)
+    forge(work / "checkpoint", like="tiny", sparse=True)
+    # Ranges must be shorter than the files, or a whole answer would be what was asked for.
+    for shard in (work / "checkpoint").glob("*.safetensors"):
+        assert shard.stat().st_size > 80 << 10
+    with place(request.param, work / "place") as found:
+        found.put(work / "checkpoint")
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "DEADLINE_S", 0.5)
+
+
+@pytest.mark.parametrize("fault", LASTING)
+def test_lasting_fault_is_incomplete_in_one_line_that_names_the_file(fault, there, monkeypatch, capfd):
+    if (fault, there.kind) in CANNOT:
+        pytest.skip(f"{there.kind} cannot show it")
+    there.hear(monkeypatch)
+    what, words = LASTING[fault]
+    there.faults.append(Fault(what.kind, what.value, what.times, what.when, what.body))
+    code, text, report = audited(there, capfd, "--no-cache")
+    assert code == 3, text
+    assert report is not None
+    assert report["verdict"] == "incomplete"
+    wanted = words if there.kind != "gs" else f"{words}|{THROUGH_OBSTORE.get(fault, 'HTTP|another host|given up')}"
+    shards = [line for line in report["incomplete"] if line.startswith("model-")]
+    assert len(shards) == report["inventory"]["shards"] > 0
+    for line in shards:
+        assert re.match(rf"model-\d+-of-\d+\.safetensors: .*({wanted})", line), line
+        assert "\n" not in line
+
+
+@pytest.mark.parametrize("fault", MENDED)
+def test_passing_fault_is_mended(fault, there, monkeypatch, capfd):
+    there.hear(monkeypatch)
+    monkeypatch.setattr(transport, "DEADLINE_S", 20.0)
+    what = MENDED[fault]
+    there.faults.append(Fault(what.kind, what.value, what.times, what.when, what.body))
+    code, text, _ = audited(there, capfd, "--no-cache")
+    assert code == 0, text
+
+
+@pytest.mark.parametrize("status", ["401", "403", "500", "404"])
+def test_refused_listing_is_one_line_and_exit_3(status, there, monkeypatch, capfd):
+    if not there.lists:
+        pytest.skip("nothing is listed")
+    there.hear(monkeypatch)
+    there.faults.append(Fault("status", status, when=r"list|/api/models/|prefix="))
+    code, text, report = audited(there, capfd, "--no-cache")
+    assert (code, report) == (3, None)
+    assert text.count("\n") == 1
+    assert text.startswith(f"auditor: {there.uri.partition('?')[0]}: ")
+
+
+def test_redirect_to_another_host_is_not_followed(there, monkeypatch, capfd):
+    if there.kind in ("hub", "gs"):
+        pytest.skip("the hub's storage is elsewhere; a token that obstore keeps is obstore's to send")
+    there.hear(monkeypatch)
+    with Server(lambda _: Reply(200, b"taken")) as elsewhere:
+        there.faults.append(Fault("redirect", f"{elsewhere.url}/stolen", when=SHARDS))
+        code, text, _ = audited(there, capfd, "--no-cache")
+        assert code == 3
+        assert "redirected to another host" in text
+        assert elsewhere.requests == []
+
+
+def test_storage_of_the_hub_gets_no_credentials(monkeypatch, capfd, tmp_path):
+    forge(tmp_path / "checkpoint", like="tiny", sparse=True)
+    with place("hub", tmp_path / "hub") as there, Server(lambda _: Reply(404)) as elsewhere:
+        there.put(tmp_path / "checkpoint")
+        there.hear(monkeypatch)
+        there.faults.append(Fault("redirect", f"{elsewhere.url}/stored?X-Amz-Signature=a", when=SHARDS))
+        assert audited(there, capfd, "--no-cache")[0] == 3
+        assert len(elsewhere.requests) > 0
+        for request in elsewhere.requests:
+            assert {"authorization", "cookie", "referer"} & set(request.headers) == set()
+
+
+def test_gated_repository_is_said_to_be_gated(monkeypatch, capfd, tmp_path):
+    from tests.servers.hub import Hub
+
+    forge(tmp_path / "checkpoint", like="tiny", sparse=True)
+    hub = Hub("org/model", tmp_path / "checkpoint", gated=True)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    code, text, _ = audited(Place("hub", "hf://org/model", {}, [], lambda _: None, list), capfd, "--no-cache")
+    assert code == 3
+    assert "config.json: access to this gated repository has not been granted" in text
+    hub.close()
+
+
+def test_wrong_token_is_said_in_one_line(monkeypatch, capfd, tmp_path):
+    from tests.servers.hub import Hub
+
+    forge(tmp_path / "checkpoint", like="tiny", sparse=True)
+    hub = Hub("org/model", tmp_path / "checkpoint", token="hf_right")
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_TOKEN", "hf_SECRETMARK")
+    code, text, report = audited(Place("hub", "hf://org/model", {}, [], lambda _: None, list), capfd, "--no-cache")
+    assert (code, report) == (3, None)
+    assert text == (
+        "auditor: hf://org/model: no such repository, "
+        "or it is private and the token in use does not open it (HTTP 401)\n"
+    )
+    hub.close()
+
+
+def test_signature_of_the_storage_that_expired_is_renewed(monkeypatch, capfd, tmp_path):
+    forge(tmp_path / "checkpoint", like="tiny", sparse=True)
+    with place("hub", tmp_path / "hub") as there:
+        there.put(tmp_path / "checkpoint")
+        there.hear(monkeypatch)
+        there.faults.append(Fault("status", "403", 1, r"Signature=", EXPIRED))
+        # The hub is asked again and sends to storage once more: a new address is as good as the first was.
+        code, text, _ = audited(there, capfd, "--no-cache")
+        assert code in (0, 3), text
+
+
+def test_server_that_is_not_there_is_said_quickly(capfd):
+    from tests.servers.parts import free_port
+
+    place = Place("", f"http://127.0.0.1:{free_port()}/model", {}, [], lambda _: None, list)
+    code, text, _ = audited(place, capfd, "--no-cache")
+    assert code == 3
+    assert "Connection refused" in text
