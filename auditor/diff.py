@@ -62,7 +62,7 @@ def read_side(path: str, label: str) -> Side:
         file = read_config(source, DEFAULT_LIMITS)
         inventory = walk(source, DEFAULT_LIMITS)
     report = conduct(
-        path, depth="headers", family=None, policy=None, fail_on="error", progress=None, walked=lambda: inventory
+        path, reading=None, family=None, policy=None, fail_on="error", progress=None, walked=lambda: inventory
     )
     fields = configure(file, DEFAULT_LIMITS).fields
     return Side(label, report, _stored(inventory), None if fields is None else dict(_flat(fields)), None, False)

@@ -7,12 +7,12 @@ from typing import Any
 from auditor import gate
 from auditor.attribute import attribute
 from auditor.configure import Configuration, configure
+from auditor.derive import config_facts
 from auditor.errors import SourceError, UsageError
 from auditor.facts import Blocked, ConfigFile, Entry, Index, Inventory, Row, Shard, TensorHeader
 from auditor.families import family_named
 from auditor.match import match, pair
 from auditor.rules import catalogue
-from auditor.run import config_facts
 from auditor.sources import open_source
 from auditor.text import is_relative, listed, plural, shown
 from auditor.walk import CONFIG, INDEX, read_config, read_index

@@ -1,0 +1,142 @@
+"""Derives every fact that rules ask for by name, or says what blocks it."""
+
+from typing import Any
+
+from auditor import count, values
+from auditor.configure import Configuration
+from auditor.facts import Blocked, ConfigFile, Expectations, Inventory, Match
+from auditor.infer import infer
+from auditor.match import match, pair, take_census
+from auditor_schemas.policy import Limits, Policy
+
+
+def expectations_of(configuration: Configuration) -> Expectations | None:
+    """What the config implies, its names spelled out; None where there is no config to ask."""
+    if configuration.config is None or configuration.family is None:
+        return None
+    expectations = configuration.family.expectations(configuration.config)
+    _ = expectations.names
+    return expectations
+
+
+def facts_of(
+    inventory: Inventory,
+    config_file: ConfigFile,
+    configuration: Configuration,
+    expectations: Expectations | None,
+    policy: Policy,
+) -> dict[str, Any]:
+    """Every fact by the name that rules ask for it; Blocked where it cannot be had."""
+    facts: dict[str, Any] = {
+        "inventory": inventory,
+        "policy": policy,
+        "config_file": config_file,
+        "family": configuration.family.name if configuration.family else Blocked(_no_config(configuration)),
+        "index": inventory.index or Blocked("the checkpoint has no index"),
+        "index_file": inventory.index or Blocked("the checkpoint has no index"),
+        "listing": inventory.entries if inventory.listed else Blocked("the source cannot list its files"),
+        **config_facts(config_file, configuration),
+    }
+    index = inventory.index
+    if index is not None and index.state == "unread":
+        facts["index_file"] = Blocked("the index was not read")
+    if index is not None and index.state != "read" and not index.weight_map:
+        facts["index"] = Blocked(
+            "the index was not read" if index.state == "unread" else "the index is not well formed"
+        )
+    config, family = configuration.config, configuration.family
+    if config is None or family is None or expectations is None:
+        blocked = Blocked(_no_config(configuration))
+        derived = ("config", "quantization", "expected_architectures", "expectations", "match", "corrections")
+        facts |= {"census": take_census(inventory, None), "pairing": pair(inventory)}
+        return {**facts, **dict.fromkeys((*derived, "tally", "figures"), blocked)}
+    census = take_census(inventory, expectations)
+    matched = match(inventory, expectations, census)
+    tally = count.tally(inventory, expectations, census)
+    implied = {name: expected or 0 for name, (expected, _) in tally.components.items()}
+    counts = count.conventions(implied, tally.expected_scale_elements or 0, config)
+    return {
+        **facts,
+        "census": census,
+        "pairing": pair(inventory, expectations, matched),
+        "config": config,
+        "quantization": config.quantization_config or Blocked("config.json declares no quantisation"),
+        "expected_architectures": family.architectures,
+        "expectations": expectations,
+        "match": matched,
+        "corrections": _corrections(inventory, configuration, matched, policy.limits),
+        "tally": tally,
+        "figures": count.figures(config, family, counts),
+    }
+
+
+def config_facts(file: ConfigFile, configuration: Configuration) -> dict[str, Any]:
+    """The faults of config.json, for each group of rules that could look for them."""
+    faults = configuration.faults
+    kinds = {fault.kind for fault in faults}
+    names = ("config_faults", "document_faults", "field_faults", "agreement_faults")
+    facts: dict[str, Any] = dict.fromkeys(names, faults)
+    if file.state == "unread":
+        blocked, first = Blocked("config.json was not read"), 0
+    elif file.state == "absent":
+        blocked, first = Blocked("config.json is missing"), 1
+    elif configuration.fields is None:
+        blocked, first = Blocked("config.json is malformed"), 2
+    elif configuration.family is None and not faults:
+        blocked, first = Blocked("no family knows the model_type"), 2
+    elif kinds & {"invalid-config-field", "invalid-quantization-config"}:
+        blocked, first = Blocked("config.json has fields of no valid value"), 3
+    else:
+        return facts
+    return {**facts, **dict.fromkeys(names[first:], blocked)}
+
+
+def _corrections(inventory: Inventory, configuration: Configuration, matched: Match, limits: Limits) -> Any:
+    """Contradicted fields; not asked for where all that is wrong are tensors of shards that were not read."""
+    config, family = configuration.config, configuration.family
+    assert config is not None
+    assert family is not None
+    index = inventory.index.weight_map if inventory.index is not None else {}
+    read = {shard.path for shard in inventory.parts if shard.state == "read"}
+    only_lost = not (matched.unexpected or matched.misshapen) and all(
+        index.get(name) not in read for name in matched.missing
+    )
+    if matched.faults < 2 or (only_lost and index):
+        return ()
+    return infer(inventory, config, family, matched, limits)
+
+
+def _no_config(configuration: Configuration) -> str:
+    if configuration.unsupported:
+        return "no family knows the model_type"
+    if configuration.over_limit:
+        return "config.json was not read or exceeds a limit"
+    if configuration.fields is None and configuration.faults:
+        return f"config.json is {'missing' if configuration.faults[0].kind == 'missing-config' else 'malformed'}"
+    return "config.json is invalid"
+
+
+def examined(facts: dict[str, Any]) -> dict[str, int]:
+    """How many subjects of each kind there are for a rule to look at."""
+    inventory: Inventory = facts["inventory"]
+    index = inventory.index
+    expectations = facts["expectations"]
+    derived = not isinstance(expectations, Blocked)
+    pairing = facts["pairing"]
+    return {
+        "config fields": len(facts["config"].model_dump()) if derived else 0,
+        "shards": len(inventory.shards),
+        "files": len(inventory.entries),
+        "index files": len(index.files) if index is not None else 0,
+        "index entries": len(index.weight_map) if index is not None else 0,
+        "tensors": inventory.stored,
+        "expected tensors": len(expectations.names) if derived else 0,
+        "layers": sum(len(template.layers) for template in expectations.templates) if derived else 0,
+        "MTP modules": len(expectations.mtp_layers) if derived else 0,
+        "FP8 weights": pairing.scaled + len(pairing.unscaled),
+        "scales": pairing.scaled + len(pairing.orphans),
+        "components": 0 if isinstance(facts["tally"], Blocked) else len(facts["tally"].components),
+        "families": 0 if isinstance(facts["family"], Blocked) else 1,
+        "figures": 0 if isinstance(facts["figures"], Blocked) else len(facts["figures"]),
+        **values.examined(facts["probes"]),
+    }
