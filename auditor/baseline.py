@@ -1,44 +1,23 @@
 """A baseline: the findings of an earlier report, which do not gate again, member by member."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from os import PathLike
-from pathlib import Path
-
-from pydantic import ValidationError
 
 from auditor.attribute import Attributed
 from auditor.errors import SourceError, UsageError
 from auditor.names import count, expand
+from auditor.saved import read_digested
 from auditor.text import quoted, shown
-from auditor_schemas.report import AuditReport, Finding, Gone, RuleOutcome
+from auditor_schemas.report import Finding, Gone, RuleOutcome
 
 REPORT_BYTES = 1 << 30
 _DEPTHS = ("headers", "sample", "full")
 
 
-def read_report(path: str | PathLike[str]) -> tuple[AuditReport, str]:
-    """A saved report and the SHA-256 of its file. Raises SourceError in one line where it is none."""
-    place = shown(str(path))
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(REPORT_BYTES + 1)
-    except OSError as error:
-        raise SourceError(f"{place}: {error.strerror}") from error
-    if len(data) > REPORT_BYTES:
-        raise SourceError(f"{place}: is longer than a report may be, {REPORT_BYTES:,} bytes")
-    try:
-        return AuditReport.model_validate_json(data), hashlib.sha256(data).hexdigest()
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the document"
-        raise SourceError(f"{place}: not an audit report: {shown(where)}: {shown(first['msg'].lower())}") from error
-
-
 def read_baseline(path: str | PathLike[str], *, depth: str, most: int) -> "Baseline":
     """The baseline for an audit of that depth. Raises UsageError where it cannot be one."""
     try:
-        report, digest = read_report(path)
+        report, digest = read_digested(path)
     except SourceError as error:
         raise UsageError(f"baseline {error}") from error
     place = f"baseline {shown(str(path))}"

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from auditor.attribute import Attributed
-from auditor.baseline import Baseline, named, read_report
+from auditor.baseline import Baseline, named
 from auditor.configure import configure
 from auditor.errors import SourceError
 from auditor.facts import Inventory
 from auditor.names import count, expand, expand_file, patterns
 from auditor.run import collector_paused, conduct
+from auditor.saved import read_report
 from auditor.sources import open_source
 from auditor.text import shown
 from auditor.version import __version__
@@ -56,7 +57,7 @@ def compared(old: str, new: str) -> CheckpointDiff:
 def read_side(path: str, label: str) -> Side:
     """A report where the path is a file, else a checkpoint, which is audited at depth headers."""
     if Path(path).is_file():
-        report = read_report(path)[0]
+        report = read_report(path)
         return Side(label, report, _laid_out(report, path), None, _digests(report, path), True)
     with closing(open_source(path)) as source:
         file = read_config(source, DEFAULT_LIMITS)

@@ -3,9 +3,9 @@
 import hashlib
 from contextlib import closing
 
-from auditor.baseline import read_report
 from auditor.errors import ReadError
 from auditor.gate import EXIT_CODES, INCOMPLETE
+from auditor.saved import read_report
 from auditor.sources import Source, open_source
 from auditor.summary import fingerprint
 from auditor.text import plural, shown, size
@@ -23,7 +23,7 @@ def verified(report_path: str, source: str, *, digests: bool, pinned: str | None
     Where the report has the shards' SHA-256 (depth full) every byte is read again, unless `digests` is False.
     `pinned` is the fingerprint as the audit itself handed it on: the report must be that audit's.
     """
-    report, _ = read_report(report_path)
+    report = read_report(report_path)
     name = shown(source)
     if pinned is not None and pinned != report.source.fingerprint:
         lines = [

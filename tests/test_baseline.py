@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditor import SourceError, UsageError, audit, cli
-from auditor.baseline import Baseline, read_report
+from auditor.baseline import Baseline
 from auditor.forge import forge
 from auditor.names import count, expand, expand_file, patterns
+from auditor.saved import read_report
 from auditor_schemas.policy import Limits, Policy
 from auditor_schemas.report import AuditReport, Finding
 

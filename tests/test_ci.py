@@ -24,19 +24,6 @@ BIN = Path(sys.executable).parent
 ARTEFACTS = {"report.json", "report.html", "report.sarif", "report.junit.xml", "report.md", "gate.env"}
 
 
-def _has_every_format() -> bool:
-    from auditor.options import parser_for
-
-    return "--sarif" in str([each.option_strings for each in _options(parser_for(["audit"]))])
-
-
-def _options(parser):
-    return parser._subparsers._group_actions[0].choices["audit"]._actions
-
-
-formats = pytest.mark.skipif(not _has_every_format(), reason="this build writes no SARIF, JUnit and Markdown yet")
-
-
 def _run(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("AUDITOR", "GITHUB_", "GIT_", "PRE_COMMIT"))}
     return subprocess.run(
@@ -80,7 +67,6 @@ owner = "infra"
 # --- the shell gate ---
 
 
-@formats
 def test_sound_broken_waived_and_baselined_end_0_1_0_0_with_every_artefact(repository):
     (repository / "auditor.toml").write_text(WAIVING)
     cases = [
@@ -104,7 +90,6 @@ def test_sound_broken_waived_and_baselined_end_0_1_0_0_with_every_artefact(repos
         }
 
 
-@formats
 def test_gate_does_not_read_symlinks_that_leave_the_checkpoint_whatever_the_policy_says(repository, tmp_path):
     forge(tmp_path / "linked", like="tiny", sparse=True, break_name="outside-symlink")
     (repository / "auditor.toml").write_text('symlinks = "follow"\n')
@@ -113,7 +98,6 @@ def test_gate_does_not_read_symlinks_that_leave_the_checkpoint_whatever_the_poli
     assert "HDR113 forbidden-symlink" in done.stdout
 
 
-@formats
 def test_incomplete_audit_ends_3_and_leaves_its_reports(repository, tmp_path):
     forge(tmp_path / "other", like="tiny", sparse=True, break_name="unsupported-model-type")
     done = _run("sh", GATE, "../other", cwd=repository, AUDITOR_FAIL_ON="never")
@@ -177,7 +161,6 @@ def _hostile(directory: Path) -> None:
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-@formats
 def test_names_from_a_checkpoint_are_no_commands_of_the_runner(repository, tmp_path):
     _hostile(tmp_path / "broken")
     done = _run(
@@ -296,7 +279,6 @@ def _as_runner(step: dict, context: dict[str, str], cwd: Path, **environment: st
     return _run("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"], cwd=cwd, **env, **environment)
 
 
-@formats
 @pytest.mark.parametrize(("source", "code"), [("sound", 0), ("broken", 1), ("absent", 3)])
 def test_steps_of_the_action_end_with_the_gates_exit_code(repository, tmp_path, source, code):
     (tmp_path / "auditor" / "bin").mkdir(parents=True)
@@ -352,7 +334,6 @@ def test_gitlab_job_keeps_its_reports_when_it_fails():
     }
 
 
-@formats
 def test_script_of_the_gitlab_job_ends_with_the_gates_exit_code(repository, tmp_path):
     job = yaml.safe_load((ROOT / "ci" / "gitlab.yml").read_text())[".auditor-gate"]
     (tmp_path / "auditor-venv" / "bin").mkdir(parents=True)

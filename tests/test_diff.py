@@ -207,6 +207,22 @@ def test_changed_bytes_are_known_where_both_reports_have_digests(folder):
     assert not any("bytes" in each for each in diff.not_compared)
 
 
+def test_reports_of_full_audits_show_which_tensor_changed_in_bytes(tmp_path):
+    forge(tmp_path / "one", like="tiny", seed=1)
+    forge(tmp_path / "other", like="tiny", seed=1)
+    shard = sorted((tmp_path / "other").glob("*.safetensors"))[2]
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    for name in ("one", "other"):
+        (tmp_path / f"{name}.json").write_text(audit(tmp_path / name, depth="full").model_dump_json())
+    diff = _diff(tmp_path / "one.json", tmp_path / "other.json")
+    header = json.loads(shard.read_bytes()[8 : 8 + int.from_bytes(shard.read_bytes()[:8], "little")])
+    last = max((each["data_offsets"][1], name) for name, each in header.items() if name != "__metadata__")[1]
+    assert _names(diff.changed_bytes) == {last}
+    assert (diff.same, diff.bytes_compared, diff.old.fingerprint) == (False, True, diff.new.fingerprint)
+
+
 def test_digests_of_one_side_alone_say_nothing(folder):
     diff = _diff(_digested(folder, "old", {"lm_head.weight": ("d",)}), _report(folder, None))
     assert diff.changed_bytes == ()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from auditor import UsageError, audit, cli
+from auditor.content import Reading
 from auditor.forge import forge
 from auditor.gate import unmet
 from auditor.globs import matcher
@@ -255,6 +256,26 @@ def test_less_depth_than_required_fails_with_the_reason_and_no_finding(tmp_path,
     assert "not enough: the audit is of depth headers, the policy requires full" in out
     assert "bytes of tensor data were read (0 %), the policy requires 50 %" in out
     assert f"0 of {blocks:,} FP8 weight blocks were read" in out
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(1.0, "passed"), (0.0, "passed")])
+def test_full_audit_reads_every_byte_and_block_that_can_be_required(tmp_path, share, verdict):
+    forge(tmp_path / "real", like="tiny")
+    policy = Policy(require=Required(depth="full", payload=share, fp8_blocks=share, headers=share))
+    report = audit(tmp_path / "real", depth="full", policy=policy)
+    assert (report.verdict, report.unmet) == (verdict, ())
+
+
+def test_sample_that_reads_too_little_fails_and_says_how_much_it_read(tmp_path):
+    forge(tmp_path / "real", like="tiny")
+    policy = Policy(require=Required(depth="sample", payload=1.0))
+    report = audit(
+        tmp_path / "real", depth="sample", policy=policy, reading=Reading(depth="sample", sample_bytes=100_000)
+    )
+    assert report.verdict == "failed"
+    assert report.unmet[0].startswith(
+        f"{report.coverage.payload_bytes_read:,} of {report.inventory.payload_bytes:,} bytes"
+    )
 
 
 def test_requirement_that_is_met_says_nothing(tmp_path):

@@ -90,6 +90,13 @@ def test_digests_of_a_full_audit_see_a_changed_byte(sound, tmp_path, capsys):
     assert (code, "not compared: tensor data, by --no-digests" in out) == (0, True)
 
 
+def test_full_audit_keeps_what_verify_reads_again(sound, tmp_path, capsys):
+    (tmp_path / "report.json").write_text(audit(sound, depth="full").model_dump_json())
+    assert _verify(capsys, tmp_path / "report.json", sound)[0] == 0
+    _flip_last_byte(sound)
+    assert _verify(capsys, tmp_path / "report.json", sound)[0] == 1
+
+
 def test_digests_that_cover_not_every_shard_are_no_proof(sound, tmp_path, capsys):
     content = _content(sound)
     short = content.model_copy(update={"shards": content.shards[1:]})

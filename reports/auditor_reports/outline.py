@@ -35,7 +35,7 @@ def by_weight(findings: Iterable[Finding]) -> list[Finding]:
 
 def unmet(report: AuditReport) -> tuple[str, ...]:
     """What the policy required of the audit and did not get."""
-    return tuple(getattr(report, "unmet", ()))
+    return report.unmet
 
 
 def remarks(report: AuditReport) -> list[str]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from auditor_reports import text
+from auditor_reports.outline import remarks
 from auditor_reports.view_findings import FindingsView
 from auditor_schemas.report import AuditReport
 
@@ -35,6 +36,8 @@ class VerdictView:
     answer: str
     sentence: str
     reasons: tuple[str, ...]
+    unmet: tuple[str, ...]
+    remarks: tuple[str, ...]
     badges: tuple[Badge, ...]
     heading: str
     covered: tuple[Covered, ...]
@@ -49,6 +52,8 @@ def verdict_view(report: AuditReport, listed: FindingsView) -> VerdictView:
         answer=_answer(report, listed),
         sentence=_sentence(report, listed),
         reasons=report.incomplete,
+        unmet=report.unmet,
+        remarks=tuple(remarks(report)),
         badges=_badges(report, listed),
         heading=_heading(report, listed),
         covered=_covered(report),
