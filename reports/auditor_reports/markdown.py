@@ -133,7 +133,7 @@ def _finding(finding: Finding, consequences: dict[str, int]) -> str:
     lines += [f"- affects {code(each)}" for each in affected[:PATTERNS]]
     if len(affected) > PATTERNS:
         lines.append(f"- and {plural(len(affected) - PATTERNS, 'pattern')} more")
-    uncovered: tuple[str, ...] = getattr(finding, "uncovered", ())
+    uncovered: tuple[str, ...] = finding.uncovered
     lines += [f"- neither waived nor known: {code(each)}" for each in uncovered[:PATTERNS]]
     if len(uncovered) > PATTERNS:
         lines.append(f"- and {plural(len(uncovered) - PATTERNS, 'pattern')} more")

@@ -41,13 +41,13 @@ def unmet(report: AuditReport) -> tuple[str, ...]:
 def remarks(report: AuditReport) -> list[str]:
     """What else the gate has to say, a sentence each: waivers that waive nothing, and what the baseline had."""
     said = []
-    for use in getattr(report, "waivers", ()):
+    for use in report.waivers:
         if use.state not in _WAIVES_NOTHING:
             continue
         globs = [f"{kind} {glob}" for kind in ("tensor", "file", "field") if (glob := getattr(use, kind))]
         why = _WAIVES_NOTHING[use.state].format(expires=use.expires.isoformat())
         said.append(f"waiver of {' '.join([use.rule, use.slug, *globs])}: {why} ({use.reason})")
-    for each in getattr(report, "gone", ()):
+    for each in report.gone:
         part = f"{number(each.count)} of {number(each.of)} " if each.of > 1 else ""
         said.append(f"{part}gone since the baseline: {each.rule} {each.slug}: {each.message}")
     return said
