@@ -73,13 +73,19 @@ def _on_gpu(matrices: list[Matrix], block: tuple[int, int]) -> list[Extremes]:
 
 
 @pytest.fixture(scope="module")
-def interpreter() -> Iterator[Reduce]:
+def interpreting() -> Iterator[ProcessPoolExecutor]:
+    """A process in which triton interprets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
         pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
         pool.submit(os.getpid).result()  # the process is there, with its environment
     with pool:
-        yield lambda matrices, block: pool.submit(_interpreted, matrices, block).result()
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def interpreter(interpreting: ProcessPoolExecutor) -> Reduce:
+    return lambda matrices, block: interpreting.submit(_interpreted, matrices, block).result()
 
 
 @pytest.fixture(params=["interpreter", pytest.param("gpu", marks=pytest.mark.gpu)])
@@ -183,11 +189,10 @@ def _held_back() -> list[Extremes]:
     return [each.result() for each in reversed(pending)]
 
 
-def test_more_strips_than_buffers_from_memory_of_the_callers_agree_with_numpy() -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            found = pool.submit(_held_back).result()
+def test_more_strips_than_buffers_from_memory_of_the_callers_agree_with_numpy(
+    interpreting: ProcessPoolExecutor,
+) -> None:
+    found = interpreting.submit(_held_back).result()
     for seed, seen in zip(reversed(range(7)), found, strict=True):
         agree(seen, expected(random((128, 128), seed), BLOCK))
 
@@ -319,12 +324,9 @@ def _shards(folder: str, device_name: str) -> tuple[ShardValues, ...]:
         source.close()
 
 
-def test_readers_find_the_same_values_with_either_device(tmp_path: Path) -> None:
+def test_readers_find_the_same_values_with_either_device(interpreting: ProcessPoolExecutor, tmp_path: Path) -> None:
     forge(tmp_path / "tiny", like="tiny")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            kernel = pool.submit(_shards, str(tmp_path / "tiny"), "interpreter").result()
+    kernel = interpreting.submit(_shards, str(tmp_path / "tiny"), "interpreter").result()
     ours = _shards(str(tmp_path / "tiny"), "cpu")
     assert sum(values.blocks.blocks for values in ours[0].tensors if values.blocks is not None) > 100
     assert kernel == ours
