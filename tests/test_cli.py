@@ -233,7 +233,7 @@ def test_cancelled_audit_exits_3_and_still_writes_its_report(tmp_path, stop, alo
         (["audit", "x", "--family", "llama"], "deepseek-v3"),
         (["audit", "x", "--json", "-", "--html", "-"], "give one of them a file"),
         (["audit", "x", "--json", "/no/such/folder/report.json"], "create it first"),
-        (["audit", "s3://bucket/x"], "local folder"),
+        (["audit", "ftp://bucket/x"], "give a folder, hf://"),
         (["rule", "QNT999"], "auditor rules"),
         (["rule", "mismatched-block-scales"], "mismatched-block-scale"),
         (["forge"], "--list-breaks"),

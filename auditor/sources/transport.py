@@ -121,7 +121,7 @@ class Transport:
                 if renewed:
                     raise ReadError(f"{path}: {error}") from None
                 renewed, again = True, locate(True)
-                if again == where:
+                if again == where and not self._abroad:  # the hub's own address stays, where it sends to is new
                     raise ReadError(f"{path}: {error}") from None
                 where = again
             except _TransientError as error:
