@@ -241,7 +241,7 @@ def test_cancelled_audit_exits_3_and_still_writes_its_report(tmp_path, stop, alo
         (["publish", "--site", "x"], "REPORT.json"),
         (["publish", "x.json"], "--site"),
         (["audit", "x", "--json", "/no/such/folder/report.json"], "create it first"),
-        (["audit", "s3://bucket/x"], "local folder"),
+        (["audit", "ftp://bucket/x"], "give a folder, hf://"),
         (["rule", "QNT999"], "auditor rules"),
         (["rule", "mismatched-block-scales"], "mismatched-block-scale"),
         (["forge"], "--list-breaks"),

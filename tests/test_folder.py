@@ -368,3 +368,17 @@ def test_descriptors_are_not_leaked_by_what_is_refused(checkpoint):
             folder.open(name)
     if before is not None:
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_read_into_fills_the_whole_buffer_or_says_where_the_file_ended(tmp_path):
+    (tmp_path / "data").write_bytes(bytes(range(200)))
+    folder = Folder(str(tmp_path), symlinks="follow")
+    file = folder.open("data")
+    buffer = bytearray(50)
+    file.read_into(100, memoryview(buffer))
+    assert bytes(buffer) == bytes(range(100, 150))
+    (tmp_path / "data").write_bytes(b"short")  # a remote mount may do so
+    with pytest.raises(ReadError, match=r"data: ended at byte 5 while it was read, was 200 bytes"):
+        file.read_into(0, memoryview(buffer))
+    file.close()
+    folder.close()

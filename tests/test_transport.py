@@ -361,6 +361,31 @@ def test_address_cannot_add_a_header(monkeypatch):
         assert server.requests == []
 
 
+def test_answer_that_trickles_is_given_up(monkeypatch):
+    monkeypatch.setattr(transport, "DEADLINE_S", 1.0)
+    monkeypatch.setattr(transport, "_SLOWEST", 1 << 20)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def trickle() -> None:
+        while True:
+            client, _ = listener.accept()
+            try:
+                client.sendall(b"HTTP/1.1 206 OK\r\nContent-Length: 1000\r\nContent-Range: bytes 0-999/1000\r\n\r\n")
+                while True:
+                    client.sendall(b"x")
+                    time.sleep(0.05)
+            except OSError:
+                pass
+
+    threading.Thread(target=trickle, daemon=True).start()
+    source = open_source(f"http://127.0.0.1:{listener.getsockname()[1]}/", cache=False)
+    begun = time.monotonic()
+    with pytest.raises(ReadError, match="x: no answer in time"):
+        source.open("x")
+    assert time.monotonic() - begun < 10
+    source.close()
+
+
 def test_deadline_is_the_end_of_every_retry(monkeypatch):
     monkeypatch.setattr(transport, "DEADLINE_S", 1.0)
     with Server(lambda _: Reply(500)) as server:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from auditor.errors import ReadError, SourceError, UsageError
+from auditor.errors import AuditorError, ReadError, SourceError, UsageError
 from auditor.facts import Entry
 from auditor.sources import needs, transport
 from auditor.sources.hosts import Guard, is_loopback
@@ -103,7 +103,9 @@ class Bucket(Remote):
         self._obstore = obstore_for(scheme)
         try:
             self._access = reach(self._obstore, bucket, prefix)
-        except self._obstore.exceptions.BaseError as error:
+        except AuditorError:
+            raise
+        except Exception as error:  # whatever the library raises, in words of ours: its own may hold the settings
             raise SourceError(f"{scheme}://{bucket}: {_told(error, scheme)}") from None
         parts = guard.admit(self._access.base)
         self._guard = guard

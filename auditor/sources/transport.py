@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, urljoin
 
 from auditor.errors import ReadError, SourceError
-from auditor.sources.hosts import SILENCE_S, Guard, connected, is_loopback, proxy_for, tunnelled, verified
+from auditor.sources.hosts import Guard, connected, is_loopback, proxy_for, tunnelled, verified
 from auditor.sources.wire import Wire, WireError
 from auditor.text import shown
 from auditor.version import __version__
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 192  # at once, to all hosts of one source
 DEADLINE_S = 60.0  # for one read, its retries included
+_SLOWEST = 32 << 10  # bytes a second, below which a large answer is given up
 _HOPS = 5
 _BACKOFF_S, _BACKOFF_MOST_S = 0.2, 8.0
 _UNREACHED = 3  # attempts at a host that does not answer at all
@@ -120,7 +121,7 @@ class Transport:
                 if renewed:
                     raise ReadError(f"{path}: {error}") from None
                 renewed, again = True, locate(True)
-                if again == where:
+                if again == where and not self._abroad:  # the hub's own address stays, where it sends to is new
                     raise ReadError(f"{path}: {error}") from None
                 where = again
             except _TransientError as error:
@@ -201,6 +202,7 @@ class Transport:
             try:
                 wire = self._connection(parts)
                 used = wire.served > 0
+                wire.until = time.monotonic() + self._deadline + (end - begin) / _SLOWEST
                 wire.ask(request)
                 return self._judge(path, url, wire, begin, end, etag, into)
             except WireError as error:
@@ -210,7 +212,7 @@ class Transport:
             except SourceError as error:
                 raise ReadError(f"{path}: {error}") from None
             except TimeoutError:
-                raise _TransientError(f"no answer within {SILENCE_S:g} s", attempts=1000 if wire else 3) from None
+                raise _TransientError("no answer in time", attempts=1000 if wire else _UNREACHED) from None
             except socket.gaierror as error:
                 if error.errno == socket.EAI_AGAIN:
                     raise _TransientError("the host's name cannot be resolved now", attempts=_UNREACHED) from None

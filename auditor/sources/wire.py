@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 
 _HEAD_BYTES = 64 << 10
 _INTERIM = 8  # answers of 1xx before the real one
@@ -29,13 +30,15 @@ class WireError(Exception):
 class Wire:
     """A connection. After `ask`, the answer's `status`, `headers` (names in lower case) and body, by `read`.
 
-    `length` is the body's where it was announced. `reusable`: the body was read to its end and both sides go on.
+    `length` is the body's where it was announced. `until`: a TimeoutError after this time (monotonic), however slowly
+    bytes trickle in. `reusable`: the body was read to its end and both sides go on.
     """
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._buffer = b""
         self.served = 0
+        self.until = float("inf")
         self._begin(b"", 0, {})
 
     def _begin(self, version: bytes, status: int, headers: dict[str, str]) -> None:
@@ -113,6 +116,7 @@ class Wire:
             self._buffer = self._buffer[count:]
         else:
             count = self._socket.recv_into(view)
+            self._hurry()
             if count == 0:
                 if self._left is None:
                     self._done = True
@@ -127,6 +131,10 @@ class Wire:
                 else:
                     self._done = True
         return count
+
+    def _hurry(self) -> None:
+        if time.monotonic() > self.until:
+            raise TimeoutError
 
     def _next_chunk(self) -> None:
         found = _CHUNK.fullmatch(self._line())
@@ -171,6 +179,7 @@ class Wire:
 
     def _more(self) -> None:
         data = self._socket.recv(_RECEIVE)
+        self._hurry()
         if not data:
             raise WireError("the connection was closed", early=True, silent=not self._buffer)
         self._buffer += data

