@@ -180,6 +180,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.hub_python is None:
         print("huggingface_hub is not measured: name an interpreter with --hub-python", file=sys.stderr)
+    busy = os.getloadavg()[0] > (os.cpu_count() or 1)
     with tempfile.TemporaryDirectory(prefix="auditor-benchmark-") as name:
         folder, cache = Path(name) / "v3", Path(name) / "cache"
         tensors = forged(folder)
@@ -191,6 +192,7 @@ def main() -> int:
     lines = [
         "# Remote header audits, measured",
         "",
+        *(["**Not on a quiet machine**: processes waited for processors before it began.", ""] if busy else []),
         f"{datetime.now(UTC):%Y-%m-%d}; {machine()}; {versions(options.hub_python)}.",
         "",
         f"Whole processes, {options.rounds} rounds in turn, against a server on loopback that delays each request by "
