@@ -161,6 +161,8 @@ def _allowed(detail: Any) -> str:
         return f"an integer of at most {context['le']:,}"
     if kind == "int_type":
         return "an integer"
+    if kind == "power_of_two":
+        return "a power of two, such as the released 128"
     if kind == "bool_type":
         return "true or false"
     if kind == "too_long" and "block_size" not in str(detail["loc"]):

@@ -241,6 +241,8 @@ def test_an_empty_config_lacks_every_required_field():
         ("weight_block_size", [128, 128, 128], "is [128, 128, 128], needs two positive integers"),
         ("weight_block_size", [128, 0], "is 0, needs an integer of at least 1"),
         ("weight_block_size", [128, 128.0], "is 128.0, needs an integer"),
+        ("weight_block_size", [128, 127], "is 127, needs a power of two, such as the released 128"),
+        ("weight_block_size", [129, 128], "is 129, needs a power of two, such as the released 128"),
         ("weight_block_size", [-128, 128], "is -128, needs an integer of at least 1"),
         ("modules_to_not_convert", "lm_head", "is 'lm_head', needs an array"),
         ("modules_to_not_convert", [1], "is 1, needs a string"),

@@ -7,7 +7,7 @@ Sources: the released config.json of DeepSeek-V3 and V3.2, and the reference mod
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 # 2^24 is far above any dimension in use (vocabularies reach 2^18) and keeps every product exact and small.
@@ -18,6 +18,16 @@ ModuleName = Annotated[str, Field(strict=True, min_length=1, max_length=512, pat
 FloatDtype = Literal["bfloat16", "float16", "float32"]
 
 
+def _power_of_two(side: int) -> int:
+    """Kernels tile by weight blocks, in powers of two; at times 127 and 129 make the grid that 128 makes."""
+    if side & (side - 1):
+        raise PydanticCustomError("power_of_two", "a power of two")
+    return side
+
+
+BlockSide = Annotated[Dimension, AfterValidator(_power_of_two)]
+
+
 class QuantizationConfig(BaseModel):
     """FP8 block quantisation as released: E4M3 codes with one F32 scale per weight block."""
 
@@ -25,7 +35,9 @@ class QuantizationConfig(BaseModel):
 
     quant_method: Literal["fp8"]
     fmt: Literal["e4m3"] = "e4m3"
-    weight_block_size: Annotated[tuple[Dimension, Dimension], Field(description="Rows and columns of a weight block.")]
+    weight_block_size: Annotated[
+        tuple[BlockSide, BlockSide], Field(description="Rows and columns of a weight block, powers of two.")
+    ]
     activation_scheme: Literal["dynamic"] = "dynamic"
     scale_fmt: Literal["ue8m0"] | None = Field(
         default=None, description="'ue8m0': every scale is a power of two, still stored as F32."
