@@ -52,7 +52,9 @@ def _audit_options(parser: argparse.ArgumentParser) -> None:
 
 def _content_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("reading tensor data (--depth sample or full; extra 'content')")
-    group.add_argument("--seed", type=int, metavar="N", help="what a sample draws from (default: a new one, reported)")
+    group.add_argument(
+        "--seed", type=_seed, metavar="N", help="what a sample draws from (default: a new one, reported)"
+    )
     group.add_argument(
         "--sample-bytes", type=_size, metavar="SIZE", help="the most that a sample reads, such as 500MB (default: 2GiB)"
     )
@@ -82,6 +84,12 @@ def _size(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: needs to be at least 1 byte")
     return count
+
+
+def _seed(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) >= 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text!r}: needs a whole number from 0 to 2^63 - 1")
+    return int(text)
 
 
 def _positive(text: str) -> int:

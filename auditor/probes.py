@@ -33,7 +33,8 @@ class BlockValues(Struct, frozen=True):
     """The weight blocks of an FP8 weight that were read, and how they round-trip.
 
     `largest` counts blocks by largest |code| (0 to 127; 126 is 448, 127 is NaN). exact, value_equal, changed
-    and undefined add up to `blocks`. `error` is the largest relative error over the changed blocks.
+    and undefined add up to `blocks`; `overflowing` are those of the undefined whose codes are numbers and whose
+    scale is finite, yet which dequantise to infinity. `error` is the largest relative error over the changed blocks.
     `drifted` are those of the changed whose codes survive while the scale moves, as after a detour through BF16
     or a reciprocal. `foreign` are the blocks that the published formula cannot have left: neither exact, nor
     (with scales that are powers of two) a largest code of 224 at half the scale; `unsaturated` are those of
@@ -47,11 +48,13 @@ class BlockValues(Struct, frozen=True):
     value_equal: int = 0
     changed: int = 0
     undefined: int = 0
+    overflowing: int = 0
     drifted: int = 0
     foreign: int = 0
     unsaturated: int = 0
     error: float = 0.0
     first_nan: BlockNote | None = None
+    first_overflowing: BlockNote | None = None
     first_changed: BlockNote | None = None
     first_foreign: BlockNote | None = None
 
@@ -130,7 +133,8 @@ class TensorValues(Struct, frozen=True):
 class ShardValues(Struct, frozen=True):
     """What was read of one shard. `sha256` is of the whole file; `zero_tail` counts zero bytes at its end.
 
-    `begin` is where the zero tail begins. `bytes_read` are bytes of tensors.
+    `bytes_read` are bytes of tensors. `unjudged` says why weights of it were not judged by blocks, where their
+    scales could not be read. `stamps` identify every file that took part, as they were when they were read.
     """
 
     file: str
@@ -139,6 +143,8 @@ class ShardValues(Struct, frozen=True):
     bytes_read: int
     sha256: str | None = None
     zero_tail: int = 0
+    unjudged: str | None = None
+    stamps: dict[str, str] = field(default_factory=dict)
 
 
 class Functional(Struct, frozen=True):
@@ -156,6 +162,7 @@ class Probes(Struct, frozen=True, dict=True):
     """Everything that was read of the tensors' bytes.
 
     `device` names what computed (cpu, or a GPU's name). `powers_of_two`: the config wants every scale to be one.
+    `partial`: something that was to be read was not.
     """
 
     depth: Literal["sample", "full"]
@@ -164,6 +171,7 @@ class Probes(Struct, frozen=True, dict=True):
     shards: tuple[ShardValues, ...]
     functional: tuple[Functional, ...] = ()
     powers_of_two: bool = False
+    partial: bool = False
 
     @cached_property
     def tensors(self) -> dict[str, TensorValues]:
@@ -173,7 +181,7 @@ class Probes(Struct, frozen=True, dict=True):
     @property
     def complete(self) -> bool:
         """Whether every byte was read."""
-        return self.depth == "full"
+        return self.depth == "full" and not self.partial
 
     def weights(self) -> Iterator[TensorValues]:
         """FP8 weights whose blocks were looked at."""

@@ -33,6 +33,15 @@ class Reading:
     digests: bool = True
     progress: Progress | None = field(default=None, compare=False)
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for what cannot be."""
+        if self.jobs is not None and self.jobs < 1:
+            raise UsageError(f"jobs {self.jobs}: needs at least one thread")
+        if self.seed is not None and not 0 <= self.seed < 1 << 63:
+            raise UsageError(f"seed {self.seed}: needs a whole number from 0 to 2^63 - 1")
+        if self.sample_bytes < 1:
+            raise UsageError(f"sample_bytes {self.sample_bytes}: needs at least 1 byte")
+
 
 def check_extra(depth: str) -> None:
     """Raise UsageError, one line with the mend, where reading content lacks a library."""

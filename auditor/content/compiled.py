@@ -10,4 +10,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 def compiled(function: Function) -> Function:
     """The function as numba compiles it when it is first called; no fast mathematics, so floats round as IEEE says."""
-    return cast(Function, numba.njit(nogil=True, cache=True)(function))
+    try:
+        return cast(Function, numba.njit(nogil=True, cache=True)(function))
+    except RuntimeError:  # nowhere to keep a cache: compiled anew each time, which NUMBA_CACHE_DIR mends
+        return cast(Function, numba.njit(nogil=True)(function))

@@ -50,9 +50,15 @@ def encode_bf16(values: Floats) -> npt.NDArray[np.uint16]:
     return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
 
 
+def _cropped(block: tuple[int, int], shape: tuple[int, ...]) -> tuple[int, int]:
+    """A block no larger than the weight: padding costs memory, and what a config says may be 2^24."""
+    return min(block[0], shape[0]), min(block[1], shape[1])
+
+
 def block_scales(weight_RC: Floats, block: tuple[int, int], *, powers_of_two: bool = False) -> Floats:  # noqa: N803  # shape suffix
     """The multiplier of each weight block (r × c). Edge blocks are zero-padded, which moves no maximum."""
     rows, columns = weight_RC.shape
+    block = _cropped(block, weight_RC.shape)
     r, c = ceil(rows / block[0]), ceil(columns / block[1])
     padded = np.zeros((r * block[0], c * block[1]), np.float32)
     np.abs(weight_RC, out=padded[:rows, :columns])
@@ -67,6 +73,7 @@ def block_scales(weight_RC: Floats, block: tuple[int, int], *, powers_of_two: bo
 
 def spread(scale_rc: Floats, block: tuple[int, int], shape: tuple[int, int]) -> Floats:
     """Each block's scale at each of its elements, cropped to the weight's shape."""
+    block = _cropped(block, shape)
     spread_RC = np.repeat(np.repeat(scale_rc, block[0], axis=0), block[1], axis=1)  # noqa: N806  # shape suffix
     return spread_RC[: shape[0], : shape[1]]
 

@@ -19,10 +19,10 @@ class Judge:
         self._part = part
         self._scale_rc = scale_rc
         self._blocks = blocks
-        self._counts = np.zeros(8, np.int64)
+        self._counts = np.zeros(9, np.int64)
         self._largest = np.zeros(128, np.int64)
-        self._firsts = np.full((3, 3), -1, np.int64)
-        self._measures = np.zeros((4, 2))
+        self._firsts = np.full((4, 3), -1, np.int64)
+        self._measures = np.zeros((5, 2))
 
     def add(self, strip: Bytes, first_block_row: int, extremes: Extremes) -> None:
         """Judge the blocks of a strip of whole rows, which begins at a row of blocks."""
@@ -53,11 +53,13 @@ class Judge:
             value_equal=counts[roundtrip.VALUE_EQUAL],
             changed=counts[roundtrip.CHANGED],
             undefined=counts[roundtrip.UNDEFINED],
+            overflowing=counts[roundtrip.OVERFLOWING],
             drifted=counts[roundtrip.DRIFTED],
             foreign=counts[roundtrip.FOREIGN],
             unsaturated=counts[roundtrip.UNSATURATED],
-            error=float(self._measures[3, 0]),
+            error=float(self._measures[4, 0]),
             first_nan=self._note(roundtrip.FIRST_NAN),
+            first_overflowing=self._note(roundtrip.FIRST_OVERFLOWING),
             first_changed=self._note(roundtrip.FIRST_CHANGED),
             first_foreign=self._note(roundtrip.FIRST_FOREIGN),
         )

@@ -25,9 +25,9 @@ CLAMPED_SCALE = np.float32(CLAMP / LARGEST)
 CLAMPED_POWER = np.float32(2.0**-22)
 
 # Where the counts of a weight's blocks stand.
-ZERO, EXACT, VALUE_EQUAL, CHANGED, UNDEFINED, DRIFTED, FOREIGN, UNSATURATED = range(8)
+ZERO, EXACT, VALUE_EQUAL, CHANGED, UNDEFINED, DRIFTED, FOREIGN, UNSATURATED, OVERFLOWING = range(9)
 # Where the first block of a kind stands: its row, column, largest |code|; and its scale and error.
-FIRST_NAN, FIRST_CHANGED, FIRST_FOREIGN = range(3)
+FIRST_NAN, FIRST_CHANGED, FIRST_FOREIGN, FIRST_OVERFLOWING = range(4)
 
 
 @compiled
@@ -119,7 +119,7 @@ def judge_strip(
 ) -> None:
     """Judge a strip's blocks. `first_row` is the strip's first row of blocks in the weight.
 
-    `counts`, `largest_codes`, `firsts` (3 × 3, rows begin at -1) and `measures` (3 × 2; and in row 3 the largest
+    `counts`, `largest_codes`, `firsts` (4 × 3, rows begin at -1) and `measures` (4 × 2; and in row 4 the largest
     error) are added to.
     """
     rows = strip.size // columns
@@ -143,7 +143,7 @@ def judge_strip(
                     )  # fmt: skip
                     outcome, error, survive = reproduce(present, magnitudes, scale, powers_of_two)
             counts[outcome] += 1
-            measures[3, 0] = max(measures[3, 0], error)
+            measures[4, 0] = max(measures[4, 0], error)
             counts[5] += outcome == 3 and survive
             foreign: Any = outcome == 2 or outcome == 3
             unsaturated: Any = False
@@ -155,6 +155,10 @@ def judge_strip(
                 unsaturated = largest < 0x7E and scale != clamped
             counts[6] += foreign
             counts[7] += unsaturated
+            overflowing = outcome == 4 and largest != 127 and np.isfinite(scale)
+            counts[8] += overflowing
+            if overflowing and firsts[3, 0] < 0:
+                _note(firsts, measures, 3, first_row + r, c, largest, scale, error)
             kind = 0 if largest == 127 else (1 if outcome == 3 else (2 if foreign else -1))
             if kind >= 0 and firsts[kind, 0] < 0:
                 _note(firsts, measures, kind, first_row + r, c, largest, scale, error)

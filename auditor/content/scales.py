@@ -9,7 +9,7 @@ from auditor.content.roundtrip import CLAMPED_POWER, CLAMPED_SCALE
 from auditor.probes import Position, ScaleValues
 
 # A tensor of more values than this is no grid of block scales, whatever its name.
-MOST_VALUES = 1 << 24
+MOST_VALUES = 1 << 20
 _NO_EXPONENT = 255
 
 

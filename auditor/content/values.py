@@ -12,6 +12,7 @@ import numpy.typing as npt
 from auditor.content.device import Bytes
 from auditor.content.fp8 import decode_table
 from auditor.content.kernels import Sweeper, alike, explain
+from auditor.dtypes import BYTES
 from auditor.probes import Position
 from auditor.text import quoted
 
@@ -35,7 +36,6 @@ FORMATS = {
     "BF16": Format(np.uint16, 0x7F7F, 0x7F80),
     "F16": Format(np.uint16, 0x7BFF, 0x7C00),
     "F32": Format(np.uint32, 0x7F7FFFFF, 0x7F800000),
-    "C64": Format(np.uint32, 0x7F7FFFFF, 0x7F800000),  # pairs of F32
 }
 _INTEGERS = {"BOOL": "u1", "U8": "u1", "I8": "i1", "U16": "u2", "I16": "i2", "U32": "u4", "I32": "i4", "U64": "u8",
              "I64": "i8"}  # fmt: skip
@@ -149,7 +149,7 @@ class Values:
             values = run.view(_INTEGERS[self.dtype])
         else:
             self._compare(run)
-            self.read += run.size
+            self.read += run.size // BYTES.get(self.dtype, 1)
             return
         self._compare(values.view(np.uint64) if self.dtype == "F64" else run if self.dtype == "F8_E8M0" else values)
         self.read += values.size

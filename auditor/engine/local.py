@@ -60,6 +60,7 @@ class Local(Generic[Task, Result]):
         self._failed = failed
         self._watch = watch
         self._meter = Meter()
+        self.broken: Exception | None = None  # why a thread could not begin
         self._waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[tuple[Task, Result | None, BaseException | None] | None] = queue.SimpleQueue()
 
@@ -79,7 +80,18 @@ class Local(Generic[Task, Result]):
             self._meter.stopping = True
             for thread in threads:
                 thread.join()
+            self._hand_over()
             raise
+
+    def _hand_over(self) -> None:
+        """What was finished while the interruption came."""
+        while True:
+            try:
+                ended = self._ended.get_nowait()
+            except queue.Empty:
+                return
+            if ended is not None and ended[1] is not None:
+                self._finished(ended[0], ended[1])
 
     def _collect(self, running: int) -> None:
         while running:
@@ -103,7 +115,11 @@ class Local(Generic[Task, Result]):
 
     def _work(self) -> None:
         try:
-            do = self._worker(self._meter)
+            try:
+                do = self._worker(self._meter)
+            except Exception as error:  # said of the tasks that are left, by who gave them
+                self.broken = error
+                return
             while not self._meter.stopping:
                 try:
                     task = self._waiting.get_nowait()
