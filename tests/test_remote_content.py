@@ -206,13 +206,11 @@ def test_a_sample_transfers_what_it_samples_and_the_headers(tmp_path):
         report = auditor.audit(
             server.url, depth="sample", reading=Reading(depth="sample", seed=1, sample_bytes=6 << 20)
         )
-        assert report.verdict == "passed"
         read, whole = report.coverage.payload_bytes_read, report.inventory.payload_bytes
         headers = 2 * report.inventory.shards * START  # once for the header audit, once to see that it is the same
         scales = 2 * 4 * report.coverage.blocks_read * 16  # a grid of a weight that is sampled is read whole
-        spots = 2 * len(report.probes.functional if report.probes else ()) * (1 << 20)
         assert read < whole / 8
-        assert transferred(server.requests) <= read + headers + scales + spots
+        assert transferred(server.requests) <= read + headers + scales
 
 
 def wide(folder: Path) -> None:
@@ -226,7 +224,7 @@ def wide(folder: Path) -> None:
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(LIKES, "wide", Like(config="deepseek-v3", changes=changes, limit=200_000_000, total="payload"))
-        forge(folder, like="wide")
+        forge(folder, like="wide", sparse=True)
 
 
 def test_a_full_audit_transfers_each_byte_once_beside_headers_and_scales(tiny, tmp_path):
@@ -253,22 +251,16 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_fault_in_the_middle_is_one_line_and_keeps_the_rest(fault, depth, there, tiny, monkeypatch, capfd):
     """The header audit has been done when the third shard's content fails: the others' content stays judged."""
-    if (fault, there.kind) == ("another ETag", "hub"):
-        pytest.skip("the storage's ETag is not known where headers came from the cache; commits do not change")
     there.hear(monkeypatch)
     monkeypatch.setattr(transport, "DEADLINE_S", 0.5)
     what, words = FAULTS[fault]
     victim = sorted(tiny.glob("*.safetensors"))[2].name
     armed = Fault(what.kind, what.value, what.times, re.escape(victim))
-    if there.lists:
-        audited(there, capfd)  # fills the cache of headers, so that what is asked of shards from now on is content
-    else:
-        hold_until_headers_are_read(monkeypatch, there, armed)
-    if there.lists:
-        there.faults.append(armed)
-    code, text, report = audited(there, capfd, *options(depth))
+    hold_until_headers_are_read(monkeypatch, there, armed)
+    code, text, report = audited(there, capfd, *options(depth), "--no-cache")
     assert code == 3, text
     assert report is not None
+    assert len(report["incomplete"]) == 1, report["incomplete"]
     (line,) = report["incomplete"]
     assert re.match(rf"{re.escape(victim)}: .*({words})", line), line
     assert "\n" not in line
@@ -277,7 +269,7 @@ def test_fault_in_the_middle_is_one_line_and_keeps_the_rest(fault, depth, there,
 
 
 def hold_until_headers_are_read(monkeypatch: pytest.MonkeyPatch, there: Place, fault: Fault) -> None:
-    """Web servers confirm even cached headers: the fault begins with the reading of content."""
+    """The fault begins with the reading of content: headers have been audited."""
     from auditor.content import read
 
     real = read.read_content
@@ -401,7 +393,7 @@ def test_expected_bytes_are_handed_over_in_any_portions_and_fetched_once(data, t
         file = source.open("data.bin")
         file.expect([(200_000, 210_000), (1 << 20, 11 << 20), (20 << 20, 20 << 20), (39 << 20, 50 << 20)])
         portions = [(200_000, 201_000), (201_000, 209_999), (1 << 20, 6 << 20), (6 << 20, 12 << 20)]
-        portions += [(30 << 20, 30_000_000), (39 << 20, 40 << 20)]
+        portions += [(30 << 20, (30 << 20) + 5000), (39 << 20, 40 << 20)]
         for begin, end in portions:
             buffer = bytearray(end - begin)
             file.read_into(begin, memoryview(buffer))

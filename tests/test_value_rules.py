@@ -44,7 +44,8 @@ def _weight(name: str = WEIGHT, **blocks: Any) -> TensorValues:
 
 
 def _found(slug: str, *tensors: TensorValues, **more: Any) -> list[Failure]:
-    return list(CHECKS[slug](_probes(*tensors, **more)))
+    declared = [{}] if slug == "differing-digest" else []
+    return list(CHECKS[slug](_probes(*tensors, **more), *declared))
 
 
 def _one(slug: str, *tensors: TensorValues, **more: Any) -> Failure:
