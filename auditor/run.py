@@ -154,7 +154,7 @@ def conduct(
         if reading is not None and not inventory.cancelled:
             content = _content(opened, inventory, configuration, expectations, reading)
     facts = facts_of(inventory, config_file, configuration, expectations, rules)
-    facts |= values.content_facts(_read(content, reading))
+    facts |= values.content_facts(_read(content, reading), values.declared(inventory))
     failures, outcomes = _apply(modules, facts, examined(facts))
     found = traced(failures, inventory)
     judged = _judged(found, outcomes, rules, known, inventory, started.date())

@@ -1,11 +1,11 @@
 """What rules about values have in common: which tensors hold bad values, where the first stands, what was looked at."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
 from auditor.dtypes import FP8
-from auditor.facts import SCALE_SUFFIX, Blocked
+from auditor.facts import SCALE_SUFFIX, Blocked, Inventory
 from auditor.names import expert_of, layer_of
 from auditor.probes import Position, Probes, ScaleValues, TensorValues
 from auditor.text import plural
@@ -174,9 +174,20 @@ def alike(groups: dict[tuple[int, ...], dict[str, TensorValues]]) -> list[list[t
     return [keys for keys in found.values() if len(keys) > 1]
 
 
-def content_facts(probes: Probes | Blocked) -> dict[str, Probes | Blocked]:
-    """The facts that rules about values ask for, by name; each but the first only where it can be had."""
-    names = ("probes", "whole_probes", "ue8m0_probes", "digests", "whole_digests")
+def declared(inventory: Inventory) -> dict[str, str]:
+    """The SHA-256 that the store declares of each shard, where it declares one."""
+    entries = {shard.path: inventory.entries.get(shard.path) for shard in inventory.parts}
+    return {path: entry.sha256 for path, entry in entries.items() if entry is not None and entry.sha256 is not None}
+
+
+def content_facts(
+    probes: Probes | Blocked, declared: Mapping[str, str] | None = None
+) -> dict[str, Probes | Mapping[str, str] | Blocked]:
+    """The facts that rules about values ask for, by name; each but the first only where it can be had.
+
+    `declared`: the SHA-256 of shards as the store declares it, by path.
+    """
+    names = ("probes", "whole_probes", "ue8m0_probes", "digests", "whole_digests", "declared_digests")
     if isinstance(probes, Blocked):
         return dict.fromkeys(names, probes)
     sampled = Blocked("not every byte is read at depth sample")
@@ -188,14 +199,16 @@ def content_facts(probes: Probes | Blocked) -> dict[str, Probes | Blocked]:
         "ue8m0_probes": probes if probes.powers_of_two else Blocked("config.json declares no scale_fmt"),
         "digests": probes if digested else undigested,
         "whole_digests": undigested if not digested else probes if probes.complete else sampled,
+        "declared_digests": declared or Blocked("the source declares no SHA-256 of its shards"),
     }
 
 
-def examined(probes: Probes | Blocked) -> dict[str, int]:
+def examined(probes: Probes | Blocked, declared: Mapping[str, str] | Blocked | None = None) -> dict[str, int]:
     """How many subjects of each kind there are for rules about values to look at."""
     if isinstance(probes, Blocked):
         return {}
     tensors = probes.tensors.values()
+    named = {} if declared is None or isinstance(declared, Blocked) else declared
     return {
         "tensors read": len(tensors),
         "FP8 tensors read": sum(values.dtype == FP8 for values in tensors),
@@ -203,6 +216,7 @@ def examined(probes: Probes | Blocked) -> dict[str, int]:
         "scales read": sum(values.scales is not None for values in tensors),
         "weight blocks read": sum(values.blocks.blocks for values in tensors if values.blocks is not None),
         "shards read": len(probes.shards),
+        "digests compared": sum(shard.sha256 is not None and shard.file in named for shard in probes.shards),
         "MTP copies compared": sum(1 for _ in copies(probes)),
         "experts read": len(by_expert(tensors)),
         "layers read": len(by_layer(tensors)),

@@ -240,6 +240,31 @@ def test_a_hub_cache_is_inside_with_its_revision(hub):
     assert opened(hub, "a.safetensors", symlinks="inside") == b"blob"
 
 
+def test_a_hub_cache_declares_the_digests_that_blobs_are_named_by(hub):
+    blobs = hub.parent.parent / "blobs"
+    names = {"b": "ab" * 32, "c": "ab" * 20, "d": "AB" * 32, "e": "zz" * 32}
+    for link, name in names.items():
+        (blobs / name).write_bytes(b"blob")
+        (hub / link).symlink_to(f"../../blobs/{name}")
+    (hub / ("cd" * 32)).write_bytes(b"no blob")
+    (blobs / "sub").mkdir()
+    (blobs / "sub" / ("ef" * 32)).write_bytes(b"deeper")
+    (hub / "f").symlink_to(f"../../blobs/sub/{'ef' * 32}")
+    folder = Folder(str(hub), symlinks="follow")
+    assert folder.entry("b") == Entry("file", 4, "inside", sha256="ab" * 32)
+    assert {name: folder.entry(name).sha256 for name in ("c", "d", "e", "f", "cd" * 32)} == dict.fromkeys(
+        ("c", "d", "e", "f", "cd" * 32)
+    )
+
+
+def test_a_link_out_of_a_plain_folder_declares_nothing(checkpoint):
+    elsewhere = checkpoint.parent / "blobs"
+    elsewhere.mkdir()
+    (elsewhere / ("ab" * 32)).write_bytes(b"1")
+    (checkpoint / "b").symlink_to(elsewhere / ("ab" * 32))
+    assert entry(checkpoint, "b").sha256 is None
+
+
 def test_a_plain_folder_has_no_revision(checkpoint):
     assert Folder(str(checkpoint), symlinks="follow").revision is None
 

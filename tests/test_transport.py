@@ -90,6 +90,36 @@ def test_one_short_read_into_reads_nothing_ahead(server, content):
     source.close()
 
 
+def test_connections_that_the_server_closed_while_they_idled_cost_no_pause(folder, content):
+    """However many of them there are, and however little time."""
+    closed = []
+
+    def answer(request: Request) -> Reply:
+        return ranged(folder / "data.bin", request)
+
+    with Server(answer) as server:
+        fetcher = Transport(Guard(None, private=True), deadline=0.05)
+        where = Located(f"{server.url}/data.bin", {})
+        together = threading.Barrier(8)
+
+        def one() -> None:
+            together.wait()
+            fetcher.fetch("data.bin", lambda _: where, 0, 1 << 20)
+
+        threads = [threading.Thread(target=one) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for wires in fetcher._idle.values():
+            for wire in wires:
+                wire._socket.shutdown(socket.SHUT_RDWR)
+                closed.append(wire)
+        assert len(closed) > 3
+        assert fetcher.fetch("data.bin", lambda _: where, 5, 10).data == content[5:10]
+        fetcher.close()
+
+
 def test_object_that_changes_between_two_reads_is_noticed(server, folder):
     source = open_source(server.url, cache=False)
     file = source.open("data.bin")

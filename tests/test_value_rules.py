@@ -44,7 +44,8 @@ def _weight(name: str = WEIGHT, **blocks: Any) -> TensorValues:
 
 
 def _found(slug: str, *tensors: TensorValues, **more: Any) -> list[Failure]:
-    return list(CHECKS[slug](_probes(*tensors, **more)))
+    declared = [{}] if slug == "differing-digest" else []
+    return list(CHECKS[slug](_probes(*tensors, **more), *declared))
 
 
 def _one(slug: str, *tensors: TensorValues, **more: Any) -> Failure:
@@ -456,6 +457,40 @@ class TestCopies:
         assert failure.message == "layers 4, 5 and 6 hold the same weights in all 2 matrices"
 
 
+class TestDeclaredDigests:
+    """What a store declares of a shard is what was read of it."""
+
+    A, B = "a" * 64, "b" * 64
+
+    def _read(self, sha256: str | None, file: str = "a.safetensors") -> ShardValues:
+        return ShardValues(file=file, size=1024, tensors=(_tensor("x", xxh3="1"),), bytes_read=8, sha256=sha256)
+
+    def _compared(self, declared: dict[str, str], *shards: ShardValues) -> tuple[list[Failure], int]:
+        probes = Probes(depth="full", seed=1, device="cpu", shards=shards)
+        return list(CHECKS["differing-digest"](probes, declared)), examined(probes, declared)["digests compared"]
+
+    def test_another_digest_is_an_error_with_both_in_full(self):
+        (failure,), compared = self._compared({"a.safetensors": self.A}, self._read(self.B))
+        assert (failure.file, failure.expected, failure.actual) == (
+            "a.safetensors",
+            {"sha256": self.A},
+            {"sha256": self.B},
+        )
+        assert (failure.rule.severity, compared) == ("error", 1)
+
+    def test_the_declared_digest_passes(self):
+        assert self._compared({"a.safetensors": self.A}, self._read(self.A)) == ([], 1)
+
+    def test_shards_without_either_digest_are_not_counted_as_compared(self):
+        shards = (self._read(self.A), self._read(self.B, "b.safetensors"), self._read(None, "c.safetensors"))
+        assert self._compared({"a.safetensors": self.A, "c.safetensors": self.A}, *shards) == ([], 1)
+
+    def test_where_nothing_is_declared_the_fact_is_blocked_with_the_reason(self):
+        assert content_facts(_probes(_tensor("x")), {})["declared_digests"] == Blocked(
+            "the source declares no SHA-256 of its shards"
+        )
+
+
 class TestFacts:
     """Which facts there are at which depth, and what was looked at."""
 
@@ -468,7 +503,7 @@ class TestFacts:
     def test_at_sample_what_needs_every_byte_is_blocked(self):
         facts = content_facts(_probes(_tensor("x", rows=((0, 1),), strips=("a",)), depth="sample"))
         blocked = {name for name, fact in facts.items() if isinstance(fact, Blocked)}
-        assert blocked == {"whole_probes", "whole_digests", "ue8m0_probes"}
+        assert blocked == {"whole_probes", "whole_digests", "ue8m0_probes", "declared_digests"}
 
     def test_without_digests_what_compares_them_is_blocked(self):
         facts = content_facts(_probes(_tensor("x")))

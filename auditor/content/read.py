@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Literal
@@ -51,10 +52,16 @@ def read_content(
     unread = work.run()
     functional: tuple[Functional, ...] = ()
     if blocks is not None and not unread:
-        # A figure, and no finding: where the CPU reads everything, a few weights are enough.
-        few = device_name == "cpu" and reading.depth == "full"
-        where, most = ("cpu" if device_name == "cpu" else "cuda"), (FEW if few else MOST)
-        functional = spot_checks(source, plans, blocks, seed=seed, device=where, most=most)
+        found = state.load_functional(plans, device_name) if state is not None else None
+        if found is None:
+            # A figure, and no finding: where the CPU reads everything, a few weights are enough.
+            few = device_name == "cpu" and reading.depth == "full"
+            where, most = ("cpu" if device_name == "cpu" else "cuda"), (FEW if few else MOST)
+            found = spot_checks(source, plans, blocks, seed=seed, device=where, most=most)
+            if state is not None:
+                with suppress(OSError):  # it is quickly done again
+                    state.save_functional(plans, device_name, found)
+        functional = found
     shards = tuple(work.done[plan.file] for plan in plans if plan.file in work.done)
     return Content(
         probes=Probes(

@@ -23,8 +23,6 @@ from auditor.facts import SCALE_SUFFIX
 from auditor.probes import ScaleValues, ShardValues, TensorValues
 from auditor.sources import File, Source
 
-_AHEAD = 8 << 20  # bytes that storage is asked for before they are needed
-
 Scales = npt.NDArray[np.float32]
 
 
@@ -55,7 +53,7 @@ class ShardReader:
         sha256 = reading.sha.hexdigest() if reading.sha is not None else None
         return ShardValues(plan.file, plan.size, tensors, plan.bytes, sha256, reading.zero_tail)
 
-    def _checked(self, file: File, plan: ShardPlan) -> str:
+    def _checked(self, file: File, plan: ShardPlan) -> str | None:
         """The file's stamp, if it still is the file whose header was audited."""
         if file.size != plan.size:
             raise ReadError(f"{plan.file}: changed during the audit: was {plan.size:,} bytes, is {file.size:,}")
@@ -75,7 +73,8 @@ class _Reading:
         self._plan = plan
         self.sha = hashlib.sha256() if plan.whole and reader.digests else None
         self.zero_tail = 0
-        self._asked = 0
+        self._coming = self._ranges()
+        self._told = self._taken = 0  # bytes that storage was told of, and bytes read
 
     def run(self) -> tuple[TensorValues, ...]:
         """Every part of the plan, in the order of the file."""
@@ -91,6 +90,35 @@ class _Reading:
                 position = part.end
         self._pass_over(position, plan.size)
         return tuple(found)
+
+    def _ranges(self) -> deque[tuple[int, int]]:
+        """What will be read in order, where it is contiguous as one range."""
+        if self.sha is not None:
+            return deque([(0, self._plan.size)])
+        found: deque[tuple[int, int]] = deque()
+        for part in self._plan.parts:
+            for first, last in part.rows or ((0, part.row_count),):
+                begin, end = part.begin + first * part.row_bytes, part.begin + last * part.row_bytes
+                if found and begin <= found[-1][1]:
+                    found[-1] = (found[-1][0], max(end, found[-1][1]))
+                else:
+                    found.append((begin, end))
+        return found
+
+    def _tell(self) -> None:
+        """Keep storage told of what will be read next: from half a window to a whole one."""
+        window = self._file.window
+        if not self._coming or self._told - self._taken > window // 2:
+            return
+        ranges = []
+        while self._coming and self._told - self._taken < window:
+            begin, end = self._coming.popleft()
+            stop = min(end, begin + window)
+            if stop < end:
+                self._coming.appendleft((stop, end))
+            ranges.append((begin, stop))
+            self._told += stop - begin
+        self._file.expect(ranges)
 
     def _scales(self) -> dict[str, Scales]:
         """The scales of all weights of the shard: a weight is judged beside them."""
@@ -207,11 +235,9 @@ class _Reading:
         file, reader = self._file, self._reader
         while begin < end:
             stop = min(end, begin + slab)
-            if stop + _AHEAD // 2 > self._asked and self._plan.whole:
-                ahead = max(self._asked, stop)
-                self._asked = min(self._plan.size, ahead + _AHEAD)
-                if self._asked > ahead:
-                    file.expect([(ahead, self._asked)])
+            if not again:
+                self._tell()
+                self._taken += stop - begin
             run = reader.device.buffer(stop - begin, begin)
             file.read_into(begin, run.data)
             if hasher is not None:

@@ -6,6 +6,7 @@ and header, the stamps of the files its scales are in, depth, seed, digests, and
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,21 @@ import msgspec
 
 from auditor.content.plan import ShardPlan
 from auditor.errors import UsageError
-from auditor.probes import ShardValues
+from auditor.probes import Functional, ShardValues
 from auditor.sources import Source
 from auditor.version import __version__
 
-_RUN = "audit.json"
+_RUN, _FUNCTIONAL = "audit.json", "functional.json"
 
 
 class _Saved(msgspec.Struct):
     key: str
     values: ShardValues
+
+
+class _SavedFunctional(msgspec.Struct):
+    key: str
+    functional: tuple[Functional, ...]
 
 
 class State:
@@ -39,21 +45,45 @@ class State:
             saved = msgspec.json.decode(self._path(plan).read_bytes(), type=_Saved)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return None
-        return saved.values if saved.key == self._key(plan) else None
+        return saved.values if saved.key == self._key(plan) is not None else None
 
     def save(self, plan: ShardPlan, values: ShardValues) -> None:
         """Make a shard's result durable; raises OSError where the disk does not take it."""
-        write_whole(self._path(plan), msgspec.json.encode(_Saved(self._key(plan), values)))
+        key = self._key(plan)
+        if key is not None:
+            write_whole(self._path(plan), msgspec.json.encode(_Saved(key, values)))
+
+    def load_functional(self, plans: Sequence[ShardPlan], device: str) -> tuple[Functional, ...] | None:
+        """The spot check of an audit that had finished reading, if nothing has changed since."""
+        try:
+            saved = msgspec.json.decode((self._folder / _FUNCTIONAL).read_bytes(), type=_SavedFunctional)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        return saved.functional if saved.key == self._key_of_all(plans, device) is not None else None
+
+    def save_functional(self, plans: Sequence[ShardPlan], device: str, found: tuple[Functional, ...]) -> None:
+        """Make the spot check durable; raises OSError where the disk does not take it."""
+        key = self._key_of_all(plans, device)
+        if key is not None:
+            write_whole(self._folder / _FUNCTIONAL, msgspec.json.encode(_SavedFunctional(key, found)))
+
+    def _key_of_all(self, plans: Sequence[ShardPlan], device: str) -> str | None:
+        keys = [self._key(plan) for plan in plans]
+        return None if None in keys else hashlib.sha256(msgspec.json.encode([device, *keys])).hexdigest()
 
     def _path(self, plan: ShardPlan) -> Path:
         return self._folder / f"{hashlib.sha256(plan.file.encode()).hexdigest()[:24]}.json"
 
-    def _key(self, plan: ShardPlan) -> str:
+    def _key(self, plan: ShardPlan) -> str | None:
+        """What a result follows from; None where nothing tells whether a file has changed since."""
         files = sorted({plan.file} | {part.scale.file for part in plan.parts if part.scale is not None})
+        stamps = [[file, self._source.stamp(file)] for file in files]
+        if any(stamp is None for _, stamp in stamps):
+            return None
         depends = {
             **self._settings,
             "plan": hashlib.sha256(msgspec.json.encode(plan)).hexdigest(),
-            "stamps": [[file, self._source.stamp(file)] for file in files],
+            "stamps": stamps,
         }
         return hashlib.sha256(msgspec.json.encode(depends, order="sorted")).hexdigest()
 

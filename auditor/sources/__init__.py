@@ -18,9 +18,13 @@ Need = Callable[[bytes, int], int]
 
 
 class File(Protocol):
-    """An open file of a checkpoint. `size` in bytes, taken when it was opened."""
+    """An open file of a checkpoint. `size` in bytes, taken when it was opened.
+
+    `window`: of how many bytes it is worth to be told by `expect` before they are read.
+    """
 
     size: int
+    window: int
 
     def read(self, begin: int, end: int) -> bytes:
         """The bytes of the half-open range; raises ReadError when they cannot be had."""
@@ -28,14 +32,14 @@ class File(Protocol):
     def read_into(self, begin: int, buffer: memoryview) -> None:
         """Fill the whole buffer with the bytes from `begin` on; raises ReadError when they cannot be had.
 
-        For content in order: a remote file reads ahead of what is asked for. Safe in one thread at a time.
+        Safe in one thread at a time.
         """
 
     def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """A hint: these half-open ranges will be read soon."""
+        """A hint: these half-open ranges will be read soon, each once. A remote file fetches now."""
 
-    def stamp(self) -> str:
-        """What identifies the content that is there now: another one where the file has changed."""
+    def stamp(self) -> str | None:
+        """What identifies the content that is there now: another one where the file has changed. None: nothing does."""
 
     def close(self) -> None:
         """Release what the file holds."""

@@ -12,10 +12,13 @@ from auditor.sources import Need, Symlinks
 
 # O_NONBLOCK: a FIFO put in place between the check and the opening must not block.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_DIGITS = frozenset("0123456789abcdef")
 _GONE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
 
 
 class _OpenFile:
+    window = 8 << 20
+
     def __init__(self, descriptor: int, size: int, path: str) -> None:
         self.size = size
         self._descriptor = descriptor
@@ -89,8 +92,10 @@ class Folder:
         except (OSError, RuntimeError, ValueError) as error:
             raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
         roots = [self._root]
+        self._blobs = ""
         if self._root.parent.name == "snapshots":
             roots.append(self._root.parent.parent / "blobs")
+            self._blobs = f"{roots[1]}/"
             self.revision = self._root.name
         self.identity = str(self._root)
         self._inside = tuple(str(root).rstrip("/") + "/" for root in roots)
@@ -124,13 +129,14 @@ class Folder:
         """One file by its path; a symlink is followed and says where it leads."""
         try:
             status = os.stat(path, dir_fd=self._directory, follow_symlinks=False)
-            link = None
+            link = sha256 = None
             is_link = stat.S_ISLNK(status.st_mode)
             if is_link or "/" in path:  # the folder in a path from the index may be a symlink as well
                 named = str(self._root / path)
                 real = os.path.realpath(named)
                 if is_link or real != named:
                     link = "inside" if self._is_inside(real) else "outside"
+                    sha256 = self._declared(real)
                 status = os.stat(path, dir_fd=self._directory)
         except OSError as error:
             if error.errno in _GONE:
@@ -138,7 +144,7 @@ class Folder:
             return Entry("file")  # there, but not to be looked at: opening it says why
         except ValueError:  # a NUL byte
             return Entry("absent")
-        return Entry(_kind(status.st_mode), status.st_size, link)  # type: ignore[arg-type]  # link is one of the two literals
+        return Entry(_kind(status.st_mode), status.st_size, link, sha256=sha256)  # type: ignore[arg-type]  # link is one of the two literals
 
     def open(self, path: str) -> _OpenFile:
         """Open a regular file, judged again on the descriptor; raises ReadError or ForbiddenError where not."""
@@ -172,6 +178,11 @@ class Folder:
 
     def _is_inside(self, real: str) -> bool:
         return real.startswith(self._inside)
+
+    def _declared(self, real: str) -> str | None:
+        """The SHA-256 by which the hub's cache names the blob of a large file; small ones have shorter names."""
+        name = real.removeprefix(self._blobs)
+        return name if self._blobs and name != real and len(name) == 64 and _DIGITS.issuperset(name) else None
 
     def _opened(self, descriptor: int, path: str, status: os.stat_result) -> str:
         """The real path of what was opened, not of what the name says a moment later."""

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from auditor.errors import ReadError, SourceError
 from auditor.facts import Entry
-from auditor.sources.transport import CONNECTIONS, AbsentError, Answer, Located, Transport, UnchangedError
+from auditor.sources.transport import CONNECTIONS, AbsentError, Answer, Located, Transport, UnchangedError, bare_etag
 from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
     from pathlib import Path
 
     from auditor.sources import Need
@@ -21,8 +20,10 @@ if TYPE_CHECKING:
 
 START = 80 << 10  # the speculative first read: the header of nearly every shard of a release
 _HELD = 64 << 20  # bytes fetched ahead that nobody has asked for yet
-_BLOCK, _BLOCKS = 4 << 20, 6  # of content read in order: so large, so many under way for one file
-_SCATTERED = 16  # ranges of one file that are read out of order, under way at once
+_BLOCK = 4 << 20  # the most content that one request asks for
+_WINDOW = 12 << 20  # of content of one file, fetched before it is read
+_EXPECTED = 128 << 20  # of content of all files together
+_FETCHERS = 48  # requests for it under way at once
 
 
 class _Start:
@@ -62,6 +63,9 @@ class Remote:
         self._held = 0
         self._workers = 0
         self._closed = False
+        self._pieces: deque[_Piece] = deque()
+        self._expected = 0
+        self._fetchers = 0
         self._list_lock = threading.Lock()
         self._listing: tuple[dict[str, Entry], str | None] | None = None
         self._unlistable: SourceError | None = None
@@ -128,19 +132,22 @@ class Remote:
 
     def stamp(self, path: str) -> str | None:
         """What the store names the bytes of a file; every range is held to it as it is read."""
+        known = self._known(path)
+        if known is not None:  # the same whether a header comes from the cache or not, as an ETag of storage is not
+            return _stamp(known.size, known.sha256 or known.etag)
         with self._lock:
             start = self._starts.get(path)
-        if start is not None and start.done.is_set() and start.error is None:
-            return _stamp(start.size, start.etag)
-        known = self._known(path)
-        return None if known is None or known.kind == "absent" else _stamp(known.size, known.etag)
+        return None if start is None or not start.done.is_set() else _stamp(start.size, start.etag)
 
     def close(self) -> None:
         """Stop what is under way; nothing is read afterwards."""
         with self._lock:
             self._closed = True
             self._queue.clear()
+            waiting, self._pieces = self._pieces, deque()
             self._lock.notify_all()
+        for piece in waiting:
+            piece.abandon()
         self._transport.close()
         if self._cache is not None:
             self._cache.trim()
@@ -269,6 +276,40 @@ class Remote:
             latest = not self.listed  # which nobody else will tell
             self._cache.keep(self._location, start.path, identity, start.data[:need], start.size, latest=latest)
 
+    # --- content ahead of who reads it ---
+
+    def _hold(self, count: int) -> bool:
+        """Whether so many bytes of content more may be fetched ahead; they count until they are dropped."""
+        with self._lock:
+            if self._expected + count > _EXPECTED or self._closed:
+                return False
+            self._expected += count
+            return True
+
+    def _drop(self, piece: _Piece) -> None:
+        with self._lock:
+            if not piece.dropped:
+                piece.dropped = True
+                self._expected -= piece.end - piece.begin
+
+    def _fetch_ahead(self, pieces: Sequence[_Piece]) -> None:
+        with self._lock:
+            self._pieces.extend(pieces)
+            fresh = min(_FETCHERS - self._fetchers, len(pieces))
+            self._fetchers += fresh
+        for _ in range(fresh):
+            threading.Thread(target=self._fetch_pieces, name="auditor-content", daemon=True).start()
+
+    def _fetch_pieces(self) -> None:
+        while True:
+            with self._lock:
+                if not self._pieces:
+                    self._fetchers -= 1
+                    return
+                piece = self._pieces.popleft()
+            if not piece.dropped:
+                piece.fetch()
+
     def _fetch(
         self,
         path: str,
@@ -286,157 +327,145 @@ class Remote:
         )
 
 
-def _stamp(size: int, etag: str | None) -> str:
-    return f"{size}:{etag or ''}"
+def _stamp(size: int, name: str | None) -> str | None:
+    return None if name is None or name.startswith("W/") else f"{size}:{bare_etag(name)}"
 
 
 class RemoteFile:
-    """An open remote file. `size` is the whole file's, as the store said."""
+    """An open remote file. `size` is the whole file's, as the store said.
+
+    What is expected is fetched in pieces by threads of the source, and handed over as it is read; what is not is
+    asked for when it is read.
+    """
+
+    window = _WINDOW
 
     def __init__(self, source: Remote, start: _Start) -> None:
         self._source = source
         self._path = start.path
         self._start = start.data
         self._etag = start.etag
+        self._stamp = source.stamp(start.path)
         self.size = start.size
-        self._stream: _Stream | None = None
-        self._pool: ThreadPoolExecutor | None = None
-        self._expected: dict[tuple[int, int], Future[bytes]] = {}
+        self._expected: dict[int, _Piece] = {}  # by the first byte that has not been handed over
 
     def read(self, begin: int, end: int) -> bytes:
         """The bytes of the half-open range, those of the file's start without asking again."""
-        expected = self._expected.pop((begin, end), None)
-        if expected is not None:
-            return expected.result()
-        if end <= len(self._start):
+        if end <= len(self._start) or begin >= end:
             return self._start[begin:end]
-        if begin < len(self._start):
-            return self._start[begin:] + self._exactly(len(self._start), end)
-        return self._exactly(begin, end)
+        buffer = bytearray(end - begin)
+        self.read_into(begin, memoryview(buffer))
+        return bytes(buffer)
 
     def read_into(self, begin: int, buffer: memoryview) -> None:
-        """Fill the buffer; from the second call in order on, blocks are fetched ahead."""
-        expected = self._expected.pop((begin, begin + len(buffer)), None)
-        if expected is not None:
-            buffer[:] = expected.result()
-            return
-        if self._stream is None or self._stream.position != begin:
-            if self._stream is not None:
-                self._stream.close()
-            self._stream = _Stream(self, begin)
-        self._stream.read_into(buffer)
+        """Fill the buffer, from the start and from what was expected as far as they go."""
+        end, done = begin + len(buffer), 0
+        if end > self.size:
+            raise ReadError(f"{self._path}: ends at byte {self.size:,}, {len(buffer):,} more were asked for")
+        while begin + done < end:
+            at = begin + done
+            if at < len(self._start):
+                view = memoryview(self._start)[at:end]
+                buffer[done : done + len(view)] = view
+                done += len(view)
+            elif (piece := self._expected.pop(at, None)) is not None:
+                done += self._take(piece, buffer[done:])
+            else:
+                stop = min([each for each in self._expected if at < each < end], default=end)
+                if stop > at + _BLOCK:  # long enough for several at once, if so much may be held
+                    self.expect([(at + _BLOCK, stop)])
+                    stop = at + _BLOCK
+                self._fetch_into(at, buffer[done : stop - begin])
+                done = stop - begin
 
     def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Fetch small ranges that are far apart, several at once; what is read in order needs no hint."""
-        held = sum(end - begin for begin, end in self._expected)
-        for begin, end in ranges:
-            held += end - begin
-            if end - begin > _BLOCK or held > _HELD or end <= len(self._start) or (begin, end) in self._expected:
-                continue
-            if self._pool is None:
-                from concurrent.futures import ThreadPoolExecutor  # content alone pays for it
+        """Begin to fetch these ranges; what may not be held is left until it is read."""
+        fresh = []
+        for first, last in ranges:
+            begin = max(first, len(self._start))
+            while begin < (end := min(last, self.size)):
+                piece = _Piece(self, begin, min(end, begin + _BLOCK))
+                if begin not in self._expected:
+                    if not self._source._hold(piece.end - piece.begin):
+                        break
+                    self._expected[begin] = piece
+                    fresh.append(piece)
+                begin = piece.end
+        if fresh:
+            self._source._fetch_ahead(fresh)
 
-                self._pool = ThreadPoolExecutor(_SCATTERED, "auditor-expected")
-            self._expected[begin, end] = self._pool.submit(self._exactly, begin, end)
-
-    def stamp(self) -> str:
+    def stamp(self) -> str | None:
         """Size and the store's own name for the bytes, to which every range is held."""
-        return _stamp(self.size, self._etag)
+        return self._stamp
 
     def close(self) -> None:
-        """Stop what is read ahead."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        """Nobody reads what is still expected."""
+        for piece in self._expected.values():
+            self._source._drop(piece)
         self._expected.clear()
-        if self._stream is not None:
-            self._stream.close()
         self._start = b""
 
-    def _exactly(self, begin: int, end: int) -> bytes:
-        if begin >= end:
-            return b""
-        answer = self._source._fetch(self._path, begin, end, etag=self._etag)
-        self._check(answer, begin, end)
-        return bytes(answer.data)
-
-    def _check(self, answer: Answer, begin: int, end: int) -> None:
-        if answer.size != self.size:
-            raise ReadError(f"{self._path}: is {answer.size:,} bytes now, was {self.size:,}: changed while it was read")
-        if len(answer.data) != end - begin:
-            raise ReadError(f"{self._path}: ended at byte {begin + len(answer.data):,} while it was read")
+    def _take(self, piece: _Piece, buffer: memoryview) -> int:
+        """Hand over a piece's next bytes; what is left of it stays expected."""
+        try:
+            view = piece.wait()
+        except ReadError:
+            self._source._drop(piece)
+            raise
+        count = min(len(view) - piece.taken, len(buffer))
+        buffer[:count] = view[piece.taken : piece.taken + count]
+        piece.taken += count
+        if piece.taken < len(view):
+            self._expected[piece.begin + piece.taken] = piece
+        else:
+            self._source._drop(piece)
+        return count
 
     def _fetch_into(self, begin: int, buffer: memoryview) -> None:
-        answer = self._source._fetch(self._path, begin, begin + len(buffer), etag=self._etag, into=buffer)
-        self._check(answer, begin, begin + len(buffer))
-
-
-class _Block:
-    """A block under way into a buffer of its own."""
-
-    def __init__(self, file: RemoteFile, begin: int, buffer: memoryview) -> None:
-        self.begin = begin
-        self.buffer = buffer
-        self.error: ReadError | None = None
-        self._file = file
-        self._thread = threading.Thread(target=self._run, name="auditor-block", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
         try:
-            self._file._fetch_into(self.begin, self.buffer)
+            answer = self._source._fetch(self._path, begin, begin + len(buffer), etag=self._etag, into=buffer)
+        except SourceError as error:
+            raise ReadError(f"{self._path}: {error}") from None
+        if answer.size != self.size:
+            raise ReadError(f"{self._path}: is {answer.size:,} bytes now, was {self.size:,}: changed while it was read")
+        if len(answer.data) != len(buffer):
+            raise ReadError(f"{self._path}: ended at byte {begin + len(answer.data):,} while it was read")
+
+
+class _Piece:
+    """A range of a file that is fetched before it is read; `taken` of its bytes have been handed over."""
+
+    def __init__(self, file: RemoteFile, begin: int, end: int) -> None:
+        self.begin = begin
+        self.end = end
+        self.taken = 0
+        self.dropped = False
+        self._file = file
+        self._done = threading.Event()
+        self._data: bytes | bytearray = b""
+        self._error: ReadError | None = None
+
+    def fetch(self) -> None:
+        """Done by a thread of the source, which must not die with somebody waiting."""
+        try:
+            data = bytearray(self.end - self.begin)
+            self._file._fetch_into(self.begin, memoryview(data))
+            self._data = data
         except ReadError as error:
-            self.error = error
-        except Exception as error:  # a thread of ours must not die with somebody waiting
-            self.error = ReadError(f"{self._file._path}: could not be read ({type(error).__name__})")
+            self._error = error
+        except Exception as error:
+            self._error = ReadError(f"{self._file._path}: could not be read ({type(error).__name__})")
+        finally:
+            self._done.set()
+
+    def abandon(self) -> None:
+        """The source was closed."""
+        self._error = ReadError(f"{self._file._path}: was not read: the audit has ended")
+        self._done.set()
 
     def wait(self) -> memoryview:
-        self._thread.join()
-        if self.error is not None:
-            raise self.error
-        return self.buffer
-
-
-class _Stream:
-    """A file's bytes from one offset on, in order: the first call reads what it needs, later ones read ahead."""
-
-    def __init__(self, file: RemoteFile, begin: int) -> None:
-        self.position = begin
-        self._file = file
-        self._calls = 0
-        self._blocks: deque[_Block] = deque()
-        self._spare: list[bytearray] = []
-
-    def read_into(self, buffer: memoryview) -> None:
-        if self.position + len(buffer) > self._file.size:
-            raise ReadError(
-                f"{self._file._path}: ends at byte {self._file.size:,}, {len(buffer):,} more were asked for"
-            )
-        self._calls += 1
-        # The first blocks go straight into the buffer, so that one who reads once pays for nothing else.
-        end = self.position + len(buffer)
-        self._ahead(end if self._calls == 1 else self._file.size)
-        done = 0
-        while done < len(buffer):
-            block = self._blocks[0]
-            view = block.wait()
-            offset = self.position - block.begin
-            count = min(len(view) - offset, len(buffer) - done)
-            buffer[done : done + count] = view[offset : offset + count]
-            done += count
-            self.position += count
-            if self.position == block.begin + len(view):
-                self._blocks.popleft()
-                self._spare.append(view.obj)  # type: ignore[arg-type]  # a bytearray of ours
-                self._ahead(end if self._calls == 1 else self._file.size)
-
-    def _ahead(self, end: int) -> None:
-        begin = self._blocks[-1].begin + len(self._blocks[-1].buffer) if self._blocks else self.position
-        while begin < end and len(self._blocks) < _BLOCKS:
-            length = min(_BLOCK, end - begin)
-            held = self._spare.pop() if self._spare else bytearray(_BLOCK)
-            self._blocks.append(_Block(self._file, begin, memoryview(held)[:length]))
-            begin += length
-
-    def close(self) -> None:
-        self._blocks.clear()
-        self._spare.clear()
+        """The bytes, when they are there; raises ReadError where they cannot be had."""
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return memoryview(self._data)

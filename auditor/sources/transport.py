@@ -125,6 +125,8 @@ class Transport:
                     raise ReadError(f"{path}: {error}") from None
                 where = again
             except _TransientError as error:
+                if error.stale and time.monotonic() < deadline:
+                    continue  # each takes one idle connection away, and a new one is never stale
                 pause = random.uniform(0.5, 1.0) * min(_BACKOFF_S * 2**attempt, _BACKOFF_MOST_S)  # noqa: S311
                 attempt += 1
                 if attempt >= error.attempts:
@@ -207,7 +209,7 @@ class Transport:
                 return self._judge(path, url, wire, begin, end, etag, into)
             except WireError as error:
                 if used and error.silent:  # it was closed while it idled
-                    raise _TransientError("the connection was closed", after=0.0) from None
+                    raise _TransientError("the connection was closed", stale=True) from None
                 raise _TransientError(f"the server's answer cannot be used: {error}") from None
             except SourceError as error:
                 raise ReadError(f"{path}: {error}") from None
@@ -219,7 +221,7 @@ class Transport:
                 raise ReadError(f"{path}: {shown(parts.hostname or '')}: no such host") from None
             except ConnectionError as error:
                 if used:  # as above
-                    raise _TransientError("the connection was closed", after=0.0) from None
+                    raise _TransientError("the connection was closed", stale=True) from None
                 raise _TransientError(_failed(error), attempts=1000 if wire else _UNREACHED) from None
             except OSError as error:
                 if (reason := getattr(error, "verify_message", None)) is not None:
@@ -333,12 +335,24 @@ _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"checkpoint-auditor/{_
 
 
 class _TransientError(Exception):
-    """Worth another attempt, at most `attempts`: `after` seconds, where the server says so; `everyone` should wait."""
+    """Worth another attempt, at most `attempts`: `after` seconds, where the server says so; `everyone` should wait.
 
-    def __init__(self, text: str, *, after: float | None = None, everyone: bool = False, attempts: int = 1000) -> None:
+    `stale`: the server had closed a connection that idled, which says nothing of what was asked.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        after: float | None = None,
+        everyone: bool = False,
+        stale: bool = False,
+        attempts: int = 1000,
+    ) -> None:
         super().__init__(text)
         self.after = after
         self.everyone = everyone
+        self.stale = stale
         self.attempts = attempts
 
 
