@@ -19,7 +19,7 @@ from auditor_schemas.report import (
 )
 from auditor_schemas.report import Probes as ReportProbes
 
-# Single weights are listed where few were looked at: a sample's, or a small checkpoint's.
+# Of more weights than this only those are listed, and as many, that do not come back exactly: the groups have all.
 _LISTED = 5_000
 
 
@@ -32,7 +32,7 @@ def probes(seen: Probes) -> ReportProbes:
     ordered = sorted(groups, key=lambda key: (key[0] is None, key[0] or 0, key[1], key[2]))
     return ReportProbes(
         groups=tuple(_group(*key, groups[key]) for key in ordered),
-        tensors=tuple(map(_tensor, weights)) if len(weights) <= _LISTED else (),
+        tensors=tuple(map(_tensor, _listed(weights))),
         functional=tuple(
             FunctionalCheck(
                 tensor=each.tensor,
@@ -48,9 +48,15 @@ def probes(seen: Probes) -> ReportProbes:
     )
 
 
+def _listed(weights: list[TensorValues]) -> list[TensorValues]:
+    if len(weights) <= _LISTED:
+        return weights
+    return [each for each in weights if each.blocks is not None and _verdict(each.blocks) != "exact"][:_LISTED]
+
+
 def content_digest(seen: Probes) -> ContentDigest | None:
     """The digests of shards and tensors, where every byte was read and hashed; None where not."""
-    if not seen.shards or any(shard.sha256 is None for shard in seen.shards):
+    if not seen.complete or not seen.shards or any(shard.sha256 is None for shard in seen.shards):
         return None
     shards = [(shard.file, shard.size, shard.sha256 or "") for shard in seen.shards]
     canonical = json.dumps([[file, sha256] for file, _, sha256 in shards], separators=(",", ":"))
@@ -58,16 +64,15 @@ def content_digest(seen: Probes) -> ContentDigest | None:
     return ContentDigest(
         sha256=hashlib.sha256(canonical.encode()).hexdigest(),
         shards=tuple(ShardDigest(file=file, bytes=size, sha256=sha256) for file, size, sha256 in shards),
-        tensors=tuple(
-            TensorDigests(pattern=pattern, xxh3_128=tuple(digests[name] for name in _names(pattern, digests)))
-            for pattern in patterns(digests)
+        # A name that holds a brace stands for itself: it has one digest, whatever its pattern would count.
+        tensors=(
+            *(
+                TensorDigests(pattern=pattern, xxh3_128=tuple(digests[name] for name in expand(pattern)))
+                for pattern in patterns(name for name in digests if "{" not in name)
+            ),
+            *(TensorDigests(pattern=name, xxh3_128=(digests[name],)) for name in digests if "{" in name),
         ),
     )
-
-
-def _names(pattern: str, known: dict[str, str]) -> Iterable[str]:
-    """The names a pattern stands for; a name that holds a brace itself stands for itself."""
-    return (pattern,) if pattern in known else expand(pattern)
 
 
 def _group(layer: int | None, kind: str, dtype: str, alike: Sequence[TensorValues]) -> ProbeGroup:

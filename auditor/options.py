@@ -52,9 +52,7 @@ def _audit_options(parser: argparse.ArgumentParser) -> None:
 
 def _content_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("reading tensor data (--depth sample or full; extra 'content')")
-    group.add_argument(
-        "--seed", type=_seed, metavar="N", help="what a sample draws from (default: a new one, reported)"
-    )
+    group.add_argument("--seed", type=_seed, metavar="N", help="what a sample draws from (default: a new one)")
     group.add_argument(
         "--sample-bytes", type=_size, metavar="SIZE", help="the most that a sample reads, such as 500MB (default: 2GiB)"
     )

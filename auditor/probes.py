@@ -144,7 +144,7 @@ class ShardValues(Struct, frozen=True):
     sha256: str | None = None
     zero_tail: int = 0
     unjudged: str | None = None
-    stamps: dict[str, str] = field(default_factory=dict)
+    stamps: dict[str, str | None] = field(default_factory=dict)
 
 
 class Functional(Struct, frozen=True):

@@ -152,7 +152,10 @@ def conduct(
             raise SourceError(f"{opened.uri}: nothing to audit: no config.json, no index and no *.safetensors file")
         content = None
         if reading is not None and not inventory.cancelled:
-            content = _content(opened, inventory, configuration, expectations, reading)
+            try:
+                content = _content(opened, inventory, configuration, expectations, reading)
+            except KeyboardInterrupt:  # before anything was read: the headers' report stands
+                content = None
     facts = facts_of(inventory, config_file, configuration, expectations, rules)
     facts |= values.content_facts(_read(content, reading), values.declared(inventory))
     failures, outcomes = _apply(modules, facts, examined(facts))

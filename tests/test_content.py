@@ -207,7 +207,7 @@ def test_a_sampled_pass_says_its_share_and_never_that_all_is_verified(sound: Pat
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "passed at depth sample, 9." in done.stdout
+    assert "passed at depth sample, 8." in done.stdout
     assert "% of bytes" in done.stdout
 
 
@@ -279,8 +279,8 @@ def test_a_shard_that_changed_since_its_header_was_read_leaves_the_audit_incompl
     else:
         change(path)
     content = read_content(source, inventory, BLOCKS, Reading(depth="full"), mtp_layers=MTP)
-    assert len(content.unread) == 1
     assert content.unread[0].startswith(f"{path.name}: ")
+    assert all("were not judged" in each and path.name in each for each in content.unread[1:])
     assert {shard.file for shard in content.probes.shards} == {each.name for each in shards_of(copy)} - {path.name}
 
 

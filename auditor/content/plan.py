@@ -24,7 +24,8 @@ class ScaleAt(Struct, frozen=True):
 class Part(Struct, frozen=True):
     """One tensor to read, at bytes `begin` to `end` of its shard.
 
-    `rows` are half-open ranges of rows (of blocks' rows, for FP8 weights); empty for the whole tensor.
+    `rows` are half-open ranges of rows (of blocks' rows, for FP8 weights); empty for the whole tensor. `too_wide`:
+    an FP8 weight with a grid of scales, of which one row of blocks is more than STRIP_BYTES.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Part(Struct, frozen=True):
     end: int
     rows: tuple[tuple[int, int], ...] = ()
     scale: ScaleAt | None = None
+    too_wide: bool = False
 
     @property
     def elements(self) -> int:
@@ -111,7 +113,12 @@ def part_of(shard: Shard, name: str, places: dict[str, ScaleAt], blocks: Blocks 
     scale = places.get(scale_name(name)) if header.dtype == FP8 else None
     if scale is not None and (blocks is None or not _covers(scale, header, blocks)):
         scale = None
-    return Part(name, header.dtype, header.shape, begin, end, (), scale)
+    if scale is None or blocks is None:
+        return Part(name, header.dtype, header.shape, begin, end)
+    wide = (
+        min(blocks.shape[0], header.shape[0]) * header.shape[1] > STRIP_BYTES or scale.end - scale.begin > STRIP_BYTES
+    )
+    return Part(name, header.dtype, header.shape, begin, end, (), None if wide else scale, wide)
 
 
 def scale_places(inventory: Inventory, blocks: Blocks | None) -> dict[str, ScaleAt]:
@@ -132,4 +139,4 @@ def _covers(scale: ScaleAt, weight: TensorHeader, blocks: Blocks) -> bool:
     if len(weight.shape) != 2:
         return False
     grid = (ceil(weight.shape[0] / blocks.shape[0]), ceil(weight.shape[1] / blocks.shape[1]))
-    return scale.shape == grid and blocks.shape[0] * weight.shape[1] <= STRIP_BYTES
+    return scale.shape == grid

@@ -1,7 +1,7 @@
 """Reads what a depth asks for, on a device, by as many threads as wanted, and hands over the probes."""
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle
@@ -9,16 +9,17 @@ from typing import Literal
 
 from auditor.content import Reading
 from auditor.content.device import Device
-from auditor.content.plan import Blocks, ShardPlan, whole_shards
+from auditor.content.plan import STRIP_BYTES, Blocks, ShardPlan, whole_shards
 from auditor.content.sample import sampled_shards
 from auditor.content.shard import ShardReader
 from auditor.content.spot import FEW, MOST, spot_checks
 from auditor.content.state import State, open_folder, seed_of
 from auditor.engine.local import Local, Meter, cores
-from auditor.errors import AuditorError, ReadError, UsageError
+from auditor.errors import AuditorError, UsageError
 from auditor.facts import Inventory
 from auditor.probes import Functional, Probes, ShardValues
 from auditor.sources import Source
+from auditor.text import listed, quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,25 +41,41 @@ def read_content(
     make, device_name = _devices(reading.device, blocks)
     fresh = secrets.randbits(32)
     folder = open_folder(reading.resume, source) if reading.resume is not None else None
-    seed = seed_of(folder, reading.seed, fresh) if folder is not None else reading.seed
-    seed = fresh if seed is None else seed
+    seed = fresh if reading.seed is None else reading.seed
+    unsaved = None
+    if folder is not None:
+        try:
+            seed = seed_of(folder, reading.seed, fresh)
+        except OSError as error:
+            folder, unsaved = None, f"--resume {reading.resume}: cannot be written to: {error.strerror}"
     if reading.depth == "full":
         plans = whole_shards(inventory, blocks)
     else:
-        plans = sampled_shards(inventory, blocks, seed=seed, budget=reading.sample_bytes, mtp_layers=mtp_layers)
+        # The spot check reads its strips again, and they count: an eighth of the budget is theirs.
+        budget = reading.sample_bytes - reading.sample_bytes // 8
+        plans = sampled_shards(inventory, blocks, seed=seed, budget=budget, mtp_layers=mtp_layers)
     settings = {"depth": reading.depth, "seed": seed, "digests": reading.digests, "blocks": blocks}
     state = State(folder, source, settings) if folder is not None else None
     work = _Work(source, blocks, reading, make, plans, state)
-    unread = work.run()
+    unread = [*work.run(), *too_wide(plans, blocks)]
+    unread += [unsaved] if unsaved is not None else []
+    if reading.depth == "sample" and not plans and inventory.payload_bytes:
+        unread.append(f"nothing fits into {reading.sample_bytes:,} bytes (--sample-bytes)")
+    whole = len(work.done) == len(plans)
     functional: tuple[Functional, ...] = ()
-    if blocks is not None and not unread:
+    if blocks is not None and whole:
         found = state.load_functional(plans, device_name) if state is not None else None
         if found is None:
             # A figure, and no finding: where the CPU reads everything, a few weights are enough.
             few = device_name == "cpu" and reading.depth == "full"
             where, most = ("cpu" if device_name == "cpu" else "cuda"), (FEW if few else MOST)
-            found = spot_checks(source, plans, blocks, seed=seed, device=where, most=most)
-            if state is not None:
+            try:
+                room = reading.sample_bytes // 8 if reading.depth == "sample" else None
+                found = spot_checks(source, plans, blocks, seed=seed, device=where, most=most, room=room)
+            except KeyboardInterrupt:
+                found = ()
+                unread.append("cancelled before the functional spot check had ended")
+            if state is not None and found:
                 with suppress(OSError):  # it is quickly done again
                     state.save_functional(plans, device_name, found)
         functional = found
@@ -71,8 +88,9 @@ def read_content(
             shards=shards,
             functional=functional,
             powers_of_two=blocks is not None and blocks.powers_of_two,
+            partial=not whole or any(shard.unjudged is not None for shard in shards),
         ),
-        unread=unread,
+        unread=tuple(unread),
     )
 
 
@@ -97,6 +115,7 @@ class _Work:
         self._state = state
         self._unread: list[str] = []
         self._unsaved: str | None = None
+        self._refused = 0
         self._devices: list[Device] = []
 
     def run(self) -> tuple[str, ...]:
@@ -117,13 +136,20 @@ class _Work:
             failed=self._failed,
             watch=lambda done: progress(before + done, total) if progress is not None else None,
         )
+        cancelled = False
         try:
             engine.run(waiting)
         except KeyboardInterrupt:
+            cancelled = True
             self._unread.append(f"cancelled after {len(self.done)} of {len(self._plans)} shards' content")
         finally:
             for device in self._devices:
                 device.close()
+        self._unread.extend(values.unjudged for values in self.done.values() if values.unjudged is not None)
+        unanswered = len(self._plans) - len(self.done) - self._refused
+        if engine.broken is not None and unanswered and not cancelled:
+            reason = f"{type(engine.broken).__name__}: {engine.broken}"
+            self._unread.append(f"the tensor data of {unanswered:,} shards was not read: {reason}")
         if self._unsaved is not None:
             self._unread.append(self._unsaved)
         return tuple(self._unread)
@@ -143,12 +169,20 @@ class _Work:
                 self._unsaved = f"--resume {self._reading.resume}: finished work could not be saved: {error.strerror}"
 
     def _failed(self, plan: ShardPlan, error: Exception) -> None:
-        if isinstance(error, ReadError):
+        self._refused += 1
+        if isinstance(error, AuditorError):
             self._unread.append(str(error))
-        elif isinstance(error, AuditorError):
-            raise error
-        else:
-            raise AssertionError(f"{plan.file}: {type(error).__name__}: {error}") from error
+        else:  # the edge of the threads: one shard's trouble is no other's
+            self._unread.append(f"{plan.file}: could not be read: {type(error).__name__}: {error}")
+
+
+def too_wide(plans: Sequence[ShardPlan], blocks: Blocks | None) -> Iterator[str]:
+    """Weights that have their scales and are not judged, because a row of their blocks takes too much memory."""
+    for plan in plans:
+        wide = [part.name for part in plan.parts if part.too_wide]
+        if wide and blocks is not None:
+            names = listed(map(quoted, wide), most=1)
+            yield f"{plan.file}: a row of weight blocks takes more than {STRIP_BYTES:,} bytes: {names} not judged"
 
 
 def _devices(wanted: Literal["auto", "cpu", "cuda"], blocks: Blocks | None) -> tuple[Callable[[], Device], str]:

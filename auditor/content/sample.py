@@ -1,9 +1,9 @@
 """Chooses a sample: seeded, stratified, in strips of rows that are contiguous on disk, within a budget of bytes.
 
-A stratum is a kind of tensor in a group of layers. Always in: everything of one dimension; the last strip of each
-kind that ends in partial blocks; the first and the last strip of both vocabulary matrices, the same of their
-MTP copies; and a strip of every matrix kind of the first and the last shard. What is left of the budget goes to
-the strata in turn, one strip of a tensor chosen at random at a time.
+A stratum is a kind of tensor in a group of layers. First, as far as the budget reaches: everything of one dimension;
+a strip of each stratum, and its last one where that ends in partial blocks; the first and the last strip of both
+vocabulary matrices, the same of their MTP copies; and a strip of every matrix kind of the first and the last shard.
+What is left of the budget goes to the strata in turn, one strip of a tensor chosen at random at a time.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class _Chosen:
         held = self.strips.get(part.name, set())
         cost = (strip[1] - strip[0]) * part.row_bytes
         if part.scale is not None and not held:
-            cost += part.scale.end - part.scale.begin
+            cost += 2 * (part.scale.end - part.scale.begin)  # beside the weight, and for itself
         if strip in held or cost > self.left:
             return False
         self.left -= cost
@@ -60,7 +60,7 @@ def sampled_shards(
     for part, strip in _always(parts, strata, shards, holders, height):
         chosen.take(part, strip)
     _fill(chosen, strata, parts, height, seed)
-    return tuple(_plans(shards, parts, chosen.strips))
+    return tuple(_plans(shards, holders, parts, chosen.strips))
 
 
 def _strata(parts: dict[str, Part], mtp: set[int], scales: set[str]) -> dict[Stratum, list[str]]:
@@ -140,12 +140,16 @@ def _strips(part: Part, height: int) -> list[_Strip]:
     return [(first, min(rows, first + height)) for first in range(0, rows, height)]
 
 
-def _plans(shards: list[Shard], parts: dict[str, Part], chosen: dict[str, set[_Strip]]) -> Iterator[ShardPlan]:
+def _plans(
+    shards: list[Shard], holders: dict[str, Shard], parts: dict[str, Part], chosen: dict[str, set[_Strip]]
+) -> Iterator[ShardPlan]:
     """The chosen strips, shard by shard; a tensor of which every row is chosen at once is read whole."""
     scales = {scale_name(name) for name in chosen if parts[name].scale is not None}
     for shard in shards:
         held = []
         for name in readable(shard):
+            if holders[name] is not shard:
+                continue  # of a name in several shards the last is read, as loaders take it
             if name in scales:
                 held.append(parts[name])
             elif name in chosen:

@@ -44,14 +44,25 @@ class ShardReader:
         file = self.source.open(plan.file)
         try:
             stamp = self._checked(file, plan)
-            reading = _Reading(self, file, plan)
+            reading = _Reading(self, file, plan, stamp)
             tensors = reading.run()
-            if not stamp == file.stamp() == self.source.stamp(plan.file):
+            if file.stamp() != stamp:
                 raise ReadError(f"{plan.file}: changed while it was read")
+            for used, before in reading.stamps.items():
+                if self.source.stamp(used) != before:
+                    raise ReadError(f"{used}: changed while it was read")
         finally:
             file.close()
-        sha256 = reading.sha.hexdigest() if reading.sha is not None else None
-        return ShardValues(plan.file, plan.size, tensors, plan.bytes, sha256, reading.zero_tail)
+        return ShardValues(
+            file=plan.file,
+            size=plan.size,
+            tensors=tensors,
+            bytes_read=reading.bytes_read,
+            sha256=reading.sha.hexdigest() if reading.sha is not None else None,
+            zero_tail=reading.zero_tail if plan.whole else 0,
+            unjudged=reading.unjudged,
+            stamps=reading.stamps,
+        )
 
     def _checked(self, file: File, plan: ShardPlan) -> str | None:
         """The file's stamp, if it still is the file whose header was audited."""
@@ -67,25 +78,32 @@ class ShardReader:
 class _Reading:
     """The reading of one shard from its first byte to its last."""
 
-    def __init__(self, reader: ShardReader, file: File, plan: ShardPlan) -> None:
+    def __init__(self, reader: ShardReader, file: File, plan: ShardPlan, stamp: str | None) -> None:
         self._reader = reader
         self._file = file
         self._plan = plan
         self.sha = hashlib.sha256() if plan.whole and reader.digests else None
         self.zero_tail = 0
+        self.bytes_read = 0
+        self.unjudged: str | None = None
+        self.stamps = {plan.file: stamp}
         self._coming = self._ranges()
         self._told = self._taken = 0  # bytes that storage was told of, and bytes read
 
     def run(self) -> tuple[TensorValues, ...]:
         """Every part of the plan, in the order of the file."""
-        plan, found, position = self._plan, [], 0
-        scales = self._scales()
+        plan, found, position, repeated = self._plan, [], 0, 0
+        own = [part.scale for part in plan.parts if part.scale is not None and part.scale.file == plan.file]
+        self._file.expect([(at.begin, at.end) for at in own])
         for part in plan.parts:
             # Bytes that no tensor claims are hashed too; those that two claim are hashed with the first.
             again = part.begin < position
+            repeated += part.bytes if again else 0
+            if again and repeated > plan.size:
+                continue  # a header may name the same bytes without end; overlapping-tensors has said so
             if not again:
                 self._pass_over(position, part.begin)
-            found.append(self._part(part, scales.get(part.name), again=again))
+            found.append(self._part(part, self._scales(part.scale), again=again))
             if not again:
                 position = part.end
         self._pass_over(position, plan.size)
@@ -120,34 +138,36 @@ class _Reading:
             self._told += stop - begin
         self._file.expect(ranges)
 
-    def _scales(self) -> dict[str, Scales]:
-        """The scales of all weights of the shard: a weight is judged beside them."""
-        wanted = {part.name: part.scale for part in self._plan.parts if part.scale is not None}
-        self._file.expect([(at.begin, at.end) for at in wanted.values() if at.file == self._plan.file])
-        found = {}
-        for name, at in wanted.items():
-            data = self._bytes_of(at)
-            if data is not None:
-                found[name] = np.frombuffer(data, np.float32).reshape(at.shape)
-        return found
-
-    def _bytes_of(self, at: ScaleAt) -> bytes | None:
-        if at.file == self._plan.file:
-            return self._file.read(at.begin, at.end)
-        try:
-            other = self._reader.source.open(at.file)
-            try:
-                return other.read(at.begin, at.end)
-            finally:
-                other.close()
-        except ReadError:  # reported with the other shard, whose part this is
+    def _scales(self, at: ScaleAt | None) -> Scales | None:
+        """A weight's scales, read before it: it is judged beside them."""
+        if at is None:
             return None
+        try:
+            data = self._file.read(at.begin, at.end) if at.file == self._plan.file else self._elsewhere(at)
+        except ReadError as error:
+            if at.file == self._plan.file:
+                raise
+            self.unjudged = f"{self._plan.file}: weights whose scales are in another shard were not judged: {error}"
+            return None
+        return np.frombuffer(data, np.float32).reshape(at.shape)
+
+    def _elsewhere(self, at: ScaleAt) -> bytes:
+        other = self._reader.source.open(at.file)
+        try:
+            stamp = other.stamp()
+            if self.stamps.setdefault(at.file, stamp) != stamp:
+                raise ReadError(f"{at.file}: changed while it was read")
+            return other.read(at.begin, at.end)
+        finally:
+            other.close()
 
     def _pass_over(self, begin: int, end: int) -> None:
-        """Hash bytes that are no tensor's, where the whole file is hashed."""
+        """Hash bytes that are no tensor's, where the whole file is hashed; else they end a run of zeros unseen."""
         if self.sha is not None:
             for _ in self._runs(begin, end, SLAB_BYTES):
                 pass
+        elif begin < end:
+            self.zero_tail = 0
 
     def _part(self, part: Part, scale_rc: Scales | None, *, again: bool) -> TensorValues:
         values = Values(part.dtype, self._reader.sweeper)
@@ -170,6 +190,7 @@ class _Reading:
                 digest = hasher.hexdigest()
             elif hasher is not None:
                 strips.append(hasher.hexdigest())
+        self.bytes_read += part.bytes
         return TensorValues(
             name=part.name,
             file=self._plan.file,

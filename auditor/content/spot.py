@@ -13,15 +13,24 @@ from auditor.names import kind_of
 from auditor.probes import Functional
 from auditor.sources import Source
 
+_SCALE_BYTES = 4096  # of one strip, more than any layout's
 MOST, FEW = 16, 4  # kinds of weight; the releases have fewer than 16
 
 
 def spot_checks(
-    source: Source, plans: Sequence[ShardPlan], blocks: Blocks, *, seed: int, device: str = "cpu", most: int = MOST
+    source: Source,
+    plans: Sequence[ShardPlan],
+    blocks: Blocks,
+    *,
+    seed: int,
+    device: str = "cpu",
+    most: int = MOST,
+    room: int | None = None,
 ) -> tuple[Functional, ...]:
     """Check one strip of rows of one weight of each kind that is read, of `most` kinds, on 'cpu' or 'cuda'.
 
-    Of a weight that is read in part, only rows that are read. A weight whose product cannot be computed, or that
+    Of a weight that is read in part, only rows that are read; of all together at most `room` bytes.
+    A weight whose product cannot be computed, or that
     cannot be read, is left out: that is a finding elsewhere.
     """
     kinds: dict[str, list[tuple[ShardPlan, Part]]] = {}
@@ -33,9 +42,14 @@ def spot_checks(
     for kind in sorted(random.Random(seed).sample(sorted(kinds), min(most, len(kinds)))):  # noqa: S311  # no secret
         chance = random.Random(f"{seed} {kind}")  # noqa: S311  # a sample, no secret
         plan, part = chance.choice(kinds[kind])
+        rows = _strip(part, blocks, chance)
+        if room is not None:
+            room -= (rows[1] - rows[0]) * part.row_bytes + _SCALE_BYTES
+            if room < 0:
+                break
         try:
-            result = _checked(source, plan, part, blocks, _strip(part, blocks, chance), seed, device)
-        except ReadError:
+            result = _checked(source, plan, part, blocks, rows, seed, device)
+        except (ReadError, MemoryError):  # a figure must not cost an audit
             continue
         if isfinite(result.relative_error):
             found.append(result)

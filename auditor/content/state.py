@@ -23,7 +23,7 @@ _RUN, _FUNCTIONAL = "audit.json", "functional.json"
 
 class _Saved(msgspec.Struct):
     key: str
-    values: ShardValues
+    values: ShardValues  # with the stamps that the files had when they were read
 
 
 class _SavedFunctional(msgspec.Struct):
@@ -45,12 +45,12 @@ class State:
             saved = msgspec.json.decode(self._path(plan).read_bytes(), type=_Saved)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return None
-        return saved.values if saved.key == self._key(plan) is not None else None
+        return saved.values if saved.key == self._key(plan, saved.values.stamps) == self._key(plan) else None
 
     def save(self, plan: ShardPlan, values: ShardValues) -> None:
         """Make a shard's result durable; raises OSError where the disk does not take it."""
-        key = self._key(plan)
-        if key is not None:
+        key = self._key(plan, values.stamps)
+        if key is not None and values.unjudged is None:
             write_whole(self._path(plan), msgspec.json.encode(_Saved(key, values)))
 
     def load_functional(self, plans: Sequence[ShardPlan], device: str) -> tuple[Functional, ...] | None:
@@ -74,10 +74,13 @@ class State:
     def _path(self, plan: ShardPlan) -> Path:
         return self._folder / f"{hashlib.sha256(plan.file.encode()).hexdigest()[:24]}.json"
 
-    def _key(self, plan: ShardPlan) -> str | None:
-        """What a result follows from; None where nothing tells whether a file has changed since."""
+    def _key(self, plan: ShardPlan, known: dict[str, str | None] | None = None) -> str | None:
+        """What a result follows from; None where nothing tells whether a file has changed since.
+
+        Stamps are those `known` from the reading, else the files' present ones.
+        """
         files = sorted({plan.file} | {part.scale.file for part in plan.parts if part.scale is not None})
-        stamps = [[file, self._source.stamp(file)] for file in files]
+        stamps = [[file, self._source.stamp(file) if known is None else known.get(file)] for file in files]
         if any(stamp is None for _, stamp in stamps):
             return None
         depends = {
@@ -95,25 +98,28 @@ def open_folder(path: str, source: Source) -> Path:
         raise UsageError(f"--resume {path}: lies inside the checkpoint, which is never written to: name another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / ".writable", b"")
-        (folder / ".writable").unlink()
     except OSError as error:
-        raise UsageError(f"--resume {path}: cannot be written to: {error.strerror}") from error
+        raise UsageError(f"--resume {path}: cannot be made: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"--resume {path}: cannot be written to: name another folder")
+    for left in folder.glob("*.partial"):  # by an audit that was killed while it wrote
+        left.unlink(missing_ok=True)
     return folder
 
 
 def seed_of(folder: Path, wanted: int | None, fresh: int) -> int:
-    """The seed of the audit that the folder belongs to: the one asked for, the one it began with, or a fresh one."""
+    """The seed of the audit that the folder belongs to: the one asked for, the one it began with, or a fresh one.
+
+    Raises OSError where the disk does not take it.
+    """
     seed = wanted
     if seed is None:
         try:
             seed = int(msgspec.json.decode((folder / _RUN).read_bytes(), type=dict[str, int])["seed"])
-        except (OSError, msgspec.DecodeError, KeyError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, KeyError):
             seed = fresh
-    try:
-        write_whole(folder / _RUN, msgspec.json.encode({"seed": seed}))
-    except OSError as error:
-        raise UsageError(f"--resume {folder}: cannot be written to: {error.strerror}") from error
+        seed = seed if 0 <= seed < 1 << 63 else fresh
+    write_whole(folder / _RUN, msgspec.json.encode({"seed": seed}))
     return seed
 
 

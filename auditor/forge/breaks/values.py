@@ -156,6 +156,17 @@ def huge_scale(plan: Plan) -> None:
     plan.edit(scale_name(_expert(plan)).__eq__, edit)
 
 
+@value_break("overflowing-scale", "one block scale times its codes is infinite", "VAL118", also=("VAL108",))
+def overflowing_scale(plan: Plan) -> None:
+    """A number itself, and so are the codes."""
+
+    def edit(scales: Array) -> Array:
+        scales[1, 1] = 3e38
+        return scales
+
+    plan.edit(scale_name(_expert(plan)).__eq__, edit)
+
+
 @value_break(
     "swapped-scales",
     "two weights of different magnitude have each other's scales",
