@@ -141,7 +141,7 @@ def _blocks(name: str, every: dict, powers: bool) -> BlockValues:
     _, shape, raw, _ = every[f"{name}_scale_inv"]
     grid = np.frombuffer(raw, "<f4").reshape(shape)
     counts = dict.fromkeys(
-        ("zero", "exact", "value_equal", "changed", "undefined", "drifted", "foreign", "unsaturated"), 0
+        ("zero", "exact", "value_equal", "changed", "undefined", "overflowing", "drifted", "foreign", "unsaturated"), 0
     )
     largest: dict[int, int] = {}
     firsts: dict[str, BlockNote] = {}
@@ -157,6 +157,9 @@ def _blocks(name: str, every: dict, powers: bool) -> BlockValues:
             largest[most] = largest.get(most, 0) + 1
             foreign = outcome in ("value_equal", "changed") and not (powers and most == 0x76 and halved)
             counts["foreign"] += foreign
+            overflowing = outcome == "undefined" and most != 0x7F and bool(np.isfinite(scale))
+            overflowing = overflowing and scale != 0
+            counts["overflowing"] += overflowing
             counts["drifted"] += outcome == "changed" and codes_survive
             counts["unsaturated"] += foreign and (most < 0x76 if powers else most != 0x7E)
             worst = max(worst, error)
@@ -164,6 +167,7 @@ def _blocks(name: str, every: dict, powers: bool) -> BlockValues:
             note = BlockNote(row, column, float(scale), most, error, *strip)
             for kind, holds in (
                 ("first_nan", most == 0x7F),
+                ("first_overflowing", overflowing),
                 ("first_changed", outcome == "changed"),
                 ("first_foreign", foreign),
             ):
@@ -175,7 +179,10 @@ def _blocks(name: str, every: dict, powers: bool) -> BlockValues:
 def _round_trip(codes: np.ndarray, scale: np.float32, powers: bool) -> tuple[str, bool, float, bool]:
     if ((codes & 0x7F) == 0x7F).any() or not np.isfinite(scale) or scale == 0:
         return "undefined", False, 0.0, False
-    values = _decoded(codes) * scale
+    with np.errstate(over="ignore"):
+        values = _decoded(codes) * scale
+    if not np.isfinite(values).all():
+        return "undefined", False, 0.0, False
     again = np.maximum(np.abs(values).max(), LEAST) / LARGEST
     if powers:
         again = np.float32(2.0 ** ceil(log2(again)))

@@ -138,6 +138,7 @@ INTENDED: dict[str, Callable[[str], bool]] = {
     "bf16-rounded-scales": _SCALES,
     "constant-norm": _NORM,
     "huge-scale": _EXPERT_SCALE,
+    "overflowing-scale": _EXPERT_SCALE,
     "identical-experts": lambda name: ".layers.2.mlp.experts.2." in name,
     "identical-layers": lambda name: name.startswith("model.layers.3."),
     "infinite-router": _ends("layers.2.mlp.gate.weight"),
