@@ -279,8 +279,8 @@ def test_a_shard_that_changed_since_its_header_was_read_leaves_the_audit_incompl
     else:
         change(path)
     content = read_content(source, inventory, BLOCKS, Reading(depth="full"), mtp_layers=MTP)
+    assert len(content.unread) == 1
     assert content.unread[0].startswith(f"{path.name}: ")
-    assert all("were not judged" in each and path.name in each for each in content.unread[1:])
     assert {shard.file for shard in content.probes.shards} == {each.name for each in shards_of(copy)} - {path.name}
 
 

@@ -145,7 +145,7 @@ class _Work:
         finally:
             for device in self._devices:
                 device.close()
-        self._unread.extend(values.unjudged for values in self.done.values() if values.unjudged is not None)
+        self._unread.extend(self._unjudged())
         unanswered = len(self._plans) - len(self.done) - self._refused
         if engine.broken is not None and unanswered and not cancelled:
             reason = f"{type(engine.broken).__name__}: {engine.broken}"
@@ -153,6 +153,13 @@ class _Work:
         if self._unsaved is not None:
             self._unread.append(self._unsaved)
         return tuple(self._unread)
+
+    def _unjudged(self) -> Iterator[str]:
+        """Shards whose weights lack their scales, unless the scales' shard has a line: one cause, one line."""
+        for values in self.done.values():
+            reason = values.unjudged
+            if reason is not None and not any(line.startswith(reason.partition(": ")[0]) for line in self._unread):
+                yield f"{values.file}: weights whose scales are in another shard were not judged: {reason}"
 
     def _worker(self, meter: Meter) -> Callable[[ShardPlan], ShardValues]:
         device = self._make()

@@ -147,7 +147,7 @@ class _Reading:
         except ReadError as error:
             if at.file == self._plan.file:
                 raise
-            self.unjudged = f"{self._plan.file}: weights whose scales are in another shard were not judged: {error}"
+            self.unjudged = str(error)
             return None
         return np.frombuffer(data, np.float32).reshape(at.shape)
 
