@@ -134,7 +134,8 @@ class ShardValues(Struct, frozen=True):
     """What was read of one shard. `sha256` is of the whole file; `zero_tail` counts zero bytes at its end.
 
     `bytes_read` are bytes of tensors. `unjudged` says why weights of it were not judged by blocks, where
-    their scales could not be read from another shard. `stamps` identify every file that took part, as they were when they were read.
+    their scales could not be read from another shard. `stamps` identify every file that took part, as they were
+    when they were read.
     """
 
     file: str
