@@ -13,6 +13,7 @@ from auditor.content.compiled import compiled
 from auditor.content.device import Buffer, Bytes, Extremes
 
 SLAB_BYTES = 1 << 20  # what stays in a core's cache between the reading and the kernel
+_TILE = 8192
 _LANES = 4096  # elements folded together where a tensor has no blocks
 
 
@@ -29,34 +30,44 @@ def fold(codes: Any, columns: int, signed_lanes: Any, unsigned_lanes: Any, zero_
         signed_lanes[k] = as_signed(code)
         unsigned_lanes[k] = code
         zero_lanes[k] = np.uint8((code & magnitude) == 0)
-    row = 1
-    while row + 4 <= rows:  # four at a time: the lanes are read and written once for each four
-        low = row * columns
-        four = codes[low : low + 4 * columns]
-        first, second = four[:columns], four[columns : 2 * columns]
-        third, fourth = four[2 * columns : 3 * columns], four[3 * columns :]
-        for k in range(columns):
-            a, b, c, d = first[k], second[k], third[k], fourth[k]
-            unsigned_lanes[k] = max(unsigned_lanes[k], max(max(a, b), max(c, d)))
-            signed_lanes[k] = max(
-                signed_lanes[k], max(max(as_signed(a), as_signed(b)), max(as_signed(c), as_signed(d)))
+    for left in range(0, columns, _TILE):  # as many columns as stay in a core's cache
+        width = min(_TILE, columns - left)
+        signed, unsigned = signed_lanes[left : left + width], unsigned_lanes[left : left + width]
+        zeros = zero_lanes[left : left + width]
+        row = 1
+        while row + 8 <= rows:  # eight at a time: the lanes are read and written once for all of them
+            at = row * columns + left
+            a, b = codes[at : at + width], codes[at + columns : at + columns + width]
+            c, d = (
+                codes[at + 2 * columns : at + 2 * columns + width],
+                codes[at + 3 * columns : at + 3 * columns + width],
             )
-            zero_lanes[k] = np.uint8(
-                zero_lanes[k]
-                + np.uint8((a & magnitude) == 0)
-                + np.uint8((b & magnitude) == 0)
-                + np.uint8((c & magnitude) == 0)
-                + np.uint8((d & magnitude) == 0)
+            at += 4 * columns
+            e, f = codes[at : at + width], codes[at + columns : at + columns + width]
+            g, h = (
+                codes[at + 2 * columns : at + 2 * columns + width],
+                codes[at + 3 * columns : at + 3 * columns + width],
             )
-        row += 4
-    while row < rows:
-        low = row * columns
-        for k in range(columns):
-            code = codes[low + k]
-            unsigned_lanes[k] = max(unsigned_lanes[k], code)
-            signed_lanes[k] = max(signed_lanes[k], as_signed(code))
-            zero_lanes[k] = np.uint8(zero_lanes[k] + np.uint8((code & magnitude) == 0))
-        row += 1
+            for k in range(width):
+                p, q, r, s, t, u, v, w = a[k], b[k], c[k], d[k], e[k], f[k], g[k], h[k]
+                unsigned[k] = max(unsigned[k], max(max(max(p, q), max(r, s)), max(max(t, u), max(v, w))))
+                high = max(max(as_signed(p), as_signed(q)), max(as_signed(r), as_signed(s)))
+                low = max(max(as_signed(t), as_signed(u)), max(as_signed(v), as_signed(w)))
+                signed[k] = max(signed[k], max(high, low))
+                some = np.uint8((p & magnitude) == 0) + np.uint8((q & magnitude) == 0)
+                some += np.uint8((r & magnitude) == 0) + np.uint8((s & magnitude) == 0)
+                more = np.uint8((t & magnitude) == 0) + np.uint8((u & magnitude) == 0)
+                more += np.uint8((v & magnitude) == 0) + np.uint8((w & magnitude) == 0)
+                zeros[k] = np.uint8(zeros[k] + np.uint8(some + more))
+            row += 8
+        while row < rows:
+            at = row * columns + left
+            for k in range(width):
+                code = codes[at + k]
+                unsigned[k] = max(unsigned[k], code)
+                signed[k] = max(signed[k], as_signed(code))
+                zeros[k] = np.uint8(zeros[k] + np.uint8((code & magnitude) == 0))
+            row += 1
 
 
 @compiled
