@@ -57,7 +57,7 @@ def check(
     products = _on_torch if device != "cpu" else _on_cpu
     with np.errstate(all="ignore"):  # what cannot be computed is said by the result
         for quantised_TR, exact_TR in products(activation_TC, codes_RC, scale_rc, block, device):  # noqa: N806
-            difference_TR = quantised_TR.astype(np.float64) - exact_TR  # noqa: N806
+            difference_TR = quantised_TR.astype(np.float64) - exact_TR  # noqa: N806  # shape suffix
             squares[0] += float(np.square(difference_TR).sum())
             squares[1] += float(np.square(exact_TR, dtype=np.float64).sum())
     return Functional(
@@ -82,19 +82,19 @@ def quantised_product(activation_TC: Floats, codes_RC: Bytes, scale_rc: Floats, 
     width = block[1]
     scale_TG = block_scales(activation_TC, (1, width))  # noqa: N806  # shape suffix
     table = decode_table()
-    values_TC = table[quantise(activation_TC, scale_TG, (1, width))]  # noqa: N806
-    scale_Rc = np.repeat(scale_rc, block[0], axis=0)[: codes_RC.shape[0]]  # noqa: N806
-    total_TR = np.zeros((activation_TC.shape[0], codes_RC.shape[0]), np.float32)  # noqa: N806
+    values_TC = table[quantise(activation_TC, scale_TG, (1, width))]  # noqa: N806  # shape suffix
+    scale_Rc = np.repeat(scale_rc, block[0], axis=0)[: codes_RC.shape[0]]  # noqa: N806  # shape suffix
+    total_TR = np.zeros((activation_TC.shape[0], codes_RC.shape[0]), np.float32)  # noqa: N806  # shape suffix
     for group in range(scale_rc.shape[1]):
         channels = slice(group * width, (group + 1) * width)
-        partial_TR = values_TC[:, channels] @ table[codes_RC[:, channels]].T  # noqa: N806
-        total_TR += partial_TR * scale_TG[:, group, None] * scale_Rc[None, :, group]  # noqa: N806
+        partial_TR = values_TC[:, channels] @ table[codes_RC[:, channels]].T  # noqa: N806  # shape suffix
+        total_TR += partial_TR * scale_TG[:, group, None] * scale_Rc[None, :, group]  # noqa: N806  # shape suffix
     return total_TR
 
 
 def _on_cpu(
     activation_TC: Floats,  # noqa: N803  # shape suffix
-    codes_RC: Bytes,  # noqa: N803
+    codes_RC: Bytes,  # noqa: N803  # shape suffix
     scale_rc: Floats,
     block: tuple[int, int],
     _device: str,
@@ -107,7 +107,7 @@ def _on_cpu(
 
 def _on_torch(
     activation_TC: Floats,  # noqa: N803  # shape suffix
-    codes_RC: Bytes,  # noqa: N803
+    codes_RC: Bytes,  # noqa: N803  # shape suffix
     scale_rc: Floats,
     block: tuple[int, int],
     device: str,
@@ -141,7 +141,7 @@ def _quantised(activation: "torch.Tensor", width: int) -> "tuple[torch.Tensor, t
 
     groups = torch.split(activation, width, dim=1)
     amax_TG = torch.stack([group.abs().amax(dim=1) for group in groups], dim=1).clamp(min=1e-4)  # noqa: N806
-    scale_TG = amax_TG / 448  # noqa: N806
+    scale_TG = amax_TG / 448  # noqa: N806  # shape suffix
     spread = scale_TG.repeat_interleave(width, dim=1)[:, : activation.shape[1]]
     return (activation / spread).to(torch.float8_e4m3fn).float(), scale_TG
 

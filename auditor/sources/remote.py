@@ -453,7 +453,7 @@ class _Piece:
             self._data = data
         except ReadError as error:
             self._error = error
-        except Exception as error:
+        except Exception as error:  # a thread of ours must not die with somebody waiting
             self._error = ReadError(f"{self._file._path}: could not be read ({type(error).__name__})")
         finally:
             self._done.set()

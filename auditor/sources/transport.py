@@ -114,7 +114,7 @@ class Transport:
         while True:
             asked = self._not_before - time.monotonic()
             if asked > 0:  # spread out: all who wait would come back at once
-                self._wait(path, asked + random.uniform(0.0, 0.5), deadline, self._asked)  # noqa: S311
+                self._wait(path, asked + random.uniform(0.0, 0.5), deadline, self._asked)  # noqa: S311  # jitter
             try:
                 return self._attempt(path, where, begin, end, etag, unless, into)
             except _ExpiredError as error:
@@ -127,7 +127,7 @@ class Transport:
             except _TransientError as error:
                 if error.stale and time.monotonic() < deadline:
                     continue  # each takes one idle connection away, and a new one is never stale
-                pause = random.uniform(0.5, 1.0) * min(_BACKOFF_S * 2**attempt, _BACKOFF_MOST_S)  # noqa: S311
+                pause = random.uniform(0.5, 1.0) * min(_BACKOFF_S * 2**attempt, _BACKOFF_MOST_S)  # noqa: S311  # jitter
                 attempt += 1
                 if attempt >= error.attempts:
                     raise ReadError(f"{path}: {error}, {attempt} times") from None

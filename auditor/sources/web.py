@@ -49,10 +49,10 @@ class Web(Remote):
     def _locate(self, path: str, renew: bool) -> Located:  # noqa: ARG002  # an address is what it is
         return Located(f"{self._base}{quote(path)}{self._query}", self._headers)
 
-    def _known(self, path: str) -> Entry | None:  # noqa: ARG002
+    def _known(self, path: str) -> Entry | None:  # noqa: ARG002  # as the protocol has it
         return None
 
-    def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:  # noqa: ARG002
+    def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:  # noqa: ARG002  # as the protocol has it
         """None: plain web servers cannot list."""
         return {}, None
 
