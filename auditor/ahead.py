@@ -7,11 +7,11 @@ back is the same inventory that `walk` gives; where a second process is no help 
 import os
 import signal
 import time
-from array import array
-from itertools import chain
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from auditor.deferred import Deferred
 from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ class Ahead:
         self._stopped = False
         self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def inventory(self) -> "Inventory | None":
-        """The inventory when it is whole; None where the other process failed.
+    def inventory(self, seen: "Callable[[Shard], None]") -> "Inventory | None":
+        """The inventory when it is whole, after `seen` got each shard as it came; None where the other process failed.
 
         An interruption since the start is passed on, and the inventory then holds what was read before.
         From here on an interruption is anybody's again.
         """
         try:
-            inventory = self._awaited()
+            inventory = self._awaited(seen)
         finally:
             self._hand_back()
         if inventory is not None and self._stopped and not inventory.cancelled:
@@ -71,7 +71,7 @@ class Ahead:
             return msgspec.structs.replace(inventory, cancelled=True)
         return inventory
 
-    def _awaited(self) -> "Inventory | None":
+    def _awaited(self, seen: "Callable[[Shard], None]") -> "Inventory | None":
         from auditor.facts import Inventory
 
         shards: list[Shard] = []
@@ -80,7 +80,7 @@ class Ahead:
             if self._stopped and deadline is None:
                 deadline = time.monotonic() + _PATIENCE_S
             ended = self._ended()
-            end = self._take(shards)
+            end = self._take(shards, seen)
             if end is not None:
                 return _whole(shards, *end)
             if ended and deadline is None:
@@ -116,9 +116,11 @@ class Ahead:
             self._child = None
         return self._child is None
 
-    def _take(self, shards: "list[Shard]") -> tuple[Any, ...] | None:
+    def _take(self, shards: "list[Shard]", seen: "Callable[[Shard], None]") -> tuple[Any, ...] | None:
         """Decode the frames that have come; the last one's content when it is among them."""
         import msgspec
+
+        from auditor.facts import Shard
 
         available = os.fstat(self._descriptor).st_size
         while self._position + _PREFIX <= available:
@@ -132,46 +134,27 @@ class Ahead:
             if prefix[:1] == _END:
                 ended: tuple[Any, ...] = msgspec.msgpack.decode(data, type=_end_type())
                 return ended
-            shards.append(_from_columns(*msgspec.msgpack.decode(data, type=_columns_type())))
+            shard = _clothed(msgspec.msgpack.decode(data, type=Shard))
+            shards.append(shard)
+            seen(shard)
         return None
 
 
-def _columns(shard: "Shard") -> tuple[Any, ...]:
-    """A shard as columns: names, kinds (dtype and shape), each tensor's kind, and where its data begin and end.
-
-    A release has 43 kinds among 91,991 tensors, so this is a fraction of the work of one object per tensor.
-    """
+def _bare(shard: "Shard") -> "Shard":
+    """The shard without what its tiling says again."""
     import msgspec
 
-    kinds: dict[tuple[str, tuple[int, ...]], int] = {}
-    headers = shard.tensors.values()
-    picked = array("I", [kinds.setdefault((each.dtype, each.shape), len(kinds)) for each in headers])
-    offsets = array("Q", chain.from_iterable([each.data_offsets for each in headers]))
-    bare = msgspec.structs.replace(shard, tensors={})
-    return bare, list(shard.tensors), list(kinds), picked.tobytes(), offsets.tobytes()
+    return shard if shard.tiling is None else msgspec.structs.replace(shard, tensors={})
 
 
-def _columns_type() -> Any:
-    from auditor.facts import Shard
-
-    return tuple[Shard, list[str], list[tuple[str, tuple[int, ...]]], bytes, bytes]
-
-
-def _from_columns(bare: "Shard", names: list[str], kinds: list[Any], picked: bytes, offsets: bytes) -> "Shard":
-    """The shard again; tensors of one kind share its dtype and shape."""
+def _clothed(shard: "Shard") -> "Shard":
+    """The shard again; its tensors one by one are made when somebody asks for them."""
     import msgspec
 
-    from auditor.facts import TensorHeader
-
-    kind, bounds = array("I", picked), array("Q", offsets)
-    dtypes, shapes = [each[0] for each in kinds], [each[1] for each in kinds]
-    headers = map(
-        TensorHeader,
-        map(dtypes.__getitem__, kind),
-        map(shapes.__getitem__, kind),
-        zip(bounds[::2], bounds[1::2], strict=True),
-    )
-    return msgspec.structs.replace(bare, tensors=dict(zip(names, headers, strict=True)))
+    tiling = shard.tiling
+    if tiling is None:
+        return shard
+    return msgspec.structs.replace(shard, tensors=Deferred(len(tiling), tiling.tensors))
 
 
 def _end_type() -> Any:
@@ -189,11 +172,14 @@ def _whole(
 
     if index is not None and indexed:
         # Index and shards agree entry by entry, so the shards' own names make the same map.
-        weight_map: dict[str, str] = {}
-        for shard in shards:
-            if not shard.stray:
-                weight_map.update(dict.fromkeys(shard.tensors, shard.path))
-        index = msgspec.structs.replace(index, weight_map=weight_map)
+        parts = [shard for shard in shards if not shard.stray]
+
+        def weight_map() -> dict[str, str]:
+            return {name: shard.path for shard in parts for name in shard.tensors}
+
+        files = {shard.path: len(shard.tensors) for shard in parts if shard.tensors}
+        index = msgspec.structs.replace(index, weight_map=Deferred(sum(files.values()), weight_map))
+        index.__dict__["files"] = files
     inventory = Inventory(tuple(shards), index, entries, unread)
     if indexed:
         inventory.__dict__["indexed"] = True
@@ -217,7 +203,7 @@ def _walk_into(descriptor: int, path: str) -> None:
             frame = frame[os.write(descriptor, frame) :]
 
     def send_shard(shard: Shard) -> None:
-        send(_SHARD, _columns(shard))
+        send(_SHARD, _bare(shard))
 
     limits: Any = SimpleNamespace(**LIMITS)
     inventory = walk(Folder(path, symlinks="follow"), limits, seen=send_shard)

@@ -7,6 +7,7 @@ from collections import Counter
 
 from auditor.facts import Census, Expectations, Inventory, Row, Tally, elements, expand
 from auditor.families import Family, Published
+from auditor.match import is_exact
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.report import Count, Figure
 
@@ -47,7 +48,7 @@ def tally(inventory: Inventory, expectations: Expectations | None, census: Censu
     actual = dict.fromkeys(COMPONENTS, 0)
     expected = dict.fromkeys(COMPONENTS, 0)
     scales = unclassified = expected_scales = 0
-    mtp = mtp_census(inventory, expectations) if expectations is not None else Counter()
+    mtp = mtp_census(inventory, expectations, census) if expectations is not None else Counter()
     for kind, count in census.counts.items():
         row, _, shape = kind
         size = elements(shape)
@@ -77,11 +78,18 @@ def tally(inventory: Inventory, expectations: Expectations | None, census: Censu
     return Tally(components, scales, unclassified, expected_scales)
 
 
-def mtp_census(inventory: Inventory, expectations: Expectations) -> "Counter[tuple[Row | None, str, tuple[int, ...]]]":
+def mtp_census(
+    inventory: Inventory, expectations: Expectations, census: Census
+) -> "Counter[tuple[Row | None, str, tuple[int, ...]]]":
     """The part of the census that belongs to MTP modules."""
     counts: Counter[tuple[Row | None, str, tuple[int, ...]]] = Counter()
+    mtp_layers = frozenset(expectations.mtp_layers)
     prefixes = tuple(f"model.layers.{layer}." for layer in expectations.mtp_layers)
     if not prefixes:
+        return counts
+    if is_exact(inventory, expectations, census):
+        for row, layers in expectations.layers_of.items():
+            counts[row, row.dtype, row.shape] = max(1, row.experts) * len(mtp_layers.intersection(layers))
         return counts
     names = {
         prefix + suffix: row

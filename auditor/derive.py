@@ -4,9 +4,9 @@ from typing import Any
 
 from auditor import count, values
 from auditor.configure import Configuration
-from auditor.facts import Blocked, ConfigFile, Expectations, Inventory, Match
+from auditor.facts import Blocked, Census, ConfigFile, Expectations, Inventory, Match
 from auditor.infer import infer
-from auditor.match import match, pair, take_census
+from auditor.match import match, pair
 from auditor_schemas.policy import Limits, Policy
 
 
@@ -24,6 +24,7 @@ def facts_of(
     config_file: ConfigFile,
     configuration: Configuration,
     expectations: Expectations | None,
+    census: Census,
     policy: Policy,
 ) -> dict[str, Any]:
     """Every fact by the name that rules ask for it; Blocked where it cannot be had."""
@@ -48,9 +49,8 @@ def facts_of(
     if config is None or family is None or expectations is None:
         blocked = Blocked(_no_config(configuration))
         derived = ("config", "quantization", "expected_architectures", "expectations", "match", "corrections")
-        facts |= {"census": take_census(inventory, None), "pairing": pair(inventory)}
+        facts |= {"census": census, "pairing": pair(inventory)}
         return {**facts, **dict.fromkeys((*derived, "tally", "figures"), blocked)}
-    census = take_census(inventory, expectations)
     matched = match(inventory, expectations, census)
     tally = count.tally(inventory, expectations, census)
     implied = {name: expected or 0 for name, (expected, _) in tally.components.items()}

@@ -1,6 +1,6 @@
 """What changed between two checkpoints or two reports: tensors, config fields, figures and findings."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from auditor.attribute import Attributed
 from auditor.baseline import Baseline, named
 from auditor.configure import configure
 from auditor.errors import SourceError
-from auditor.facts import Inventory
+from auditor.facts import Inventory, Shard
 from auditor.names import count, expand, expand_file, patterns
 from auditor.run import collector_paused, conduct
 from auditor.saved import read_report
@@ -62,9 +62,13 @@ def read_side(path: str, label: str) -> Side:
     with closing(open_source(path)) as source:
         file = read_config(source, DEFAULT_LIMITS)
         inventory = walk(source, DEFAULT_LIMITS)
-    report = conduct(
-        path, reading=None, family=None, policy=None, fail_on="error", progress=None, walked=lambda: inventory
-    )
+
+    def walked(seen: Callable[[Shard], None]) -> Inventory:
+        for shard in inventory.shards:
+            seen(shard)
+        return inventory
+
+    report = conduct(path, reading=None, family=None, policy=None, fail_on="error", progress=None, walked=walked)
     fields = configure(file, DEFAULT_LIMITS).fields
     return Side(label, report, _stored(inventory), None if fields is None else dict(_flat(fields)), None, False)
 

@@ -3,14 +3,16 @@
 Paths are POSIX and relative to the checkpoint, byte ranges half-open, shapes tuples, sizes in bytes.
 """
 
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from auditor.dtypes import FP8, Dtype
+from auditor.dtypes import BYTES, FP8, Dtype
 
 SCALE_SUFFIX = "_scale_inv"
 
@@ -21,6 +23,34 @@ class TensorHeader(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     dtype: Dtype
     shape: tuple[int, ...]
     data_offsets: tuple[int, int]
+
+
+Kind = tuple[Dtype, tuple[int, ...]]
+
+
+class Tiling(Struct, frozen=True):
+    """A header by kind whose tensors lie back to back in its order, so that their sizes give all offsets.
+
+    `names` are those of each kind, `order` the position in `kinds` of each tensor, as an array of "I".
+    """
+
+    kinds: list[Kind]
+    names: list[list[str]]
+    order: bytes
+
+    def __len__(self) -> int:
+        return sum(map(len, self.names))
+
+    def tensors(self) -> dict[str, TensorHeader]:
+        """The header's entries in its order; those of one kind share dtype and shape."""
+        order = array("I", self.order)
+        following = [iter(names).__next__ for names in self.names]
+        names = [following[kind]() for kind in order]
+        dtypes, shapes = [each[0] for each in self.kinds], [each[1] for each in self.kinds]
+        sizes = [elements(shape) * BYTES[dtype] for dtype, shape in self.kinds]
+        offsets = pairwise(accumulate(map(sizes.__getitem__, order), initial=0))
+        headers = map(TensorHeader, map(dtypes.__getitem__, order), map(shapes.__getitem__, order), offsets)
+        return dict(zip(names, headers, strict=True))
 
 
 class Fault(Struct, frozen=True):
@@ -46,12 +76,13 @@ class Fault(Struct, frozen=True):
 State = Literal["read", "damaged", "unread"]
 
 
-class Shard(Struct, frozen=True):
+class Shard(Struct, frozen=True, dict=True):
     """One shard's header.
 
     read: every tensor of the shard is known. damaged: some are not, by the file's own fault.
     unread: not read for another reason (`reason`), such as permission or a limit. `stray`: no part of the
-    checkpoint, since the index names other files; its tensors are not the checkpoint's.
+    checkpoint, since the index names other files; its tensors are not the checkpoint's. `tiling`: the same
+    tensors by kind, where they lie back to back.
     """
 
     path: str
@@ -60,15 +91,26 @@ class Shard(Struct, frozen=True):
     header_bytes: int = 0
     header_sha256: str | None = None
     metadata: dict[str, str] | None = None
-    tensors: dict[str, TensorHeader] = field(default_factory=dict)
+    tensors: Mapping[str, TensorHeader] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
     reason: str | None = None
     stray: bool = False
+    tiling: Tiling | None = None
 
     @property
     def data_begin(self) -> int:
         """Offset of the first tensor byte in the file."""
         return 8 + self.header_bytes
+
+    @cached_property
+    def kinds(self) -> dict[Kind, list[str]]:
+        """The names of each dtype and shape."""
+        if self.tiling is not None:
+            return dict(zip(self.tiling.kinds, self.tiling.names, strict=True))
+        grouped: dict[Kind, list[str]] = {}
+        for name, header in self.tensors.items():
+            grouped.setdefault((header.dtype, header.shape), []).append(name)
+        return grouped
 
     def span(self, name: str) -> tuple[int, int]:
         """The byte range of a tensor in the file."""
@@ -81,7 +123,7 @@ class Index(Struct, frozen=True, dict=True):
 
     state: State
     sha256: str | None = None
-    weight_map: dict[str, str] = field(default_factory=dict)
+    weight_map: Mapping[str, str] = field(default_factory=dict)
     total_size: int | None = None
     faults: tuple[Fault, ...] = ()
     reason: str | None = None

@@ -7,13 +7,14 @@ reader, which explains every fault with offsets.
 
 from __future__ import annotations  # the models are named here, not imported
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from auditor.dtypes import BYTES, DTYPES
-from auditor.facts import Fault, TensorHeader, elements
+from auditor.facts import Fault, Kind, TensorHeader, Tiling, elements
 from auditor.text import quoted, shown
 
 if TYPE_CHECKING:
@@ -30,13 +31,17 @@ _METADATA_OPENING = b'{"__metadata__":{'
 
 
 class Header(msgspec.Struct, frozen=True):
-    """A parsed header. `complete`: every entry is known and well formed; `over_limit` says which limit ended it."""
+    """A parsed header. `complete`: every entry is known and well formed; `over_limit` says which limit ended it.
+
+    `tiling`: the tensors by kind, where they cover the data in the header's order.
+    """
 
     tensors: dict[str, TensorHeader]
     metadata: dict[str, str] | None
     faults: tuple[Fault, ...]
     complete: bool
     over_limit: str | None = None
+    tiling: Tiling | None = None
 
 
 def parse_header(raw: bytes, data_bytes: int, limits: Limits) -> Header:
@@ -44,8 +49,9 @@ def parse_header(raw: bytes, data_bytes: int, limits: Limits) -> Header:
     proven = _prove(raw, limits)
     if proven is not None:
         tensors, metadata = proven
-        if _tiles(tensors, data_bytes):
-            return Header(tensors, metadata, (), True)
+        tiling = _tiling(tensors, data_bytes)
+        if tiling is not None or _tiling(dict(sorted(tensors.items(), key=_by_offset)), data_bytes) is not None:
+            return Header(tensors, metadata, (), True, tiling=tiling)
         if all(_is_shape(header.shape) and _naturals(header.data_offsets) for header in tensors.values()):
             faults = tuple(_span_faults(tensors, data_bytes, 8 + len(raw)))
             return Header(tensors, metadata, faults, True)
@@ -81,32 +87,36 @@ def _long_names(tensors: dict[str, TensorHeader], limits: Limits) -> list[str]:
     return [name for name in tensors if len(name.encode()) > limits.name_bytes]
 
 
-def _tiles(tensors: dict[str, TensorHeader], data_bytes: int) -> bool:
-    """Whether the tensors, in the header's order or by offset, cover the data exactly and each has its size."""
-    spans = tensors.values()
+def _tiling(tensors: dict[str, TensorHeader], data_bytes: int) -> Tiling | None:
+    """The tensors by kind where they cover the data exactly, in order, each with its size; None where they do not."""
+    found: dict[Kind, tuple[int, int, Callable[[str], None]]] = {}
+    kinds: list[Kind] = []
+    names: list[list[str]] = []
+    order = array("I")
+    note = order.append
     position = 0
-    sizes: dict[tuple[str, tuple[int, ...]], int] = {}
-    for attempt in (spans, None):
-        position = 0
-        for header in attempt if attempt is not None else sorted(spans, key=_by_offset):
-            begin, end = header.data_offsets
-            kind = (header.dtype, header.shape)
-            size = sizes.get(kind)
-            if size is None:
-                shape = header.shape
-                if not _is_shape(shape):
-                    return False
-                size = sizes[kind] = elements(shape) * BYTES[header.dtype]
-            if begin != position or end - begin != size:
-                break
-            position = end
-        else:
-            return position == data_bytes
-    return False
+    for name, header in tensors.items():
+        kind = (header.dtype, header.shape)
+        known = found.get(kind)
+        if known is None:
+            if not _is_shape(header.shape):
+                return None
+            held: list[str] = []
+            known = found[kind] = (len(kinds), elements(header.shape) * BYTES[header.dtype], held.append)
+            kinds.append(kind)
+            names.append(held)
+        number, size, hold = known
+        begin, end = header.data_offsets
+        if begin != position or end - begin != size:
+            return None
+        position = end
+        note(number)
+        hold(name)
+    return Tiling(kinds, names, order.tobytes()) if position == data_bytes else None
 
 
-def _by_offset(header: TensorHeader) -> tuple[int, int]:
-    return header.data_offsets
+def _by_offset(entry: tuple[str, TensorHeader]) -> tuple[int, int]:
+    return entry[1].data_offsets
 
 
 def _explain(raw: bytes, data_bytes: int, limits: Limits) -> Header:
@@ -172,7 +182,8 @@ def _entries(raw: bytes, document: Document, data_bytes: int, limits: Limits, fa
         subject = () if name == METADATA else (name,)
         faults.extend(Fault("invalid-tensor-entry", text, 8 + begin, 8 + end, subject) for text in wrong)
     faults.extend(_span_faults(tensors, data_bytes, 8 + len(raw), known=complete))
-    return Header(tensors, metadata, tuple(faults), complete, over_limit)
+    tiling = None if faults or not complete else _tiling(tensors, data_bytes)
+    return Header(tensors, metadata, tuple(faults), complete, over_limit, tiling)
 
 
 def _metadata(value: Any) -> tuple[dict[str, str] | None, list[str]]:

@@ -1,7 +1,7 @@
 """Joins what config.json implies with what the headers hold, once, for every rule that compares them."""
 
 from collections import Counter
-from operator import attrgetter
+from collections.abc import Mapping
 
 from auditor.dtypes import FP8, Dtype
 from auditor.facts import (
@@ -25,36 +25,42 @@ from auditor.names import layer_of
 MTP_MARKS = (".eh_proj.weight", ".enorm.weight", ".hnorm.weight")
 
 
-_DTYPE, _SHAPE = attrgetter("dtype"), attrgetter("shape")
+class CensusTaker:
+    """Counts the tensors of shards by row, dtype and shape, shard by shard as they are read; strays do not count."""
+
+    def __init__(self, expectations: Expectations | None) -> None:
+        self._row_of = ({} if expectations is None else expectations.names).get
+        self._counts: dict[tuple[Row | None, Dtype, tuple[int, ...]], int] = {}
+        self._files: dict[Row | None, list[str]] = {}
+
+    def add(self, shard: Shard) -> None:
+        """Count one shard's tensors."""
+        if shard.stray:
+            return
+        for (dtype, shape), names in shard.kinds.items():
+            for row, count in Counter(map(self._row_of, names)).items():
+                kind = (row, dtype, shape)
+                self._counts[kind] = self._counts.get(kind, 0) + count
+                paths = self._files.setdefault(row, [])
+                if not paths or paths[-1] != shard.path:
+                    paths.append(shard.path)
+
+    @property
+    def census(self) -> Census:
+        """What has been counted so far."""
+        return Census(self._counts, self._files)
 
 
 def take_census(inventory: Inventory, expectations: Expectations | None) -> Census:
     """Count the tensors of all shards by row, dtype and shape."""
-    counts: dict[tuple[Row | None, Dtype, tuple[int, ...]], int] = {}
-    files: dict[Row | None, list[str]] = {}
-    for shard in inventory.parts:
-        for kind, count in _held(shard, {} if expectations is None else expectations.names).items():
-            counts[kind] = counts.get(kind, 0) + count
-            paths = files.setdefault(kind[0], [])
-            if not paths or paths[-1] != shard.path:
-                paths.append(shard.path)
-    return Census(counts, files)
+    taker = CensusTaker(expectations)
+    for shard in inventory.shards:
+        taker.add(shard)
+    return taker.census
 
 
-def _held(shard: Shard, names: dict[str, Row]) -> dict[tuple[Row | None, Dtype, tuple[int, ...]], int]:
-    """One shard's tensors by row, dtype and shape."""
-    headers = shard.tensors.values()
-    rows = [*map(names.get, shard.tensors)]
-    if None not in rows:
-        shapes, dtypes = [*map(_SHAPE, rows)], [*map(_DTYPE, rows)]
-        # All as expected, so the row alone says the rest: comparing whole lists costs least.
-        if shapes == [*map(_SHAPE, headers)] and dtypes == [*map(_DTYPE, headers)]:
-            return {(row, row.dtype, row.shape): count for row, count in Counter(rows).items() if row is not None}
-    return Counter(zip(rows, map(_DTYPE, headers), map(_SHAPE, headers), strict=True))
-
-
-def _is_exact(inventory: Inventory, expectations: Expectations, census: Census) -> bool:
-    """Whether every tensor is as expected, proven by counts alone.
+def is_exact(inventory: Inventory, expectations: Expectations, census: Census) -> bool:
+    """Whether every tensor is there once and as expected, proven by counts alone.
 
     Names are distinct and each leads to one row, so rows counted in full leave no name missing.
     """
@@ -71,7 +77,7 @@ def _is_exact(inventory: Inventory, expectations: Expectations, census: Census) 
 
 def match(inventory: Inventory, expectations: Expectations, census: Census | None = None) -> Match:
     """Missing, unexpected, misshapen and mistyped tensors, each name in its row's light."""
-    if census is not None and _is_exact(inventory, expectations, census):
+    if census is not None and is_exact(inventory, expectations, census):
         return Match({}, {}, {}, {}, {})
     expected = expectations.names
     actual = inventory.tensors
@@ -102,7 +108,7 @@ def match(inventory: Inventory, expectations: Expectations, census: Census | Non
     )
 
 
-def _missing_layers(actual: dict[str, TensorHeader], missing: dict[str, Row]) -> dict[int, tuple[str, ...]]:
+def _missing_layers(actual: Mapping[str, TensorHeader], missing: dict[str, Row]) -> dict[int, tuple[str, ...]]:
     there = {layer_of(name) for name in actual}
     gone: dict[int, list[str]] = {}
     for name in missing:

@@ -17,9 +17,10 @@ from auditor.configure import Configuration, configure
 from auditor.content import Reading, check_extra
 from auditor.derive import examined, expectations_of, facts_of
 from auditor.errors import SourceError, UsageError
-from auditor.facts import Blocked, Expectations, Inventory, Match
+from auditor.facts import Blocked, Expectations, Inventory, Match, Shard
 from auditor.families import family_named
 from auditor.gate import FailOn
+from auditor.match import CensusTaker
 from auditor.parallel import expert_parallelism, parallelism, pipeline_parallelism
 from auditor.probes import Probes
 from auditor.rules import RuleModule, catalogue
@@ -111,13 +112,14 @@ def conduct(
     symlinks: Symlinks | None = None,
     revision: str | None = None,
     cache: bool = True,
-    walked: Callable[[], Inventory | None] | None = None,
+    walked: Callable[[Callable[[Shard], None]], Inventory | None] | None = None,
     summarised: bool = True,
 ) -> AuditReport:
     """An audit of a source, by name or opened, which this closes.
 
-    Its walk may have been done already: `walked` gives the inventory, or None where that failed. `reading` None
-    is depth headers. `summarised`: with what only a saved report shows, storage and parallelism.
+    Its walk may be done elsewhere: `walked` gives the inventory, or None where that failed, and passes on each
+    shard as it comes. `reading` None is depth headers. `summarised`: with what only a saved report shows, storage
+    and parallelism.
     """
     depth = "headers" if reading is None else reading.depth
     if reading is not None:
@@ -140,9 +142,11 @@ def conduct(
             known.refuse_other_family(configuration.family.name)
         expectations = expectations_of(configuration)
         modules = _with_severities(catalogue(), rules)
-        inventory = walked() if walked is not None else None
+        taker = CensusTaker(expectations)
+        inventory = walked(taker.add) if walked is not None else None
         if inventory is None:
-            inventory = walk(opened, rules.limits, progress)
+            taker = CensusTaker(expectations)
+            inventory = walk(opened, rules.limits, progress, seen=taker.add)
         if (
             config_file.state == "absent"
             and not inventory.shards
@@ -156,7 +160,7 @@ def conduct(
                 content = _content(opened, inventory, configuration, expectations, reading)
             except KeyboardInterrupt:  # before anything was read: the headers' report stands
                 content = None
-    facts = facts_of(inventory, config_file, configuration, expectations, rules)
+    facts = facts_of(inventory, config_file, configuration, expectations, taker.census, rules)
     facts |= values.content_facts(_read(content, reading), values.declared(inventory))
     failures, outcomes = _apply(modules, facts, examined(facts))
     found = traced(failures, inventory)

@@ -24,7 +24,7 @@ def storage(inventory: Inventory, expectations: Expectations | None, census: Cen
 def _components(inventory: Inventory, expectations: Expectations | None, census: Census) -> tuple[ComponentBytes, ...]:
     rows = expectations.layers_of if expectations is not None else {}
     owners = {scale_name(row.suffix): row.component for row in rows if row.role == "weight"}
-    of_mtp = mtp_census(inventory, expectations) if expectations is not None else {}
+    of_mtp = mtp_census(inventory, expectations, census) if expectations is not None else {}
     tensors: dict[tuple[str, str], int] = {}
     sums: dict[tuple[str, str], int] = {}
     for kind, count in census.counts.items():

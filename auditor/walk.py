@@ -321,5 +321,15 @@ def _shard(file: File, path: str, limits: Limits, *, stray: bool) -> Shard:
     if header.over_limit is not None:
         state = "unread"
     return Shard(
-        path, size, state, length, digest, header.metadata, header.tensors, header.faults, header.over_limit, stray
+        path,
+        size,
+        state,
+        length,
+        digest,
+        header.metadata,
+        header.tensors,
+        header.faults,
+        header.over_limit,
+        stray,
+        header.tiling,
     )

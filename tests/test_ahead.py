@@ -25,21 +25,28 @@ def test_inventory_of_a_second_process_is_the_one_of_this_process(name, tmp_path
     forge(tmp_path / "checkpoint", like="tiny", sparse=True, break_name=name)
     ahead = start(str(tmp_path / "checkpoint"))
     assert ahead is not None
+    seen = []
     try:
-        inventory = ahead.inventory()
+        inventory = ahead.inventory(seen.append)
     finally:
         ahead.close()
     expected = walk(Folder(str(tmp_path / "checkpoint"), symlinks="follow"), Limits())
     assert inventory == expected
     assert inventory is not None
     assert inventory.indexed == expected.indexed
+    assert inventory.shards == tuple(seen)
+    for one, other in zip(inventory.shards, expected.shards, strict=True):
+        assert list(one.tensors) == list(other.tensors)
+        assert one.kinds == other.kinds
+    if inventory.index is not None and expected.index is not None:
+        assert inventory.index.files == expected.index.files
 
 
 def test_full_size_inventory_is_the_same(tmp_path):
     forge(tmp_path / "v3", like="v3", sparse=True)
     ahead = start(str(tmp_path / "v3"))
     assert ahead is not None
-    inventory = ahead.inventory()
+    inventory = ahead.inventory(lambda _: None)
     ahead.close()
     assert inventory == walk(Folder(str(tmp_path / "v3"), symlinks="follow"), Limits())
 

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from math import prod
 
+import msgspec
 import numpy as np
 import pytest
 import safetensors
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save as save_torch
 
 from auditor.dtypes import BYTES, DTYPES
-from auditor.facts import Fault, TensorHeader
+from auditor.facts import Fault, TensorHeader, Tiling
 from auditor.headers import Header, disguise, parse_header
 from auditor_schemas.policy import Limits
 
@@ -53,13 +54,38 @@ def test_a_header_holds_each_tensor_with_dtype_shape_and_offsets():
     }
 
 
+KINDS = st.sampled_from([("BF16", (2, 3)), ("F8_E4M3", (4, 4)), ("F32", ()), ("F32", (0, 7)), ("U8", (3,))])
+
+
+@given(st.dictionaries(st.text("ab.é", min_size=1, max_size=6), KINDS))
+def test_a_header_held_by_kind_gives_its_entries_again_in_order(kinds):
+    tensors, end = {}, 0
+    for name, (dtype, shape) in kinds.items():
+        begin, end = end, end + prod(shape) * BYTES[dtype]
+        tensors[name] = {"dtype": dtype, "shape": shape, "data_offsets": (begin, end)}
+    header = read(json.dumps(tensors, separators=(",", ":"), ensure_ascii=False), end)
+    assert header.tiling is not None
+    assert len(header.tiling) == len(kinds)
+    again = header.tiling.tensors()
+    assert again == header.tensors
+    assert list(again) == list(header.tensors) == list(kinds)
+
+
+def test_a_header_out_of_order_is_sound_and_not_held_by_kind():
+    raw = f'{{"a":{entry("F32", (), 12, 16)},"b":{entry("BF16", (2, 3), 0, 12)}}}'
+    header = read(raw, 16)
+    assert header.complete
+    assert header.faults == ()
+    assert header.tiling is None
+
+
 def test_the_smallest_header_is_an_empty_object():
-    assert read("{}") == Header({}, None, (), True)
+    assert read("{}") == Header({}, None, (), True, tiling=Tiling([], [], b""))
 
 
 def test_metadata_is_kept_and_is_no_tensor():
     header = read('{"__metadata__":{"format":"pt","note":"a}b"}}')
-    assert header == Header({}, {"format": "pt", "note": "a}b"}, (), True)
+    assert header == Header({}, {"format": "pt", "note": "a}b"}, (), True, tiling=Tiling([], [], b""))
 
 
 def test_metadata_may_stand_behind_the_tensors():
@@ -476,8 +502,13 @@ def test_a_well_formed_header_means_the_same_however_it_is_written(drawn, paddin
         written(behind, None),
     ):
         header = read(raw, size)
-        assert header == expected
+        assert msgspec.structs.replace(header, tiling=None) == expected
         assert list(header.tensors) == list(entries)
+        ends = [0, *(fields["data_offsets"][1] for fields in entries.values())]
+        in_order = all(
+            fields["data_offsets"][0] == end for fields, end in zip(entries.values(), ends[:-1], strict=True)
+        )
+        assert (header.tiling is not None) == in_order
 
 
 @given(tensor_sets(), st.data())
