@@ -1,31 +1,40 @@
-"""Walks a folder in a second process while this one still imports what judging needs.
+"""Walks a checkpoint in a second process while this one still imports what judging needs.
 
 Importing the models takes as long as reading 163 headers, and two processes do both at once. What comes
-back is the same inventory that `walk` gives; where a second process is no help there is none.
+back is what `read_config` and `walk` give; where a second process is no help there is none.
 """
 
 import os
 import signal
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from auditor import errors
 from auditor.deferred import Deferred
+from auditor.entry import Entry
+from auditor.sources.begin import begin
 from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:
-    from auditor.facts import Index, Inventory, Shard
+    from auditor.facts import ConfigFile, Index, Inventory, Shard
+    from auditor.sources import Source
 
-_SHARD, _END = b"s", b"e"
+_CONFIG, _SHARD, _END, _FAILED = b"c", b"s", b"e", b"f"
 _PREFIX = 5  # a frame's kind and its length in four bytes
 _POLL_S = 0.001
 _PATIENCE_S = 5.0  # for a walk that was told to stop
 
 
-def start(path: str) -> "Ahead | None":
-    """Begin to walk a folder with default limits; None where only one process makes sense."""
-    if not hasattr(os, "memfd_create") or not os.path.isdir(path) or len(os.sched_getaffinity(0)) < 2:
+def start(source: "Source") -> "Ahead | None":
+    """Begin to walk a source with default limits; None where only one process makes sense.
+
+    The source is one that has read nothing yet: a thread of its own would not be in the other process.
+    """
+    if not hasattr(os, "memfd_create") or len(os.sched_getaffinity(0)) < 2:
         return None
     try:
         descriptor = os.memfd_create("auditor-inventory")
@@ -35,25 +44,63 @@ def start(path: str) -> "Ahead | None":
     if child == 0:
         code = 1
         try:
-            _walk_into(descriptor, path)
+            _walk_into(descriptor, source)
             code = 0
         except BaseException:  # whatever it is, the parent walks for itself and meets it there
             code = 1
         finally:
             os._exit(code)
-    return Ahead(child, descriptor)
+    return Ahead(source, child, descriptor)
+
+
+def fetch(source: "Source") -> None:
+    """Have a remote source fetch what a walk with default limits reads, in threads of this process."""
+    limits: Any = SimpleNamespace(**LIMITS)
+
+    def run() -> None:
+        try:
+            begin(source, limits)
+        except errors.AuditorError:
+            pass  # the walk meets it again, where somebody listens
+
+    threading.Thread(target=run, name="auditor-begin", daemon=True).start()
 
 
 class Ahead:
     """A walk under way in another process."""
 
-    def __init__(self, child: int, descriptor: int) -> None:
+    def __init__(self, source: "Source", child: int, descriptor: int) -> None:
+        self._source = source
         self._child: int | None = child
         self._descriptor = descriptor
         self._position = 0
+        self._frames: deque[tuple[bytes, bytes]] = deque()
         # Interrupted while it imports, this process would end with nothing to show for what was read.
         self._stopped = False
         self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def config(self) -> "ConfigFile | None":
+        """config.json as the other process read it; None where that failed. Raises what the source raised."""
+        import msgspec
+
+        from auditor.facts import ConfigFile
+
+        while not self._frames:
+            ended = self._ended()
+            self._take()
+            if not self._frames and self._stopped and self._source.remote:  # it would be asked for all over again
+                self._hand_back()
+                raise KeyboardInterrupt
+            if not self._frames and (ended or self._stopped):
+                return None
+            time.sleep(_POLL_S if not self._frames else 0)
+        kind, data = self._frames.popleft()
+        if kind == _FAILED:
+            name, text = msgspec.msgpack.decode(data, type=tuple[str, str])
+            self._hand_back()
+            raise getattr(errors, name)(text)
+        config: ConfigFile = msgspec.msgpack.decode(data, type=ConfigFile)
+        return config
 
     def inventory(self, seen: "Callable[[Shard], None]") -> "Inventory | None":
         """The inventory when it is whole, after `seen` got each shard as it came; None where the other process failed.
@@ -80,9 +127,11 @@ class Ahead:
             if self._stopped and deadline is None:
                 deadline = time.monotonic() + _PATIENCE_S
             ended = self._ended()
-            end = self._take(shards, seen)
+            self._take()
+            end = self._decode(shards, seen)
             if end is not None:
-                return _whole(shards, *end)
+                *told, self._source.revision = end
+                return _whole(shards, *told)
             if ended and deadline is None:
                 return None
             if deadline is not None and (ended or time.monotonic() > deadline):
@@ -116,12 +165,8 @@ class Ahead:
             self._child = None
         return self._child is None
 
-    def _take(self, shards: "list[Shard]", seen: "Callable[[Shard], None]") -> tuple[Any, ...] | None:
-        """Decode the frames that have come; the last one's content when it is among them."""
-        import msgspec
-
-        from auditor.facts import Shard
-
+    def _take(self) -> None:
+        """Keep the frames that have come."""
         available = os.fstat(self._descriptor).st_size
         while self._position + _PREFIX <= available:
             prefix = os.pread(self._descriptor, _PREFIX, self._position)
@@ -129,11 +174,20 @@ class Ahead:
             begin = self._position + _PREFIX
             if begin + length > available:
                 break
-            data = os.pread(self._descriptor, length, begin)
+            self._frames.append((prefix[:1], os.pread(self._descriptor, length, begin)))
             self._position = begin + length
-            if prefix[:1] == _END:
-                ended: tuple[Any, ...] = msgspec.msgpack.decode(data, type=_end_type())
-                return ended
+
+    def _decode(self, shards: "list[Shard]", seen: "Callable[[Shard], None]") -> tuple[Any, ...] | None:
+        """Decode the shards that have come; the end when it has."""
+        import msgspec
+
+        from auditor.facts import Shard
+
+        while self._frames:
+            kind, data = self._frames.popleft()
+            if kind == _END:
+                end: tuple[Any, ...] = msgspec.msgpack.decode(data, type=_end_type())
+                return end
             shard = _clothed(msgspec.msgpack.decode(data, type=Shard))
             shards.append(shard)
             seen(shard)
@@ -158,13 +212,19 @@ def _clothed(shard: "Shard") -> "Shard":
 
 
 def _end_type() -> Any:
-    from auditor.facts import Entry, Index
+    """Index, whether it agrees with the shards, entries, what is unread, whether the source lists, its revision."""
+    from auditor.facts import Index
 
-    return tuple[Index | None, bool, dict[str, Entry], tuple[str, ...]]
+    return tuple[Index | None, bool, dict[str, Entry], tuple[str, ...], bool, str | None]
 
 
 def _whole(
-    shards: "list[Shard]", index: "Index | None", indexed: bool, entries: dict[str, Any], unread: tuple[str, ...]
+    shards: "list[Shard]",
+    index: "Index | None",
+    indexed: bool,
+    entries: dict[str, Entry],
+    unread: tuple[str, ...],
+    listed: bool,
 ) -> "Inventory":
     import msgspec
 
@@ -180,20 +240,22 @@ def _whole(
         files = {shard.path: len(shard.tensors) for shard in parts if shard.tensors}
         index = msgspec.structs.replace(index, weight_map=Deferred(sum(files.values()), weight_map))
         index.__dict__["files"] = files
-    inventory = Inventory(tuple(shards), index, entries, unread)
+    inventory = Inventory(tuple(shards), index, entries, unread, listed=listed)
     if indexed:
         inventory.__dict__["indexed"] = True
     return inventory
 
 
-def _walk_into(descriptor: int, path: str) -> None:
+def _walk_into(descriptor: int, source: "Source") -> None:
     """The other process: walk, and write each shard as a frame as soon as it is read."""
+    if source.remote:
+        fetch(source)
     import msgspec
 
     from auditor.facts import Shard
-    from auditor.sources.folder import Folder
-    from auditor.walk import walk
+    from auditor.walk import read_config, walk
 
+    limits: Any = SimpleNamespace(**LIMITS)
     encode = msgspec.msgpack.Encoder().encode
 
     def send(kind: bytes, value: Any) -> None:
@@ -205,9 +267,14 @@ def _walk_into(descriptor: int, path: str) -> None:
     def send_shard(shard: Shard) -> None:
         send(_SHARD, _bare(shard))
 
-    limits: Any = SimpleNamespace(**LIMITS)
-    inventory = walk(Folder(path, symlinks="follow"), limits, seen=send_shard)
+    try:
+        send(_CONFIG, read_config(source, limits))
+    except errors.AuditorError as error:
+        send(_FAILED, (type(error).__name__, str(error)))
+        return
+    inventory = walk(source, limits, seen=send_shard)
     index, indexed = inventory.index, inventory.indexed
     if index is not None and indexed:
         index = msgspec.structs.replace(index, weight_map={})
-    send(_END, (index, indexed, inventory.entries, inventory.unread))
+    send(_END, (index, indexed, inventory.entries, inventory.unread, inventory.listed, source.revision))
+    source.close()

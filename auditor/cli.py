@@ -80,16 +80,13 @@ def _audit(options: argparse.Namespace) -> int:
     check_outputs(options)
     with _terminate_as_interrupt():
         progress = _progress(options)
-        # A walk in a second process shows no progress, and knows only the default limits.
         reading = _reading(options, progress)
-        default = options.policy is None and options.symlinks in (None, "follow")
-        remote = _start_remote(options) if default and "://" in options.source else None
-        ahead = _start_ahead(options.source) if options.alone and progress is None and default and not remote else None
+        source, ahead = _begin(options, alone=options.alone and progress is None)
         from auditor.run import conduct
 
         try:
             report = conduct(
-                options.source if remote is None else remote,
+                source,
                 reading=reading,
                 family=options.family,
                 policy=options.policy,
@@ -99,7 +96,7 @@ def _audit(options: argparse.Namespace) -> int:
                 progress=progress,
                 revision=options.revision,
                 cache=not options.no_cache,
-                walked=None if ahead is None else ahead.inventory,
+                ahead=ahead,
                 summarised=_writes(options),
             )
         finally:
@@ -142,33 +139,26 @@ def _writes(options: argparse.Namespace) -> bool:
     return any(getattr(options, kind, None) is not None for kind in ("json", "html"))
 
 
-def _start_ahead(source: str) -> "Ahead | None":
-    from auditor.ahead import start
+def _begin(options: argparse.Namespace, *, alone: bool) -> "tuple[str | Source, Ahead | None]":
+    """Begin to read what an audit with default limits reads, before the models are imported; what to audit.
 
-    return start(source)
-
-
-def _start_remote(options: argparse.Namespace) -> "Source":
-    """A remote source that fetches what an audit with default limits reads, while the models are imported."""
-    import threading
-    from types import SimpleNamespace
-
+    In a second process where this one is the command's `alone`: it shows no progress, and its connections are its own.
+    """
+    if options.policy is not None or options.symlinks not in (None, "follow"):
+        return options.source, None
+    from auditor.ahead import fetch, start
     from auditor.errors import AuditorError
     from auditor.sources import open_source
-    from auditor.walk import begin
-    from auditor_schemas.defaults import LIMITS
 
-    source = open_source(options.source, revision=options.revision, cache=not options.no_cache)
-    limits: Any = SimpleNamespace(**LIMITS)
-
-    def fetch() -> None:
-        try:
-            begin(source, limits)
-        except AuditorError:
-            pass  # the audit meets it again, where somebody listens
-
-    threading.Thread(target=fetch, name="auditor-begin", daemon=True).start()
-    return source
+    try:
+        source = open_source(options.source, revision=options.revision, cache=not options.no_cache)
+    except AuditorError:
+        return options.source, None  # the audit meets it again, when it knows that all else is right
+    if alone and (options.depth == "headers" or not source.remote):
+        return source, start(source)
+    if source.remote:
+        fetch(source)
+    return source, None
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 from auditor.dtypes import BYTES, FP8, Dtype
+from auditor.entry import Entry
 
 SCALE_SUFFIX = "_scale_inv"
 
@@ -144,23 +145,6 @@ class Index(Struct, frozen=True, dict=True):
         for name, file in self.weight_map.items():
             grouped.setdefault(file, []).append(name)
         return grouped
-
-
-EntryKind = Literal["file", "directory", "fifo", "socket", "device", "broken-link", "absent"]
-
-
-class Entry(Struct, frozen=True):
-    """One file of the listing. `link` says where a symlink leads: within the checkpoint, or out of it.
-
-    `sha256` is the digest of the whole file where the store declares one (the hub's large files). `etag` is
-    the store's own name for these bytes, opaque except that it changes with them.
-    """
-
-    kind: EntryKind
-    size: int = 0
-    link: Literal["inside", "outside"] | None = None
-    etag: str | None = None
-    sha256: str | None = None
 
 
 class ConfigFile(Struct, frozen=True):

@@ -8,14 +8,16 @@ from auditor import gate
 from auditor.attribute import attribute
 from auditor.configure import Configuration, configure
 from auditor.derive import config_facts
+from auditor.entry import Entry
 from auditor.errors import SourceError, UsageError
-from auditor.facts import Blocked, ConfigFile, Entry, Index, Inventory, Row, Shard, TensorHeader
+from auditor.facts import Blocked, ConfigFile, Index, Inventory, Row, Shard, TensorHeader
 from auditor.families import family_named
 from auditor.match import match, pair
 from auditor.rules import catalogue
 from auditor.sources import open_source
+from auditor.sources.begin import CONFIG, INDEX
 from auditor.text import is_relative, listed, plural, shown
-from auditor.walk import CONFIG, INDEX, read_config, read_index
+from auditor.walk import read_config, read_index
 from auditor_schemas.policy import DEFAULT_LIMITS
 from auditor_schemas.report import Finding
 from auditor_schemas.rule import Failure

@@ -22,8 +22,9 @@ from auditor.families import family_named
 from auditor.match import match, take_census
 from auditor.rules import contradicted_count
 from auditor.sources import open_source
+from auditor.sources.begin import begin
 from auditor.text import listed, nearest, shown, size
-from auditor.walk import begin, read_config, walk
+from auditor.walk import read_config, walk
 from auditor_schemas.policy import DEFAULT_LIMITS
 
 

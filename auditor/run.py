@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from auditor import count, gate, summary, values
 from auditor.attribute import Attributed, traced
@@ -17,7 +17,7 @@ from auditor.configure import Configuration, configure
 from auditor.content import Reading, check_extra
 from auditor.derive import examined, expectations_of, facts_of
 from auditor.errors import SourceError, UsageError
-from auditor.facts import Blocked, Expectations, Inventory, Match, Shard
+from auditor.facts import Blocked, ConfigFile, Expectations, Inventory, Match, Shard
 from auditor.families import family_named
 from auditor.gate import FailOn
 from auditor.match import CensusTaker
@@ -25,10 +25,11 @@ from auditor.parallel import expert_parallelism, parallelism, pipeline_paralleli
 from auditor.probes import Probes
 from auditor.rules import RuleModule, catalogue
 from auditor.sources import Source, Symlinks, open_source
+from auditor.sources.begin import INDEX, begin
 from auditor.storage import storage
 from auditor.text import quoted
 from auditor.version import __version__
-from auditor.walk import INDEX, Progress, begin, read_config, walk
+from auditor.walk import Progress, read_config, walk
 from auditor_schemas.policy import DEFAULT_POLICY, Policy
 from auditor_schemas.report import AuditReport, Digest, RuleOutcome, Run, Tool
 from auditor_schemas.report import Source as ReportSource
@@ -88,6 +89,16 @@ def _reading(depth: str, reading: Reading | None) -> Reading | None:
     return replace(reading or Reading(depth="full"), depth=depth)  # type: ignore[arg-type]  # one of the two
 
 
+class Begun(Protocol):
+    """A reading of the same source that is under way or done; None where it failed, and all is read here."""
+
+    def config(self) -> ConfigFile | None:
+        """config.json as it was read."""
+
+    def inventory(self, seen: Callable[[Shard], None]) -> Inventory | None:
+        """The inventory, when it is whole, after `seen` got each shard."""
+
+
 @contextmanager
 def collector_paused() -> Iterator[None]:
     """An audit allocates much and makes no cycles to speak of: collecting in between doubles its time."""
@@ -112,14 +123,13 @@ def conduct(
     symlinks: Symlinks | None = None,
     revision: str | None = None,
     cache: bool = True,
-    walked: Callable[[Callable[[Shard], None]], Inventory | None] | None = None,
+    ahead: "Begun | None" = None,
     summarised: bool = True,
 ) -> AuditReport:
     """An audit of a source, by name or opened, which this closes.
 
-    Its walk may be done elsewhere: `walked` gives the inventory, or None where that failed, and passes on each
-    shard as it comes. `reading` None is depth headers. `summarised`: with what only a saved report shows, storage
-    and parallelism.
+    `ahead`: what reads it already, elsewhere. `reading` None is depth headers. `summarised`: with what only a saved
+    report shows, storage and parallelism.
     """
     depth = "headers" if reading is None else reading.depth
     if reading is not None:
@@ -133,9 +143,12 @@ def conduct(
     if isinstance(source, str):
         source = open_source(source, symlinks=rules.symlinks, revision=revision, cache=cache)
     with closing(source) as opened:
-        if opened.remote:
-            begin(opened, rules.limits)
-        config_file = read_config(opened, rules.limits)
+        config_file = ahead.config() if ahead is not None else None
+        if config_file is None:
+            ahead = None
+            if opened.remote:
+                begin(opened, rules.limits)
+            config_file = read_config(opened, rules.limits)
         # All that the headers are no part of comes first: a walk under way elsewhere needs the time.
         configuration = configure(config_file, rules.limits, family=forced)
         if known is not None and configuration.family is not None:
@@ -143,7 +156,7 @@ def conduct(
         expectations = expectations_of(configuration)
         modules = _with_severities(catalogue(), rules)
         taker = CensusTaker(expectations)
-        inventory = walked(taker.add) if walked is not None else None
+        inventory = ahead.inventory(taker.add) if ahead is not None else None
         if inventory is None:
             taker = CensusTaker(expectations)
             inventory = walk(opened, rules.limits, progress, seen=taker.add)

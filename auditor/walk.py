@@ -6,30 +6,23 @@ Damage becomes a fault in the facts; only what could not be read for another rea
 from __future__ import annotations  # the models are named here, not imported
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from auditor.entry import Entry
 from auditor.errors import ForbiddenError, ReadError
-from auditor.facts import ConfigFile, Entry, Fault, Index, Inventory, Shard
+from auditor.facts import ConfigFile, Fault, Index, Inventory, Shard
 from auditor.headers import disguise, parse_header
-from auditor.sources import File, Need, Source
+from auditor.sources import File, Source
+from auditor.sources.begin import CONFIG, HEAD, INDEX, SERIES, SINGLE, SUFFIX
 from auditor.text import is_relative, quoted
 
 if TYPE_CHECKING:
     from auditor_schemas.policy import Limits
 
-CONFIG = "config.json"
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
-SUFFIX = ".safetensors"
-# model-00001-of-000163.safetensors: what a series' members have in common stands before the number.
-_SERIES = re.compile(r"(.+)-[0-9]{1,9}-of-[0-9]{1,9}\.safetensors")
-
 Progress = Callable[[int, int], None]
-_HEAD = 4096  # enough to tell what stands in a shard's place
 
 
 class _Weights(msgspec.Struct):
@@ -98,43 +91,6 @@ def walk(
         unread.append(f"cancelled after {len(shards)} of {len(paths)} shards")
     unread.extend(f"{shard.path}: {shard.reason}" for shard in shards if shard.state == "unread")
     return Inventory(tuple(shards), index, entries, tuple(unread), cancelled, source.listed)
-
-
-def begin(source: Source, limits: Limits) -> None:
-    """Have a remote source fetch what the walk will read, all of it at once; asking again costs nothing.
-
-    Where there is no listing, the start of the index tells the names of its shards before all of it is there.
-    """
-
-    def whole(limit: int) -> Need:
-        return lambda _, size: size if size <= limit else 0
-
-    def index(start: bytes, size: int) -> int:
-        if not source.listed:
-            source.ahead(_series(start, limits), header)
-        return size if size <= limits.index_bytes else 0
-
-    def header(start: bytes, size: int) -> int:
-        length = int.from_bytes(start[:8], "little")
-        if len(start) < 8 or length > min(size - 8, limits.header_bytes):
-            return _HEAD
-        return max(_HEAD, 8 + length)
-
-    entries = source.entries(limits.files)[0]
-    source.ahead([CONFIG], whole(limits.config_bytes))
-    source.ahead([INDEX], index)
-    shards = sorted(path for path, entry in entries.items() if path.endswith(SUFFIX) and entry.kind == "file")
-    source.ahead(shards[: limits.shards], header)
-
-
-def _series(start: bytes, limits: Limits) -> list[str]:
-    """The shards that the first numbered name in an index's start belongs to; a guess that a walk does not rely on."""
-    found = re.search(rb'"([A-Za-z0-9._-]{1,200})-([0-9]{1,9})-of-([0-9]{1,9})\.safetensors"', start)
-    if found is None:
-        return []
-    stem, digits, count = found[1].decode(), len(found[2]), found[3].decode()
-    numbers = range(1, min(int(count), limits.shards) + 1)
-    return [f"{stem}-{number:0{digits}}-of-{count}{SUFFIX}" for number in numbers]
 
 
 def _asked(source: Source) -> dict[str, Entry]:
@@ -269,10 +225,10 @@ def _shard_paths(entries: dict[str, Entry], index: Index | None) -> tuple[list[s
     if index is None or not index.weight_map:
         return sorted(found), set()
     named = {path for path in index.files if is_relative(path)}
-    series = {match[1] for path in named if (match := _SERIES.fullmatch(path))}
+    series = {match[1] for path in named if (match := SERIES.fullmatch(path))}
     strays = set()
     for path in found:
-        member = _SERIES.fullmatch(path)
+        member = SERIES.fullmatch(path)
         if path not in named and not (member and member[1] in series):
             strays.add(path)
     return sorted(named.union(found)), strays
@@ -299,7 +255,7 @@ def _shard(file: File, path: str, limits: Limits, *, stray: bool) -> Shard:
     def damaged(slug: str, message: str, begin: int, end: int) -> Shard:
         return Shard(path, size, "damaged", faults=(Fault(slug, message, begin, end),), stray=stray)
 
-    head = file.read(0, min(size, _HEAD))
+    head = file.read(0, min(size, HEAD))
     kind = disguise(head, size)
     if kind is not None:
         return damaged("not-a-shard", f"is {kind}, {size:,} bytes, not a safetensors file", 0, size)

@@ -7,9 +7,10 @@ import sys
 import pytest
 
 from auditor.ahead import start
+from auditor.errors import SourceError
 from auditor.forge import breaks, forge
 from auditor.sources.folder import Folder
-from auditor.walk import walk
+from auditor.walk import read_config, walk
 from auditor_schemas.policy import Limits
 
 pytestmark = pytest.mark.skipif(
@@ -23,14 +24,17 @@ NAMES = [None, *(name for name, each in breaks().items() if (each.rule or "CFG")
 @pytest.mark.parametrize("name", NAMES)
 def test_inventory_of_a_second_process_is_the_one_of_this_process(name, tmp_path):
     forge(tmp_path / "checkpoint", like="tiny", sparse=True, break_name=name)
-    ahead = start(str(tmp_path / "checkpoint"))
+    ahead = start(Folder(str(tmp_path / "checkpoint"), symlinks="follow"))
     assert ahead is not None
     seen = []
     try:
+        config = ahead.config()
         inventory = ahead.inventory(seen.append)
     finally:
         ahead.close()
-    expected = walk(Folder(str(tmp_path / "checkpoint"), symlinks="follow"), Limits())
+    folder = Folder(str(tmp_path / "checkpoint"), symlinks="follow")
+    assert config == read_config(folder, Limits())
+    expected = walk(folder, Limits())
     assert inventory == expected
     assert inventory is not None
     assert inventory.indexed == expected.indexed
@@ -44,8 +48,9 @@ def test_inventory_of_a_second_process_is_the_one_of_this_process(name, tmp_path
 
 def test_full_size_inventory_is_the_same(tmp_path):
     forge(tmp_path / "v3", like="v3", sparse=True)
-    ahead = start(str(tmp_path / "v3"))
+    ahead = start(Folder(str(tmp_path / "v3"), symlinks="follow"))
     assert ahead is not None
+    ahead.config()
     inventory = ahead.inventory(lambda _: None)
     ahead.close()
     assert inventory == walk(Folder(str(tmp_path / "v3"), symlinks="follow"), Limits())
@@ -70,13 +75,26 @@ def test_where_the_second_process_dies_the_audit_walks_for_itself(tmp_path):
     assert "passed" in result.stdout
 
 
-def test_no_second_process_for_what_is_not_a_folder(tmp_path):
-    assert start(str(tmp_path / "absent")) is None
+class Nowhere(Folder):
+    """A source that turns out to have nothing."""
+
+    def entry(self, path):
+        raise SourceError(f"{path}: no such repository")
+
+
+def test_what_the_source_raises_in_a_second_process_is_raised_in_this_one(tmp_path):
+    ahead = start(Nowhere(str(tmp_path), symlinks="follow"))
+    assert ahead is not None
+    try:
+        with pytest.raises(SourceError, match="no such repository"):
+            ahead.config()
+    finally:
+        ahead.close()
 
 
 def test_a_walk_nobody_waits_for_ends_with_its_parent(tmp_path):
     forge(tmp_path / "checkpoint", like="tiny", sparse=True)
-    ahead = start(str(tmp_path / "checkpoint"))
+    ahead = start(Folder(str(tmp_path / "checkpoint"), symlinks="follow"))
     assert ahead is not None
     child = ahead._child
     ahead.close()

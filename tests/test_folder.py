@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from auditor.entry import Entry
 from auditor.errors import ForbiddenError, ReadError, SourceError
-from auditor.facts import Entry
 from auditor.sources.folder import Folder
 from auditor_schemas.policy import Limits
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from auditor import cli
+from auditor.entry import Entry
 from auditor.errors import ReadError, SourceError
-from auditor.facts import Entry
 from auditor.forge import forge
 from auditor.sources import open_source, transport
 from auditor.sources.hosts import Guard

@@ -16,7 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from auditor.facts import Entry, Fault, Index, Inventory, Shard
+from auditor.entry import Entry
+from auditor.facts import Fault, Index, Inventory, Shard
 from auditor.sources.folder import Folder
 from auditor.walk import parse_index, read_config, walk
 from auditor_schemas.index import CheckpointIndex

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from auditor.facts import Entry, Inventory
+from auditor.entry import Entry
+from auditor.facts import Inventory
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(

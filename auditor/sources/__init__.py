@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from auditor.entry import Entry
 from auditor.errors import UsageError
-from auditor.facts import Entry
 
 if TYPE_CHECKING:
     from pathlib import Path

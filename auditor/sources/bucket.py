@@ -11,8 +11,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
+from auditor.entry import Entry
 from auditor.errors import AuditorError, ReadError, SourceError, UsageError
-from auditor.facts import Entry
 from auditor.sources import needs, transport
 from auditor.sources.hosts import Guard, is_loopback
 from auditor.sources.remote import Remote

@@ -6,8 +6,8 @@ import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from auditor.entry import Entry, EntryKind
 from auditor.errors import ForbiddenError, ReadError, SourceError
-from auditor.facts import Entry, EntryKind
 from auditor.sources import Need, Symlinks
 
 # O_NONBLOCK: a FIFO put in place between the check and the opening must not block.

@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from auditor.entry import Entry
 from auditor.errors import SourceError, UsageError
-from auditor.facts import Entry
 from auditor.sources import needs, transport
 from auditor.sources.hosts import Guard
 from auditor.sources.remote import Remote

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from auditor.entry import Entry
 from auditor.errors import ReadError, SourceError
-from auditor.facts import Entry
 from auditor.sources.transport import CONNECTIONS, AbsentError, Answer, Located, Transport, UnchangedError, bare_etag
 from auditor_schemas.defaults import LIMITS
 

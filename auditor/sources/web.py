@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from auditor.entry import Entry
 from auditor.errors import UsageError
-from auditor.facts import Entry
 from auditor.sources.hosts import Guard
 from auditor.sources.remote import Remote
 from auditor.sources.transport import AbsentError, Located, Transport

@@ -1,0 +1,55 @@
+"""The files that make a checkpoint, and how a remote source is told at once what a walk will read of them."""
+
+from __future__ import annotations  # the models are named here, not imported
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from auditor.sources import Need, Source
+    from auditor_schemas.policy import Limits
+
+CONFIG = "config.json"
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+SUFFIX = ".safetensors"
+# model-00001-of-000163.safetensors: what a series' members have in common stands before the number.
+SERIES = re.compile(r"(.+)-[0-9]{1,9}-of-[0-9]{1,9}\.safetensors")
+HEAD = 4096  # enough to tell what stands in a shard's place
+
+
+def begin(source: Source, limits: Limits) -> None:
+    """Have a remote source fetch what the walk will read, all of it at once; asking again costs nothing.
+
+    Where there is no listing, the start of the index tells the names of its shards before all of it is there.
+    """
+
+    def whole(limit: int) -> Need:
+        return lambda _, size: size if size <= limit else 0
+
+    def index(start: bytes, size: int) -> int:
+        if not source.listed:
+            source.ahead(_series(start, limits), header)
+        return size if size <= limits.index_bytes else 0
+
+    def header(start: bytes, size: int) -> int:
+        length = int.from_bytes(start[:8], "little")
+        if len(start) < 8 or length > min(size - 8, limits.header_bytes):
+            return HEAD
+        return max(HEAD, 8 + length)
+
+    entries = source.entries(limits.files)[0]
+    source.ahead([CONFIG], whole(limits.config_bytes))
+    source.ahead([INDEX], index)
+    shards = sorted(path for path, entry in entries.items() if path.endswith(SUFFIX) and entry.kind == "file")
+    source.ahead(shards[: limits.shards], header)
+
+
+def _series(start: bytes, limits: Limits) -> list[str]:
+    """The shards that the first numbered name in an index's start belongs to; a guess that a walk does not rely on."""
+    found = re.search(rb'"([A-Za-z0-9._-]{1,200})-([0-9]{1,9})-of-([0-9]{1,9})\.safetensors"', start)
+    if found is None:
+        return []
+    stem, digits, count = found[1].decode(), len(found[2]), found[3].decode()
+    numbers = range(1, min(int(count), limits.shards) + 1)
+    return [f"{stem}-{number:0{digits}}-of-{count}{SUFFIX}" for number in numbers]
