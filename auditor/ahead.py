@@ -6,6 +6,7 @@ back is what `read_config` and `walk` give; where a second process is no help th
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _CONFIG, _SHARD, _END, _FAILED = b"c", b"s", b"e", b"f"
 _PREFIX = 5  # a frame's kind and its length in four bytes
 _POLL_S = 0.001
+_SWITCH_S = 0.0005  # ten times as often as usual: many threads wait for bytes while one parses
 _PATIENCE_S = 5.0  # for a walk that was told to stop
 
 
@@ -53,8 +55,8 @@ def start(source: "Source") -> "Ahead | None":
     return Ahead(source, child, descriptor)
 
 
-def fetch(source: "Source") -> None:
-    """Have a remote source fetch what a walk with default limits reads, in threads of this process."""
+def fetch(source: "Source") -> threading.Thread:
+    """Have a remote source fetch what a walk with default limits reads; the thread ends when all is asked for."""
     limits: Any = SimpleNamespace(**LIMITS)
 
     def run() -> None:
@@ -63,7 +65,9 @@ def fetch(source: "Source") -> None:
         except errors.AuditorError:
             pass  # the walk meets it again, where somebody listens
 
-    threading.Thread(target=run, name="auditor-begin", daemon=True).start()
+    thread = threading.Thread(target=run, name="auditor-begin", daemon=True)
+    thread.start()
+    return thread
 
 
 class Ahead:
@@ -212,14 +216,18 @@ def _clothed(shard: "Shard") -> "Shard":
 
 
 def _end_type() -> Any:
-    """Index, whether it agrees with the shards, entries, what is unread, whether the source lists, its revision."""
+    """The shards' order, strays marked, and the rest of the inventory; the revision of its source.
+
+    Of an index that agrees with the shards entry by entry (`indexed`) the entries are left out.
+    """
     from auditor.facts import Index
 
-    return tuple[Index | None, bool, dict[str, Entry], tuple[str, ...], bool, str | None]
+    return tuple[dict[str, bool], Index | None, bool, dict[str, Entry], tuple[str, ...], bool, str | None]
 
 
 def _whole(
-    shards: "list[Shard]",
+    read: "list[Shard]",
+    order: dict[str, bool],
     index: "Index | None",
     indexed: bool,
     entries: dict[str, Entry],
@@ -230,6 +238,10 @@ def _whole(
 
     from auditor.facts import Inventory
 
+    known = {shard.path: shard for shard in read}
+    shards = [
+        msgspec.structs.replace(known[path], stray=True) if stray else known[path] for path, stray in order.items()
+    ]
     if index is not None and indexed:
         # Index and shards agree entry by entry, so the shards' own names make the same map.
         parts = [shard for shard in shards if not shard.stray]
@@ -248,8 +260,7 @@ def _whole(
 
 def _walk_into(descriptor: int, source: "Source") -> None:
     """The other process: walk, and write each shard as a frame as soon as it is read."""
-    if source.remote:
-        fetch(source)
+    asking = fetch(source) if source.remote else None
     import msgspec
 
     from auditor.facts import Shard
@@ -267,6 +278,9 @@ def _walk_into(descriptor: int, source: "Source") -> None:
     def send_shard(shard: Shard) -> None:
         send(_SHARD, _bare(shard))
 
+    if asking is not None:
+        sys.setswitchinterval(_SWITCH_S)
+        asking.join()
     try:
         send(_CONFIG, read_config(source, limits))
     except errors.AuditorError as error:
@@ -276,5 +290,6 @@ def _walk_into(descriptor: int, source: "Source") -> None:
     index, indexed = inventory.index, inventory.indexed
     if index is not None and indexed:
         index = msgspec.structs.replace(index, weight_map={})
-    send(_END, (index, indexed, inventory.entries, inventory.unread, inventory.listed, source.revision))
+    order = {shard.path: shard.stray for shard in inventory.shards}
+    send(_END, (order, index, indexed, inventory.entries, inventory.unread, inventory.listed, source.revision))
     source.close()

@@ -25,38 +25,44 @@ from auditor.names import layer_of
 MTP_MARKS = (".eh_proj.weight", ".enorm.weight", ".hnorm.weight")
 
 
+_Kind = tuple[Row | None, Dtype, tuple[int, ...]]
+
+
 class CensusTaker:
-    """Counts the tensors of shards by row, dtype and shape, shard by shard as they are read; strays do not count."""
+    """Counts the tensors of shards by row, dtype and shape, as each shard is read."""
 
     def __init__(self, expectations: Expectations | None) -> None:
         self._row_of = ({} if expectations is None else expectations.names).get
-        self._counts: dict[tuple[Row | None, Dtype, tuple[int, ...]], int] = {}
-        self._files: dict[Row | None, list[str]] = {}
+        self._counted: dict[str, tuple[Shard, dict[_Kind, int]]] = {}
 
     def add(self, shard: Shard) -> None:
         """Count one shard's tensors."""
-        if shard.stray:
-            return
-        for (dtype, shape), names in shard.kinds.items():
-            for row, count in Counter(map(self._row_of, names)).items():
-                kind = (row, dtype, shape)
-                self._counts[kind] = self._counts.get(kind, 0) + count
-                paths = self._files.setdefault(row, [])
+        self._counted[shard.path] = shard, self._count(shard)
+
+    def _count(self, shard: Shard) -> dict[_Kind, int]:
+        return {
+            (row, dtype, shape): count
+            for (dtype, shape), names in shard.kinds.items()
+            for row, count in Counter(map(self._row_of, names)).items()
+        }
+
+    def census(self, inventory: Inventory) -> Census:
+        """The census of all shards that are part of the checkpoint, those counted before not again."""
+        counts: dict[_Kind, int] = {}
+        files: dict[Row | None, list[str]] = {}
+        for shard in inventory.parts:
+            seen, counted = self._counted.get(shard.path, (None, {}))
+            for kind, count in (counted if seen is shard else self._count(shard)).items():
+                counts[kind] = counts.get(kind, 0) + count
+                paths = files.setdefault(kind[0], [])
                 if not paths or paths[-1] != shard.path:
                     paths.append(shard.path)
-
-    @property
-    def census(self) -> Census:
-        """What has been counted so far."""
-        return Census(self._counts, self._files)
+        return Census(counts, files)
 
 
 def take_census(inventory: Inventory, expectations: Expectations | None) -> Census:
     """Count the tensors of all shards by row, dtype and shape."""
-    taker = CensusTaker(expectations)
-    for shard in inventory.shards:
-        taker.add(shard)
-    return taker.census
+    return CensusTaker(expectations).census(inventory)
 
 
 def is_exact(inventory: Inventory, expectations: Expectations, census: Census) -> bool:

@@ -158,7 +158,6 @@ def conduct(
         taker = CensusTaker(expectations)
         inventory = ahead.inventory(taker.add) if ahead is not None else None
         if inventory is None:
-            taker = CensusTaker(expectations)
             inventory = walk(opened, rules.limits, progress, seen=taker.add)
         if (
             config_file.state == "absent"
@@ -173,7 +172,7 @@ def conduct(
                 content = _content(opened, inventory, configuration, expectations, reading)
             except KeyboardInterrupt:  # before anything was read: the headers' report stands
                 content = None
-    facts = facts_of(inventory, config_file, configuration, expectations, taker.census, rules)
+    facts = facts_of(inventory, config_file, configuration, expectations, taker.census(inventory), rules)
     facts |= values.content_facts(_read(content, reading), values.declared(inventory))
     failures, outcomes = _apply(modules, facts, examined(facts))
     found = traced(failures, inventory)

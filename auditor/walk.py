@@ -50,10 +50,11 @@ def walk(
     *,
     seen: Callable[[Shard], None] | None = None,
 ) -> Inventory:
-    """Every header of the checkpoint; `seen` gets each shard as soon as it is read.
+    """Every header of the checkpoint; `seen` gets each shard as soon as it is read, whether it is a stray or not.
 
     An interruption leaves the rest unread and the inventory usable.
     """
+    early = _early(source, limits, seen)
     entries, unlisted = source.entries(limits.files) if source.listed else (_asked(source), None)
     unread = [] if unlisted is None else [unlisted]
     index = _read_index(source, limits, entries) if INDEX in entries else None
@@ -74,10 +75,12 @@ def walk(
             if progress is not None:
                 progress(position, len(paths))
             if entry.kind == "file":
-                shard = _read_shard(source, path, entry, limits, stray=path in strays)
-                if seen is not None:
-                    seen(shard)
-                shards.append(shard)
+                shard = early.pop(path, None)
+                if shard is None:
+                    shard = _read_shard(source, path, entry, limits)
+                    if seen is not None:
+                        seen(shard)
+                shards.append(shard if path not in strays else msgspec.structs.replace(shard, stray=True))
                 held += len(shard.tensors)
                 if held > limits.tensors:
                     unread.append(
@@ -91,6 +94,22 @@ def walk(
         unread.append(f"cancelled after {len(shards)} of {len(paths)} shards")
     unread.extend(f"{shard.path}: {shard.reason}" for shard in shards if shard.state == "unread")
     return Inventory(tuple(shards), index, entries, tuple(unread), cancelled, source.listed)
+
+
+def _early(source: Source, limits: Limits, seen: Callable[[Shard], None] | None) -> dict[str, Shard]:
+    """The shards whose headers come while the index is under way, which is longer than any of them."""
+    early: dict[str, Shard] = {}
+    held = 0
+    for path in source.arriving(INDEX):
+        if not path.endswith(SUFFIX) or held > limits.tensors:
+            continue
+        entry = source.entry(path)
+        if entry.kind == "file":
+            shard = early[path] = _read_shard(source, path, entry, limits)
+            held += len(shard.tensors)
+            if seen is not None:
+                seen(shard)
+    return early
 
 
 def _asked(source: Source) -> dict[str, Entry]:
@@ -234,26 +253,26 @@ def _shard_paths(entries: dict[str, Entry], index: Index | None) -> tuple[list[s
     return sorted(named.union(found)), strays
 
 
-def _read_shard(source: Source, path: str, entry: Entry, limits: Limits, *, stray: bool) -> Shard:
+def _read_shard(source: Source, path: str, entry: Entry, limits: Limits) -> Shard:
     try:
         file = source.open(path)
     except ForbiddenError as error:  # forbidden-symlink reports it
-        return Shard(path, entry.size, "damaged", reason=str(error).removeprefix(f"{path}: "), stray=stray)
+        return Shard(path, entry.size, "damaged", reason=str(error).removeprefix(f"{path}: "))
     except ReadError as error:
-        return Shard(path, entry.size, "unread", reason=str(error).removeprefix(f"{path}: "), stray=stray)
+        return Shard(path, entry.size, "unread", reason=str(error).removeprefix(f"{path}: "))
     try:
-        return _shard(file, path, limits, stray=stray)
+        return _shard(file, path, limits)
     except ReadError as error:
-        return Shard(path, file.size, "unread", reason=str(error).removeprefix(f"{path}: "), stray=stray)
+        return Shard(path, file.size, "unread", reason=str(error).removeprefix(f"{path}: "))
     finally:
         file.close()
 
 
-def _shard(file: File, path: str, limits: Limits, *, stray: bool) -> Shard:
+def _shard(file: File, path: str, limits: Limits) -> Shard:
     size = file.size
 
     def damaged(slug: str, message: str, begin: int, end: int) -> Shard:
-        return Shard(path, size, "damaged", faults=(Fault(slug, message, begin, end),), stray=stray)
+        return Shard(path, size, "damaged", faults=(Fault(slug, message, begin, end),))
 
     head = file.read(0, min(size, HEAD))
     kind = disguise(head, size)
@@ -269,7 +288,7 @@ def _shard(file: File, path: str, limits: Limits, *, stray: bool) -> Shard:
         return damaged("invalid-header-length", text, 0, 8)
     if length > limits.header_bytes:
         reason = f"header length is {length:,}, limit {limits.header_bytes:,} (header_bytes)"
-        return Shard(path, size, "unread", reason=reason, stray=stray)
+        return Shard(path, size, "unread", reason=reason)
     raw = head[8 : 8 + length] if len(head) >= 8 + length else file.read(8, 8 + length)
     header = parse_header(raw, size - 8 - length, limits)
     digest = hashlib.sha256(raw).hexdigest()
@@ -286,6 +305,5 @@ def _shard(file: File, path: str, limits: Limits, *, stray: bool) -> Shard:
         header.tensors,
         header.faults,
         header.over_limit,
-        stray,
-        header.tiling,
+        tiling=header.tiling,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from auditor.entry import Entry
@@ -75,6 +75,12 @@ class Source(Protocol):
 
     def ahead(self, paths: Sequence[str], need: Need) -> None:
         """A hint: the starts of these files will be asked for, about in this order. A remote source fetches now."""
+
+    def warm(self, count: int) -> None:
+        """A hint: so many files will be asked for at once, as soon as their names are known."""
+
+    def arriving(self, until: str) -> Iterator[str]:
+        """Files asked for ahead, as their starts come, until that of `until` has come: what to look at meanwhile."""
 
     def open(self, path: str) -> File:
         """Open a regular file; raises ReadError where that fails, ForbiddenError where the policy does not allow it."""

@@ -15,6 +15,7 @@ SINGLE = "model.safetensors"
 SUFFIX = ".safetensors"
 # model-00001-of-000163.safetensors: what a series' members have in common stands before the number.
 SERIES = re.compile(r"(.+)-[0-9]{1,9}-of-[0-9]{1,9}\.safetensors")
+_SHARDS = 64  # of which a checkpoint of this layout has at least so many: 163 in FP8
 HEAD = 4096  # enough to tell what stands in a shard's place
 
 
@@ -41,6 +42,8 @@ def begin(source: Source, limits: Limits) -> None:
     entries = source.entries(limits.files)[0]
     source.ahead([CONFIG], whole(limits.config_bytes))
     source.ahead([INDEX], index)
+    if not source.listed:
+        source.warm(_SHARDS)
     shards = sorted(path for path, entry in entries.items() if path.endswith(SUFFIX) and entry.kind == "file")
     source.ahead(shards[: limits.shards], header)
 

@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from auditor.entry import Entry, EntryKind
@@ -106,6 +106,13 @@ class Folder:
 
     def ahead(self, paths: Sequence[str], need: Need) -> None:
         """Local files need no hint."""
+
+    def warm(self, count: int) -> None:
+        """Local files need no connection."""
+
+    def arriving(self, until: str) -> Iterator[str]:  # noqa: ARG002  # as the protocol has it
+        """None: local files are there."""
+        return iter(())
 
     def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:
         """The files at the top of the folder, subfolders left out, at most `limit` of them."""

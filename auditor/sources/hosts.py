@@ -28,10 +28,14 @@ class Guard:
     def __init__(self, hosts: frozenset[str] | None = None, *, private: bool = True) -> None:
         self.hosts = hosts
         self.private = private
+        self._admitted: set[tuple[str, str]] = set()
+        self._resolved: dict[tuple[str, int], list[Any]] = {}
 
     def admit(self, url: str) -> SplitResult:
         """The URL in parts; raises SourceError for one that must not be asked, in words that hold no secret."""
         parts = urlsplit(url)
+        if (parts.scheme, parts.netloc) in self._admitted:
+            return parts
         host = parts.hostname or ""
         try:
             _ = parts.port
@@ -41,16 +45,28 @@ class Guard:
             raise SourceError(f"{shown(host)}: not https, and plain http is for loopback addresses alone")
         if self.hosts is not None and host not in self.hosts:
             raise SourceError(f"{shown(host)}: not on the list of allowed hosts")
+        self._admitted.add((parts.scheme, parts.netloc))
         return parts
 
     def addresses(self, host: str, port: int) -> list[Any]:
-        """Where to connect: what the name resolves to, if every address of it may be asked."""
+        """Where to connect: what the name resolves to, if every address of it may be asked.
+
+        Resolved once for all connections of an audit, until none of the addresses answers.
+        """
+        known = self._resolved.get((host, port))
+        if known is not None:
+            return known
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         if not self.private:
             for *_, address in found:
                 if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global:
                     raise SourceError(f"{shown(host)}: leads to a private address, which is not allowed here")
+        self._resolved[host, port] = found
         return found
+
+    def forget(self, host: str, port: int) -> None:
+        """Resolve a name anew when it is asked for again."""
+        self._resolved.pop((host, port), None)
 
 
 def is_loopback(host: str) -> bool:
@@ -77,6 +93,7 @@ def connected(guard: Guard, host: str, port: int) -> socket.socket:
         except OSError as error:
             connection.close()
             failure = error
+    guard.forget(host, port)
     raise failure
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from auditor.entry import Entry
@@ -60,6 +60,7 @@ class Remote:
         self._lock = threading.Condition()
         self._starts: dict[str, _Start] = {}
         self._queue: deque[_Start] = deque()
+        self._arrived: deque[str] = deque()
         self._held = 0
         self._workers = 0
         self._closed = False
@@ -110,6 +111,22 @@ class Remote:
             self._workers = wanted
         for _ in range(fresh):
             threading.Thread(target=self._work, name="auditor-ahead", daemon=True).start()
+
+    def warm(self, count: int) -> None:
+        """Begin to open connections, where it is known to whom before any file is asked for."""
+
+    def arriving(self, until: str) -> Iterator[str]:
+        """Files asked for ahead, as their starts come, until that of `until` has come."""
+        while True:
+            with self._lock:
+                while not self._arrived:
+                    last = self._starts.get(until)
+                    if last is None or last.done.is_set() or self._closed:
+                        return
+                    self._lock.wait()
+                path = self._arrived.popleft()
+            if path != until:
+                yield path
 
     def open(self, path: str) -> RemoteFile:
         """The file with its start at hand; raises ReadError where that cannot be had."""
@@ -215,6 +232,9 @@ class Remote:
             start.error = ReadError(f"{start.path}: could not be read ({type(error).__name__})")
         finally:
             start.done.set()
+            with self._lock:
+                self._arrived.append(start.path)
+                self._lock.notify_all()
 
     def _fetch_start(self, start: _Start) -> None:
         path, known = start.path, self._known(start.path)

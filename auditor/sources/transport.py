@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, urljoin
 
@@ -203,7 +204,7 @@ class Transport:
             used = False
             try:
                 wire = self._connection(parts)
-                used = wire.served > 0
+                used = wire.idled
                 wire.until = time.monotonic() + self._deadline + (end - begin) / _SLOWEST
                 wire.ask(request)
                 return self._judge(path, url, wire, begin, end, etag, into)
@@ -299,6 +300,25 @@ class Transport:
             raise ReadError(f"{path}: access is denied ({told})")
         raise ReadError(f"{path}: the server answers {told}")
 
+    def warm(self, url: str, count: int) -> None:
+        """Begin to open so many connections to a host that will be asked for much as soon as it is known for what."""
+        try:
+            parts = self._guard.admit(url)
+        except SourceError:
+            return  # who asks for something hears of it
+
+        def connect() -> None:
+            with self._budget:
+                try:
+                    wire = self._opened(_origin(parts))
+                except (OSError, SourceError):
+                    return
+                wire.idled = True
+                self._keep(wire, parts)
+
+        for _ in range(count):
+            threading.Thread(target=connect, name="auditor-connect", daemon=True).start()
+
     def _connection(self, parts: SplitResult) -> Wire:
         """An idle connection or a new one."""
         origin = _origin(parts)
@@ -306,6 +326,9 @@ class Transport:
             idle = self._idle.get(origin)
             if idle:
                 return idle.pop()
+        return self._opened(origin)
+
+    def _opened(self, origin: tuple[str, str, int]) -> Wire:
         scheme, host, port = origin
         proxy = proxy_for(host) if scheme == "https" and self._guard.private else None
         plain = connected(self._guard, host, port) if proxy is None else tunnelled(proxy, host, port)
@@ -318,8 +341,15 @@ class Transport:
             raise
 
     def _release(self, wire: Wire, parts: SplitResult) -> None:
+        wire.idled = True
+        if wire.reusable:
+            self._keep(wire, parts)
+        else:
+            wire.close()
+
+    def _keep(self, wire: Wire, parts: SplitResult) -> None:
         with self._lock:
-            if wire.reusable and not self._closed:
+            if not self._closed:
                 self._idle.setdefault(_origin(parts), []).append(wire)
                 return
         wire.close()
@@ -363,9 +393,10 @@ class _ExpiredError(Exception):
 def _request(parts: SplitResult, headers: dict[str, str]) -> bytes:
     """The head of a GET; nothing that came from elsewhere can add a line to it."""
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
-    usual = parts.port is None or parts.port == (443 if parts.scheme == "https" else 80)
-    lines = [f"GET {target} HTTP/1.1", f"Host: {host if usual else f'{host}:{parts.port}'}"]
+    scheme, host, port = _origin(parts)
+    host = f"[{host}]" if ":" in host else host
+    usual = port == (443 if scheme == "https" else 80)
+    lines = [f"GET {target} HTTP/1.1", f"Host: {host if usual else f'{host}:{port}'}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if any(not line.isascii() or not line.isprintable() for line in lines) or " " in target:
         raise ReadError("an address or a header that cannot be sent")
@@ -377,7 +408,13 @@ def _failed(error: OSError) -> str:
 
 
 def _origin(parts: SplitResult) -> tuple[str, str, int]:
-    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    return _place(parts.scheme, parts.netloc)
+
+
+@lru_cache(maxsize=64)
+def _place(scheme: str, netloc: str) -> tuple[str, str, int]:
+    parts = SplitResult(scheme, netloc, "", "", "")
+    return scheme, parts.hostname or "", parts.port or (443 if scheme == "https" else 80)
 
 
 def _content_range(path: str, headers: dict[str, str]) -> tuple[int, int, int | None]:

@@ -37,7 +37,7 @@ class Wire:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._buffer = b""
-        self.served = 0
+        self.idled = False  # so that the other side may have closed it meanwhile
         self.until = float("inf")
         self._begin(b"", 0, {})
 
@@ -69,7 +69,6 @@ class Wire:
                 break
         else:
             raise WireError("only interim answers")
-        self.served += 1
         self._begin(version, status, headers)
         coding = headers.get("transfer-encoding")
         if status in (204, 304):
