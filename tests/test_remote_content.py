@@ -18,7 +18,7 @@ from auditor.content import Reading
 from auditor.errors import ReadError
 from auditor.forge import forge
 from auditor.sources import open_source, transport
-from auditor.sources.remote import START
+from auditor.sources.starts import START
 from auditor_schemas.report import AuditReport
 from tests.places import SECRETS, Place, audited, place
 from tests.servers.hub import Hub

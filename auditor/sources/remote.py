@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from auditor.entry import Entry
 from auditor.errors import ReadError, SourceError
-from auditor.sources.transport import CONNECTIONS, AbsentError, Answer, Located, Transport, UnchangedError, bare_etag
+from auditor.sources.starts import Start, Starts
+from auditor.sources.transport import Answer, Located, Transport, bare_etag
 from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:
@@ -18,27 +19,10 @@ if TYPE_CHECKING:
     from auditor.sources import Need
     from auditor.sources.cache import Cache
 
-START = 80 << 10  # the speculative first read: the header of nearly every shard of a release
-_HELD = 64 << 20  # bytes fetched ahead that nobody has asked for yet
 _BLOCK = 4 << 20  # the most content that one request asks for
 _WINDOW = 12 << 20  # of content of one file, fetched before it is read
 _EXPECTED = 128 << 20  # of content of all files together
 _FETCHERS = 48  # requests for it under way at once
-
-
-class _Start:
-    """The start of one file: fetched by whoever claims it first, then known to all."""
-
-    def __init__(self, path: str, need: Need | None) -> None:
-        self.path = path
-        self.need = need
-        self.claimed = False
-        self.done = threading.Event()
-        self.data = b""
-        self.size = 0
-        self.etag: str | None = None
-        self.error: ReadError | None = None
-        self.held = 0
 
 
 class Remote:
@@ -50,19 +34,16 @@ class Remote:
 
     listed = True
     remote = True
+    direct = True  # each file is where `_locate` says, and the transport alone reads it
 
     def __init__(self, *, uri: str, location: str, transport: Transport, cache: Cache | None) -> None:
         self.uri = uri
         self.revision: str | None = None
-        self._location = location
-        self._transport = transport
-        self._cache = cache
-        self._lock = threading.Condition()
-        self._starts: dict[str, _Start] = {}
-        self._queue: deque[_Start] = deque()
-        self._arrived: deque[str] = deque()
-        self._held = 0
-        self._workers = 0
+        self.location = location
+        self.transport = transport
+        self.cache = cache
+        self._begun = Starts(self, direct=self.direct)
+        self._lock = threading.Lock()
         self._closed = False
         self._pieces: deque[_Piece] = deque()
         self._expected = 0
@@ -101,36 +82,18 @@ class Remote:
 
     def ahead(self, paths: Sequence[str], need: Need) -> None:
         """Begin to fetch the starts of these files, as many at once as there may be connections."""
-        with self._lock:
-            for path in paths:
-                if path not in self._starts:
-                    start = self._starts[path] = _Start(path, need)
-                    self._queue.append(start)
-            wanted = min(CONNECTIONS, self._workers + len(self._queue))
-            fresh = wanted - self._workers
-            self._workers = wanted
-        for _ in range(fresh):
-            threading.Thread(target=self._work, name="auditor-ahead", daemon=True).start()
+        self._begun.ahead(paths, need)
 
     def warm(self, count: int) -> None:
         """Begin to open connections, where it is known to whom before any file is asked for."""
 
     def arriving(self, until: str) -> Iterator[str]:
         """Files asked for ahead, as their starts come, until that of `until` has come."""
-        while True:
-            with self._lock:
-                while not self._arrived:
-                    last = self._starts.get(until)
-                    if last is None or last.done.is_set() or self._closed:
-                        return
-                    self._lock.wait()
-                path = self._arrived.popleft()
-            if path != until:
-                yield path
+        return self._begun.arriving(until)
 
     def open(self, path: str) -> RemoteFile:
         """The file with its start at hand; raises ReadError where that cannot be had."""
-        start = self._start(path)
+        start = self._begun.get(path)
         if start.error is not None:
             raise start.error
         file = RemoteFile(self, start)
@@ -140,7 +103,7 @@ class Remote:
     @property
     def identity(self) -> str:
         """The place and the revision."""
-        return f"{self._location}@{self.revision or ''}"
+        return f"{self.location}@{self.revision or ''}"
 
     def holds(self, path: Path) -> bool:
         """No local path lies in a remote checkpoint."""
@@ -152,22 +115,20 @@ class Remote:
         known = self._known(path)
         if known is not None:  # the same whether a header comes from the cache or not, as an ETag of storage is not
             return _stamp(known.size, known.sha256 or known.etag)
-        with self._lock:
-            start = self._starts.get(path)
-        return None if start is None or not start.done.is_set() else _stamp(start.size, start.etag)
+        start = self._begun.find(path)
+        return None if start is None else _stamp(start.size, start.etag)
 
     def close(self) -> None:
         """Stop what is under way; nothing is read afterwards."""
         with self._lock:
             self._closed = True
-            self._queue.clear()
             waiting, self._pieces = self._pieces, deque()
-            self._lock.notify_all()
+        self._begun.close()
         for piece in waiting:
             piece.abandon()
-        self._transport.close()
-        if self._cache is not None:
-            self._cache.trim()
+        self.transport.close()
+        if self.cache is not None:
+            self.cache.trim()
 
     # --- listing ---
 
@@ -186,115 +147,6 @@ class Remote:
     def _known(self, path: str) -> Entry | None:
         """What the listing says of a file; None where there is no listing."""
         return self._files(None)[0].get(path) or Entry("absent")
-
-    # --- starts ---
-
-    def _start(self, path: str) -> _Start:
-        """The start of a file, fetched now unless it has been or is being fetched."""
-        with self._lock:
-            start = self._starts.get(path)
-            if start is None:
-                start = self._starts[path] = _Start(path, None)
-            mine, start.claimed = not start.claimed, True
-        if mine:
-            self._fill(start)
-        start.done.wait()
-        with self._lock:
-            self._held -= start.held
-            start.held = 0
-            self._lock.notify_all()
-        return start
-
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                while self._queue and self._held >= _HELD and not self._closed:
-                    self._lock.wait()
-                if not self._queue or self._closed:
-                    self._workers -= 1
-                    return
-                start = self._queue.popleft()
-                if start.claimed:
-                    continue
-                start.claimed = True
-                start.held = START
-                self._held += START
-            self._fill(start)
-
-    def _fill(self, start: _Start) -> None:
-        try:
-            self._fetch_start(start)
-        except ReadError as error:
-            start.error = error
-        except SourceError as error:
-            start.error = ReadError(f"{start.path}: {error}")
-        except Exception as error:  # a thread of ours must not die with somebody waiting
-            start.error = ReadError(f"{start.path}: could not be read ({type(error).__name__})")
-        finally:
-            start.done.set()
-            with self._lock:
-                self._arrived.append(start.path)
-                self._lock.notify_all()
-
-    def _fetch_start(self, start: _Start) -> None:
-        path, known = start.path, self._known(start.path)
-        if known is not None and known.kind == "absent":
-            raise AbsentError(f"{path}: is not there")
-        identity = None if known is None else known.sha256 or known.etag
-        cached = None
-        if self._cache is not None:
-            cached = self._cache.find(self._location, path, identity)
-        if cached is not None and known is not None:
-            start.data, start.size, start.etag = cached.data, cached.size, known.etag
-            return
-        if cached is not None and start.need is not None:
-            start.need(cached.data, cached.size)  # it may hint at more files, which need not wait for a confirmation
-        if known is not None and known.size == 0:
-            return
-        end = START if known is None else min(START, known.size)
-        if known is not None and start.need is not None and known.size <= start.need(b"", known.size):
-            end = known.size  # all of it, in one request
-        try:
-            answer = self._fetch(
-                path,
-                0,
-                end,
-                etag=None if known is None else known.etag,
-                unless=None if cached is None else cached.identity,
-            )
-        except UnchangedError:
-            assert cached is not None
-            start.data, start.size, start.etag = cached.data, cached.size, cached.identity
-            return
-        except AbsentError as error:
-            if known is None:
-                raise
-            raise ReadError(f"{path}: was listed and is not there any more") from error
-        if known is not None and answer.size != known.size:
-            raise ReadError(f"{path}: is {answer.size:,} bytes, was listed with {known.size:,}: changed since")
-        start.data, start.size, start.etag = bytes(answer.data), answer.size, answer.etag
-        need = len(start.data) if start.need is None else min(start.need(start.data, start.size), start.size)
-        if need > len(start.data) and self._reserve(start, need - len(start.data)):
-            rest = self._fetch(path, len(start.data), need, etag=start.etag)
-            start.data += bytes(rest.data)
-        self._remember(start, identity, need)
-
-    def _reserve(self, start: _Start, count: int) -> bool:
-        """Whether so many bytes more may be held; otherwise they are read when they are asked for."""
-        with self._lock:
-            if self._held + count > _HELD:
-                return False
-            start.held += count
-            self._held += count
-            return True
-
-    def _remember(self, start: _Start, identity: str | None, need: int) -> None:
-        if self._cache is None or len(start.data) < need:
-            return
-        identity = identity or start.etag
-        if identity is not None and not identity.startswith("W/"):
-            latest = not self.listed  # which nobody else will tell
-            self._cache.keep(self._location, start.path, identity, start.data[:need], start.size, latest=latest)
 
     # --- content ahead of who reads it ---
 
@@ -339,12 +191,26 @@ class Remote:
         etag: str | None = None,
         unless: str | None = None,
         into: memoryview | None = None,
+        first: Answer | Exception | None = None,
+        deadline: float | None = None,
     ) -> Answer:
         """Bytes of a file through the transport, held to the identity that is known."""
-        strong = etag if etag is not None and not etag.startswith("W/") else None
-        return self._transport.fetch(
-            path, lambda renew: self._locate(path, renew), begin, end, etag=strong, unless=unless, into=into
+        return self.transport.fetch(
+            path,
+            lambda renew: self._locate(path, renew),
+            begin,
+            end,
+            etag=self._condition(etag),
+            unless=unless,
+            into=into,
+            first=first,
+            deadline=deadline,
         )
+
+    @staticmethod
+    def _condition(etag: str | None) -> str | None:
+        """The ETag as one that a request can insist on: weak ones name no bytes."""
+        return etag if etag is not None and not etag.startswith("W/") else None
 
 
 def _stamp(size: int, name: str | None) -> str | None:
@@ -360,7 +226,7 @@ class RemoteFile:
 
     window = _WINDOW
 
-    def __init__(self, source: Remote, start: _Start) -> None:
+    def __init__(self, source: Remote, start: Start) -> None:
         self._source = source
         self._path = start.path
         self._start = start.data

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, urljoin
 
 from auditor.errors import ReadError, SourceError
-from auditor.sources.hosts import Guard, connected, is_loopback, proxy_for, tunnelled, verified
+from auditor.sources.hosts import SILENCE_S, Guard, connected, is_loopback, proxy_for, tunnelled, verified
 from auditor.sources.wire import Wire, WireError
 from auditor.text import shown
 from auditor.version import __version__
@@ -66,6 +66,21 @@ class Answer(NamedTuple):
     url: str = ""
 
 
+class Asked(NamedTuple):
+    """A range [begin, end) of a file, to be answered before `until` (monotonic).
+
+    `etag`: the file must still be that one. `unless`: its bytes are not wanted if it still is that one.
+    """
+
+    path: str
+    where: Located
+    begin: int
+    end: int
+    until: float
+    etag: str | None = None
+    unless: str | None = None
+
+
 class Transport:
     """Reads ranges from the hosts of one source. Safe in many threads at once.
 
@@ -103,20 +118,27 @@ class Transport:
         etag: str | None = None,
         unless: str | None = None,
         into: memoryview | None = None,
+        first: Answer | Exception | None = None,
+        deadline: float | None = None,
     ) -> Answer:
         """The bytes of [begin, end), fewer where the file ends earlier; into a buffer where one is given.
 
         `locate(renew)` says where the file is, anew where a signature has expired. `etag`: the file must still
-        be that one. `unless`: raises UnchangedError if it still is. Raises AbsentError for a file that is not
-        there and ReadError, its text beginning with `path`, for all else.
+        be that one. `unless`: raises UnchangedError if it still is. `first`: what became of a first attempt.
+        Raises AbsentError for a file that is not there and ReadError, its text beginning with `path`, for all else.
         """
-        deadline = time.monotonic() + self._deadline
+        deadline = self.deadline() if deadline is None else deadline
         attempt, renewed, where = 0, False, locate(False)
         while True:
-            asked = self._not_before - time.monotonic()
+            asked = self._not_before - time.monotonic() if first is None else 0.0
             if asked > 0:  # spread out: all who wait would come back at once
                 self._wait(path, asked + random.uniform(0.0, 0.5), deadline, self._asked)  # noqa: S311  # jitter
             try:
+                if first is not None:
+                    outcome, first = first, None
+                    if isinstance(outcome, Answer):
+                        return outcome
+                    raise outcome
                 return self._attempt(path, where, begin, end, etag, unless, into)
             except _ExpiredError as error:
                 if renewed:
@@ -139,6 +161,79 @@ class Transport:
                         self._asked = f"{error} and asks for a pause"
                 self._wait(path, pause, deadline, f"{error}, {attempt} times" if attempt > 1 else str(error))
 
+    def deadline(self) -> float:
+        """When a read that begins now has to end, its retries included."""
+        return time.monotonic() + self._deadline
+
+    # --- for a lane, whose first attempts are made on sockets that do not block ---
+
+    def request(self, asked: Asked) -> tuple[SplitResult, bytes]:
+        """Where to send what. Raises SourceError and ReadError as `fetch` does."""
+        url, headers = asked.where.url, _asking(asked.where, asked.begin, asked.end, asked.etag, asked.unless)
+        parts = self._guard.admit(url)
+        if time.monotonic() < self._not_before:
+            raise ReadError(f"{asked.path}: {self._asked}")
+        return parts, _request(parts, headers)
+
+    def place(self, url: str) -> SplitResult:
+        """The URL in parts; raises SourceError for one that must not be asked."""
+        return self._guard.admit(url)
+
+    def idle(self, parts: SplitResult) -> socket.socket | None:
+        """A connection that is open and has nothing to do; it does not block."""
+        with self._lock:
+            idle = self._idle.get(_origin(parts))
+            wire = idle.pop() if idle else None
+        if wire is None:
+            return None
+        connection = wire.released()
+        connection.setblocking(False)
+        return connection
+
+    def keep(self, connection: socket.socket, parts: SplitResult) -> None:
+        """Take an open connection that has nothing to do."""
+        connection.settimeout(SILENCE_S)
+        wire = Wire(connection)
+        wire.idled = True
+        self._keep(wire, parts)
+
+    def begun(self, parts: SplitResult) -> socket.socket:
+        """A connection that does not block and is being opened. Raises OSError and SourceError."""
+        origin = _origin(parts)
+        scheme, host, port = origin
+        if scheme == "https" and self._guard.private and proxy_for(host) is not None:
+            raise OSError("through a proxy")
+        family, kind, protocol, _, address = self._guard.addresses(host, port)[0]
+        connection = socket.socket(family, kind, protocol)
+        connection.setblocking(False)
+        try:
+            connection.connect(address)
+        except BlockingIOError:
+            pass
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    def encrypted(self, connection: socket.socket, parts: SplitResult) -> ssl.SSLSocket:
+        """The connection with TLS on it, its handshake still to be made."""
+        return self._context().wrap_socket(connection, server_hostname=parts.hostname, do_handshake_on_connect=False)
+
+    def judged(self, asked: Asked, parts: SplitResult, wire: Wire) -> Answer:
+        """What an answer that has come whole means; raises as an attempt does, or ReadError for a redirect."""
+        try:
+            wire.hear()
+            found = self._judge(asked.path, asked.where.url, wire, asked.begin, asked.end, asked.etag, None)
+        except WireError as error:
+            raise _TransientError(f"the server's answer cannot be used: {error}") from None
+        finally:
+            self._release(wire, parts)
+        if isinstance(found, Answer):
+            return found
+        raise _TransientError("redirected", stale=True)
+
+    # --- attempts ---
+
     def _wait(self, path: str, pause: float, deadline: float, why: str) -> None:
         if pause <= 0:
             return
@@ -156,11 +251,7 @@ class Transport:
         unless: str | None,
         into: memoryview | None,
     ) -> Answer:
-        url, headers = where.url, {"Range": f"bytes={begin}-{end - 1}", **_HEADERS, **where.headers}
-        if etag is not None:
-            headers["If-Match"] = f'"{bare_etag(etag)}"'  # Azure lists its ETags without quotes
-        if unless is not None:
-            headers["If-None-Match"] = unless
+        url, headers = where.url, _asking(where, begin, end, etag, unless)
         for _ in range(_HOPS):
             moved = self._ask(path, url, headers, begin, end, etag, into)
             if isinstance(moved, Answer):
@@ -300,25 +391,6 @@ class Transport:
             raise ReadError(f"{path}: access is denied ({told})")
         raise ReadError(f"{path}: the server answers {told}")
 
-    def warm(self, url: str, count: int) -> None:
-        """Begin to open so many connections to a host that will be asked for much as soon as it is known for what."""
-        try:
-            parts = self._guard.admit(url)
-        except SourceError:
-            return  # who asks for something hears of it
-
-        def connect() -> None:
-            with self._budget:
-                try:
-                    wire = self._opened(_origin(parts))
-                except (OSError, SourceError):
-                    return
-                wire.idled = True
-                self._keep(wire, parts)
-
-        for _ in range(count):
-            threading.Thread(target=connect, name="auditor-connect", daemon=True).start()
-
     def _connection(self, parts: SplitResult) -> Wire:
         """An idle connection or a new one."""
         origin = _origin(parts)
@@ -326,9 +398,6 @@ class Transport:
             idle = self._idle.get(origin)
             if idle:
                 return idle.pop()
-        return self._opened(origin)
-
-    def _opened(self, origin: tuple[str, str, int]) -> Wire:
         scheme, host, port = origin
         proxy = proxy_for(host) if scheme == "https" and self._guard.private else None
         plain = connected(self._guard, host, port) if proxy is None else tunnelled(proxy, host, port)
@@ -388,6 +457,16 @@ class _TransientError(Exception):
 
 class _ExpiredError(Exception):
     """A signature that has expired."""
+
+
+def _asking(where: Located, begin: int, end: int, etag: str | None, unless: str | None) -> dict[str, str]:
+    """The headers that ask for a range."""
+    headers = {"Range": f"bytes={begin}-{end - 1}", **_HEADERS, **where.headers}
+    if etag is not None:
+        headers["If-Match"] = f'"{bare_etag(etag)}"'  # Azure lists its ETags without quotes
+    if unless is not None:
+        headers["If-None-Match"] = unless
+    return headers
 
 
 def _request(parts: SplitResult, headers: dict[str, str]) -> bytes:

@@ -34,9 +34,9 @@ class Wire:
     bytes trickle in. `reusable`: the body was read to its end and both sides go on.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, received: bytes = b"") -> None:
         self._socket = connection
-        self._buffer = b""
+        self._buffer = received  # of an answer whose request was sent before
         self.idled = False  # so that the other side may have closed it meanwhile
         self.until = float("inf")
         self._begin(b"", 0, {})
@@ -59,10 +59,18 @@ class Wire:
         """End the connection."""
         self._socket.close()
 
+    def released(self) -> socket.socket:
+        """The connection, for somebody else to go on with."""
+        return self._socket
+
     def ask(self, request: bytes) -> None:
         """Send a request that has no body and read the head of its answer."""
         self._done = False  # nor is a connection that fails here one to use again
         self._socket.sendall(request)
+        self.hear()
+
+    def hear(self) -> None:
+        """Read the head of the answer to a request that was sent."""
         for _ in range(_INTERIM):
             version, status, headers = self._head()
             if status >= 200:
