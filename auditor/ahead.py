@@ -1,7 +1,7 @@
-"""Walks a checkpoint in a second process while this one still imports what judging needs.
+"""Reads a source's headers in a second process while this one still imports what judging needs.
 
-Importing the models takes as long as reading 163 headers, and two processes do both at once. What comes
-back is what `read_config` and `walk` give; where a second process is no help there is none.
+Importing the models takes as long as reading 163 headers, and two processes do both at once. What comes back stands
+in for the source: it has the headers already, and where the other process failed it reads them itself.
 """
 
 import os
@@ -10,49 +10,54 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from auditor import errors
 from auditor.deferred import Deferred
 from auditor.entry import Entry
-from auditor.sources.begin import begin
+from auditor.sources.begin import SUFFIX, begin, head
 from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:
-    from auditor.facts import ConfigFile, Index, Inventory, Shard
-    from auditor.sources import Source
+    from auditor.facts import Shard
+    from auditor.sources import File, Need, Source
 
-_CONFIG, _SHARD, _END, _FAILED = b"c", b"s", b"e", b"f"
-_PREFIX = 5  # a frame's kind and its length in four bytes
+# Kinds of frames: the listing, a file's start or why there is none, a header, why there is nothing, the end.
+_LISTED, _START, _HEADER, _FAILED, _END = b"l", b"f", b"h", b"x", b"e"
+_PREFIX = 9  # a frame's kind and the lengths of its two parts, four bytes each
 _POLL_S = 0.001
-_SWITCH_S = 0.0005  # ten times as often as usual: many threads wait for bytes while one parses
-_PATIENCE_S = 5.0  # for a walk that was told to stop
+_PATIENCE_S = 5.0  # for a reading that was told to stop
+_ASKED = 2  # headers that the parent has asked for and not yet parsed
+_SWITCH_S = 0.0005  # ten times as often as usual: a thread waits for bytes while another parses
 
 
-def start(source: "Source") -> "Ahead | None":
-    """Begin to walk a source with default limits; None where only one process makes sense.
+def start(source: "Source") -> "Source":
+    """Begin to read a source with default limits; what stands in for it, or itself where one process must do.
 
     The source is one that has read nothing yet: a thread of its own would not be in the other process.
     """
     if not hasattr(os, "memfd_create") or len(os.sched_getaffinity(0)) < 2:
-        return None
+        return source
     try:
-        descriptor = os.memfd_create("auditor-inventory")
+        frames = os.memfd_create("auditor-headers")
+        asking, asked = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         child = os.fork()
     except OSError:
-        return None
+        return source
     if child == 0:
         code = 1
         try:
-            _walk_into(descriptor, source)
+            _Reader(source, frames, asking).run()
             code = 0
-        except BaseException:  # whatever it is, the parent walks for itself and meets it there
+        except BaseException:  # whatever it is, the parent reads for itself and meets it there
             code = 1
         finally:
             os._exit(code)
-    return Ahead(source, child, descriptor)
+    os.close(asking)
+    return Ahead(source, child, frames, asked)
 
 
 def fetch(source: "Source") -> threading.Thread:
@@ -71,225 +76,369 @@ def fetch(source: "Source") -> threading.Thread:
 
 
 class Ahead:
-    """A walk under way in another process."""
+    """A source that another process is reading: the headers of its shards, and what else a remote one was asked for."""
 
-    def __init__(self, source: "Source", child: int, descriptor: int) -> None:
+    def __init__(self, source: "Source", child: int, frames: int, asked: int) -> None:
+        self.revision = source.revision
         self._source = source
         self._child: int | None = child
-        self._descriptor = descriptor
+        self._frames = frames
         self._position = 0
-        self._frames: deque[tuple[bytes, bytes]] = deque()
+        self._asked = asked
+        self._outstanding = 0  # headers that were asked for as they are, to be parsed here
+        self._listing: tuple[dict[str, Entry], str | None] | None = None
+        self._starts: dict[str, _Start] = {}
+        self._headers: dict[str, tuple[Entry, Shard]] = {}
+        self._arrived: deque[str] = deque()
+        self._error: errors.AuditorError | None = None
+        self._whole = False
+        self._closed = False
+        self._alone = False  # the other process failed, and this one reads by itself
         # Interrupted while it imports, this process would end with nothing to show for what was read.
-        self._stopped = False
+        self._stopped: float | None = None
         self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def config(self) -> "ConfigFile | None":
-        """config.json as the other process read it; None where that failed. Raises what the source raised."""
-        import msgspec
+    # --- the source ---
 
-        from auditor.facts import ConfigFile
+    @property
+    def uri(self) -> str:
+        """As the source's."""
+        return self._source.uri
 
-        while not self._frames:
-            ended = self._ended()
-            self._take()
-            if not self._frames and self._stopped and self._source.remote:  # it would be asked for all over again
-                self._hand_back()
-                raise KeyboardInterrupt
-            if not self._frames and (ended or self._stopped):
-                return None
-            time.sleep(_POLL_S if not self._frames else 0)
-        kind, data = self._frames.popleft()
-        if kind == _FAILED:
-            name, text = msgspec.msgpack.decode(data, type=tuple[str, str])
-            self._hand_back()
-            raise getattr(errors, name)(text)
-        config: ConfigFile = msgspec.msgpack.decode(data, type=ConfigFile)
-        return config
+    @property
+    def identity(self) -> str:
+        """As the source's."""
+        return self._source.identity
 
-    def inventory(self, seen: "Callable[[Shard], None]") -> "Inventory | None":
-        """The inventory when it is whole, after `seen` got each shard as it came; None where the other process failed.
+    @property
+    def listed(self) -> bool:
+        """As the source's."""
+        return self._source.listed
 
-        An interruption since the start is passed on, and the inventory then holds what was read before.
-        From here on an interruption is anybody's again.
-        """
-        try:
-            inventory = self._awaited(seen)
-        finally:
-            self._hand_back()
-        if inventory is not None and self._stopped and not inventory.cancelled:
-            import msgspec
+    @property
+    def remote(self) -> bool:
+        """As the source's."""
+        return self._source.remote
 
-            return msgspec.structs.replace(inventory, cancelled=True)
-        return inventory
+    def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:
+        """The listing: a remote one from the other process."""
+        listing = self._remote_listing()
+        return listing if listing is not None else self._source.entries(limit)
 
-    def _awaited(self, seen: "Callable[[Shard], None]") -> "Inventory | None":
-        from auditor.facts import Inventory
+    def entry(self, path: str) -> Entry:
+        """One file, from the listing or as the other process found it."""
+        listing = self._remote_listing()
+        if listing is not None:
+            return listing[0].get(path) or Entry("absent")
+        if self.remote and self._await(lambda: path in self._starts or path in self._headers):
+            return self._starts[path].entry if path in self._starts else self._headers[path][0]
+        return self._source.entry(path)
 
-        shards: list[Shard] = []
-        deadline = None
-        while True:
-            if self._stopped and deadline is None:
-                deadline = time.monotonic() + _PATIENCE_S
-            ended = self._ended()
-            self._take()
-            end = self._decode(shards, seen)
-            if end is not None:
-                *told, self._source.revision = end
-                return _whole(shards, *told)
-            if ended and deadline is None:
-                return None
-            if deadline is not None and (ended or time.monotonic() > deadline):
-                return Inventory(tuple(shards), unread=(f"cancelled after {len(shards)} shards",), cancelled=True)
-            time.sleep(_POLL_S)
+    def holds(self, path: Path) -> bool:
+        """As the source's."""
+        return self._source.holds(path)
+
+    def stamp(self, path: str) -> str | None:
+        """As the source's."""
+        return self._source.stamp(path)
+
+    def ahead(self, paths: Sequence[str], need: "Need") -> None:
+        """The other process has begun already."""
+        if self._alone:
+            self._source.ahead(paths, need)
+
+    def warm(self, count: int) -> None:
+        """See ahead."""
+        if self._alone:
+            self._source.warm(count)
+
+    def arriving(self, until: str | None) -> Iterator[str]:
+        """Files as they come from the other process: all, or until `until` has come, as a local one always has."""
+        if until is None or self.remote:
+            while self._await(lambda: bool(self._arrived) or until in self._starts, asking=True) and self._arrived:
+                path = self._arrived.popleft()
+                if path != until:
+                    yield path
+        if self._alone:
+            yield from self._source.arriving(until)
+
+    def header(self, path: str) -> "Shard | None":
+        """A shard's header, where the other process has parsed it."""
+        if self._await(lambda: path in self._headers or path in self._starts) and path in self._headers:
+            return self._headers[path][1]
+        return None
+
+    def open(self, path: str) -> "File":
+        """A file with its start at hand where the other process has read that; any other as the source opens it."""
+        start = self._starts.get(path)
+        if start is None and self.remote and self._await(lambda: path in self._starts):
+            start = self._starts[path]
+        if start is None:
+            return self._source.open(path)
+        if start.error is not None:
+            raise errors.ReadError(start.error)
+        return _Started(self._source, path, start)
 
     def close(self) -> None:
-        """End the other process if it still runs."""
+        """End the other process if it still runs, and close the source."""
+        if self._closed:
+            return
+        self._closed = True
         self._hand_back()
         if not self._ended() and self._child is not None:
             os.kill(self._child, signal.SIGKILL)
             os.waitpid(self._child, 0)
-        os.close(self._descriptor)
+        os.close(self._frames)
+        os.close(self._asked)
+        self._source.close()
 
-    def _hand_back(self) -> None:
-        while self._handlers:
-            number, handler = self._handlers.popitem()
-            signal.signal(number, handler)
+    def _remote_listing(self) -> tuple[dict[str, Entry], str | None] | None:
+        if self.remote and self.listed:
+            self._await(lambda: self._listing is not None)
+            return self._listing
+        return None
+
+    # --- the other process ---
+
+    def _await(self, there: Callable[[], bool], *, asking: bool = False) -> bool:
+        """Wait until something has come; false where it will not. `asking`: this process could parse a header.
+
+        Raises what the source raised in the other process, and KeyboardInterrupt for an interruption since the start,
+        when all that came before it has been taken.
+        """
+        while not self._alone:
+            ended = self._ended()
+            self._take()
+            if there():
+                return True
+            if self._error is not None:
+                self._hand_back()
+                raise self._error
+            if self._stopped is not None:
+                if self._whole or ended or time.monotonic() > self._stopped + _PATIENCE_S:
+                    self._hand_back()
+                    raise KeyboardInterrupt
+            elif self._whole:
+                self._hand_back()
+                return False
+            elif ended:
+                self._alone = True
+                self._hand_back()
+                if self.remote:
+                    fetch(self._source).join()
+                return False
+            elif asking and self._outstanding < _ASKED:
+                self._outstanding += 1
+                try:
+                    os.write(self._asked, b".")
+                except OSError:  # it has just ended
+                    pass
+            time.sleep(_POLL_S)
+        return False
+
+    def _take(self) -> None:
+        """Take the frames that have come."""
+        available = os.fstat(self._frames).st_size
+        while self._position + _PREFIX <= available:
+            prefix = os.pread(self._frames, _PREFIX, self._position)
+            middle = self._position + _PREFIX + int.from_bytes(prefix[1:5], "little")
+            end = middle + int.from_bytes(prefix[5:], "little")
+            if end > available:
+                break
+            value = os.pread(self._frames, middle - self._position - _PREFIX, self._position + _PREFIX)
+            behind = os.pread(self._frames, end - middle, middle) if end > middle else b""
+            self._position = end
+            self._taken(prefix[:1], value, behind)
+
+    def _taken(self, kind: bytes, data: bytes, behind: bytes) -> None:
+        from msgspec import msgpack
+
+        if kind == _END:
+            self._whole = True
+        elif kind == _FAILED:
+            name, text = msgpack.decode(data, type=tuple[str, str])
+            self._error = getattr(errors, name)(text)
+        elif kind == _LISTED:
+            entries, unlisted, self.revision = msgpack.decode(
+                data, type=tuple[dict[str, Entry], str | None, str | None]
+            )
+            self._listing = entries, unlisted
+        elif kind == _START:
+            path, entry, size, error = msgpack.decode(data, type=tuple[str, Entry, int, str | None])
+            self._starts[path] = _Start(entry, size, error, behind)
+            self._outstanding = max(0, self._outstanding - path.endswith(SUFFIX))
+            self._arrived.append(path)
+        else:
+            from auditor.facts import Shard
+
+            entry, shard = msgpack.decode(data, type=tuple[Entry, Shard])
+            self._headers[shard.path] = entry, _clothed(shard)
+            self._arrived.append(shard.path)
 
     def _stop(self, *_: object) -> None:
         """Pass an interruption on at once, the first alone: a second would cost what the other process has read."""
-        if not self._stopped and self._child is not None:
+        if self._stopped is None and self._child is not None:
             try:
                 os.kill(self._child, signal.SIGINT)
             except ProcessLookupError:  # it has just ended by itself
                 pass
-        self._stopped = True
+        self._stopped = self._stopped or time.monotonic()
+
+    def _hand_back(self) -> None:
+        """From here on an interruption is anybody's again."""
+        while self._handlers:
+            number, handler = self._handlers.popitem()
+            signal.signal(number, handler)
 
     def _ended(self) -> bool:
         if self._child is not None and os.waitpid(self._child, os.WNOHANG)[0] != 0:
             self._child = None
         return self._child is None
 
-    def _take(self) -> None:
-        """Keep the frames that have come."""
-        available = os.fstat(self._descriptor).st_size
-        while self._position + _PREFIX <= available:
-            prefix = os.pread(self._descriptor, _PREFIX, self._position)
-            length = int.from_bytes(prefix[1:], "little")
-            begin = self._position + _PREFIX
-            if begin + length > available:
-                break
-            self._frames.append((prefix[:1], os.pread(self._descriptor, length, begin)))
-            self._position = begin + length
 
-    def _decode(self, shards: "list[Shard]", seen: "Callable[[Shard], None]") -> tuple[Any, ...] | None:
-        """Decode the shards that have come; the end when it has."""
-        import msgspec
+class _Start(NamedTuple):
+    """What the other process has of a file: the bytes it begins with, or why there are none."""
 
-        from auditor.facts import Shard
-
-        while self._frames:
-            kind, data = self._frames.popleft()
-            if kind == _END:
-                end: tuple[Any, ...] = msgspec.msgpack.decode(data, type=_end_type())
-                return end
-            shard = _clothed(msgspec.msgpack.decode(data, type=Shard))
-            shards.append(shard)
-            seen(shard)
-        return None
+    entry: Entry
+    size: int
+    error: str | None
+    data: bytes
 
 
-def _bare(shard: "Shard") -> "Shard":
-    """The shard without what its tiling says again."""
-    import msgspec
+class _Started:
+    """An open file whose start is at hand; what lies behind it is read from the source."""
 
-    return shard if shard.tiling is None else msgspec.structs.replace(shard, tensors={})
+    window = 0
+
+    def __init__(self, source: "Source", path: str, start: _Start) -> None:
+        self._source = source
+        self._path = path
+        self._data = start.data
+        self._file: File | None = None
+        self.size = start.size
+
+    def _whole(self) -> "File":
+        if self._file is None:
+            self._file = self._source.open(self._path)
+            if self._file.size != self.size:
+                raise errors.ReadError(
+                    f"{self._path}: is {self._file.size:,} bytes now, was {self.size:,}: changed while it was read"
+                )
+        return self._file
+
+    def read(self, begin: int, end: int) -> bytes:
+        """As a file's."""
+        return self._data[begin:end] if end <= len(self._data) else self._whole().read(begin, end)
+
+    def read_into(self, begin: int, buffer: memoryview) -> None:
+        """As a file's."""
+        self._whole().read_into(begin, buffer)
+
+    def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """As a file's."""
+        self._whole().expect(ranges)
+
+    def stamp(self) -> str | None:
+        """As a file's."""
+        return self._whole().stamp()
+
+    def close(self) -> None:
+        """As a file's."""
+        if self._file is not None:
+            self._file.close()
 
 
 def _clothed(shard: "Shard") -> "Shard":
-    """The shard again; its tensors one by one are made when somebody asks for them."""
-    import msgspec
+    """The shard as it was read; its tensors one by one are made when somebody asks for them."""
+    from msgspec import structs
 
     tiling = shard.tiling
-    if tiling is None:
-        return shard
-    return msgspec.structs.replace(shard, tensors=Deferred(len(tiling), tiling.tensors))
+    return shard if tiling is None else structs.replace(shard, tensors=Deferred(len(tiling), tiling.tensors))
 
 
-def _end_type() -> Any:
-    """The shards' order, strays marked, and the rest of the inventory; the revision of its source.
+class _Reader:
+    """The other process: reads, and writes each result as a frame as soon as it is there."""
 
-    Of an index that agrees with the shards entry by entry (`indexed`) the entries are left out.
-    """
-    from auditor.facts import Index
+    def __init__(self, source: "Source", frames: int, asking: int) -> None:
+        self._source = source
+        self._frames = frames
+        self._asking = asking
+        self._limits: Any = SimpleNamespace(**LIMITS)
+        self._read_shard: Any = None
 
-    return tuple[dict[str, bool], Index | None, bool, dict[str, Entry], tuple[str, ...], bool, str | None]
+    def run(self) -> None:
+        """Read until the end, or until an interruption."""
+        begun = fetch(self._source) if self._source.remote else None
+        from auditor.walk import read_shard
 
+        self._read_shard = read_shard
+        try:
+            if begun is None:
+                self._read_folder()
+            else:
+                sys.setswitchinterval(_SWITCH_S)
+                begun.join()
+                self._read_remote()
+        except KeyboardInterrupt:
+            return
+        except errors.AuditorError as error:
+            self._send(_FAILED, (type(error).__name__, str(error)))
+            return
+        self._send(_END, None)
+        self._source.close()
 
-def _whole(
-    read: "list[Shard]",
-    order: dict[str, bool],
-    index: "Index | None",
-    indexed: bool,
-    entries: dict[str, Entry],
-    unread: tuple[str, ...],
-    listed: bool,
-) -> "Inventory":
-    import msgspec
+    def _read_folder(self) -> None:
+        entries, _ = self._source.entries(self._limits.files)
+        held = 0
+        for path in sorted(path for path in entries if path.endswith(SUFFIX))[: self._limits.shards]:
+            if entries[path].kind == "file" and held <= self._limits.tensors:
+                held += self._read(path, entries[path])
 
-    from auditor.facts import Inventory
+    def _read_remote(self) -> None:
+        if self._source.listed:
+            entries, unlisted = self._source.entries(self._limits.files)
+            self._send(_LISTED, (entries, unlisted, self._source.revision))
+        held = 0
+        for path in self._source.arriving(None):
+            entry = self._source.entry(path)
+            if not path.endswith(SUFFIX) or entry.kind != "file":
+                self._send_start(path, entry)
+            elif held <= self._limits.tensors:
+                held += self._read(path, entry)
 
-    known = {shard.path: shard for shard in read}
-    shards = [
-        msgspec.structs.replace(known[path], stray=True) if stray else known[path] for path, stray in order.items()
-    ]
-    if index is not None and indexed:
-        # Index and shards agree entry by entry, so the shards' own names make the same map.
-        parts = [shard for shard in shards if not shard.stray]
+    def _read(self, path: str, entry: Entry) -> int:
+        """One header: parsed, or as it is where the parent has time to parse it; how many tensors it has."""
+        from msgspec import structs
 
-        def weight_map() -> dict[str, str]:
-            return {name: shard.path for shard in parts for name in shard.tensors}
+        try:
+            wanted = bool(os.read(self._asking, 1))
+        except BlockingIOError:
+            wanted = False
+        if wanted:
+            self._send_start(path, entry)
+            return 0
+        shard = self._read_shard(self._source, path, entry, self._limits)
+        bare = shard if shard.tiling is None else structs.replace(shard, tensors={})
+        self._send(_HEADER, (entry, bare))
+        return len(shard.tensors)
 
-        files = {shard.path: len(shard.tensors) for shard in parts if shard.tensors}
-        index = msgspec.structs.replace(index, weight_map=Deferred(sum(files.values()), weight_map))
-        index.__dict__["files"] = files
-    inventory = Inventory(tuple(shards), index, entries, unread, listed=listed)
-    if indexed:
-        inventory.__dict__["indexed"] = True
-    return inventory
+    def _send_start(self, path: str, entry: Entry) -> None:
+        try:
+            file = self._source.open(path)
+            try:
+                data, size, reason = head(path, file, self._limits), file.size, None
+            finally:
+                file.close()
+        except errors.ReadError as error:
+            data, size, reason = b"", 0, str(error)
+        self._send(_START, (path, entry, size, reason), data)
 
+    def _send(self, kind: bytes, value: Any, behind: bytes = b"") -> None:
+        from msgspec import msgpack
 
-def _walk_into(descriptor: int, source: "Source") -> None:
-    """The other process: walk, and write each shard as a frame as soon as it is read."""
-    asking = fetch(source) if source.remote else None
-    import msgspec
-
-    from auditor.facts import Shard
-    from auditor.walk import read_config, walk
-
-    limits: Any = SimpleNamespace(**LIMITS)
-    encode = msgspec.msgpack.Encoder().encode
-
-    def send(kind: bytes, value: Any) -> None:
-        data = encode(value)
-        frame = memoryview(kind + len(data).to_bytes(4, "little") + data)
+        data = msgpack.encode(value)
+        frame = memoryview(
+            b"".join([kind, len(data).to_bytes(4, "little"), len(behind).to_bytes(4, "little"), data, behind])
+        )
         while frame:
-            frame = frame[os.write(descriptor, frame) :]
-
-    def send_shard(shard: Shard) -> None:
-        send(_SHARD, _bare(shard))
-
-    if asking is not None:
-        sys.setswitchinterval(_SWITCH_S)
-        asking.join()
-    try:
-        send(_CONFIG, read_config(source, limits))
-    except errors.AuditorError as error:
-        send(_FAILED, (type(error).__name__, str(error)))
-        return
-    inventory = walk(source, limits, seen=send_shard)
-    index, indexed = inventory.index, inventory.indexed
-    if index is not None and indexed:
-        index = msgspec.structs.replace(index, weight_map={})
-    order = {shard.path: shard.stray for shard in inventory.shards}
-    send(_END, (order, index, indexed, inventory.entries, inventory.unread, inventory.listed, source.revision))
-    source.close()
+            frame = frame[os.write(self._frames, frame) :]

@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from auditor.ahead import Ahead
     from auditor.sources import Source
 
 from auditor.options import USAGE, parser_for
@@ -81,7 +80,7 @@ def _audit(options: argparse.Namespace) -> int:
     with _terminate_as_interrupt():
         progress = _progress(options)
         reading = _reading(options, progress)
-        source, ahead = _begin(options, alone=options.alone and progress is None)
+        source = _begin(options, alone=options.alone and progress is None)
         from auditor.run import conduct
 
         try:
@@ -96,14 +95,13 @@ def _audit(options: argparse.Namespace) -> int:
                 progress=progress,
                 revision=options.revision,
                 cache=not options.no_cache,
-                ahead=ahead,
                 summarised=_writes(options),
             )
         finally:
             if progress is not None:
                 progress.close()
-            if ahead is not None:
-                ahead.close()
+            if not isinstance(source, str):
+                source.close()  # where the audit has not come so far
     return deliver(report, options, _complain)
 
 
@@ -139,13 +137,13 @@ def _writes(options: argparse.Namespace) -> bool:
     return any(getattr(options, kind, None) is not None for kind in ("json", "html"))
 
 
-def _begin(options: argparse.Namespace, *, alone: bool) -> "tuple[str | Source, Ahead | None]":
+def _begin(options: argparse.Namespace, *, alone: bool) -> "str | Source":
     """Begin to read what an audit with default limits reads, before the models are imported; what to audit.
 
     In a second process where this one is the command's `alone`: it shows no progress, and its connections are its own.
     """
     if options.policy is not None or options.symlinks not in (None, "follow"):
-        return options.source, None
+        return str(options.source)
     from auditor.ahead import fetch, start
     from auditor.errors import AuditorError
     from auditor.sources import open_source
@@ -153,12 +151,12 @@ def _begin(options: argparse.Namespace, *, alone: bool) -> "tuple[str | Source, 
     try:
         source = open_source(options.source, revision=options.revision, cache=not options.no_cache)
     except AuditorError:
-        return options.source, None  # the audit meets it again, when it knows that all else is right
+        return str(options.source)  # the audit meets it again, when it knows that all else is right
     if alone and (options.depth == "headers" or not source.remote):
-        return source, start(source)
+        return start(source)
     if source.remote:
         fetch(source)
-    return source, None
+    return source
 
 
 def _report(options: argparse.Namespace) -> int:

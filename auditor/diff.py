@@ -1,6 +1,6 @@
 """What changed between two checkpoints or two reports: tensors, config fields, figures and findings."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from auditor.attribute import Attributed
 from auditor.baseline import Baseline, named
 from auditor.configure import configure
 from auditor.errors import SourceError
-from auditor.facts import ConfigFile, Inventory, Shard
+from auditor.facts import Inventory
 from auditor.names import count, expand, expand_file, patterns
 from auditor.run import collector_paused, conduct
 from auditor.saved import read_report
@@ -60,26 +60,12 @@ def read_side(path: str, label: str) -> Side:
         report = read_report(path)
         return Side(label, report, _laid_out(report, path), None, _digests(report, path), True)
     with closing(open_source(path)) as source:
-        read = _Read(read_config(source, DEFAULT_LIMITS), walk(source, DEFAULT_LIMITS))
-    report = conduct(path, reading=None, family=None, policy=None, fail_on="error", progress=None, ahead=read)
-    fields = configure(read.file, DEFAULT_LIMITS).fields
-    return Side(label, report, _stored(read.walked), None if fields is None else dict(_flat(fields)), None, False)
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A checkpoint that was read already, for the audit of it."""
-
-    file: ConfigFile
-    walked: Inventory
-
-    def config(self) -> ConfigFile:
-        return self.file
-
-    def inventory(self, seen: Callable[[Shard], None]) -> Inventory:
-        for shard in self.walked.shards:
-            seen(shard)
-        return self.walked
+        file, inventory = read_config(source, DEFAULT_LIMITS), walk(source, DEFAULT_LIMITS)
+    report = conduct(
+        path, reading=None, family=None, policy=None, fail_on="error", progress=None, read=(file, inventory)
+    )
+    fields = configure(file, DEFAULT_LIMITS).fields
+    return Side(label, report, _stored(inventory), None if fields is None else dict(_flat(fields)), None, False)
 
 
 def difference(old: Side, new: Side) -> CheckpointDiff:

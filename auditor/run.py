@@ -3,13 +3,13 @@
 import gc
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from auditor import count, gate, summary, values
 from auditor.attribute import Attributed, traced
@@ -17,7 +17,7 @@ from auditor.configure import Configuration, configure
 from auditor.content import Reading, check_extra
 from auditor.derive import examined, expectations_of, facts_of
 from auditor.errors import SourceError, UsageError
-from auditor.facts import Blocked, ConfigFile, Expectations, Inventory, Match, Shard
+from auditor.facts import Blocked, ConfigFile, Expectations, Inventory, Match
 from auditor.families import family_named
 from auditor.gate import FailOn
 from auditor.match import CensusTaker
@@ -89,16 +89,6 @@ def _reading(depth: str, reading: Reading | None) -> Reading | None:
     return replace(reading or Reading(depth="full"), depth=depth)  # type: ignore[arg-type]  # one of the two
 
 
-class Begun(Protocol):
-    """A reading of the same source that is under way or done; None where it failed, and all is read here."""
-
-    def config(self) -> ConfigFile | None:
-        """config.json as it was read."""
-
-    def inventory(self, seen: Callable[[Shard], None]) -> Inventory | None:
-        """The inventory, when it is whole, after `seen` got each shard."""
-
-
 @contextmanager
 def collector_paused() -> Iterator[None]:
     """An audit allocates much and makes no cycles to speak of: collecting in between doubles its time."""
@@ -123,13 +113,13 @@ def conduct(
     symlinks: Symlinks | None = None,
     revision: str | None = None,
     cache: bool = True,
-    ahead: "Begun | None" = None,
+    read: tuple[ConfigFile, Inventory] | None = None,
     summarised: bool = True,
 ) -> AuditReport:
     """An audit of a source, by name or opened, which this closes.
 
-    `ahead`: what reads it already, elsewhere. `reading` None is depth headers. `summarised`: with what only a saved
-    report shows, storage and parallelism.
+    `read`: its config.json and inventory, where they have been read. `reading` None is depth headers. `summarised`:
+    with what only a saved report shows, storage and parallelism.
     """
     depth = "headers" if reading is None else reading.depth
     if reading is not None:
@@ -143,12 +133,9 @@ def conduct(
     if isinstance(source, str):
         source = open_source(source, symlinks=rules.symlinks, revision=revision, cache=cache)
     with closing(source) as opened:
-        config_file = ahead.config() if ahead is not None else None
-        if config_file is None:
-            ahead = None
-            if opened.remote:
-                begin(opened, rules.limits)
-            config_file = read_config(opened, rules.limits)
+        if opened.remote:
+            begin(opened, rules.limits)
+        config_file = read_config(opened, rules.limits) if read is None else read[0]
         # All that the headers are no part of comes first: a walk under way elsewhere needs the time.
         configuration = configure(config_file, rules.limits, family=forced)
         if known is not None and configuration.family is not None:
@@ -156,9 +143,7 @@ def conduct(
         expectations = expectations_of(configuration)
         modules = _with_severities(catalogue(), rules)
         taker = CensusTaker(expectations)
-        inventory = ahead.inventory(taker.add) if ahead is not None else None
-        if inventory is None:
-            inventory = walk(opened, rules.limits, progress, seen=taker.add)
+        inventory = walk(opened, rules.limits, progress, seen=taker.add) if read is None else read[1]
         if (
             config_file.state == "absent"
             and not inventory.shards

@@ -7,6 +7,7 @@ from __future__ import annotations  # the models are named here, not imported
 
 import hashlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -54,10 +55,15 @@ def walk(
 
     An interruption leaves the rest unread and the inventory usable.
     """
-    early = _early(source, limits, seen)
-    entries, unlisted = source.entries(limits.files) if source.listed else (_asked(source), None)
+    early = _Early(source, limits, seen)
+    try:
+        early.read(until=INDEX)
+        entries, unlisted = source.entries(limits.files) if source.listed else (_asked(source), None)
+        index = _read_index(source, limits, entries) if INDEX in entries else None
+    except KeyboardInterrupt:
+        reason = "cancelled before config.json, index and listing were read"
+        return Inventory((), unread=(reason,), cancelled=True, listed=source.listed)
     unread = [] if unlisted is None else [unlisted]
-    index = _read_index(source, limits, entries) if INDEX in entries else None
     if index is not None and index.state == "unread":
         unread.append(f"{INDEX}: {index.reason}")
     paths, strays = _shard_paths(entries, index)
@@ -68,6 +74,7 @@ def walk(
     held = 0
     cancelled = False
     try:
+        early.read(progress=None if progress is None else partial(_some, progress, len(paths)))
         for position, path in enumerate(paths):
             entry = entries.get(path)
             if entry is None:
@@ -75,11 +82,7 @@ def walk(
             if progress is not None:
                 progress(position, len(paths))
             if entry.kind == "file":
-                shard = early.pop(path, None)
-                if shard is None:
-                    shard = _read_shard(source, path, entry, limits)
-                    if seen is not None:
-                        seen(shard)
+                shard = early.shard(path, entry)
                 shards.append(shard if path not in strays else msgspec.structs.replace(shard, stray=True))
                 held += len(shard.tensors)
                 if held > limits.tensors:
@@ -96,20 +99,40 @@ def walk(
     return Inventory(tuple(shards), index, entries, tuple(unread), cancelled, source.listed)
 
 
-def _early(source: Source, limits: Limits, seen: Callable[[Shard], None] | None) -> dict[str, Shard]:
-    """The shards whose headers come while the index is under way, which is longer than any of them."""
-    early: dict[str, Shard] = {}
-    held = 0
-    for path in source.arriving(INDEX):
-        if not path.endswith(SUFFIX) or held > limits.tensors:
-            continue
-        entry = source.entry(path)
-        if entry.kind == "file":
-            shard = early[path] = _read_shard(source, path, entry, limits)
-            held += len(shard.tensors)
-            if seen is not None:
-                seen(shard)
-    return early
+class _Early:
+    """Shards that are read in the order in which they come, those of a remote source while its index is under way."""
+
+    def __init__(self, source: Source, limits: Limits, seen: Callable[[Shard], None] | None) -> None:
+        self._source = source
+        self._limits = limits
+        self._seen = seen
+        self._read: dict[str, Shard] = {}
+        self._held = 0
+
+    def read(self, until: str | None = None, progress: Callable[[int], None] | None = None) -> None:
+        """Read all that comes, or what comes before `until`."""
+        for path in self._source.arriving(until):
+            if not path.endswith(SUFFIX) or path in self._read or self._held > self._limits.tensors:
+                continue
+            entry = self._source.entry(path)
+            if entry.kind == "file":
+                self._read[path] = self.shard(path, entry)
+                self._held += len(self._read[path].tensors)
+            if progress is not None:
+                progress(len(self._read))
+
+    def shard(self, path: str, entry: Entry) -> Shard:
+        """A shard, read now unless it has been."""
+        shard = self._read.pop(path, None)
+        if shard is None:
+            shard = self._source.header(path) or read_shard(self._source, path, entry, self._limits)
+            if self._seen is not None:
+                self._seen(shard)
+        return shard
+
+
+def _some(progress: Progress, total: int, done: int) -> None:
+    progress(min(done, total), total)
 
 
 def _asked(source: Source) -> dict[str, Entry]:
@@ -253,7 +276,8 @@ def _shard_paths(entries: dict[str, Entry], index: Index | None) -> tuple[list[s
     return sorted(named.union(found)), strays
 
 
-def _read_shard(source: Source, path: str, entry: Entry, limits: Limits) -> Shard:
+def read_shard(source: Source, path: str, entry: Entry, limits: Limits) -> Shard:
+    """One shard's header, or why it was not read."""
     try:
         file = source.open(path)
     except ForbiddenError as error:  # forbidden-symlink reports it

@@ -11,6 +11,8 @@ from auditor.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from auditor.facts import Shard
+
 Symlinks = Literal["follow", "inside"]
 
 # From the first bytes of a file (none of them yet, at first) and its size: how many, from the start, will be asked for.
@@ -52,11 +54,25 @@ class Source(Protocol):
     a commit. `listed` is false for a source that cannot list its files.
     """
 
-    uri: str
-    identity: str  # tells this checkpoint's place from any other; not for showing
-    revision: str | None
-    listed: bool
-    remote: bool
+    @property
+    def uri(self) -> str:
+        """The source as it may be shown."""
+
+    @property
+    def identity(self) -> str:
+        """What tells this checkpoint's place from any other; not for showing."""
+
+    @property
+    def revision(self) -> str | None:
+        """The exact revision that was resolved."""
+
+    @property
+    def listed(self) -> bool:
+        """Whether the source can list its files."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether each read is a request."""
 
     def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:
         """The files at the top of the checkpoint, and why the listing is not whole (or None).
@@ -79,8 +95,11 @@ class Source(Protocol):
     def warm(self, count: int) -> None:
         """A hint: so many files will be asked for at once, as soon as their names are known."""
 
-    def arriving(self, until: str) -> Iterator[str]:
-        """Files asked for ahead, as their starts come, until that of `until` has come: what to look at meanwhile."""
+    def arriving(self, until: str | None) -> Iterator[str]:
+        """Files asked for ahead, as their starts come: all, or until that of `until` has come."""
+
+    def header(self, path: str) -> Shard | None:
+        """A shard's header, where it has been read already, with default limits."""
 
     def open(self, path: str) -> File:
         """Open a regular file; raises ReadError where that fails, ForbiddenError where the policy does not allow it."""

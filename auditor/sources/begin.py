@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from auditor.sources import Need, Source
+    from auditor.sources import File, Need, Source
     from auditor_schemas.policy import Limits
 
 CONFIG = "config.json"
@@ -25,13 +25,25 @@ def begin(source: Source, limits: Limits) -> None:
     Where there is no listing, the start of the index tells the names of its shards before all of it is there.
     """
 
-    def whole(limit: int) -> Need:
-        return lambda _, size: size if size <= limit else 0
-
     def index(start: bytes, size: int) -> int:
         if not source.listed:
-            source.ahead(_series(start, limits), header)
-        return size if size <= limits.index_bytes else 0
+            source.ahead(_series(start, limits), needed(SINGLE, limits))
+        return needed(INDEX, limits)(start, size)
+
+    entries = source.entries(limits.files)[0]
+    source.ahead([CONFIG], needed(CONFIG, limits))
+    source.ahead([INDEX], index)
+    if not source.listed:
+        source.warm(_SHARDS)
+    shards = sorted(path for path, entry in entries.items() if path.endswith(SUFFIX) and entry.kind == "file")
+    source.ahead(shards[: limits.shards], needed(SINGLE, limits))
+
+
+def needed(path: str, limits: Limits) -> Need:
+    """How much of a file a walk reads, from its start: configuration and index whole, of any other the header."""
+
+    def whole(limit: int) -> Need:
+        return lambda _, size: size if size <= limit else 0
 
     def header(start: bytes, size: int) -> int:
         length = int.from_bytes(start[:8], "little")
@@ -39,13 +51,13 @@ def begin(source: Source, limits: Limits) -> None:
             return HEAD
         return max(HEAD, 8 + length)
 
-    entries = source.entries(limits.files)[0]
-    source.ahead([CONFIG], whole(limits.config_bytes))
-    source.ahead([INDEX], index)
-    if not source.listed:
-        source.warm(_SHARDS)
-    shards = sorted(path for path, entry in entries.items() if path.endswith(SUFFIX) and entry.kind == "file")
-    source.ahead(shards[: limits.shards], header)
+    return {CONFIG: whole(limits.config_bytes), INDEX: whole(limits.index_bytes)}.get(path, header)
+
+
+def head(path: str, file: File, limits: Limits) -> bytes:
+    """What a walk reads of an open file; raises ReadError."""
+    start = file.read(0, min(HEAD, file.size))
+    return file.read(0, min(max(len(start), needed(path, limits)(start, file.size)), file.size))
 
 
 def _series(start: bytes, limits: Limits) -> list[str]:

@@ -102,7 +102,9 @@ class Folder:
 
     def close(self) -> None:
         """Release the folder; nothing is read afterwards."""
-        os.close(self._directory)
+        directory, self._directory = self._directory, -1
+        if directory >= 0:
+            os.close(directory)
 
     def ahead(self, paths: Sequence[str], need: Need) -> None:
         """Local files need no hint."""
@@ -110,9 +112,12 @@ class Folder:
     def warm(self, count: int) -> None:
         """Local files need no connection."""
 
-    def arriving(self, until: str) -> Iterator[str]:  # noqa: ARG002  # as the protocol has it
+    def arriving(self, until: str | None) -> Iterator[str]:  # noqa: ARG002  # as the protocol has it
         """None: local files are there."""
         return iter(())
+
+    def header(self, path: str) -> None:  # as the protocol has it
+        """None: a folder reads nothing by itself."""
 
     def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:
         """The files at the top of the folder, subfolders left out, at most `limit` of them."""

@@ -87,9 +87,12 @@ class Remote:
     def warm(self, count: int) -> None:
         """Begin to open connections, where it is known to whom before any file is asked for."""
 
-    def arriving(self, until: str) -> Iterator[str]:
-        """Files asked for ahead, as their starts come, until that of `until` has come."""
+    def arriving(self, until: str | None) -> Iterator[str]:
+        """Files asked for ahead, as their starts come: all, or until that of `until` has come."""
         return self._begun.arriving(until)
+
+    def header(self, path: str) -> None:  # as the protocol has it
+        """None: starts are fetched, and not parsed."""
 
     def open(self, path: str) -> RemoteFile:
         """The file with its start at hand; raises ReadError where that cannot be had."""

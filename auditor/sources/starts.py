@@ -63,6 +63,7 @@ class Starts:
         self._queue: deque[Start] = deque()  # to be begun
         self._again: deque[tuple[Start, Answer | Exception | None]] = deque()  # begun, and not done with one attempt
         self._arrived: deque[str] = deque()
+        self._pending = 0  # known and not yet there
         self._held = 0
         self._workers = 0
         self._closed = False
@@ -83,6 +84,7 @@ class Starts:
             for path in paths:
                 if path not in self._known:
                     start = self._known[path] = Start(path, need)
+                    self._pending += 1
                     self._queue.append(start)
         if self._lane is None:
             self._employ(len(self._queue))
@@ -99,6 +101,7 @@ class Starts:
             start = self._known.get(path)
             if start is None:
                 start = self._known[path] = Start(path, None)
+                self._pending += 1
             mine, start.claimed = not start.claimed, True
         if mine:
             self._fill(start)
@@ -109,13 +112,14 @@ class Starts:
             self._lock.notify_all()
         return start
 
-    def arriving(self, until: str) -> Iterator[str]:
-        """Files asked for ahead, as their starts come, until that of `until` has come."""
+    def arriving(self, until: str | None) -> Iterator[str]:
+        """Files asked for ahead, as their starts come: all, or until that of `until` has come."""
         while True:
             with self._lock:
                 path = self._arrived.popleft() if self._arrived else None
-                last = self._known.get(until)
-                if path is None and (last is None or last.done.is_set() or self._closed):
+                last = None if until is None else self._known.get(until)
+                come = self._pending == 0 if until is None else last is None or last.done.is_set()
+                if path is None and (come or self._closed):
                     return
             if path is None:
                 self._turn(lambda: bool(self._arrived))
@@ -274,6 +278,7 @@ class Starts:
     def _done(self, start: Start) -> None:
         start.done.set()
         with self._lock:
+            self._pending -= 1
             self._arrived.append(start.path)
             self._lock.notify_all()
         if self._lane is not None:
