@@ -16,17 +16,18 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from auditor import errors
-from auditor.deferred import Deferred
+from auditor.deferred import Agreed, Deferred
 from auditor.entry import Entry
 from auditor.sources.begin import SUFFIX, begin, head
 from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:
-    from auditor.facts import Shard
+    from auditor.facts import Index, Shard
     from auditor.sources import File, Need, Source
 
-# Kinds of frames: the listing, a file's start or why there is none, a header, why there is nothing, the end.
-_LISTED, _START, _HEADER, _FAILED, _END = b"l", b"f", b"h", b"x", b"e"
+# Kinds of frames: the listing, a file's start or why there is none, a header, an index that agrees with the headers,
+# why there is nothing, the end.
+_LISTED, _START, _HEADER, _INDEX, _FAILED, _END = b"l", b"f", b"h", b"i", b"x", b"e"
 _PREFIX = 9  # a frame's kind and the lengths of its two parts, four bytes each
 _POLL_S = 0.001
 _PATIENCE_S = 5.0  # for a reading that was told to stop
@@ -89,6 +90,7 @@ class Ahead:
         self._listing: tuple[dict[str, Entry], str | None] | None = None
         self._starts: dict[str, _Start] = {}
         self._headers: dict[str, tuple[Entry, Shard]] = {}
+        self._index: Index | None = None
         self._arrived: deque[str] = deque()
         self._error: errors.AuditorError | None = None
         self._whole = False
@@ -153,12 +155,15 @@ class Ahead:
             self._source.warm(count)
 
     def arriving(self, until: str | None) -> Iterator[str]:
-        """Files as they come from the other process: all, or until `until` has come, as a local one always has."""
-        if until is None or self.remote:
-            while self._await(lambda: bool(self._arrived) or until in self._starts, asking=True) and self._arrived:
-                path = self._arrived.popleft()
-                if path != until:
-                    yield path
+        """Files as they come from the other process: all, or until `until` has come, of a local one its index."""
+
+        def there() -> bool:
+            return bool(self._arrived) or until in self._starts or self._index is not None
+
+        while self._await(there, asking=self.remote) and self._arrived:
+            path = self._arrived.popleft()
+            if path != until:
+                yield path
         if self._alone:
             yield from self._source.arriving(until)
 
@@ -166,6 +171,12 @@ class Ahead:
         """A shard's header, where the other process has parsed it."""
         if self._await(lambda: path in self._headers or path in self._starts) and path in self._headers:
             return self._headers[path][1]
+        return None
+
+    def index(self) -> "Index | None":
+        """A local index, when it has been found to agree with the headers; None where it is to be read here."""
+        if not self.remote and self._await(lambda: self._index is not None):
+            return self._index
         return None
 
     def open(self, path: str) -> "File":
@@ -207,6 +218,8 @@ class Ahead:
         when all that came before it has been taken.
         """
         while not self._alone:
+            if there():
+                return True
             ended = self._ended()
             self._take()
             if there():
@@ -268,12 +281,31 @@ class Ahead:
             self._starts[path] = _Start(entry, size, error, behind)
             self._outstanding = max(0, self._outstanding - path.endswith(SUFFIX))
             self._arrived.append(path)
+        elif kind == _INDEX:
+            self._index = self._agreed(data)
         else:
             from auditor.facts import Shard
 
             entry, shard = msgpack.decode(data, type=tuple[Entry, Shard])
             self._headers[shard.path] = entry, _clothed(shard)
             self._arrived.append(shard.path)
+
+    def _agreed(self, data: bytes) -> "Index":
+        """The index again, its entries made of the shards' names when somebody asks for them."""
+        from msgspec import msgpack, structs
+
+        from auditor.facts import Index
+
+        index, paths = msgpack.decode(data, type=tuple[Index, list[str]])
+        shards = [self._headers[path][1] for path in paths]
+
+        def weight_map() -> dict[str, str]:
+            return {name: shard.path for shard in shards for name in shard.tensors}
+
+        files = {shard.path: len(shard.tensors) for shard in shards if shard.tensors}
+        index = structs.replace(index, weight_map=Agreed(sum(files.values()), weight_map))
+        index.__dict__["files"] = files
+        return index
 
     def _stop(self, *_: object) -> None:
         """Pass an interruption on at once, the first alone: a second would cost what the other process has read."""
@@ -365,13 +397,14 @@ class _Reader:
         self._asking = asking
         self._limits: Any = SimpleNamespace(**LIMITS)
         self._read_shard: Any = None
+        self._walk: Any = None
 
     def run(self) -> None:
         """Read until the end, or until an interruption."""
         begun = fetch(self._source) if self._source.remote else None
-        from auditor.walk import read_shard
+        from auditor.walk import read_shard, walk
 
-        self._read_shard = read_shard
+        self._read_shard, self._walk = read_shard, walk
         try:
             if begun is None:
                 self._read_folder()
@@ -388,11 +421,13 @@ class _Reader:
         self._source.close()
 
     def _read_folder(self) -> None:
-        entries, _ = self._source.entries(self._limits.files)
-        held = 0
-        for path in sorted(path for path in entries if path.endswith(SUFFIX))[: self._limits.shards]:
-            if entries[path].kind == "file" and held <= self._limits.tensors:
-                held += self._read(path, entries[path])
+        from msgspec import structs
+
+        inventory = self._walk(self._source, self._limits, seen=self._send_header)
+        index = inventory.index
+        if index is not None and inventory.complete and inventory.indexed:
+            paths = [shard.path for shard in inventory.parts]
+            self._send(_INDEX, (structs.replace(index, weight_map={}), paths))
 
     def _read_remote(self) -> None:
         if self._source.listed:
@@ -408,8 +443,6 @@ class _Reader:
 
     def _read(self, path: str, entry: Entry) -> int:
         """One header: parsed, or as it is where the parent has time to parse it; how many tensors it has."""
-        from msgspec import structs
-
         try:
             wanted = bool(os.read(self._asking, 1))
         except BlockingIOError:
@@ -418,9 +451,14 @@ class _Reader:
             self._send_start(path, entry)
             return 0
         shard = self._read_shard(self._source, path, entry, self._limits)
-        bare = shard if shard.tiling is None else structs.replace(shard, tensors={})
-        self._send(_HEADER, (entry, bare))
+        self._send_header(shard, entry)
         return len(shard.tensors)
+
+    def _send_header(self, shard: "Shard", entry: Entry | None = None) -> None:
+        from msgspec import structs
+
+        bare = shard if shard.tiling is None else structs.replace(shard, tensors={})
+        self._send(_HEADER, (entry or Entry("file", shard.size), bare))
 
     def _send_start(self, path: str, entry: Entry) -> None:
         try:

@@ -50,3 +50,7 @@ class Deferred(Mapping[str, Value], Generic[Value]):
 
     def __repr__(self) -> str:
         return f"<{self._size} entries>" if self._made is None else repr(self._made)
+
+
+class Agreed(Deferred[str]):
+    """An index's weight_map that was found to agree with the shards entry by entry, so that their names make it."""

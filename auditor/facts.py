@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from auditor.deferred import Agreed
 from auditor.dtypes import BYTES, FP8, Dtype
 from auditor.entry import Entry
 
@@ -207,8 +208,14 @@ class Inventory(Struct, frozen=True, dict=True):
         """Whether index and shards agree both ways, entry by entry."""
         if self.index is None or len(self.index.weight_map) != self.stored:
             return False
+        if isinstance(self.index.weight_map, Agreed):
+            return True
         find = self.index.weight_map.get
-        return all([*map(find, shard.tensors)].count(shard.path) == len(shard.tensors) for shard in self.parts)
+        return all(
+            [*map(find, names)].count(shard.path) == len(names)
+            for shard in self.parts
+            for names in shard.kinds.values()
+        )
 
     def faults(self, slug: str) -> Iterator[tuple[Shard, Fault]]:
         """Every fault of one kind, with its shard."""

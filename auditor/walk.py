@@ -59,7 +59,7 @@ def walk(
     try:
         early.read(until=INDEX)
         entries, unlisted = source.entries(limits.files) if source.listed else (_asked(source), None)
-        index = _read_index(source, limits, entries) if INDEX in entries else None
+        index = source.index() or (_read_index(source, limits, entries) if INDEX in entries else None)
     except KeyboardInterrupt:
         reason = "cancelled before config.json, index and listing were read"
         return Inventory((), unread=(reason,), cancelled=True, listed=source.listed)
