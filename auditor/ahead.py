@@ -144,10 +144,10 @@ class Ahead:
         """As the source's."""
         return self._source.stamp(path)
 
-    def ahead(self, paths: Sequence[str], need: "Need") -> None:
+    def ahead(self, paths: Sequence[str], need: "Need", first: int = 0) -> None:
         """The other process has begun already."""
         if self._alone:
-            self._source.ahead(paths, need)
+            self._source.ahead(paths, need, first)
 
     def warm(self, count: int) -> None:
         """See ahead."""

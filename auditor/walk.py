@@ -59,7 +59,7 @@ def walk(
     try:
         early.read(until=INDEX)
         entries, unlisted = source.entries(limits.files) if source.listed else (_asked(source), None)
-        index = source.index() or (_read_index(source, limits, entries) if INDEX in entries else None)
+        index = source.index() or (_read_index(source, limits, [*entries, *early.paths]) if INDEX in entries else None)
     except KeyboardInterrupt:
         reason = "cancelled before config.json, index and listing were read"
         return Inventory((), unread=(reason,), cancelled=True, listed=source.listed)
@@ -120,6 +120,11 @@ class _Early:
                 self._held += len(self._read[path].tensors)
             if progress is not None:
                 progress(len(self._read))
+
+    @property
+    def paths(self) -> Iterable[str]:
+        """Of the shards that have been read."""
+        return self._read
 
     def shard(self, path: str, entry: Entry) -> Shard:
         """A shard, read now unless it has been."""

@@ -89,8 +89,11 @@ class Source(Protocol):
     def stamp(self, path: str) -> str | None:
         """What identifies the content that the path leads to now, as an open file's stamp does; None: nothing."""
 
-    def ahead(self, paths: Sequence[str], need: Need) -> None:
-        """A hint: the starts of these files will be asked for, about in this order. A remote source fetches now."""
+    def ahead(self, paths: Sequence[str], need: Need, first: int = 0) -> None:
+        """A hint: the starts of these files will be asked for, about in this order. A remote source fetches now.
+
+        `first`: bytes to fetch of a file of unknown size before `need` says how many; 0: as many as a header has.
+        """
 
     def warm(self, count: int) -> None:
         """A hint: so many files will be asked for at once, as soon as their names are known."""

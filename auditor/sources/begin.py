@@ -16,6 +16,7 @@ SUFFIX = ".safetensors"
 # model-00001-of-000163.safetensors: what a series' members have in common stands before the number.
 SERIES = re.compile(r"(.+)-[0-9]{1,9}-of-[0-9]{1,9}\.safetensors")
 _SHARDS = 64  # of which a checkpoint of this layout has at least so many: 163 in FP8
+_INDEX_BYTES = 16 << 20  # at first: 9 MB of a release, and what is not there costs nothing
 HEAD = 4096  # enough to tell what stands in a shard's place
 
 
@@ -32,7 +33,7 @@ def begin(source: Source, limits: Limits) -> None:
 
     entries = source.entries(limits.files)[0]
     source.ahead([CONFIG], needed(CONFIG, limits))
-    source.ahead([INDEX], index)
+    source.ahead([INDEX], index, _INDEX_BYTES)
     if not source.listed:
         source.warm(_SHARDS)
     shards = sorted(path for path, entry in entries.items() if path.endswith(SUFFIX) and entry.kind == "file")

@@ -106,7 +106,7 @@ class Folder:
         if directory >= 0:
             os.close(directory)
 
-    def ahead(self, paths: Sequence[str], need: Need) -> None:
+    def ahead(self, paths: Sequence[str], need: Need, first: int = 0) -> None:
         """Local files need no hint."""
 
     def warm(self, count: int) -> None:

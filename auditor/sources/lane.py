@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _RECEIVE = 256 << 10
 _HEAD_BYTES = 64 << 10
 _BODY_BYTES = 64 << 10  # of an answer that refuses
+_PEEK_BYTES = 4096
 _CHECKED_S = 0.5
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
@@ -31,11 +32,17 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 
 class Call:
     """A range that is asked for once. `done` is told what became of it: an answer, what the answer means as an
-    exception, or None where there was no answer that could be used.
+    exception, or None where there was no answer that could be used. `peek` gets the first bytes before the rest comes.
     """
 
-    def __init__(self, asked: Asked, done: Callable[[Call, Answer | Exception | None], None]) -> None:
+    def __init__(
+        self,
+        asked: Asked,
+        done: Callable[[Call, Answer | Exception | None], None],
+        peek: Callable[[bytes], object] | None = None,
+    ) -> None:
         self.asked = asked
+        self._peek = peek
         self.heard = time.monotonic()
         self._done = done
         self._socket: socket.socket | None = None
@@ -43,6 +50,7 @@ class Call:
         self._step: Callable[[Lane], None] = self._connect
         self._request = b""
         self._received = bytearray()
+        self._body = 0  # where it begins
         self._length: int | None = None  # of head and body together
 
     # --- steps, each at most as far as the socket goes without waiting ---
@@ -113,6 +121,10 @@ class Call:
             if self._length is not None and len(self._received) >= self._length:
                 self._answered(lane)
                 return
+            if self._peek is not None and len(self._received) >= self._body + _PEEK_BYTES:
+                peek, self._peek = self._peek, None
+                if self._received[9:12] == b"206":
+                    peek(bytes(self._received[self._body : self._body + _PEEK_BYTES]))
             if count < _RECEIVE and self._parts is not None and self._parts.scheme != "https":
                 return
 
@@ -122,6 +134,7 @@ class Call:
         if end < 0:
             return len(self._received) <= _HEAD_BYTES
         head = bytes(self._received[: end + 2])
+        self._body = end + 4
         length = _LENGTH.findall(head)
         most = max(self.asked.end - self.asked.begin, _BODY_BYTES)
         if head[9:12] in (b"204", b"304"):

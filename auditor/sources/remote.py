@@ -80,9 +80,9 @@ class Remote:
         """One file as the listing has it, or `absent`."""
         return self._files(None)[0].get(path) or Entry("absent")
 
-    def ahead(self, paths: Sequence[str], need: Need) -> None:
+    def ahead(self, paths: Sequence[str], need: Need, first: int = 0) -> None:
         """Begin to fetch the starts of these files, as many at once as there may be connections."""
-        self._begun.ahead(paths, need)
+        self._begun.ahead(paths, need, first)
 
     def warm(self, count: int) -> None:
         """Begin to open connections, where it is known to whom before any file is asked for."""

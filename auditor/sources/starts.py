@@ -26,9 +26,10 @@ _TURN_S = 0.05  # how long one thread drives before it looks whether another wan
 class Start:
     """The start of one file: fetched by whoever claims it first, then known to all."""
 
-    def __init__(self, path: str, need: Need | None) -> None:
+    def __init__(self, path: str, need: Need | None, first: int) -> None:
         self.path = path
         self.need = need
+        self.first = first  # bytes to ask for where it is not known how many there are
         self.claimed = False
         self.done = threading.Event()
         self.data = b""
@@ -78,12 +79,12 @@ class Starts:
             start = self._known.get(path)
         return start if start is not None and start.done.is_set() else None
 
-    def ahead(self, paths: Sequence[str], need: Need) -> None:
+    def ahead(self, paths: Sequence[str], need: Need, first: int) -> None:
         """Begin to fetch the starts of these files, as many at once as there may be connections."""
         with self._lock:
             for path in paths:
                 if path not in self._known:
-                    start = self._known[path] = Start(path, need)
+                    start = self._known[path] = Start(path, need, first or START)
                     self._pending += 1
                     self._queue.append(start)
         if self._lane is None:
@@ -100,7 +101,7 @@ class Starts:
         with self._lock:
             start = self._known.get(path)
             if start is None:
-                start = self._known[path] = Start(path, None)
+                start = self._known[path] = Start(path, None, START)
                 self._pending += 1
             mine, start.claimed = not start.claimed, True
         if mine:
@@ -183,8 +184,8 @@ class Starts:
                 if start is not None and start.claimed:
                     continue
                 if start is not None:
-                    start.claimed, start.held = True, START
-                    self._held += START
+                    start.claimed, start.held = True, start.first
+                    self._held += start.first
             if start is None:
                 break
             self._call(lane, start)
@@ -219,7 +220,9 @@ class Starts:
         except (ReadError, SourceError):
             self._fill(start)  # as it would without a lane
             return
-        lane.add(Call(asked, done))
+        need = start.need
+        peek = None if need is None or plan.known is not None or start.first == START else lambda data: need(data, 0)
+        lane.add(Call(asked, done, peek))
 
     @staticmethod
     def _needed(start: Start, answer: Answer) -> int:
@@ -259,8 +262,8 @@ class Starts:
                     start, outcome = self._queue.popleft(), None
                     if start.claimed:
                         continue
-                    start.claimed, start.held = True, START
-                    self._held += START
+                    start.claimed, start.held = True, start.first
+                    self._held += start.first
             self._fill(start, outcome)
 
     def _fill(self, start: Start, first: Answer | Exception | None = None) -> None:
@@ -301,7 +304,7 @@ class Starts:
             start.need(cached.data, cached.size)  # it may hint at more files, which need not wait for a confirmation
         if known is not None and known.size == 0:
             return None
-        end = START if known is None else min(START, known.size)
+        end = start.first if known is None else min(START, known.size)
         if known is not None and start.need is not None and known.size <= start.need(b"", known.size):
             end = known.size  # all of it, in one request
         return Plan(end, known, cached)
