@@ -19,6 +19,9 @@ from importlib import metadata
 from pathlib import Path
 from statistics import median
 
+# An installed command has its bytecode: where none may be written, every start of ours would compile it anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 HERE = Path(__file__).resolve().parent
 PEERS = HERE / "peers"
 RESULTS = HERE / "results" / "headers.md"

@@ -70,6 +70,7 @@ class Starts:
         self._closed = False
         self._lane = Lane(remote.transport) if direct and hasattr(select, "poll") else None
         self._driver = threading.Lock()  # held by the one thread that uses the lane
+        self._at_once = CONNECTIONS
         self._waiting = 0  # threads that would rather drive than wait
         self._driving = False  # a thread of its own does
 
@@ -116,6 +117,11 @@ class Starts:
     def arriving(self, until: str | None) -> Iterator[str]:
         """Files asked for ahead, as their starts come: all, or until that of `until` has come."""
         while True:
+            if self._queue and self._driver.acquire(blocking=False):  # what waits for a connection may have one by now
+                try:
+                    self._drive(0.0)
+                finally:
+                    self._driver.release()
             with self._lock:
                 path = self._arrived.popleft() if self._arrived else None
                 last = None if until is None else self._known.get(until)
@@ -154,10 +160,14 @@ class Starts:
         with self._lock:
             self._waiting += 1
         try:
-            self._lane.wake()
-            with self._driver:
+            if not self._driver.acquire(blocking=False):
+                self._lane.wake()
+                self._driver.acquire()
+            try:
                 if not enough():
                     self._drive()
+            finally:
+                self._driver.release()
         finally:
             with self._lock:
                 self._waiting -= 1
@@ -173,13 +183,14 @@ class Starts:
                     self._driving = False
                     return
 
-    def _drive(self) -> None:
-        """Begin what may be begun, and go on with what is under way."""
+    def _drive(self, timeout: float = _TURN_S) -> None:
+        """Begin what may be begun, and go on with what is under way; wait so long for it, seconds."""
         lane = self._lane
-        assert lane is not None
+        if lane is None:
+            return
         while True:
             with self._lock:
-                full = self._closed or len(lane) >= CONNECTIONS or self._held >= _HELD
+                full = self._closed or len(lane) >= self._at_once or self._held >= _HELD
                 start = self._queue.popleft() if self._queue and not full else None
                 if start is not None and start.claimed:
                     continue
@@ -189,7 +200,7 @@ class Starts:
             if start is None:
                 break
             self._call(lane, start)
-        lane.pump(_TURN_S if lane else 0.0)
+        lane.pump(timeout if lane else 0.0)
 
     def _call(self, lane: Lane, start: Start) -> None:
         """The first attempt at a start, in the lane."""
@@ -229,8 +240,9 @@ class Starts:
         return len(answer.data) if start.need is None else min(start.need(bytes(answer.data), answer.size), answer.size)
 
     def warm(self, url: str, count: int) -> None:
-        """Begin to open so many connections, to be used by the starts to come."""
+        """Begin to open so many connections. The starts to come use these: waiting for one is sooner than another."""
         if self._lane is not None:
+            self._at_once = count
             with self._driver:
                 for _ in range(count):
                     self._lane.open(url)
