@@ -11,12 +11,10 @@ from auditor_schemas.policy import Limits, Policy
 
 
 def expectations_of(configuration: Configuration) -> Expectations | None:
-    """What the config implies, its names spelled out; None where there is no config to ask."""
+    """What the config implies; None where there is no config to ask."""
     if configuration.config is None or configuration.family is None:
         return None
-    expectations = configuration.family.expectations(configuration.config)
-    _ = expectations.names
-    return expectations
+    return configuration.family.expectations(configuration.config)
 
 
 def facts_of(
@@ -130,7 +128,7 @@ def examined(facts: dict[str, Any]) -> dict[str, int]:
         "index files": len(index.files) if index is not None else 0,
         "index entries": len(index.weight_map) if index is not None else 0,
         "tensors": inventory.stored,
-        "expected tensors": len(expectations.names) if derived else 0,
+        "expected tensors": expectations.size if derived else 0,
         "layers": sum(len(template.layers) for template in expectations.templates) if derived else 0,
         "MTP modules": len(expectations.mtp_layers) if derived else 0,
         "FP8 weights": pairing.scaled + len(pairing.unscaled),

@@ -7,7 +7,8 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise, takewhile
+from operator import methodcaller
 from typing import Any, Literal
 
 from msgspec import Struct, field
@@ -274,6 +275,9 @@ class Template(Struct, frozen=True):
     rows: tuple[Row, ...]
 
 
+_LAYERS = "model.layers."
+
+
 class Expectations(Struct, frozen=True, dict=True):
     """Every tensor the config implies. `names` maps each name to its row, in storage order per layer."""
 
@@ -288,9 +292,49 @@ class Expectations(Struct, frozen=True, dict=True):
         for template in self.templates:
             suffixes, rows = expand(template.rows)
             for layer in template.layers:
-                prefix = f"model.layers.{layer}."
+                prefix = f"{_LAYERS}{layer}."
                 names.update(zip([prefix + suffix for suffix in suffixes], rows, strict=True))
         return names
+
+    @cached_property
+    def size(self) -> int:
+        """How many names there are."""
+        return len(self.top) + sum(
+            len(template.layers) * sum(max(1, row.experts) for row in template.rows) for template in self.templates
+        )
+
+    def row_of(self, name: str) -> Row | None:
+        """The row that a name belongs to, or None."""
+        return self.rows_of([name])[0]
+
+    def rows_of(self, names: Sequence[str]) -> list[Row | None]:
+        """The row of each name or None. Fastest where names of one layer stand together; `names` is not made for it."""
+        rows: list[Row | None] = []
+        while len(rows) < len(names):
+            first = names[len(rows)]
+            layer = first[len(_LAYERS) :].partition(".")[0]
+            prefix = f"{_LAYERS}{layer}."
+            held = self._by_layer.get(layer) if first.startswith(prefix) else None
+            if held is None:
+                rows.append(self._by_top.get(first))
+            else:
+                run = takewhile(methodcaller("startswith", prefix), islice(names, len(rows), None))
+                rows += map(held.get, [name[len(prefix) :] for name in run])
+        return rows
+
+    @cached_property
+    def _by_top(self) -> dict[str, Row]:
+        return {row.suffix: row for row in self.top}
+
+    @cached_property
+    def _by_layer(self) -> dict[str, dict[str, Row]]:
+        """The rows of each layer, by its number as names have it, and by what follows that."""
+        found: dict[str, dict[str, Row]] = {}
+        for template in self.templates:
+            rows = dict(zip(*expand(template.rows), strict=True))
+            for layer in template.layers:
+                found[str(layer)] = {**found[str(layer)], **rows} if str(layer) in found else rows
+        return found
 
     @cached_property
     def layers_of(self) -> dict[Row, list[int]]:

@@ -32,7 +32,7 @@ class CensusTaker:
     """Counts the tensors of shards by row, dtype and shape, as each shard is read."""
 
     def __init__(self, expectations: Expectations | None) -> None:
-        self._row_of = ({} if expectations is None else expectations.names).get
+        self._expectations = expectations
         self._counted: dict[str, tuple[Shard, dict[_Kind, int]]] = {}
 
     def add(self, shard: Shard) -> None:
@@ -40,10 +40,13 @@ class CensusTaker:
         self._counted[shard.path] = shard, self._count(shard)
 
     def _count(self, shard: Shard) -> dict[_Kind, int]:
+        expectations = self._expectations
         return {
             (row, dtype, shape): count
             for (dtype, shape), names in shard.kinds.items()
-            for row, count in Counter(map(self._row_of, names)).items()
+            for row, count in Counter(
+                [None] * len(names) if expectations is None else expectations.rows_of(names)
+            ).items()
         }
 
     def census(self, inventory: Inventory) -> Census:
@@ -70,7 +73,7 @@ def is_exact(inventory: Inventory, expectations: Expectations, census: Census) -
 
     Names are distinct and each leads to one row, so rows counted in full leave no name missing.
     """
-    if inventory.stored != len(expectations.names):
+    if inventory.stored != expectations.size:
         return False
     # An index that agrees entry by entry names one shard per tensor, so no name is in two.
     if not inventory.indexed and inventory.stored != len(inventory.tensors):

@@ -143,6 +143,7 @@ def conduct(
         expectations = expectations_of(configuration)
         modules = _with_severities(catalogue(), rules)
         taker = CensusTaker(expectations)
+        summary.prepare()
         inventory = walk(opened, rules.limits, progress, seen=taker.add) if read is None else read[1]
         if (
             config_file.state == "absent"

@@ -10,11 +10,50 @@ from auditor.facts import Census, ConfigFile, Expectations, Inventory, Match, Ro
 from auditor.names import layer_of, patterns
 from auditor.probes import Probes
 from auditor_schemas.config import DeepseekV3Config
-from auditor_schemas.report import Cell, ComponentTally, Coverage, InventorySummary, LayoutRow, Tallies
+from auditor_schemas.report import (
+    AuditReport,
+    Cell,
+    ComponentTally,
+    Count,
+    Coverage,
+    Figure,
+    Finding,
+    InventorySummary,
+    LayoutRow,
+    Location,
+    RuleOutcome,
+    Run,
+    Source,
+    Tallies,
+    Tool,
+)
 from auditor_schemas.rule import Failure
 
 Worst = Literal["passed", "info", "warning", "error", "unread"]
 _RANK: tuple[Worst, ...] = ("passed", "info", "warning", "error", "unread")
+
+
+# What every report is made of; the rest is built where it is needed.
+_MODELS = (
+    Tool,
+    Source,
+    Run,
+    Location,
+    Finding,
+    RuleOutcome,
+    Count,
+    Figure,
+    InventorySummary,
+    LayoutRow,
+    Cell,
+    Coverage,
+)
+
+
+def prepare() -> None:
+    """Build the models of a report now: headers are still being read elsewhere, and later it would wait for this."""
+    for model in (*_MODELS, ComponentTally, Tallies, AuditReport):
+        model.model_rebuild()
 
 
 def inventory_summary(inventory: Inventory, census: Census) -> InventorySummary:
@@ -189,13 +228,12 @@ def cells(expectations: Expectations | None, match: Match | None, failures: Iter
         for layer in template.layers:
             for module, count in held.items():
                 counts[layer, module] = {"expected": count}
-    names = expectations.names
     noted: set[tuple[str, Worst]] = set()  # a tensor that several rules fault counts once for each severity
     for failure in failures:
         severity: Worst = "unread" if failure.rule.slug == "unread-file" else failure.rule.severity.value
-        subjects = failure.tensors or tuple(name for name in failure.takes if name in names)
+        subjects = failure.tensors or tuple(name for name in failure.takes if expectations.row_of(name))
         for name in subjects:
-            row_of = names.get(name)
+            row_of = expectations.row_of(name)
             key = (layer_of(name), row_of.module if row_of is not None else "other")
             seen = counts.setdefault(key, {"expected": 0})
             if (name, severity) not in noted:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from auditor.deferred import Deferred
 from auditor.entry import Entry
 from auditor.errors import ForbiddenError, ReadError
 from auditor.facts import ConfigFile, Fault, Index, Inventory, Shard
@@ -324,6 +325,7 @@ def _shard(file: File, path: str, limits: Limits) -> Shard:
     state: Literal["read", "damaged", "unread"] = "read" if header.complete else "damaged"
     if header.over_limit is not None:
         state = "unread"
+    tiling = header.tiling
     return Shard(
         path,
         size,
@@ -331,8 +333,8 @@ def _shard(file: File, path: str, limits: Limits) -> Shard:
         length,
         digest,
         header.metadata,
-        header.tensors,
+        header.tensors if tiling is None else Deferred(len(tiling), tiling.tensors),
         header.faults,
         header.over_limit,
-        tiling=header.tiling,
+        tiling=tiling,
     )

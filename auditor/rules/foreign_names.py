@@ -19,7 +19,7 @@ RULE = Rule(
 def check(inventory: Inventory, expectations: Expectations, match: Match) -> Iterator[Failure]:
     """A failure where there are tensors and not one of the expected names is among them."""
     expected = len(match.missing) + len(match.absent)
-    if expected == len(expectations.names) and inventory.tensors:
+    if expected == expectations.size and inventory.tensors:
         example = min(inventory.tensors)
         yield RULE.failure(
             f"none of {plural(expected, 'expected name')} is there, {plural(len(inventory.tensors), 'tensor')} "
