@@ -5,12 +5,15 @@ in for the source: it has the headers already, and where the other process faile
 """
 
 import os
+import select
 import signal
+import socket
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
 # why there is nothing, the end.
 _LISTED, _START, _HEADER, _INDEX, _FAILED, _END = b"l", b"f", b"h", b"i", b"x", b"e"
 _PREFIX = 9  # a frame's kind and the lengths of its two parts, four bytes each
-_POLL_S = 0.001
+_RINGS = 4096
+_PATIENT_S, _BRIEFLY_S = 0.05, 0.001
 _PATIENCE_S = 5.0  # for a reading that was told to stop
 _ASKED = 2  # headers that the parent has asked for and not yet parsed
 _SWITCH_S = 0.0005  # ten times as often as usual: a thread waits for bytes while another parses
@@ -44,21 +48,22 @@ def start(source: "Source") -> "Source":
         return source
     try:
         frames = os.memfd_create("auditor-headers")
-        asking, asked = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        ours, theirs = socket.socketpair()
         child = os.fork()
     except OSError:
         return source
     if child == 0:
         code = 1
         try:
-            _Reader(source, frames, asking).run()
+            ours.close()
+            _Reader(source, frames, theirs).run()
             code = 0
         except BaseException:  # whatever it is, the parent reads for itself and meets it there
             code = 1
         finally:
             os._exit(code)
-    os.close(asking)
-    return Ahead(source, child, frames, asked)
+    theirs.close()
+    return Ahead(source, child, frames, ours)
 
 
 def fetch(source: "Source") -> threading.Thread:
@@ -79,13 +84,13 @@ def fetch(source: "Source") -> threading.Thread:
 class Ahead:
     """A source that another process is reading: the headers of its shards, and what else a remote one was asked for."""
 
-    def __init__(self, source: "Source", child: int, frames: int, asked: int) -> None:
+    def __init__(self, source: "Source", child: int, frames: int, bell: socket.socket) -> None:
         self.revision = source.revision
         self._source = source
         self._child: int | None = child
         self._frames = frames
         self._position = 0
-        self._asked = asked
+        self._bell = bell  # rung by the other process for each frame, by this one for each header it could parse
         self._outstanding = 0  # headers that were asked for as they are, to be parsed here
         self._listing: tuple[dict[str, Entry], str | None] | None = None
         self._starts: dict[str, _Start] = {}
@@ -200,7 +205,7 @@ class Ahead:
             os.kill(self._child, signal.SIGKILL)
             os.waitpid(self._child, 0)
         os.close(self._frames)
-        os.close(self._asked)
+        self._bell.close()
         self._source.close()
 
     def _remote_listing(self) -> tuple[dict[str, Entry], str | None] | None:
@@ -242,11 +247,9 @@ class Ahead:
                 return False
             elif asking and self._outstanding < _ASKED:
                 self._outstanding += 1
-                try:
-                    os.write(self._asked, b".")
-                except OSError:  # it has just ended
-                    pass
-            time.sleep(_POLL_S)
+                _ring(self._bell)
+            if select.select([self._bell], [], [], _PATIENT_S)[0] and not self._bell.recv(_RINGS):
+                time.sleep(_BRIEFLY_S)  # it ends
         return False
 
     def _take(self) -> None:
@@ -284,11 +287,17 @@ class Ahead:
         elif kind == _INDEX:
             self._index = self._agreed(data)
         else:
-            from auditor.facts import Shard
-
-            entry, shard = msgpack.decode(data, type=tuple[Entry, Shard])
+            entry, shard = self._header_of(data)
             self._headers[shard.path] = entry, _clothed(shard)
             self._arrived.append(shard.path)
+
+    @cached_property
+    def _header_of(self) -> "Callable[[bytes], tuple[Entry, Shard]]":
+        from msgspec import msgpack
+
+        from auditor.facts import Shard
+
+        return msgpack.Decoder(tuple[Entry, Shard]).decode
 
     def _agreed(self, data: bytes) -> "Index":
         """The index again, its entries made of the shards' names when somebody asks for them."""
@@ -391,10 +400,11 @@ def _clothed(shard: "Shard") -> "Shard":
 class _Reader:
     """The other process: reads, and writes each result as a frame as soon as it is there."""
 
-    def __init__(self, source: "Source", frames: int, asking: int) -> None:
+    def __init__(self, source: "Source", frames: int, bell: socket.socket) -> None:
         self._source = source
         self._frames = frames
-        self._asking = asking
+        self._bell = bell
+        self._bell.setblocking(False)
         self._limits: Any = SimpleNamespace(**LIMITS)
         self._read_shard: Any = None
         self._walk: Any = None
@@ -444,7 +454,7 @@ class _Reader:
     def _read(self, path: str, entry: Entry) -> int:
         """One header: parsed, or as it is where the parent has time to parse it; how many tensors it has."""
         try:
-            wanted = bool(os.read(self._asking, 1))
+            wanted = bool(self._bell.recv(1))
         except BlockingIOError:
             wanted = False
         if wanted:
@@ -475,8 +485,16 @@ class _Reader:
         from msgspec import msgpack
 
         data = msgpack.encode(value)
-        frame = memoryview(
-            b"".join([kind, len(data).to_bytes(4, "little"), len(behind).to_bytes(4, "little"), data, behind])
-        )
-        while frame:
-            frame = frame[os.write(self._frames, frame) :]
+        prefix = kind + len(data).to_bytes(4, "little") + len(behind).to_bytes(4, "little")
+        for part in (prefix + data, behind):
+            left = memoryview(part)
+            while left:
+                left = left[os.write(self._frames, left) :]
+        _ring(self._bell)
+
+
+def _ring(bell: socket.socket) -> None:
+    try:
+        bell.send(b".")
+    except OSError:  # rung often enough, or nobody is there to hear it
+        pass

@@ -49,9 +49,9 @@ class Call:
         self._parts: SplitResult | None = None
         self._step: Callable[[Lane], None] = self._connect
         self._request = b""
-        self._received = bytearray()
-        self._body = 0  # where it begins
-        self._length: int | None = None  # of head and body together
+        self._head = b""
+        self._body: memoryview | None = None  # as long as it will be, of which `_have` bytes are there
+        self._have = 0
 
     # --- steps, each at most as far as the socket goes without waiting ---
 
@@ -110,38 +110,45 @@ class Call:
     def _receive(self, lane: Lane) -> None:
         assert self._socket is not None
         while True:  # an encrypted socket may hold more than the system tells of
-            count = self._socket.recv_into(lane.buffer)
+            view = lane.buffer if self._body is None else self._body[self._have :]
+            count = self._socket.recv_into(view)
             if not count:
                 self.end(lane, None)
                 return
-            self._received += lane.buffer[:count]
-            if self._length is None and not self._measured():
+            if self._body is None and not self._begun(view[:count]):
                 self.end(lane, None)
                 return
-            if self._length is not None and len(self._received) >= self._length:
-                self._answered(lane)
-                return
-            if self._peek is not None and len(self._received) >= self._body + _PEEK_BYTES:
-                peek, self._peek = self._peek, None
-                if self._received[9:12] == b"206":
-                    peek(bytes(self._received[self._body : self._body + _PEEK_BYTES]))
-            if count < _RECEIVE and self._parts is not None and self._parts.scheme != "https":
+            if self._body is not None:
+                self._have += count if view is not lane.buffer else 0
+                if self._have == len(self._body):
+                    self._answered(lane)
+                    return
+                if self._peek is not None and self._have >= _PEEK_BYTES and self._head[9:12] == b"206":
+                    peek, self._peek = self._peek, None
+                    peek(bytes(self._body[:_PEEK_BYTES]))
+            if count < len(view) and self._parts is not None and self._parts.scheme != "https":
                 return
 
-    def _measured(self) -> bool:
-        """Take the length of the answer from its head, when that has come; false where it cannot be known."""
-        end = self._received.find(b"\r\n\r\n")
-        if end < 0:
-            return len(self._received) <= _HEAD_BYTES
-        head = bytes(self._received[: end + 2])
-        self._body = end + 4
+    def _begun(self, received: memoryview) -> bool:
+        """Take the answer's head, when all of it has come, and what there is of its body; false where it cannot be."""
+        self._head += received
+        end = self._head.find(b"\r\n\r\n") + 4
+        if end < 4:
+            return len(self._head) <= _HEAD_BYTES
+        head, rest = self._head[:end], self._head[end:]
         length = _LENGTH.findall(head)
         most = max(self.asked.end - self.asked.begin, _BODY_BYTES)
         if head[9:12] in (b"204", b"304"):
-            self._length = end + 4
+            size = 0
         elif len(length) == 1 and int(length[0]) <= most and not _CHUNKED.search(head):
-            self._length = end + 4 + int(length[0])
-        return self._length is not None
+            size = int(length[0])
+        else:
+            return False
+        if len(rest) > size:
+            return False
+        self._head, self._body, self._have = head, memoryview(bytearray(size)), len(rest)
+        self._body[: len(rest)] = rest
+        return True
 
     def _answered(self, lane: Lane) -> None:
         assert self._socket is not None
@@ -149,7 +156,7 @@ class Call:
         connection, self._socket = self._socket, None
         lane.forget(connection)
         connection.settimeout(SILENCE_S)
-        wire = Wire(connection, bytes(self._received))
+        wire = Wire(connection, self._head, self._body)
         outcome: Answer | Exception | None
         try:
             outcome = lane.transport.judged(self.asked, self._parts, wire)

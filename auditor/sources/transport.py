@@ -373,7 +373,7 @@ class Transport:
             raise UnchangedError
         if status == 412:
             raise ReadError(f"{path}: changed while it was read")
-        body = b"" if status in (404, 410) else wire.read(2048)
+        body = b"" if status in (404, 410) else bytes(wire.read(2048))
         code = _CODE.search(body)
         told = f"HTTP {status}" + (f" {code[1].decode()}" if code else "")
         if status in (404, 410):

@@ -34,9 +34,10 @@ class Wire:
     bytes trickle in. `reusable`: the body was read to its end and both sides go on.
     """
 
-    def __init__(self, connection: socket.socket, received: bytes = b"") -> None:
+    def __init__(self, connection: socket.socket, head: bytes = b"", body: memoryview | None = None) -> None:
         self._socket = connection
-        self._buffer = received  # of an answer whose request was sent before
+        self._buffer = head  # of an answer whose request was sent before, and its body
+        self._body = body
         self.idled = False  # so that the other side may have closed it meanwhile
         self.until = float("inf")
         self._begin(b"", 0, {})
@@ -66,6 +67,7 @@ class Wire:
     def ask(self, request: bytes) -> None:
         """Send a request that has no body and read the head of its answer."""
         self._done = False  # nor is a connection that fails here one to use again
+        self._body = None
         self._socket.sendall(request)
         self.hear()
 
@@ -93,8 +95,12 @@ class Wire:
         else:
             self._keeps = False
 
-    def read(self, most: int) -> bytes:
+    def read(self, most: int) -> bytes | memoryview:
         """At most so many bytes of the body; fewer only where it ends."""
+        if self._body is not None:
+            part, self._body = self._body[:most], self._body[most:]
+            self._done = not self._body
+            return part
         buffer = bytearray(most)
         count = self.read_into(memoryview(buffer))
         return bytes(buffer) if count == most else bytes(buffer[:count])
