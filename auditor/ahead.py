@@ -11,9 +11,10 @@ import socket
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from auditor import errors
 from auditor.deferred import Agreed, Deferred
 from auditor.entry import Entry
-from auditor.sources.begin import SUFFIX, begin, head
+from auditor.sources.begin import INDEX, SUFFIX, begin, head
 from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:
@@ -93,8 +94,10 @@ class Ahead:
         self._bell = bell  # rung by the other process for each frame, by this one for each header it could parse
         self._outstanding = 0  # headers that were asked for as they are, to be parsed here
         self._listing: tuple[dict[str, Entry], str | None] | None = None
+        self._found: dict[str, Entry] = {}
         self._starts: dict[str, _Start] = {}
-        self._headers: dict[str, tuple[Entry, Shard]] = {}
+        self._headers: dict[str, Shard] = {}
+        self._placed: tuple[Index, list[str]] | None = None
         self._index: Index | None = None
         self._arrived: deque[str] = deque()
         self._error: errors.AuditorError | None = None
@@ -137,8 +140,8 @@ class Ahead:
         listing = self._remote_listing()
         if listing is not None:
             return listing[0].get(path) or Entry("absent")
-        if self.remote and self._await(lambda: path in self._starts or path in self._headers):
-            return self._starts[path].entry if path in self._starts else self._headers[path][0]
+        if self.remote and self._await(lambda: path in self._found):
+            return self._found[path]
         return self._source.entry(path)
 
     def holds(self, path: Path) -> bool:
@@ -163,7 +166,7 @@ class Ahead:
         """Files as they come from the other process: all, or until `until` has come, of a local one its index."""
 
         def there() -> bool:
-            return bool(self._arrived) or until in self._starts or self._index is not None
+            return bool(self._arrived) or until in self._found
 
         while self._await(there, asking=self.remote) and self._arrived:
             path = self._arrived.popleft()
@@ -173,16 +176,23 @@ class Ahead:
             yield from self._source.arriving(until)
 
     def header(self, path: str) -> "Shard | None":
-        """A shard's header, where the other process has parsed it."""
-        if self._await(lambda: path in self._headers or path in self._starts) and path in self._headers:
-            return self._headers[path][1]
-        return None
+        """A shard's header, parsed by the other process or, where that passed it on, by this one."""
+        if not self._await(lambda: path in self._headers or path in self._starts):
+            return None
+        if path not in self._headers:
+            from auditor.walk import read_shard
+
+            limits: Any = SimpleNamespace(**LIMITS)
+            self._headers[path] = read_shard(self, path, self._found[path], limits)
+        return self._headers[path]
 
     def index(self) -> "Index | None":
-        """A local index, when it has been found to agree with the headers; None where it is to be read here."""
-        if not self.remote and self._await(lambda: self._index is not None):
-            return self._index
-        return None
+        """The index, when it has been found to agree with the headers; None where it is to be read here."""
+        if not self._await(lambda: self._placed is not None):
+            return None
+        if self._index is None and self._placed is not None:
+            self._index = self._agreed(*self._placed)
+        return self._index
 
     def open(self, path: str) -> "File":
         """A file with its start at hand where the other process has read that; any other as the source opens it."""
@@ -219,9 +229,10 @@ class Ahead:
     def _await(self, there: Callable[[], bool], *, asking: bool = False) -> bool:
         """Wait until something has come; false where it will not. `asking`: this process could parse a header.
 
-        Raises what the source raised in the other process, and KeyboardInterrupt for an interruption since the start,
-        when all that came before it has been taken.
+        Raises what the source raised in the other process, and KeyboardInterrupt for an interruption before the first
+        wait, when all that came until then has been taken; from here on an interruption is anybody's again.
         """
+        self._hand_back()
         while not self._alone:
             if there():
                 return True
@@ -230,25 +241,21 @@ class Ahead:
             if there():
                 return True
             if self._error is not None:
-                self._hand_back()
                 raise self._error
             if self._stopped is not None:
                 if self._whole or ended or time.monotonic() > self._stopped + _PATIENCE_S:
-                    self._hand_back()
                     raise KeyboardInterrupt
             elif self._whole:
-                self._hand_back()
                 return False
             elif ended:
                 self._alone = True
-                self._hand_back()
                 if self.remote:
                     fetch(self._source).join()
                 return False
             elif asking and self._outstanding < _ASKED:
                 self._outstanding += 1
                 _ring(self._bell)
-            if select.select([self._bell], [], [], _PATIENT_S)[0] and not self._bell.recv(_RINGS):
+            if select.select([self._bell], [], [], _PATIENT_S)[0] and not _heard(self._bell):
                 time.sleep(_BRIEFLY_S)  # it ends
         return False
 
@@ -280,15 +287,21 @@ class Ahead:
             )
             self._listing = entries, unlisted
         elif kind == _START:
-            path, entry, size, error = msgpack.decode(data, type=tuple[str, Entry, int, str | None])
-            self._starts[path] = _Start(entry, size, error, behind)
+            told = tuple[str, Entry, int, str | None, list[str] | None]
+            path, entry, size, error, names = msgpack.decode(data, type=told)
+            self._found[path] = entry
+            self._starts[path] = _Start(size, error, behind, names)
             self._outstanding = max(0, self._outstanding - path.endswith(SUFFIX))
             self._arrived.append(path)
         elif kind == _INDEX:
-            self._index = self._agreed(data)
+            from auditor.facts import Index
+
+            entry, index, paths = msgpack.decode(data, type=tuple[Entry, Index, list[str]])
+            self._found[INDEX], self._placed = entry, (index, paths)
         else:
             entry, shard = self._header_of(data)
-            self._headers[shard.path] = entry, _clothed(shard)
+            self._found[shard.path] = entry
+            self._headers[shard.path] = _clothed(shard)
             self._arrived.append(shard.path)
 
     @cached_property
@@ -299,14 +312,18 @@ class Ahead:
 
         return msgpack.Decoder(tuple[Entry, Shard]).decode
 
-    def _agreed(self, data: bytes) -> "Index":
+    def _agreed(self, index: "Index", paths: list[str]) -> "Index | None":
         """The index again, its entries made of the shards' names when somebody asks for them."""
-        from msgspec import msgpack, structs
+        from msgspec import structs
 
-        from auditor.facts import Index
-
-        index, paths = msgpack.decode(data, type=tuple[Index, list[str]])
-        shards = [self._headers[path][1] for path in paths]
+        shards = []
+        for path in paths:
+            shard, start = self.header(path), self._starts.get(path)
+            if shard is None:
+                return None
+            if start is not None and Counter(start.names) != Counter(chain.from_iterable(shard.kinds.values())):
+                return None
+            shards.append(shard)
 
         def weight_map() -> dict[str, str]:
             return {name: shard.path for shard in shards for name in shard.tensors}
@@ -326,7 +343,6 @@ class Ahead:
         self._stopped = self._stopped or time.monotonic()
 
     def _hand_back(self) -> None:
-        """From here on an interruption is anybody's again."""
         while self._handlers:
             number, handler = self._handlers.popitem()
             signal.signal(number, handler)
@@ -340,10 +356,10 @@ class Ahead:
 class _Start(NamedTuple):
     """What the other process has of a file: the bytes it begins with, or why there are none."""
 
-    entry: Entry
     size: int
     error: str | None
     data: bytes
+    names: list[str] | None  # of a shard: those that the index has there
 
 
 class _Started:
@@ -408,13 +424,17 @@ class _Reader:
         self._limits: Any = SimpleNamespace(**LIMITS)
         self._read_shard: Any = None
         self._walk: Any = None
+        self._parse_index: Any = None
+        self._index: Index | None = None
+        # The headers that have come; None: the index has their tensors there, or the parent finds out.
+        self._placed: dict[str, Shard | None] = {}
 
     def run(self) -> None:
         """Read until the end, or until an interruption."""
         begun = fetch(self._source) if self._source.remote else None
-        from auditor.walk import read_shard, walk
+        from auditor.walk import parse_index, read_shard, walk
 
-        self._read_shard, self._walk = read_shard, walk
+        self._parse_index, self._read_shard, self._walk = parse_index, read_shard, walk
         try:
             if begun is None:
                 self._read_folder()
@@ -431,38 +451,58 @@ class _Reader:
         self._source.close()
 
     def _read_folder(self) -> None:
-        from msgspec import structs
-
         inventory = self._walk(self._source, self._limits, seen=self._send_header)
-        index = inventory.index
-        if index is not None and inventory.complete and inventory.indexed:
-            paths = [shard.path for shard in inventory.parts]
-            self._send(_INDEX, (structs.replace(index, weight_map={}), paths))
+        if inventory.index is not None and inventory.complete and inventory.indexed:
+            self._send_index(inventory.index, [shard.path for shard in inventory.parts])
 
     def _read_remote(self) -> None:
         if self._source.listed:
             entries, unlisted = self._source.entries(self._limits.files)
             self._send(_LISTED, (entries, unlisted, self._source.revision))
         held = 0
-        for path in self._source.arriving(None):
+        whole: tuple[bytes, int, str | None] | None = None  # the index as it came
+        for path in chain(self._source.arriving(INDEX), (INDEX,), self._source.arriving(None)):
             entry = self._source.entry(path)
-            if not path.endswith(SUFFIX) or entry.kind != "file":
-                self._send_start(path, entry)
+            if path == INDEX and entry.kind == "file":
+                whole = data, size, reason = self._start_of(path)
+                if reason is None and len(data) == size:
+                    self._index = self._parse_index(data, self._limits, self._placed)
+            elif not path.endswith(SUFFIX) or entry.kind != "file":
+                self._send_start(path, entry, self._start_of(path))
             elif held <= self._limits.tensors:
                 held += self._read(path, entry)
+        index = self._index
+        if index is not None and held == len(index.weight_map) and all(map(self._is_placed, self._placed)):
+            self._send_index(index, sorted(self._placed))
+        elif whole is not None:
+            self._send_start(INDEX, self._source.entry(INDEX), whole)
 
     def _read(self, path: str, entry: Entry) -> int:
-        """One header: parsed, or as it is where the parent has time to parse it; how many tensors it has."""
+        """One header, parsed or as it is where the parent has time to parse it; how many tensors it has."""
         try:
-            wanted = bool(self._bell.recv(1))
-        except BlockingIOError:
+            wanted = self._index is not None and bool(self._bell.recv(1))
+        except OSError:  # not rung
             wanted = False
-        if wanted:
-            self._send_start(path, entry)
-            return 0
-        shard = self._read_shard(self._source, path, entry, self._limits)
+        if wanted and self._index is not None:
+            names = self._index.names_in(path)
+            self._placed[path] = None
+            self._send_start(path, entry, self._start_of(path), names)
+            return len(names)
+        shard: Shard = self._read_shard(self._source, path, entry, self._limits)
         self._send_header(shard, entry)
+        self._placed[path] = shard
+        self._is_placed(path)
         return len(shard.tensors)
+
+    def _is_placed(self, path: str) -> bool:
+        """Whether the index has a shard's tensors there; of one that was passed on, the parent finds out."""
+        shard = self._placed[path]
+        if shard is None or self._index is None:
+            return shard is None
+        if shard.state == "read" and self._index.holds(shard):
+            self._placed[path] = None
+            return True
+        return False
 
     def _send_header(self, shard: "Shard", entry: Entry | None = None) -> None:
         from msgspec import structs
@@ -470,16 +510,27 @@ class _Reader:
         bare = shard if shard.tiling is None else structs.replace(shard, tensors={})
         self._send(_HEADER, (entry or Entry("file", shard.size), bare))
 
-    def _send_start(self, path: str, entry: Entry) -> None:
+    def _send_index(self, index: "Index", paths: list[str]) -> None:
+        from msgspec import structs
+
+        self._send(_INDEX, (self._source.entry(INDEX), structs.replace(index, weight_map={}), paths))
+
+    def _start_of(self, path: str) -> tuple[bytes, int, str | None]:
+        """What a walk reads of a file, and the file's size; or why it cannot be read."""
         try:
             file = self._source.open(path)
             try:
-                data, size, reason = head(path, file, self._limits), file.size, None
+                return head(path, file, self._limits), file.size, None
             finally:
                 file.close()
         except errors.ReadError as error:
-            data, size, reason = b"", 0, str(error)
-        self._send(_START, (path, entry, size, reason), data)
+            return b"", 0, str(error)
+
+    def _send_start(
+        self, path: str, entry: Entry, start: tuple[bytes, int, str | None], names: tuple[str, ...] | None = None
+    ) -> None:
+        data, size, reason = start
+        self._send(_START, (path, entry, size, reason, names), data)
 
     def _send(self, kind: bytes, value: Any, behind: bytes = b"") -> None:
         from msgspec import msgpack
@@ -491,6 +542,14 @@ class _Reader:
             while left:
                 left = left[os.write(self._frames, left) :]
         _ring(self._bell)
+
+
+def _heard(bell: socket.socket) -> bool:
+    """Take the rings that have come; false where the other end is closed."""
+    try:
+        return bool(bell.recv(_RINGS))
+    except OSError:  # closed with rings of ours unheard
+        return False
 
 
 def _ring(bell: socket.socket) -> None:

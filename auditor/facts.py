@@ -136,6 +136,11 @@ class Index(Struct, frozen=True, dict=True):
         """Each file the index names, with the number of tensors it places there."""
         return dict(Counter(self.weight_map.values()))
 
+    def holds(self, shard: Shard) -> bool:
+        """Whether every tensor of a shard is placed there."""
+        find = self.weight_map.get
+        return all([*map(find, names)].count(shard.path) == len(names) for names in shard.kinds.values())
+
     def names_in(self, path: str) -> tuple[str, ...]:
         """The tensors that the index places in a file."""
         return tuple(self._by_file.get(path, ()))
@@ -211,12 +216,7 @@ class Inventory(Struct, frozen=True, dict=True):
             return False
         if isinstance(self.index.weight_map, Agreed):
             return True
-        find = self.index.weight_map.get
-        return all(
-            [*map(find, names)].count(shard.path) == len(names)
-            for shard in self.parts
-            for names in shard.kinds.values()
-        )
+        return all(map(self.index.holds, self.parts))
 
     def faults(self, slug: str) -> Iterator[tuple[Shard, Fault]]:
         """Every fault of one kind, with its shard."""

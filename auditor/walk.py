@@ -60,10 +60,14 @@ def walk(
     try:
         early.read(until=INDEX)
         entries, unlisted = source.entries(limits.files) if source.listed else (_asked(source), None)
-        index = source.index() or (_read_index(source, limits, [*entries, *early.paths]) if INDEX in entries else None)
+        index = source.index() or (
+            _read_index(source, limits, [*entries, *(shard.path for shard in early.shards)])
+            if INDEX in entries
+            else None
+        )
     except KeyboardInterrupt:
-        reason = "cancelled before config.json, index and listing were read"
-        return Inventory((), unread=(reason,), cancelled=True, listed=source.listed)
+        reason = f"cancelled after {len(early.shards)} shards, before the index was read"
+        return Inventory(early.shards, unread=(reason,), cancelled=True, listed=source.listed)
     unread = [] if unlisted is None else [unlisted]
     if index is not None and index.state == "unread":
         unread.append(f"{INDEX}: {index.reason}")
@@ -123,9 +127,9 @@ class _Early:
                 progress(len(self._read))
 
     @property
-    def paths(self) -> Iterable[str]:
-        """Of the shards that have been read."""
-        return self._read
+    def shards(self) -> tuple[Shard, ...]:
+        """Those that have been read and not been asked for."""
+        return tuple(self._read[path] for path in sorted(self._read))
 
     def shard(self, path: str, entry: Entry) -> Shard:
         """A shard, read now unless it has been."""

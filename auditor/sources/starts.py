@@ -291,10 +291,10 @@ class Starts:
             self._done(start)
 
     def _done(self, start: Start) -> None:
-        start.done.set()
         with self._lock:
             self._pending -= 1
             self._arrived.append(start.path)
+            start.done.set()
             self._lock.notify_all()
         if self._lane is not None:
             self._lane.wake()
