@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 from collections import Counter, deque
@@ -37,7 +36,6 @@ _RINGS = 4096
 _PATIENT_S, _BRIEFLY_S = 0.05, 0.001
 _PATIENCE_S = 5.0  # for a reading that was told to stop
 _ASKED = 2  # headers that the parent has asked for and not yet parsed
-_SWITCH_S = 0.0005  # ten times as often as usual: a thread waits for bytes while another parses
 
 
 def start(source: "Source") -> "Source":
@@ -439,7 +437,6 @@ class _Reader:
             if begun is None:
                 self._read_folder()
             else:
-                sys.setswitchinterval(_SWITCH_S)
                 begun.join()
                 self._read_remote()
         except KeyboardInterrupt:

@@ -87,9 +87,8 @@ def walk(
             if progress is not None:
                 progress(position, len(paths))
             if entry.kind == "file":
-                shard = early.shard(path, entry)
-                shards.append(shard if path not in strays else msgspec.structs.replace(shard, stray=True))
-                held += len(shard.tensors)
+                shards.append(early.shard(path, entry))
+                held += len(shards[-1].tensors)
                 if held > limits.tensors:
                     unread.append(
                         f"{held:,} tensors in {len(shards)} of {len(paths)} shards, limit {limits.tensors:,} (tensors)"
@@ -99,7 +98,9 @@ def walk(
             progress(len(paths), len(paths))
     except KeyboardInterrupt:
         cancelled = True
+        shards += early.shards
         unread.append(f"cancelled after {len(shards)} of {len(paths)} shards")
+    shards = [msgspec.structs.replace(shard, stray=True) if shard.path in strays else shard for shard in shards]
     unread.extend(f"{shard.path}: {shard.reason}" for shard in shards if shard.state == "unread")
     return Inventory(tuple(shards), index, entries, tuple(unread), cancelled, source.listed)
 

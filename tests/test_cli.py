@@ -200,9 +200,9 @@ def test_cancelled_audit_exits_3_and_still_writes_its_report(tmp_path, stop, alo
     forge(tmp_path / "checkpoint", like="tiny", sparse=True)
     program = (
         "import sys, time, auditor.walk as walk, auditor.cli as cli\n"
-        "read = walk._read_shard\n"
+        "read = walk.read_shard\n"
         "def slow(*a, **k):\n    print('reading', file=sys.stderr, flush=True); time.sleep(5); return read(*a, **k)\n"
-        "walk._read_shard = slow\n"
+        "walk.read_shard = slow\n"
         f"sys.exit(cli.main(sys.argv[1:], alone={alone}))\n"
     )
     report = tmp_path / "report.json"
