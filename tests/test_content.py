@@ -17,6 +17,7 @@ import xxhash
 import auditor
 from auditor import audit
 from auditor.content import Reading
+from auditor.content.gpu import available
 from auditor.content.kernels import CpuDevice
 from auditor.content.plan import Blocks, whole_shards
 from auditor.content.read import read_content
@@ -428,6 +429,19 @@ def test_an_interrupted_spot_check_is_incomplete_and_made_up_for(copy: Path, tmp
 
 
 # --- what a person is told ---
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_the_cpu_that_auto_took_comes_with_the_reason(sound: Path, device: str) -> None:
+    if not available().reason:
+        pytest.skip("there is a GPU")
+    done = subprocess.run(
+        [sys.executable, "-m", "auditor", "audit", str(sound), "--depth", "full", "--device", device],
+        capture_output=True, text=True, timeout=240, check=True,
+    )  # fmt: skip
+    told = " ".join(done.stdout.split())
+    assert "on cpu" in told
+    assert (f"on cpu ({available().reason})" in told) == (device == "auto")
 
 
 @pytest.mark.parametrize(
