@@ -128,7 +128,7 @@ def deliver(report: "AuditReport", options: "argparse.Namespace", complain: Call
         except Exception as error:  # the edge: a format that fails takes no other with it
             code = complain(f"cannot write {target}: {type(error).__name__}: {error}", INCOMPLETE)
     if not piped:
-        _print(report, quiet=options.quiet)
+        _print(report, quiet=options.quiet, no_gpu="" if options.quiet else _no_gpu(report, options))
     return code
 
 
@@ -168,7 +168,16 @@ def _asked_for(options: "argparse.Namespace") -> list[tuple[str, str]]:
     return [(name, target) for name, target in targets if target is not None]
 
 
-def _print(report: "AuditReport", *, quiet: bool) -> None:
+def _no_gpu(report: "AuditReport", options: "argparse.Namespace") -> str:
+    """Why `--device auto` took the CPU, '' where it did not or where there was nothing to take."""
+    if getattr(options, "device", None) != "auto" or report.probes is None or report.run.device != "cpu":
+        return ""
+    from auditor.content.gpu import available
+
+    return available().reason
+
+
+def _print(report: "AuditReport", *, quiet: bool, no_gpu: str) -> None:
     # A GitHub workflow takes a line '::error::…' of its log for a command: names are text all the same.
     token = os.urandom(16).hex() if os.environ.get("GITHUB_ACTIONS") == "true" else None
     if token is not None:
@@ -181,7 +190,7 @@ def _print(report: "AuditReport", *, quiet: bool) -> None:
         else:
             from auditor.terminal import show
 
-            show(report)
+            show(report, no_gpu=no_gpu)
     finally:
         if token is not None:
             sys.stdout.write(f"::{token}::\n")

@@ -69,7 +69,7 @@ def _depth(report: "AuditReport") -> str:
     return f"sample, {share(report.coverage.payload_bytes_read, report.inventory.payload_bytes)} of bytes"
 
 
-def _content_read(report: "AuditReport") -> str:
+def _content_read(report: "AuditReport", no_gpu: str) -> str:
     coverage, depth = report.coverage, report.run.depth
     if depth == "headers" or report.probes is None:
         return "not read: tensor data, so nothing is said of values"
@@ -77,7 +77,8 @@ def _content_read(report: "AuditReport") -> str:
     part = f"{size(coverage.payload_bytes_read)} of {size(payload)} of tensor data"
     where = f"{plural(coverage.tensors_read, 'tensor')}, {plural(coverage.blocks_read, 'weight block')}"
     seed = f", seed {report.run.seed}" if depth == "sample" else ""
-    return f"{part} ({share(coverage.payload_bytes_read, payload)}): {where}, on {report.run.device}{seed}"
+    device = f"{report.run.device}{f' ({shown(no_gpu)})' if no_gpu else ''}"
+    return f"{part} ({share(coverage.payload_bytes_read, payload)}): {where}, on {device}{seed}"
 
 
 def _printable(text: str) -> str:
@@ -135,8 +136,8 @@ class ProgressLine:
             self._stream.flush()
 
 
-def show(report: "AuditReport") -> None:
-    """Print the whole report; in colour on a terminal alone."""
+def show(report: "AuditReport", *, no_gpu: str = "") -> None:
+    """Print the whole report; in colour on a terminal alone. `no_gpu` tells why the CPU read what a GPU might have."""
     console = _console()
     inventory, coverage = report.inventory, report.coverage
     console.print(
@@ -152,7 +153,7 @@ def show(report: "AuditReport") -> None:
         )
     )
     read = f"{coverage.headers_read:,} of {plural(coverage.shards, 'header')}"
-    console.print(_text(f"  read: config.json, index, {read}; {_content_read(report)}", "dim"))
+    console.print(_text(f"  read: config.json, index, {read}; {_content_read(report, no_gpu)}", "dim"))
     for reason in report.unmet:
         console.print(_text(f"  not enough: {shown(reason)}", _COLOUR["failed"]))
     for reason in report.incomplete:

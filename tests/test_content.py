@@ -17,6 +17,7 @@ import xxhash
 import auditor
 from auditor import audit
 from auditor.content import Reading
+from auditor.content.gpu import available
 from auditor.content.kernels import CpuDevice
 from auditor.content.plan import Blocks, whole_shards
 from auditor.content.read import read_content
@@ -386,7 +387,10 @@ def test_a_state_folder_inside_the_checkpoint_is_refused(copy: Path) -> None:
     assert not (copy / "state").exists()
 
 
-def test_work_that_cannot_be_saved_leaves_the_audit_incomplete_with_all_findings(copy: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("full", [False, True], ids=["filling", "full from the start"])
+def test_work_that_cannot_be_saved_leaves_the_audit_incomplete_with_all_findings(
+    copy: Path, tmp_path: Path, full: bool
+) -> None:
     """A full disk: the state folder is on a file system that has no room left."""
     state = tmp_path / "small"
     state.mkdir()
@@ -394,15 +398,50 @@ def test_work_that_cannot_be_saved_leaves_the_audit_incomplete_with_all_findings
     if mounted.returncode:
         pytest.skip("mounting a small file system needs root")
     try:
+        if full:
+            (state / "other").write_bytes(bytes(16 << 10))
         report = audit(copy, depth="full", reading=Reading(depth="full", resume=str(state)))
     finally:
         subprocess.run(["umount", str(state)], check=True)
     assert report.verdict == "incomplete"
-    assert any("No space left on device" in reason for reason in report.incomplete)
+    assert sum("No space left on device" in reason for reason in report.incomplete) == 1
     assert report.coverage.payload_bytes_read == report.inventory.payload_bytes
 
 
+def test_an_interrupted_spot_check_is_incomplete_and_made_up_for(copy: Path, tmp_path: Path, monkeypatch) -> None:
+    reading = Reading(depth="full", resume=str(tmp_path / "state"))
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("auditor.content.read.spot_checks", interrupt)
+        report = audit(copy, depth="full", reading=reading)
+    assert report.verdict == "incomplete"
+    assert report.incomplete == ("cancelled before the functional spot check had ended",)
+    assert report.probes is not None
+    assert not report.probes.functional
+    assert report.coverage.payload_bytes_read == report.inventory.payload_bytes
+    resumed = audit(copy, depth="full", reading=reading)
+    assert resumed.probes is not None
+    assert resumed.probes.functional
+    assert stable(resumed) == stable(audit(copy, depth="full", reading=Reading(depth="full", seed=resumed.run.seed)))
+
+
 # --- what a person is told ---
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_the_cpu_that_auto_took_comes_with_the_reason(sound: Path, device: str) -> None:
+    if not available().reason:
+        pytest.skip("there is a GPU")
+    done = subprocess.run(
+        [sys.executable, "-m", "auditor", "audit", str(sound), "--depth", "full", "--device", device],
+        capture_output=True, text=True, timeout=240, check=True,
+    )  # fmt: skip
+    told = " ".join(done.stdout.split())
+    assert "on cpu" in told
+    assert (f"on cpu ({available().reason})" in told) == (device == "auto")
 
 
 @pytest.mark.parametrize(

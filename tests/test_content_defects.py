@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from auditor.content import Reading, kernels, shard
 from auditor.content.fp8 import block_scales, dequantise
 from auditor.content.plan import Blocks, whole_shards
 from auditor.content.read import read_content
+from auditor.content.scales import MOST_VALUES, probe_scales
 from auditor.engine.local import Local, Meter
 from auditor.errors import ReadError, UsageError
 from auditor.facts import scale_name
@@ -158,6 +160,18 @@ def test_blocks_far_larger_than_a_weight_cost_no_memory(side: int) -> None:
     scales = block_scales(weight, (side, side))
     assert scales.shape == (1, 1)
     assert dequantise(np.full((5, 7), 0x7E, np.uint8), scales, (side, side)) == pytest.approx(1)
+
+
+def test_probing_the_largest_grid_of_scales_keeps_its_memory() -> None:
+    """Two threads at once must leave most of 300 MB to buffers and libraries."""
+    scale = np.random.default_rng(0).uniform(1e-4, 2e-4, MOST_VALUES).astype(np.float32)
+    probe_scales(scale[:10], 1, 0, powers_of_two=True)
+    tracemalloc.start()
+    try:
+        probe_scales(scale, 1024, 0, powers_of_two=True)
+        assert tracemalloc.get_traced_memory()[1] <= 64 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_is_finished_when_an_interruption_comes_is_kept() -> None:

@@ -8,66 +8,102 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from auditor.content.compiled import compiled
 from auditor.content.device import Buffer, Bytes, Extremes
 
 SLAB_BYTES = 1 << 20  # what stays in a core's cache between the reading and the kernel
 _TILE = 8192
+_ROWS, _WIDTH = 8, 64  # rows folded at once, and bytes of each
+_MOST_ROWS = 248  # whose zeros a byte can count
 _LANES = 4096  # elements folded together where a tensor has no blocks
+
+
+@intrinsic
+def _fold_rows(  # type: ignore[no-untyped-def]  # these are numba's and LLVM's objects
+    context, codes, at, columns, signed_lanes, unsigned_lanes, zero_lanes, left
+):
+    """Fold `_ROWS` rows into the `_WIDTH` bytes of lanes from column `left` on; `at` is where the first row has them.
+
+    In LLVM's vectors, because the order of reading decides the speed: lanes stay in registers, and each line's
+    successor is on its way, `_ROWS` rows further. A prefetch behind the end of memory does nothing.
+    """
+    del context, at, columns, left  # always whole numbers
+    index = types.intp
+    signature = types.void(codes, index, index, signed_lanes, unsigned_lanes, zero_lanes, index)
+    bits = codes.dtype.bitwidth
+    element, word = ir.IntType(bits), ir.IntType(32)
+    count = 8 * _WIDTH // bits
+    vector, line = ir.VectorType(element, count), ir.IntType(8).as_pointer()
+
+    def generated(target, builder, signature, given):  # type: ignore[no-untyped-def]  # as above
+        def all_of(value: int) -> Any:
+            return ir.Constant(vector, [value] * count)
+
+        def pointer(array: int, position: Any) -> Any:
+            data = target.make_array(signature.args[array])(target, builder, given[array]).data
+            return builder.gep(data, [position])
+
+        def as_vector(place: Any) -> Any:
+            return builder.bitcast(place, vector.as_pointer())
+
+        fetch = builder.module.declare_intrinsic(
+            "llvm.prefetch", [line], ir.FunctionType(ir.VoidType(), [line, word, word, word])
+        )
+        position, stride, column = given[1], given[2], given[6]
+        places = [as_vector(pointer(array, column)) for array in (3, 4, 5)]
+        signed, unsigned, zeros = (builder.load(place, align=bits // 8) for place in places)
+        ahead = builder.mul(stride, ir.Constant(stride.type, _ROWS))
+        for _ in range(_ROWS):
+            loaded = builder.load(as_vector(pointer(0, position)), align=bits // 8)
+            next_line = builder.bitcast(pointer(0, builder.add(position, ahead)), line)
+            builder.call(fetch, [next_line, word(0), word(3), word(1)])  # to read, into every cache, data
+            unsigned = builder.select(builder.icmp_unsigned(">", loaded, unsigned), loaded, unsigned)
+            signed = builder.select(builder.icmp_signed(">", loaded, signed), loaded, signed)
+            size = builder.and_(loaded, all_of((1 << (bits - 1)) - 1))
+            zeros = builder.sub(zeros, builder.sext(builder.icmp_unsigned("==", size, all_of(0)), vector))
+            position = builder.add(position, stride)
+        for place, value in zip(places, (signed, unsigned, zeros), strict=True):
+            builder.store(value, place, align=bits // 8)
+        return target.get_dummy_value()
+
+    return signature, generated
 
 
 @compiled
 def fold(codes: Any, columns: int, signed_lanes: Any, unsigned_lanes: Any, zero_lanes: Any, magnitude: Any) -> None:
     """Fold rows of codes, column by column, into their largest as signed and unsigned integers, and count ±0.
 
-    At most 255 rows, as the counts are bytes. `magnitude` masks the sign away. Lanes are C long and reset here.
+    At most 255 rows, as counts may be bytes. `magnitude` masks the sign away. Lanes are C long and reset here.
     """
     rows = codes.size // columns
-    as_signed = signed_lanes.dtype.type
+    as_signed, as_unsigned = signed_lanes.dtype.type, unsigned_lanes.dtype.type
+    step = _WIDTH // codes.itemsize
     for k in range(columns):
-        code = codes[k]
-        signed_lanes[k] = as_signed(code)
-        unsigned_lanes[k] = code
-        zero_lanes[k] = np.uint8((code & magnitude) == 0)
+        signed_lanes[k] = as_signed(codes[k])
+        unsigned_lanes[k] = codes[k]
+        zero_lanes[k] = as_unsigned(0)
     for left in range(0, columns, _TILE):  # as many columns as stay in a core's cache
-        width = min(_TILE, columns - left)
-        signed, unsigned = signed_lanes[left : left + width], unsigned_lanes[left : left + width]
-        zeros = zero_lanes[left : left + width]
-        row = 1
-        while row + 8 <= rows:  # eight at a time: the lanes are read and written once for all of them
-            at = row * columns + left
-            a, b = codes[at : at + width], codes[at + columns : at + columns + width]
-            c, d = (
-                codes[at + 2 * columns : at + 2 * columns + width],
-                codes[at + 3 * columns : at + 3 * columns + width],
-            )
-            at += 4 * columns
-            e, f = codes[at : at + width], codes[at + columns : at + columns + width]
-            g, h = (
-                codes[at + 2 * columns : at + 2 * columns + width],
-                codes[at + 3 * columns : at + 3 * columns + width],
-            )
-            for k in range(width):
-                p, q, r, s, t, u, v, w = a[k], b[k], c[k], d[k], e[k], f[k], g[k], h[k]
-                unsigned[k] = max(unsigned[k], max(max(max(p, q), max(r, s)), max(max(t, u), max(v, w))))
-                high = max(max(as_signed(p), as_signed(q)), max(as_signed(r), as_signed(s)))
-                low = max(max(as_signed(t), as_signed(u)), max(as_signed(v), as_signed(w)))
-                signed[k] = max(signed[k], max(high, low))
-                some = np.uint8((p & magnitude) == 0) + np.uint8((q & magnitude) == 0)
-                some += np.uint8((r & magnitude) == 0) + np.uint8((s & magnitude) == 0)
-                more = np.uint8((t & magnitude) == 0) + np.uint8((u & magnitude) == 0)
-                more += np.uint8((v & magnitude) == 0) + np.uint8((w & magnitude) == 0)
-                zeros[k] = np.uint8(zeros[k] + np.uint8(some + more))
-            row += 8
-        while row < rows:
-            at = row * columns + left
-            for k in range(width):
+        right = min(left + _TILE, columns)
+        whole = right - (right - left) % step
+        row = 0
+        while row + _ROWS <= rows:
+            for column in range(left, whole, step):
+                _fold_rows(  # type: ignore[call-arg]  # the context is numba's to give
+                    codes, row * columns + column, columns, signed_lanes, unsigned_lanes, zero_lanes, column
+                )
+            row += _ROWS
+        for rest in range(rows):
+            first = left if rest >= row else whole
+            at = rest * columns
+            for k in range(first, right):
                 code = codes[at + k]
-                unsigned[k] = max(unsigned[k], code)
-                signed[k] = max(signed[k], as_signed(code))
-                zeros[k] = np.uint8(zeros[k] + np.uint8((code & magnitude) == 0))
-            row += 1
+                unsigned_lanes[k] = max(unsigned_lanes[k], code)
+                signed_lanes[k] = max(signed_lanes[k], as_signed(code))
+                zero_lanes[k] = as_unsigned(zero_lanes[k] + as_unsigned((code & magnitude) == 0))
 
 
 @compiled
@@ -106,7 +142,7 @@ def reduce_strip(
         signed_rc[block_row] = np.int8(-128)
         unsigned_rc[block_row] = np.uint8(0)
         while first < last:
-            stop = min(last, first + 255)
+            stop = min(last, first + _MOST_ROWS)
             part = strip[first * columns : stop * columns]
             fold(part, columns, signed_lanes, unsigned_lanes, zero_lanes, np.uint8(127))
             for block in range(signed_rc.shape[1]):
@@ -126,7 +162,7 @@ def sweep(codes: Any, signed_lanes: Any, unsigned_lanes: Any, zero_lanes: Any, m
     signed, unsigned, zeros = as_signed(codes[0]), codes[0], 0
     position = 0
     while codes.size - position >= width:
-        stop = position + min(255, (codes.size - position) // width) * width
+        stop = position + min(_MOST_ROWS, (codes.size - position) // width) * width
         fold(codes[position:stop], width, signed_lanes, unsigned_lanes, zero_lanes, magnitude)
         signed = max(signed, _largest(signed_lanes))
         unsigned = max(unsigned, _largest(unsigned_lanes))
@@ -246,4 +282,4 @@ class Sweeper:
 def _lanes(dtype: Any, columns: int) -> tuple[npt.NDArray[Any], ...]:
     unsigned = np.dtype(dtype)
     signed = np.dtype(f"i{unsigned.itemsize}")
-    return np.empty(columns, signed), np.empty(columns, unsigned), np.empty(columns, np.uint8)
+    return np.empty(columns, signed), np.empty(columns, unsigned), np.empty(columns, unsigned)
