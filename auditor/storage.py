@@ -1,5 +1,7 @@
 """Where a checkpoint's bytes are: by component and dtype, by shard, and which weights lie apart from their scales."""
 
+from itertools import chain
+
 from auditor.count import COMPONENTS, component_of, mtp_census
 from auditor.dtypes import BYTES, FP8
 from auditor.facts import Census, Expectations, Inventory, elements, is_scale, scale_name
@@ -50,12 +52,18 @@ def _distant_scales(inventory: Inventory) -> tuple[DistantScales, ...]:
     apart: dict[tuple[str, str], list[str]] = {}
     holders: dict[str, str] = {}  # scales by shard, made where the first weight lies apart from its own
     for shard in inventory.parts:
-        held = shard.tensors
-        for name, header in held.items():
-            if header.dtype != FP8 or scale_name(name) in held or is_scale(name):
+        held = set(chain.from_iterable(shard.kinds.values()))
+        weights = chain.from_iterable(names for (dtype, _), names in shard.kinds.items() if dtype == FP8)
+        for name in weights:
+            if scale_name(name) in held or is_scale(name):
                 continue
             if not holders:
-                holders = {each: part.path for part in inventory.parts for each in part.tensors if is_scale(each)}
+                holders = {
+                    each: part.path
+                    for part in inventory.parts
+                    for each in chain.from_iterable(part.kinds.values())
+                    if is_scale(each)
+                }
             holder = holders.get(scale_name(name))
             if holder is not None:
                 apart.setdefault((shard.path, holder), []).append(name)
