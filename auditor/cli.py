@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 from auditor.options import USAGE, parser_for
 
 INCOMPLETE = 3
+_LARGE = 24 << 20  # bytes, never touched
 
 
 def main(arguments: list[str] | None = None, *, alone: bool = False) -> int:
@@ -368,6 +369,9 @@ def _unexpected(error: BaseException) -> int:
 
 def entry() -> NoReturn:
     """The console script. It leaves without freeing memory piece by piece, which the end of the process does."""
+    bytes(
+        _LARGE
+    )  # glibc keeps freed memory up to the largest block it has seen freed: a new page costs more than its use
     code = main(alone=True)
     try:
         sys.stdout.flush()
