@@ -10,10 +10,9 @@ import signal
 import socket
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -95,7 +94,6 @@ class Ahead:
         self._found: dict[str, Entry] = {}
         self._starts: dict[str, _Start] = {}
         self._headers: dict[str, Shard] = {}
-        self._placed: tuple[Index, list[str]] | None = None
         self._index: Index | None = None
         self._arrived: deque[str] = deque()
         self._error: errors.AuditorError | None = None
@@ -185,12 +183,10 @@ class Ahead:
         return self._headers[path]
 
     def index(self) -> "Index | None":
-        """The index, when it has been found to agree with the headers; None where it is to be read here."""
-        if not self._await(lambda: self._placed is not None):
-            return None
-        if self._index is None and self._placed is not None:
-            self._index = self._agreed(*self._placed)
-        return self._index
+        """A local index, when it has been found to agree with the headers; None where it is to be read here."""
+        if not self.remote and self._await(lambda: self._index is not None):
+            return self._index
+        return None
 
     def open(self, path: str) -> "File":
         """A file with its start at hand where the other process has read that; any other as the source opens it."""
@@ -285,17 +281,16 @@ class Ahead:
             )
             self._listing = entries, unlisted
         elif kind == _START:
-            told = tuple[str, Entry, int, str | None, list[str] | None]
-            path, entry, size, error, names = msgpack.decode(data, type=told)
+            path, entry, size, error = msgpack.decode(data, type=tuple[str, Entry, int, str | None])
             self._found[path] = entry
-            self._starts[path] = _Start(size, error, behind, names)
+            self._starts[path] = _Start(size, error, behind)
             self._outstanding = max(0, self._outstanding - path.endswith(SUFFIX))
             self._arrived.append(path)
         elif kind == _INDEX:
             from auditor.facts import Index
 
             entry, index, paths = msgpack.decode(data, type=tuple[Entry, Index, list[str]])
-            self._found[INDEX], self._placed = entry, (index, paths)
+            self._found[INDEX], self._index = entry, self._agreed(index, paths)
         else:
             entry, shard = self._header_of(data)
             self._found[shard.path] = entry
@@ -310,18 +305,11 @@ class Ahead:
 
         return msgpack.Decoder(tuple[Entry, Shard]).decode
 
-    def _agreed(self, index: "Index", paths: list[str]) -> "Index | None":
+    def _agreed(self, index: "Index", paths: list[str]) -> "Index":
         """The index again, its entries made of the shards' names when somebody asks for them."""
         from msgspec import structs
 
-        shards = []
-        for path in paths:
-            shard, start = self.header(path), self._starts.get(path)
-            if shard is None:
-                return None
-            if start is not None and Counter(start.names) != Counter(chain.from_iterable(shard.kinds.values())):
-                return None
-            shards.append(shard)
+        shards = [self._headers[path] for path in paths]
 
         def weight_map() -> dict[str, str]:
             return {name: shard.path for shard in shards for name in shard.tensors}
@@ -357,7 +345,6 @@ class _Start(NamedTuple):
     size: int
     error: str | None
     data: bytes
-    names: list[str] | None  # of a shard: those that the index has there
 
 
 class _Started:
@@ -422,17 +409,13 @@ class _Reader:
         self._limits: Any = SimpleNamespace(**LIMITS)
         self._read_shard: Any = None
         self._walk: Any = None
-        self._parse_index: Any = None
-        self._index: Index | None = None
-        # The headers that have come; None: the index has their tensors there, or the parent finds out.
-        self._placed: dict[str, Shard | None] = {}
 
     def run(self) -> None:
         """Read until the end, or until an interruption."""
         begun = fetch(self._source) if self._source.remote else None
-        from auditor.walk import parse_index, read_shard, walk
+        from auditor.walk import read_shard, walk
 
-        self._parse_index, self._read_shard, self._walk = parse_index, read_shard, walk
+        self._read_shard, self._walk = read_shard, walk
         try:
             if begun is None:
                 self._read_folder()
@@ -457,49 +440,21 @@ class _Reader:
             entries, unlisted = self._source.entries(self._limits.files)
             self._send(_LISTED, (entries, unlisted, self._source.revision))
         held = 0
-        whole: tuple[bytes, int, str | None] | None = None  # the index as it came
-        for path in chain(self._source.arriving(INDEX), (INDEX,), self._source.arriving(None)):
+        for path in self._source.arriving(None):
             entry = self._source.entry(path)
-            if path == INDEX and entry.kind == "file":
-                whole = data, size, reason = self._start_of(path)
-                if reason is None and len(data) == size:
-                    self._index = self._parse_index(data, self._limits, self._placed)
-            elif not path.endswith(SUFFIX) or entry.kind != "file":
-                self._send_start(path, entry, self._start_of(path))
+            if not path.endswith(SUFFIX) or entry.kind != "file" or self._wanted():
+                self._send_start(path, entry)
             elif held <= self._limits.tensors:
-                held += self._read(path, entry)
-        index = self._index
-        if index is not None and held == len(index.weight_map) and all(map(self._is_placed, self._placed)):
-            self._send_index(index, sorted(self._placed))
-        elif whole is not None:
-            self._send_start(INDEX, self._source.entry(INDEX), whole)
+                shard: Shard = self._read_shard(self._source, path, entry, self._limits)
+                self._send_header(shard, entry)
+                held += len(shard.tensors)
 
-    def _read(self, path: str, entry: Entry) -> int:
-        """One header, parsed or as it is where the parent has time to parse it; how many tensors it has."""
+    def _wanted(self) -> bool:
+        """Whether the parent has time to parse a header by itself."""
         try:
-            wanted = self._index is not None and bool(self._bell.recv(1))
+            return bool(self._bell.recv(1))
         except OSError:  # not rung
-            wanted = False
-        if wanted and self._index is not None:
-            names = self._index.names_in(path)
-            self._placed[path] = None
-            self._send_start(path, entry, self._start_of(path), names)
-            return len(names)
-        shard: Shard = self._read_shard(self._source, path, entry, self._limits)
-        self._send_header(shard, entry)
-        self._placed[path] = shard
-        self._is_placed(path)
-        return len(shard.tensors)
-
-    def _is_placed(self, path: str) -> bool:
-        """Whether the index has a shard's tensors there; of one that was passed on, the parent finds out."""
-        shard = self._placed[path]
-        if shard is None or self._index is None:
-            return shard is None
-        if shard.state == "read" and self._index.holds(shard):
-            self._placed[path] = None
-            return True
-        return False
+            return False
 
     def _send_header(self, shard: "Shard", entry: Entry | None = None) -> None:
         from msgspec import structs
@@ -512,22 +467,17 @@ class _Reader:
 
         self._send(_INDEX, (self._source.entry(INDEX), structs.replace(index, weight_map={}), paths))
 
-    def _start_of(self, path: str) -> tuple[bytes, int, str | None]:
-        """What a walk reads of a file, and the file's size; or why it cannot be read."""
+    def _send_start(self, path: str, entry: Entry) -> None:
+        data, size, reason = b"", 0, None
         try:
             file = self._source.open(path)
             try:
-                return head(path, file, self._limits), file.size, None
+                data, size = head(path, file, self._limits), file.size
             finally:
                 file.close()
         except errors.ReadError as error:
-            return b"", 0, str(error)
-
-    def _send_start(
-        self, path: str, entry: Entry, start: tuple[bytes, int, str | None], names: tuple[str, ...] | None = None
-    ) -> None:
-        data, size, reason = start
-        self._send(_START, (path, entry, size, reason, names), data)
+            reason = str(error)
+        self._send(_START, (path, entry, size, reason), data)
 
     def _send(self, kind: bytes, value: Any, behind: bytes = b"") -> None:
         from msgspec import msgpack

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from auditor.deferred import Deferred
+from auditor.deferred import Agreed, Deferred
 from auditor.entry import Entry
 from auditor.errors import ForbiddenError, ReadError
 from auditor.facts import ConfigFile, Fault, Index, Inventory, Shard
@@ -71,6 +71,7 @@ def walk(
     unread = [] if unlisted is None else [unlisted]
     if index is not None and index.state == "unread":
         unread.append(f"{INDEX}: {index.reason}")
+    early.placed_by(index)
     paths, strays = _shard_paths(entries, index)
     if len(paths) > limits.shards:
         unread.append(f"{len(paths) - limits.shards:,} shards beyond the limit of {limits.shards:,} (shards)")
@@ -102,7 +103,10 @@ def walk(
         unread.append(f"cancelled after {len(shards)} of {len(paths)} shards")
     shards = [msgspec.structs.replace(shard, stray=True) if shard.path in strays else shard for shard in shards]
     unread.extend(f"{shard.path}: {shard.reason}" for shard in shards if shard.state == "unread")
-    return Inventory(tuple(shards), index, entries, tuple(unread), cancelled, source.listed)
+    inventory = Inventory(tuple(shards), index, entries, tuple(unread), cancelled, source.listed)
+    if index is not None:
+        inventory.__dict__["indexed"] = early.is_placed(inventory)
+    return inventory
 
 
 class _Early:
@@ -114,6 +118,26 @@ class _Early:
         self._seen = seen
         self._read: dict[str, Shard] = {}
         self._held = 0
+        self._index: Index | None = None
+        self._placed: dict[str, bool] = {}
+
+    def placed_by(self, index: Index | None) -> None:
+        """From here on the index is known, and each shard is held against it as it is read."""
+        self._index = index
+        for shard in self._read.values():
+            self._place(shard)
+
+    def _place(self, shard: Shard) -> None:
+        if self._index is not None and not isinstance(self._index.weight_map, Agreed):
+            self._placed[shard.path] = self._index.holds(shard)
+
+    def is_placed(self, inventory: Inventory) -> bool:
+        """Whether index and shards agree both ways, entry by entry."""
+        if inventory.index is None or len(inventory.index.weight_map) != inventory.stored:
+            return False
+        return isinstance(inventory.index.weight_map, Agreed) or all(
+            self._placed[shard.path] for shard in inventory.parts
+        )
 
     def read(self, until: str | None = None, progress: Callable[[int], None] | None = None) -> None:
         """Read all that comes, or what comes before `until`."""
@@ -137,6 +161,7 @@ class _Early:
         shard = self._read.pop(path, None)
         if shard is None:
             shard = self._source.header(path) or read_shard(self._source, path, entry, self._limits)
+            self._place(shard)
             if self._seen is not None:
                 self._seen(shard)
         return shard
