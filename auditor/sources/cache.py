@@ -65,11 +65,13 @@ class Cache:
             pass
         return Cached(found[8:], int.from_bytes(found[:8], "little"), identity)
 
-    def keep(self, location: str, path: str, identity: str, data: bytes, size: int, *, latest: bool) -> None:
+    def keep(
+        self, location: str, path: str, identity: str, data: bytes | memoryview, size: int, *, latest: bool
+    ) -> None:
         """Keep the start of a file of `size` bytes; `latest`: it is what `find` gives for no identity."""
         if len(data) > _LARGEST or not self._is_usable():
             return
-        self._write(_key(location, path, identity), size.to_bytes(8, "little") + data)
+        self._write(_key(location, path, identity), b"".join([size.to_bytes(8, "little"), data]))
         if latest:
             self._write(_key(location, path, None), identity.encode())
 

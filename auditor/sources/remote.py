@@ -244,7 +244,7 @@ class RemoteFile:
     def read(self, begin: int, end: int) -> bytes:
         """The bytes of the half-open range, those of the file's start without asking again."""
         if end <= len(self._start) or begin >= end:
-            return self._start[begin:end]
+            return bytes(self._start[begin:end])
         buffer = bytearray(end - begin)
         self.read_into(begin, memoryview(buffer))
         return bytes(buffer)

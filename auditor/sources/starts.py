@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 START = 80 << 10  # the speculative first read: the header of nearly every shard of a release
 _HELD = 64 << 20  # bytes fetched ahead that nobody has asked for yet
+_PEEK = 64 << 10  # bytes of it are enough to say how much is needed
 _TURN_S = 0.05  # how long one thread drives before it looks whether another wants to
 
 
@@ -32,7 +33,7 @@ class Start:
         self.first = first  # bytes to ask for where it is not known how many there are
         self.claimed = False
         self.done = threading.Event()
-        self.data = b""
+        self.data: bytes | memoryview = b""
         self.size = 0
         self.etag: str | None = None
         self.error: ReadError | None = None
@@ -237,7 +238,11 @@ class Starts:
 
     @staticmethod
     def _needed(start: Start, answer: Answer) -> int:
-        return len(answer.data) if start.need is None else min(start.need(bytes(answer.data), answer.size), answer.size)
+        return (
+            len(answer.data)
+            if start.need is None
+            else min(start.need(bytes(answer.data[:_PEEK]), answer.size), answer.size)
+        )
 
     def warm(self, url: str, count: int) -> None:
         """Begin to open so many connections. The starts to come use these: waiting for one is sooner than another."""
@@ -346,11 +351,11 @@ class Starts:
             raise ReadError(f"{path}: was listed and is not there any more") from error
         if known is not None and answer.size != known.size:
             raise ReadError(f"{path}: is {answer.size:,} bytes, was listed with {known.size:,}: changed since")
-        start.data, start.size, start.etag = bytes(answer.data), answer.size, answer.etag
+        start.data, start.size, start.etag = answer.data, answer.size, answer.etag
         need = self._needed(start, answer)
         if need > len(start.data) and self._reserve(start, need - len(start.data)):
             rest = remote._fetch(path, len(start.data), need, etag=start.etag)
-            start.data += bytes(rest.data)
+            start.data = b"".join([start.data, rest.data])
         self._remember(start, plan.identity, need)
 
     def _reserve(self, start: Start, count: int) -> bool:
