@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,18 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from auditor import errors
 from auditor.deferred import Agreed, Deferred
 from auditor.entry import Entry
-from auditor.sources.begin import INDEX, SUFFIX, begin, head
+from auditor.reader import END, FAILED, LISTED, PLACED, PREFIX, START, Reader, fetch, heard, ring
+from auditor.sources.begin import INDEX, SUFFIX
 from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:
     from auditor.facts import Index, Shard
     from auditor.sources import File, Need, Source
 
-# Kinds of frames: the listing, a file's start or why there is none, a header, an index that agrees with the headers,
-# why there is nothing, the end.
-_LISTED, _START, _HEADER, _INDEX, _FAILED, _END = b"l", b"f", b"h", b"i", b"x", b"e"
-_PREFIX = 9  # a frame's kind and the lengths of its two parts, four bytes each
-_RINGS = 4096
 _PATIENT_S, _BRIEFLY_S = 0.05, 0.001
 _PATIENCE_S = 5.0  # for a reading that was told to stop
 _ASKED = 2  # headers that the parent has asked for and not yet parsed
@@ -54,7 +49,7 @@ def start(source: "Source") -> "Source":
         code = 1
         try:
             ours.close()
-            _Reader(source, frames, theirs).run()
+            Reader(source, frames, theirs).run()
             code = 0
         except BaseException:  # whatever it is, the parent reads for itself and meets it there
             code = 1
@@ -62,21 +57,6 @@ def start(source: "Source") -> "Source":
             os._exit(code)
     theirs.close()
     return Ahead(source, child, frames, ours)
-
-
-def fetch(source: "Source") -> threading.Thread:
-    """Have a remote source fetch what a walk with default limits reads; the thread ends when all is asked for."""
-    limits: Any = SimpleNamespace(**LIMITS)
-
-    def run() -> None:
-        try:
-            begin(source, limits)
-        except errors.AuditorError:
-            pass  # the walk meets it again, where somebody listens
-
-    thread = threading.Thread(target=run, name="auditor-begin", daemon=True)
-    thread.start()
-    return thread
 
 
 class Ahead:
@@ -248,21 +228,21 @@ class Ahead:
                 return False
             elif asking and self._outstanding < _ASKED:
                 self._outstanding += 1
-                _ring(self._bell)
-            if select.select([self._bell], [], [], _PATIENT_S)[0] and not _heard(self._bell):
+                ring(self._bell)
+            if select.select([self._bell], [], [], _PATIENT_S)[0] and not heard(self._bell):
                 time.sleep(_BRIEFLY_S)  # it ends
         return False
 
     def _take(self) -> None:
         """Take the frames that have come."""
         available = os.fstat(self._frames).st_size
-        while self._position + _PREFIX <= available:
-            prefix = os.pread(self._frames, _PREFIX, self._position)
-            middle = self._position + _PREFIX + int.from_bytes(prefix[1:5], "little")
+        while self._position + PREFIX <= available:
+            prefix = os.pread(self._frames, PREFIX, self._position)
+            middle = self._position + PREFIX + int.from_bytes(prefix[1:5], "little")
             end = middle + int.from_bytes(prefix[5:], "little")
             if end > available:
                 break
-            value = os.pread(self._frames, middle - self._position - _PREFIX, self._position + _PREFIX)
+            value = os.pread(self._frames, middle - self._position - PREFIX, self._position + PREFIX)
             behind = os.pread(self._frames, end - middle, middle) if end > middle else b""
             self._position = end
             self._taken(prefix[:1], value, behind)
@@ -270,23 +250,23 @@ class Ahead:
     def _taken(self, kind: bytes, data: bytes, behind: bytes) -> None:
         from msgspec import msgpack
 
-        if kind == _END:
+        if kind == END:
             self._whole = True
-        elif kind == _FAILED:
+        elif kind == FAILED:
             name, text = msgpack.decode(data, type=tuple[str, str])
             self._error = getattr(errors, name)(text)
-        elif kind == _LISTED:
+        elif kind == LISTED:
             entries, unlisted, self.revision = msgpack.decode(
                 data, type=tuple[dict[str, Entry], str | None, str | None]
             )
             self._listing = entries, unlisted
-        elif kind == _START:
+        elif kind == START:
             path, entry, size, error = msgpack.decode(data, type=tuple[str, Entry, int, str | None])
             self._found[path] = entry
             self._starts[path] = _Start(size, error, behind)
             self._outstanding = max(0, self._outstanding - path.endswith(SUFFIX))
             self._arrived.append(path)
-        elif kind == _INDEX:
+        elif kind == PLACED:
             from auditor.facts import Index
 
             entry, index, paths = msgpack.decode(data, type=tuple[Entry, Index, list[str]])
@@ -396,111 +376,3 @@ def _clothed(shard: "Shard") -> "Shard":
 
     tiling = shard.tiling
     return shard if tiling is None else structs.replace(shard, tensors=Deferred(len(tiling), tiling.tensors))
-
-
-class _Reader:
-    """The other process: reads, and writes each result as a frame as soon as it is there."""
-
-    def __init__(self, source: "Source", frames: int, bell: socket.socket) -> None:
-        self._source = source
-        self._frames = frames
-        self._bell = bell
-        self._bell.setblocking(False)
-        self._limits: Any = SimpleNamespace(**LIMITS)
-        self._read_shard: Any = None
-        self._walk: Any = None
-
-    def run(self) -> None:
-        """Read until the end, or until an interruption."""
-        begun = fetch(self._source) if self._source.remote else None
-        from auditor.walk import read_shard, walk
-
-        self._read_shard, self._walk = read_shard, walk
-        try:
-            if begun is None:
-                self._read_folder()
-            else:
-                begun.join()
-                self._read_remote()
-        except KeyboardInterrupt:
-            return
-        except errors.AuditorError as error:
-            self._send(_FAILED, (type(error).__name__, str(error)))
-            return
-        self._send(_END, None)
-        self._source.close()
-
-    def _read_folder(self) -> None:
-        inventory = self._walk(self._source, self._limits, seen=self._send_header)
-        if inventory.index is not None and inventory.complete and inventory.indexed:
-            self._send_index(inventory.index, [shard.path for shard in inventory.parts])
-
-    def _read_remote(self) -> None:
-        if self._source.listed:
-            entries, unlisted = self._source.entries(self._limits.files)
-            self._send(_LISTED, (entries, unlisted, self._source.revision))
-        held = 0
-        for path in self._source.arriving(None):
-            entry = self._source.entry(path)
-            if not path.endswith(SUFFIX) or entry.kind != "file" or self._wanted():
-                self._send_start(path, entry)
-            elif held <= self._limits.tensors:
-                shard: Shard = self._read_shard(self._source, path, entry, self._limits)
-                self._send_header(shard, entry)
-                held += len(shard.tensors)
-
-    def _wanted(self) -> bool:
-        """Whether the parent has time to parse a header by itself."""
-        try:
-            return bool(self._bell.recv(1))
-        except OSError:  # not rung
-            return False
-
-    def _send_header(self, shard: "Shard", entry: Entry | None = None) -> None:
-        from msgspec import structs
-
-        bare = shard if shard.tiling is None else structs.replace(shard, tensors={})
-        self._send(_HEADER, (entry or Entry("file", shard.size), bare))
-
-    def _send_index(self, index: "Index", paths: list[str]) -> None:
-        from msgspec import structs
-
-        self._send(_INDEX, (self._source.entry(INDEX), structs.replace(index, weight_map={}), paths))
-
-    def _send_start(self, path: str, entry: Entry) -> None:
-        data, size, reason = b"", 0, None
-        try:
-            file = self._source.open(path)
-            try:
-                data, size = head(path, file, self._limits), file.size
-            finally:
-                file.close()
-        except errors.ReadError as error:
-            reason = str(error)
-        self._send(_START, (path, entry, size, reason), data)
-
-    def _send(self, kind: bytes, value: Any, behind: bytes = b"") -> None:
-        from msgspec import msgpack
-
-        data = msgpack.encode(value)
-        prefix = kind + len(data).to_bytes(4, "little") + len(behind).to_bytes(4, "little")
-        for part in (prefix + data, behind):
-            left = memoryview(part)
-            while left:
-                left = left[os.write(self._frames, left) :]
-        _ring(self._bell)
-
-
-def _heard(bell: socket.socket) -> bool:
-    """Take the rings that have come; false where the other end is closed."""
-    try:
-        return bool(bell.recv(_RINGS))
-    except OSError:  # closed with rings of ours unheard
-        return False
-
-
-def _ring(bell: socket.socket) -> None:
-    try:
-        bell.send(b".")
-    except OSError:  # rung often enough, or nobody is there to hear it
-        pass

@@ -145,8 +145,9 @@ def _begin(options: argparse.Namespace, *, alone: bool) -> "str | Source":
     """
     if options.policy is not None or options.symlinks not in (None, "follow"):
         return str(options.source)
-    from auditor.ahead import fetch, start
+    from auditor.ahead import start
     from auditor.errors import AuditorError
+    from auditor.reader import fetch
     from auditor.sources import open_source
 
     try:

@@ -124,7 +124,7 @@ def test_where_the_second_process_dies_the_audit_walks_for_itself(tmp_path):
     forge(tmp_path / "checkpoint", like="tiny", sparse=True)
     program = (
         "import os, sys, auditor.ahead as ahead\n"
-        "ahead._Reader.run = lambda *_: os._exit(9)\n"
+        "ahead.Reader.run = lambda *_: os._exit(9)\n"
         "import auditor.cli as cli\n"
         "sys.exit(cli.main(sys.argv[1:], alone=True))\n"
     )
@@ -165,11 +165,11 @@ def test_a_second_process_that_dies_half_way_costs_time_alone(after, tmp_path):
     forge(tmp_path / "checkpoint", like="tiny", sparse=True)
     program = (
         "import os, sys, auditor.ahead as ahead\n"
-        "send, sent = ahead._Reader._send_header, []\n"
+        "send, sent = ahead.Reader._send_header, []\n"
         "def dying(*a):\n"
         f"    if len(sent) == {after}:\n        os._exit(9)\n"
         "    sent.append(send(*a))\n"
-        "ahead._Reader._send_header = dying\n"
+        "ahead.Reader._send_header = dying\n"
         "import auditor.cli as cli\n"
         "sys.exit(cli.main(sys.argv[1:], alone=True))\n"
     )

@@ -1,0 +1,149 @@
+"""The process that reads ahead: what it reads it writes as frames into a file in memory, and rings for each.
+
+Another process's, so that neither waits for the other's imports or locks.
+"""
+
+import os
+import socket
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from auditor import errors
+from auditor.entry import Entry
+from auditor.sources.begin import INDEX, SUFFIX, begin, head
+from auditor_schemas.defaults import LIMITS
+
+if TYPE_CHECKING:
+    from auditor.facts import Index, Shard
+    from auditor.sources import Source
+
+# Kinds of frames: the listing, a file's start or why there is none, a header, an index that agrees with the headers,
+# why there is nothing, the end.
+LISTED, START, HEADER, PLACED, FAILED, END = b"l", b"f", b"h", b"i", b"x", b"e"
+PREFIX = 9  # a frame's kind and the lengths of its two parts, four bytes each
+_RINGS = 4096
+
+
+def fetch(source: "Source") -> threading.Thread:
+    """Have a remote source fetch what a walk with default limits reads; the thread ends when all is asked for."""
+    limits: Any = SimpleNamespace(**LIMITS)
+
+    def run() -> None:
+        try:
+            begin(source, limits)
+        except errors.AuditorError:
+            pass  # the walk meets it again, where somebody listens
+
+    thread = threading.Thread(target=run, name="auditor-begin", daemon=True)
+    thread.start()
+    return thread
+
+
+class Reader:
+    """The other process: reads, and writes each result as a frame as soon as it is there."""
+
+    def __init__(self, source: "Source", frames: int, bell: socket.socket) -> None:
+        self._source = source
+        self._frames = frames
+        self._bell = bell
+        self._bell.setblocking(False)
+        self._limits: Any = SimpleNamespace(**LIMITS)
+        self._read_shard: Any = None
+        self._walk: Any = None
+
+    def run(self) -> None:
+        """Read until the end, or until an interruption."""
+        begun = fetch(self._source) if self._source.remote else None
+        from auditor.walk import read_shard, walk
+
+        self._read_shard, self._walk = read_shard, walk
+        try:
+            if begun is None:
+                self._read_folder()
+            else:
+                begun.join()
+                self._read_remote()
+        except KeyboardInterrupt:
+            return
+        except errors.AuditorError as error:
+            self._send(FAILED, (type(error).__name__, str(error)))
+            return
+        self._send(END, None)
+        self._source.close()
+
+    def _read_folder(self) -> None:
+        inventory = self._walk(self._source, self._limits, seen=self._send_header)
+        if inventory.index is not None and inventory.complete and inventory.indexed:
+            self._send_index(inventory.index, [shard.path for shard in inventory.parts])
+
+    def _read_remote(self) -> None:
+        if self._source.listed:
+            entries, unlisted = self._source.entries(self._limits.files)
+            self._send(LISTED, (entries, unlisted, self._source.revision))
+        held = 0
+        for path in self._source.arriving(None):
+            entry = self._source.entry(path)
+            if not path.endswith(SUFFIX) or entry.kind != "file" or self._wanted():
+                self._send_start(path, entry)
+            elif held <= self._limits.tensors:
+                shard: Shard = self._read_shard(self._source, path, entry, self._limits)
+                self._send_header(shard, entry)
+                held += len(shard.tensors)
+
+    def _wanted(self) -> bool:
+        """Whether the parent has time to parse a header by itself."""
+        try:
+            return bool(self._bell.recv(1))
+        except OSError:  # not rung
+            return False
+
+    def _send_header(self, shard: "Shard", entry: Entry | None = None) -> None:
+        from msgspec import structs
+
+        bare = shard if shard.tiling is None else structs.replace(shard, tensors={})
+        self._send(HEADER, (entry or Entry("file", shard.size), bare))
+
+    def _send_index(self, index: "Index", paths: list[str]) -> None:
+        from msgspec import structs
+
+        self._send(PLACED, (self._source.entry(INDEX), structs.replace(index, weight_map={}), paths))
+
+    def _send_start(self, path: str, entry: Entry) -> None:
+        data, size, reason = b"", 0, None
+        try:
+            file = self._source.open(path)
+            try:
+                data, size = head(path, file, self._limits), file.size
+            finally:
+                file.close()
+        except errors.ReadError as error:
+            reason = str(error)
+        self._send(START, (path, entry, size, reason), data)
+
+    def _send(self, kind: bytes, value: Any, behind: bytes = b"") -> None:
+        from msgspec import msgpack
+
+        data = msgpack.encode(value)
+        prefix = kind + len(data).to_bytes(4, "little") + len(behind).to_bytes(4, "little")
+        for part in (prefix + data, behind):
+            left = memoryview(part)
+            while left:
+                left = left[os.write(self._frames, left) :]
+        ring(self._bell)
+
+
+def heard(bell: socket.socket) -> bool:
+    """Take the rings that have come; false where the other end is closed."""
+    try:
+        return bool(bell.recv(_RINGS))
+    except OSError:  # closed with rings of ours unheard
+        return False
+
+
+def ring(bell: socket.socket) -> None:
+    """Tell the other end that there is something, or time for something."""
+    try:
+        bell.send(b".")
+    except OSError:  # rung often enough, or nobody is there to hear it
+        pass
