@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +23,8 @@ from auditor.sources.begin import INDEX, SUFFIX
 from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from auditor.facts import Index, Shard
     from auditor.sources import File, Need, Source
 
@@ -120,7 +121,7 @@ class Ahead:
             return self._found[path]
         return self._source.entry(path)
 
-    def holds(self, path: Path) -> bool:
+    def holds(self, path: "Path") -> bool:
         """As the source's."""
         return self._source.holds(path)
 

@@ -5,7 +5,6 @@ A name is resolved once, and the address that was judged is the address connecte
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 from typing import TYPE_CHECKING, Any
@@ -58,6 +57,8 @@ class Guard:
             return known
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         if not self.private:
+            import ipaddress  # which the command does without
+
             for *_, address in found:
                 if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global:
                     raise SourceError(f"{shown(host)}: leads to a private address, which is not allowed here")
@@ -73,9 +74,10 @@ def is_loopback(host: str) -> bool:
     """Whether a host's spelling is this machine's own."""
     if host == "localhost":
         return True
+    family, loopback = (socket.AF_INET6, b"\0" * 15 + b"\1") if ":" in host else (socket.AF_INET, b"\x7f")
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
+        return socket.inet_pton(family, host).startswith(loopback)
+    except (OSError, ValueError):
         return False
 
 

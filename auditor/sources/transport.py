@@ -7,7 +7,6 @@ honour Retry-After, so the reading is done here.
 
 from __future__ import annotations
 
-import random
 import re
 import socket
 import threading
@@ -132,7 +131,7 @@ class Transport:
         while True:
             asked = self._not_before - time.monotonic() if first is None else 0.0
             if asked > 0:  # spread out: all who wait would come back at once
-                self._wait(path, asked + random.uniform(0.0, 0.5), deadline, self._asked)  # noqa: S311  # jitter
+                self._wait(path, asked + _jitter(0.0, 0.5), deadline, self._asked)
             try:
                 if first is not None:
                     outcome, first = first, None
@@ -150,7 +149,7 @@ class Transport:
             except _TransientError as error:
                 if error.stale and time.monotonic() < deadline:
                     continue  # each takes one idle connection away, and a new one is never stale
-                pause = random.uniform(0.5, 1.0) * min(_BACKOFF_S * 2**attempt, _BACKOFF_MOST_S)  # noqa: S311  # jitter
+                pause = _jitter(0.5, 1.0) * min(_BACKOFF_S * 2**attempt, _BACKOFF_MOST_S)
                 attempt += 1
                 if attempt >= error.attempts:
                     raise ReadError(f"{path}: {error}, {attempt} times") from None
@@ -480,6 +479,12 @@ def _request(parts: SplitResult, headers: dict[str, str]) -> bytes:
     if any(not line.isascii() or not line.isprintable() for line in lines) or " " in target:
         raise ReadError("an address or a header that cannot be sent")
     return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+def _jitter(least: float, most: float) -> float:
+    from random import uniform  # where something has failed, and not before the first request
+
+    return uniform(least, most)  # noqa: S311  # spreads requests, and keeps no secret
 
 
 def _failed(error: OSError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -78,7 +77,9 @@ def _authorization(user: str | None, password: str | None, host: str) -> dict[st
         user, password = unquote(user), unquote(password or "")
     if user is None:
         return {}
-    token = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
+    from base64 import b64encode
+
+    token = b64encode(f"{user}:{password or ''}".encode()).decode()
     return {"Authorization": f"Basic {token}"}
 
 
