@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _PATIENT_S, _BRIEFLY_S = 0.05, 0.001
 _PATIENCE_S = 5.0  # for a reading that was told to stop
-_ASKED = 2  # headers that the parent has asked for and not yet parsed
+_ASKED = 4  # headers that the parent has asked for and not yet parsed
 
 
 def start(source: "Source") -> "Source":
