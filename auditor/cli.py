@@ -154,11 +154,10 @@ def _begin(options: argparse.Namespace, *, alone: bool) -> "str | Source":
         source = open_source(options.source, revision=options.revision, cache=not options.no_cache)
     except AuditorError:
         return str(options.source)  # the audit meets it again, when it knows that all else is right
-    if alone and (options.depth == "headers" or not source.remote):
-        return start(source)
-    if source.remote:
+    begun = start(source) if alone and (options.depth == "headers" or not source.remote) else source
+    if begun is source and source.remote:
         fetch(source)
-    return source
+    return begun
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -86,10 +86,12 @@ class Reader:
             entry = self._source.entry(path)
             if not path.endswith(SUFFIX) or entry.kind != "file" or self._wanted():
                 self._send_start(path, entry)
-            elif held <= self._limits.tensors:
+            else:
                 shard: Shard = self._read_shard(self._source, path, entry, self._limits)
                 self._send_header(shard, entry)
                 held += len(shard.tensors)
+            if held > self._limits.tensors:
+                return  # what is not taken would keep more from coming
 
     def _wanted(self) -> bool:
         """Whether the parent has time to parse a header by itself."""

@@ -142,7 +142,9 @@ class _Early:
     def read(self, until: str | None = None, progress: Callable[[int], None] | None = None) -> None:
         """Read all that comes, or what comes before `until`."""
         for path in self._source.arriving(until):
-            if not path.endswith(SUFFIX) or path in self._read or self._held > self._limits.tensors:
+            if self._held > self._limits.tensors:
+                return  # what is not taken would keep more from coming
+            if not path.endswith(SUFFIX) or path in self._read:
                 continue
             entry = self._source.entry(path)
             if entry.kind == "file":

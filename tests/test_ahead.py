@@ -13,6 +13,8 @@ from auditor.ahead import start
 from auditor.deferred import Deferred
 from auditor.forge import breaks, forge
 from auditor.run import conduct
+from auditor.sources import open_source, starts
+from auditor.sources.begin import begin
 from auditor.sources.folder import Folder
 from auditor.walk import read_config, read_shard, walk
 from auditor_schemas.policy import Limits
@@ -205,3 +207,15 @@ def test_an_interruption_while_models_are_imported_keeps_what_was_read(tmp_path)
     assert inventory.cancelled
     assert inventory.unread[-1].startswith("cancelled")
     assert len(inventory.shards) == len(list((tmp_path / "checkpoint").glob("*.safetensors")))
+
+
+def test_a_limit_ends_the_reading_though_more_would_come_if_it_were_taken(tmp_path, monkeypatch):
+    forge(tmp_path / "checkpoint", like="tiny", sparse=True)
+    monkeypatch.setattr(starts, "_HELD", 2 * starts.START)
+    with folder_server(tmp_path / "checkpoint") as server:
+        source = open_source(server.url, cache=False)
+        begin(source, Limits())
+        inventory = walk(source, Limits(tensors=1))
+        source.close()
+    assert len(inventory.unread) == 1
+    assert "limit 1 (tensors)" in inventory.unread[0]

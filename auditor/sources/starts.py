@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 START = 80 << 10  # the speculative first read: the header of nearly every shard of a release
 _HELD = 64 << 20  # bytes fetched ahead that nobody has asked for yet
+_CLOSING_S = 1.0
 _PEEK = 64 << 10  # bytes of it are enough to say how much is needed
 _TURN_S = 0.05  # how long one thread drives before it looks whether another wants to
 
@@ -142,8 +143,9 @@ class Starts:
             self._lock.notify_all()
         if self._lane is not None:
             self._lane.wake()
-            with self._driver:
+            if self._driver.acquire(timeout=_CLOSING_S):  # an interruption may have left it with nobody
                 self._lane.close()
+                self._driver.release()
 
     # --- who drives the lane ---
 
