@@ -28,7 +28,11 @@ if [ ! -x "$target/node_modules/.bin/azurite-blob" ]; then
   if has npm || apt npm; then
     say "installing azurite"
     mkdir -p "$target"
-    npm install --silent --no-audit --no-fund --no-save --prefix "$target" "azurite@$azurite" >/dev/null 2>&1 ||
-      say "azurite cannot be installed: the tests of az:// have nothing to run against"
+    # A registry's connection may hang: given up after a while, and tried once more.
+    azurite() {
+      timeout -k 5 150 npm install --silent --no-audit --no-fund --no-save --fetch-timeout=60000 --prefix "$target" \
+        "azurite@$azurite" >/dev/null 2>&1
+    }
+    azurite || azurite || say "azurite cannot be installed: the tests of az:// have nothing to run against"
   fi
 fi
