@@ -369,9 +369,8 @@ def _unexpected(error: BaseException) -> int:
 
 def entry() -> NoReturn:
     """The console script. It leaves without freeing memory piece by piece, which the end of the process does."""
-    bytes(
-        _LARGE
-    )  # glibc keeps freed memory up to the largest block it has seen freed: a new page costs more than its use
+    # glibc keeps freed memory up to the largest block it has seen freed: a new page costs more than its use.
+    bytes(_LARGE)
     code = main(alone=True)
     try:
         sys.stdout.flush()

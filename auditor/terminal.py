@@ -173,7 +173,13 @@ def show(report: "AuditReport", *, no_gpu: str = "") -> None:
 def _console() -> "Console":
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 120)
+    class Output(Console):
+        """Its own way with a reader that has gone away is exit code 1, which means that a checkpoint failed."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Output(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 120)
 
 
 def _text(text: str, style: str = "") -> Any:

@@ -527,3 +527,18 @@ def test_reader_that_goes_away_is_no_traceback(sound):
         check=False,
     )
     assert b"Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("name", [None, "missing-block-scale"])
+def test_a_reader_that_goes_away_makes_no_verdict_of_failure(name, tmp_path):
+    """Exit 1 means failed: `auditor audit X | head -1` must not end so for a checkpoint that passes."""
+    forge(tmp_path / "checkpoint", like="tiny", sparse=True, break_name=name)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "auditor", "audit", str(tmp_path / "checkpoint")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (3, b"")

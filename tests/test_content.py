@@ -205,8 +205,10 @@ def test_a_sample_of_a_release_reaches_every_kind_group_edge_and_end(tmp_path: P
 def test_a_sampled_pass_says_its_share_and_never_that_all_is_verified(sound: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "auditor", "audit", sound, "--depth", "sample", "--sample-bytes", "1MB", "--quiet"],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     assert "passed at depth sample, 8." in done.stdout
     assert "% of bytes" in done.stdout
@@ -437,8 +439,11 @@ def test_the_cpu_that_auto_took_comes_with_the_reason(sound: Path, device: str) 
         pytest.skip("there is a GPU")
     done = subprocess.run(
         [sys.executable, "-m", "auditor", "audit", str(sound), "--depth", "full", "--device", device],
-        capture_output=True, text=True, timeout=240, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
     told = " ".join(done.stdout.split())
     assert "on cpu" in told
     assert (f"on cpu ({available().reason})" in told) == (device == "auto")

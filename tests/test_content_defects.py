@@ -73,8 +73,10 @@ def test_readings_that_cannot_be_are_refused(choice: dict) -> None:
 def test_a_negative_seed_is_a_usage_error_of_the_command(tiny: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "auditor", "audit", tiny, "--depth", "full", "--seed=-1"],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 2
     assert "needs a whole number from 0" in done.stderr
 

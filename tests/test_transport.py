@@ -428,3 +428,12 @@ def test_deadline_is_the_end_of_every_retry(monkeypatch):
         assert time.monotonic() - begun < 3
         assert len(server.requests) > 2
         source.close()
+
+
+def test_a_server_that_does_not_answer_is_not_a_checkpoint_without_shards(capfd):
+    with socket.socket() as taken:  # bound and not listening: a connection is refused
+        taken.bind(("127.0.0.1", 0))
+        assert cli.main(["audit", f"http://127.0.0.1:{taken.getsockname()[1]}/m", "--no-cache"]) == 3
+    out, _ = capfd.readouterr()
+    assert "not audited: model.safetensors.index.json: the connection failed" in out
+    assert "no-shards" not in out

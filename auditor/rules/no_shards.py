@@ -16,6 +16,10 @@ RULE = Rule(
 
 
 def check(inventory: Inventory) -> Iterator[Failure]:
-    """A failure where neither the folder nor the index has a shard."""
-    if not inventory.parts and not (inventory.index is not None and inventory.index.weight_map):
+    """A failure where neither the folder nor the index has a shard, and both were read."""
+    if (
+        not inventory.unread
+        and not inventory.parts
+        and not (inventory.index is not None and inventory.index.weight_map)
+    ):
         yield RULE.failure("no *.safetensors file is there", takes=(ANY_MISSING,))
