@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -235,15 +237,23 @@ def test_a_damaged_state_folder_is_begun_anew(tiny: Path, tmp_path: Path) -> Non
     assert not list(state.glob("*.partial"))
 
 
-def test_overlapping_tensors_without_end_are_not_read_without_end(tiny: Path) -> None:
-    path = sorted(tiny.glob("*.safetensors"))[0]
+def with_entries(folder: Path, entries: Callable[[int], dict[str, Any]], tail: bytes = b"") -> None:
+    """The folder's first shard with further entries in its header, made for its bytes of data, and a tail behind."""
+    path = sorted(folder.glob("*.safetensors"))[0]
     raw = path.read_bytes()
     length = int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8 : 8 + length])
-    payload = len(raw) - 8 - length
-    header |= {f"x.{n}": {"dtype": "U8", "shape": [payload], "data_offsets": [0, payload]} for n in range(500)}
+    header = json.loads(raw[8 : 8 + length]) | entries(len(raw) - 8 - length)
     text = json.dumps(header, separators=(",", ":")).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :])
+    path.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :] + tail)
+
+
+def test_overlapping_tensors_without_end_are_not_read_without_end(tiny: Path) -> None:
+    with_entries(
+        tiny,
+        lambda payload: {
+            f"x.{n}": {"dtype": "U8", "shape": [payload], "data_offsets": [0, payload]} for n in range(500)
+        },
+    )
     report = audit(tiny, depth="full")
     assert report.verdict == "failed"
     assert report.coverage.payload_bytes_read < 4 * sum(each.stat().st_size for each in tiny.iterdir())
@@ -262,15 +272,12 @@ def test_zeros_before_bytes_of_no_tensor_are_no_tail(tmp_path: Path) -> None:
 
 
 def test_a_name_that_looks_like_a_pattern_hides_no_digest(tiny: Path) -> None:
-    path = sorted(tiny.glob("*.safetensors"))[0]
-    raw = path.read_bytes()
-    length = int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8 : 8 + length])
-    payload = len(raw) - 8 - length
     hostile = "model.layers.{0-4}.input_layernorm.weight"
-    header[hostile] = {"dtype": "U8", "shape": [1], "data_offsets": [payload, payload + 1]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :] + b"z")
+    with_entries(
+        tiny,
+        lambda payload: {hostile: {"dtype": "U8", "shape": [1], "data_offsets": [payload, payload + 1]}},
+        tail=b"z",
+    )
     digest = audit(tiny, depth="full").content_digest
     assert digest is not None
     assert sum(len(each.xxh3_128) for each in digest.tensors) == 310
