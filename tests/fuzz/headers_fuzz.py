@@ -10,6 +10,7 @@ the two it is decides an independent reading: safetensors for the shards, and th
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import random
@@ -606,10 +607,13 @@ def _open_files() -> int:
 
 
 def run_all(*, seed: int, cases: int, jobs: int, progress: Callable[[Tally], None] | None = None) -> Tally:
-    """Run cases 0 to `cases` in `jobs` processes. A process that dies counts as a wrong chunk."""
+    """Run cases 0 to `cases` in `jobs` processes. A process that dies counts as a wrong chunk.
+
+    The processes are spawned: a forked one would begin with the caller's address space, which may be over the limit.
+    """
     whole = Tally()
     chunks = [range(begin, min(begin + CHUNK, cases)) for begin in range(0, cases, CHUNK)]
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         running = {pool.submit(run_cases, seed, chunk): chunk for chunk in chunks}
         for done in as_completed(running):
             try:
