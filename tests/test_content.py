@@ -17,8 +17,8 @@ import xxhash
 import auditor
 from auditor import audit
 from auditor.content import Reading
+from auditor.content.cpu import CpuDevice
 from auditor.content.gpu import available
-from auditor.content.kernels import CpuDevice
 from auditor.content.plan import Blocks, whole_shards
 from auditor.content.read import read_content
 from auditor.content.sample import sampled_shards

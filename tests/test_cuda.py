@@ -306,8 +306,8 @@ def _imported_by_the_choice() -> set[str]:
 
 def _shards(folder: str, device_name: str) -> tuple[ShardValues, ...]:
     """What the readers make of a checkpoint's weights with tiny blocks' worth of rows at once."""
+    from auditor.content.cpu import CpuDevice
     from auditor.content.cuda import CudaDevice, Host
-    from auditor.content.kernels import CpuDevice
     from auditor.content.plan import Blocks, whole_shards
     from auditor.content.shard import ShardReader
 

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from auditor.content.cpu import CpuDevice, Sweeper
 from auditor.content.device import Buffer
-from auditor.content.kernels import CpuDevice, Sweeper, zeros_at_end
 from auditor.content.values import FORMATS, Values, decoded
 
 TORCH = {
@@ -131,7 +131,7 @@ def test_rare_dtypes_are_summed_up_too(dtype, array, expected) -> None:
 
 @pytest.mark.parametrize(("data", "count"), [(b"", 0), (b"\0\0", 2), (b"a\0\0", 2), (b"\0b", 0), (b"\0c\0", 1)])
 def test_zeros_at_the_end_are_counted_from_the_end(data: bytes, count: int) -> None:
-    assert zeros_at_end(np.frombuffer(data, np.uint8)) == count
+    assert Sweeper().zeros_at_end(np.frombuffer(data, np.uint8)) == count
 
 
 @settings(deadline=None)

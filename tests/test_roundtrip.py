@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from auditor.content import roundtrip
+from auditor.content.cpu import CpuDevice
 from auditor.content.fp8 import block_scales, decode_table, quantise
 from auditor.content.judge import Judge
-from auditor.content.kernels import CpuDevice
 from auditor.content.plan import Blocks, Part, ScaleAt
 
 CLAMP = np.float32(1e-4)

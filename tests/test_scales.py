@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditor.content.roundtrip import CLAMPED_SCALE
+from auditor.content.outcomes import CLAMPED_SCALE
 from auditor.content.scales import probe_scales
 
 ODD = [0.0, -0.0, math.inf, -math.inf, math.nan, 1e-45, -1e-45, 1e-39, -2.5, 2.0**-126, 2.0**-22, float(CLAMPED_SCALE)]

@@ -11,7 +11,7 @@ from typing import Literal
 from auditor.errors import UsageError
 
 SAMPLE_BYTES = 2 << 30
-NEEDED = ("numpy", "numba", "xxhash")
+NEEDED = ("numpy", "numba", "llvmlite", "xxhash")
 
 # Bytes of tensors read, and how many are to be read.
 Progress = Callable[[int, int], None]

@@ -1,4 +1,4 @@
-"""How kernels are compiled: to machine code, cached beside the source (or in the user's cache), without the lock."""
+"""How kernels are compiled: to code that holds no lock, and without fast mathematics, so floats round as IEEE says."""
 
 from collections.abc import Callable
 from typing import TypeVar, cast
@@ -9,8 +9,5 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def compiled(function: Function) -> Function:
-    """The function as numba compiles it when it is first called; no fast mathematics, so floats round as IEEE says."""
-    try:
-        return cast(Function, numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # nowhere to keep a cache: compiled anew each time, which NUMBA_CACHE_DIR mends
-        return cast(Function, numba.njit(nogil=True)(function))
+    """The function as numba compiles it where it is called; what is kept of it is `native`'s to keep."""
+    return cast(Function, numba.njit(nogil=True)(function))

@@ -3,9 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
-from auditor.content import roundtrip
+from auditor.content import outcomes
+from auditor.content.cpu import address
 from auditor.content.device import Bytes, Extremes
 from auditor.content.fp8 import decode_table
+from auditor.content.native import entry
 from auditor.content.plan import Blocks, Part
 from auditor.probes import BlockNote, BlockValues
 
@@ -17,51 +19,51 @@ class Judge:
 
     def __init__(self, part: Part, scale_rc: npt.NDArray[np.float32], blocks: Blocks) -> None:
         self._part = part
-        self._scale_rc = scale_rc
+        self._scale_rc = np.ascontiguousarray(scale_rc, np.float32)
+        self._scales = address(self._scale_rc)
         self._blocks = blocks
         self._counts = np.zeros(9, np.int64)
         self._largest = np.zeros(128, np.int64)
         self._firsts = np.full((4, 3), -1, np.int64)
         self._measures = np.zeros((5, 2))
+        self._present = np.zeros(128, np.uint8)
+        self._judge = entry("judge_strip")
+        self._memory = [
+            address(each)
+            for each in (_MAGNITUDES, self._counts, self._largest, self._firsts, self._measures, self._present)
+        ]
 
     def add(self, strip: Bytes, first_block_row: int, extremes: Extremes) -> None:
         """Judge the blocks of a strip of whole rows, which begins at a row of blocks."""
-        roundtrip.judge_strip(
-            strip,
-            self._part.shape[1],
-            *self._blocks.shape,
-            extremes.signed_rc,
-            extremes.unsigned_rc,
-            self._scale_rc,
-            self._blocks.powers_of_two,
-            first_block_row,
-            _MAGNITUDES,
-            self._counts,
-            self._largest,
-            self._firsts,
-            self._measures,
-        )
+        grid, scales = extremes.signed_rc.shape, self._scale_rc.shape
+        if grid[1] != scales[1] or first_block_row + grid[0] > scales[0]:
+            raise ValueError(f"{grid} blocks from row {first_block_row} on have no place among {scales} scales")
+        self._judge(
+            address(strip), strip.size, self._part.shape[1], *self._blocks.shape, *grid,
+            address(extremes.signed_rc), address(extremes.unsigned_rc), self._scales, scales[0],
+            self._blocks.powers_of_two, first_block_row, *self._memory,
+        )  # fmt: skip
 
     def result(self) -> BlockValues:
         """What has been seen."""
         counts = self._counts.tolist()
         return BlockValues(
-            blocks=sum(counts[roundtrip.EXACT : roundtrip.UNDEFINED + 1]),
-            zero=counts[roundtrip.ZERO],
+            blocks=sum(counts[outcomes.EXACT : outcomes.UNDEFINED + 1]),
+            zero=counts[outcomes.ZERO],
             largest={code: count for code, count in enumerate(self._largest.tolist()) if count},
-            exact=counts[roundtrip.EXACT],
-            value_equal=counts[roundtrip.VALUE_EQUAL],
-            changed=counts[roundtrip.CHANGED],
-            undefined=counts[roundtrip.UNDEFINED],
-            overflowing=counts[roundtrip.OVERFLOWING],
-            drifted=counts[roundtrip.DRIFTED],
-            foreign=counts[roundtrip.FOREIGN],
-            unsaturated=counts[roundtrip.UNSATURATED],
+            exact=counts[outcomes.EXACT],
+            value_equal=counts[outcomes.VALUE_EQUAL],
+            changed=counts[outcomes.CHANGED],
+            undefined=counts[outcomes.UNDEFINED],
+            overflowing=counts[outcomes.OVERFLOWING],
+            drifted=counts[outcomes.DRIFTED],
+            foreign=counts[outcomes.FOREIGN],
+            unsaturated=counts[outcomes.UNSATURATED],
             error=float(self._measures[4, 0]),
-            first_nan=self._note(roundtrip.FIRST_NAN),
-            first_overflowing=self._note(roundtrip.FIRST_OVERFLOWING),
-            first_changed=self._note(roundtrip.FIRST_CHANGED),
-            first_foreign=self._note(roundtrip.FIRST_FOREIGN),
+            first_nan=self._note(outcomes.FIRST_NAN),
+            first_overflowing=self._note(outcomes.FIRST_OVERFLOWING),
+            first_changed=self._note(outcomes.FIRST_CHANGED),
+            first_foreign=self._note(outcomes.FIRST_FOREIGN),
         )
 
     def _note(self, kind: int) -> BlockNote | None:

@@ -1,25 +1,21 @@
-"""The kernels of the CPU: compiled once by numba and cached, without the interpreter's lock, in one pass over bytes.
+"""The kernels of the CPU, for numba to compile: one pass over bytes, without the interpreter's lock.
 
 Shapes: R and C are a strip's rows and columns, r and c its blocks. Every float format is judged by its bits: of
 sign-and-magnitude codes the order of |value| is that of the integer without its sign.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from auditor.content.compiled import compiled
-from auditor.content.device import Buffer, Bytes, Extremes
 
-SLAB_BYTES = 1 << 20  # what stays in a core's cache between the reading and the kernel
 _TILE = 8192
 _ROWS, _WIDTH = 8, 64  # rows folded at once, and bytes of each
 _MOST_ROWS = 248  # whose zeros a byte can count
-_LANES = 4096  # elements folded together where a tensor has no blocks
 
 
 @intrinsic
@@ -224,62 +220,3 @@ def zeros_at_end(run: Any) -> int:
     while count < run.size and run[run.size - 1 - count] == 0:
         count += 1
     return count
-
-
-class _Done(NamedTuple):
-    extremes: Extremes
-
-    def result(self) -> Extremes:
-        return self.extremes
-
-
-class CpuDevice:
-    """One thread's buffers and scratch space."""
-
-    name = "cpu"
-    depth = 0
-
-    def __init__(self, slab_bytes: int = SLAB_BYTES) -> None:
-        self.slab_bytes = slab_bytes
-        self._buffer = Buffer(slab_bytes)
-        self._lanes = _lanes(np.uint8, 0)
-
-    def buffer(self, size: int, offset: int) -> Bytes:
-        """The one buffer; what it held is done with."""
-        return self._buffer.at(offset, size)
-
-    def extremes(self, strip: Bytes, columns: int, block: tuple[int, int]) -> _Done:
-        """Reduce at once, while the strip is in the cache."""
-        rows = strip.size // columns
-        grid = (-(-rows // block[0]), -(-columns // block[1]))
-        signed_rc, unsigned_rc = np.empty(grid, np.int8), np.empty(grid, np.uint8)
-        if self._lanes[0].size < columns:
-            self._lanes = _lanes(np.uint8, columns)
-        signed, unsigned, zero = self._lanes
-        zeros = reduce_strip(strip, columns, block[0], block[1], signed_rc, unsigned_rc, signed, unsigned, zero)
-        return _Done(Extremes(signed_rc, unsigned_rc, zeros))
-
-    def close(self) -> None:
-        """Nothing outlives the thread."""
-
-
-class Sweeper:
-    """Scratch space to sweep runs of codes that have no blocks, for each width in bits."""
-
-    def __init__(self) -> None:
-        self._lanes: dict[np.dtype[Any], tuple[npt.NDArray[Any], ...]] = {}
-
-    def sweep(self, codes: npt.NDArray[Any]) -> tuple[int, int, int]:
-        """Largest signed, largest unsigned, count of ±0; of at least one code."""
-        lanes = self._lanes.get(codes.dtype)
-        if lanes is None:
-            lanes = self._lanes[codes.dtype] = _lanes(codes.dtype, _LANES)
-        magnitude = codes.dtype.type((1 << (8 * codes.itemsize - 1)) - 1)
-        signed, unsigned, zeros = sweep(codes, lanes[0], lanes[1], lanes[2], magnitude)
-        return int(signed), int(unsigned), int(zeros)
-
-
-def _lanes(dtype: Any, columns: int) -> tuple[npt.NDArray[Any], ...]:
-    unsigned = np.dtype(dtype)
-    signed = np.dtype(f"i{unsigned.itemsize}")
-    return np.empty(columns, signed), np.empty(columns, unsigned), np.empty(columns, unsigned)

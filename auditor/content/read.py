@@ -202,7 +202,7 @@ def _devices(wanted: Literal["auto", "cpu", "cuda"], blocks: Blocks | None) -> t
     fits = blocks is not None and max(blocks.shape) <= LARGEST_BLOCK
     gpus = chosen(wanted) if fits or wanted == "cuda" else None
     if gpus is None:
-        from auditor.content.kernels import CpuDevice
+        from auditor.content.cpu import CpuDevice
 
         return CpuDevice, "cpu"
     if blocks is not None and not fits:

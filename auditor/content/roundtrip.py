@@ -11,23 +11,9 @@ published quantisation, as docs/content.md states it.
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from auditor.content.compiled import compiled
-from auditor.content.fp8 import CLAMP, LARGEST, decode_table
-
-_MAGNITUDES: npt.NDArray[np.float32] = decode_table()[:128].copy()
-_NAN = 0x7F
-_HALF_OF_LARGEST = 0x76  # the code of 224
-_LEAST_NORMAL = np.float32(2.0**-126)
-# The scale of a block whose largest |weight| is at most 1e-4, by either formula.
-CLAMPED_SCALE = np.float32(CLAMP / LARGEST)
-CLAMPED_POWER = np.float32(2.0**-22)
-
-# Where the counts of a weight's blocks stand.
-ZERO, EXACT, VALUE_EQUAL, CHANGED, UNDEFINED, DRIFTED, FOREIGN, UNSATURATED, OVERFLOWING = range(9)
-# Where the first block of a kind stands: its row, column, largest |code|; and its scale and error.
-FIRST_NAN, FIRST_CHANGED, FIRST_FOREIGN, FIRST_OVERFLOWING = range(4)
+from auditor.content.outcomes import CHANGED, EXACT, UNDEFINED, VALUE_EQUAL
 
 
 @compiled
@@ -116,14 +102,14 @@ def judge_strip(
     largest_codes: Any,
     firsts: Any,
     measures: Any,
+    present: Any,
 ) -> None:
     """Judge a strip's blocks. `first_row` is the strip's first row of blocks in the weight.
 
     `counts`, `largest_codes`, `firsts` (4 × 3, rows begin at -1) and `measures` (4 × 2; and in row 4 the largest
-    error) are added to.
+    error) are added to. `present` has room for 128 flags.
     """
     rows = strip.size // columns
-    present = np.zeros(128, np.bool_)
     clamped = np.float32(2.0**-22) if powers_of_two else np.float32(np.float32(1e-4) / np.float32(448))
     for r in range(signed_rc.shape[0]):
         for c in range(signed_rc.shape[1]):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from auditor.content.roundtrip import CLAMPED_POWER, CLAMPED_SCALE
+from auditor.content.outcomes import CLAMPED_POWER, CLAMPED_SCALE
 from auditor.probes import Position, ScaleValues
 
 # A tensor of more values than this is no grid of block scales, whatever its name.

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from auditor.content.cpu import SLAB_BYTES, Sweeper
 from auditor.content.device import Bytes, Device, Pending
 from auditor.content.judge import Judge
-from auditor.content.kernels import SLAB_BYTES, Sweeper, zeros_at_end
 from auditor.content.plan import Blocks, Part, ScaleAt, ShardPlan
 from auditor.content.scales import MOST_VALUES, probe_scales
 from auditor.content.values import Values
@@ -266,7 +266,7 @@ class _Reading:
             if not again:
                 if self.sha is not None:
                     self.sha.update(run.data)
-                zeros = zeros_at_end(run)
+                zeros = reader.sweeper.zeros_at_end(run)
                 self.zero_tail = self.zero_tail + zeros if zeros == run.size else zeros
             reader.tick(run.size)
             yield run, begin

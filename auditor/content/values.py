@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from auditor.content.cpu import Sweeper
 from auditor.content.device import Bytes
 from auditor.content.fp8 import decode_table
-from auditor.content.kernels import Sweeper, alike, explain
 from auditor.dtypes import BYTES
 from auditor.probes import Position
 from auditor.text import quoted
@@ -93,7 +93,7 @@ class Values:
         elif 0 <= signed <= form.largest_finite and magnitude < unsigned <= form.largest_finite + magnitude + 1:
             self._extend(-(unsigned & magnitude), signed)
         else:
-            nan, infinite, first, smallest, largest, found = explain(
+            nan, infinite, first, smallest, largest, found = self._sweeper.explain(
                 codes, magnitude, form.largest_finite, form.infinity
             )
             self.nan += nan
@@ -130,8 +130,8 @@ class Values:
     def _compare(self, codes: npt.NDArray[Any]) -> None:
         if self._constant:
             if self._first is None:
-                self._first = codes[0]
-            self._constant = bool(alike(codes, self._first))
+                self._first = int(codes[0])
+            self._constant = self._sweeper.alike(codes, self._first)
 
     def _position(self, codes: npt.NDArray[Any], index: int, element: int, begin: int) -> Position:
         width = codes.itemsize

@@ -17,8 +17,8 @@ import numba
 import numpy as np
 import torch
 
+from auditor.content.cpu import CpuDevice
 from auditor.content.judge import Judge
-from auditor.content.kernels import CpuDevice
 from auditor.content.plan import Blocks, Part, ScaleAt
 
 THREADS = 2

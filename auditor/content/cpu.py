@@ -1,0 +1,117 @@
+"""The CPU as a device: each thread's buffers and scratch space, and the kernels called on their addresses."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from auditor.content.device import Buffer, Bytes, Extremes
+from auditor.content.native import Entry, entry
+
+SLAB_BYTES = 1 << 20  # what stays in a core's cache between the reading and the kernel
+_LANES = 4096  # elements folded together where a tensor has no blocks
+
+Array = npt.NDArray[Any]
+
+
+class _Done(NamedTuple):
+    extremes: Extremes
+
+    def result(self) -> Extremes:
+        return self.extremes
+
+
+class CpuDevice:
+    """One thread's buffers and scratch space."""
+
+    name = "cpu"
+    depth = 0
+
+    def __init__(self, slab_bytes: int = SLAB_BYTES) -> None:
+        self.slab_bytes = slab_bytes
+        self._buffer = Buffer(slab_bytes)
+        self._reduce = entry("reduce_strip")
+        self._lanes = _Lanes(np.uint8, 0)
+        self._zeros = np.zeros(1, np.int64)
+
+    def buffer(self, size: int, offset: int) -> Bytes:
+        """The one buffer; what it held is done with."""
+        return self._buffer.at(offset, size)
+
+    def extremes(self, strip: Bytes, columns: int, block: tuple[int, int]) -> _Done:
+        """Reduce at once, while the strip is in the cache."""
+        grid = (-(-(strip.size // columns) // block[0]), -(-columns // block[1]))
+        signed_rc, unsigned_rc = np.empty(grid, np.int8), np.empty(grid, np.uint8)
+        if self._lanes.width < columns:
+            self._lanes = _Lanes(np.uint8, columns)
+        self._reduce(
+            address(strip), strip.size, columns, *block, *grid, address(signed_rc), address(unsigned_rc),
+            *self._lanes.addresses, columns, address(self._zeros),
+        )  # fmt: skip
+        return _Done(Extremes(signed_rc, unsigned_rc, int(self._zeros[0])))
+
+    def close(self) -> None:
+        """Nothing outlives the thread."""
+
+
+class Sweeper:
+    """One thread's scratch space to look at runs of codes that have no blocks, for each width in bits."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[np.dtype[Any], _Lanes] = {}
+        self._entries: dict[str, Entry] = {}
+        self._out = np.zeros(6, np.int64)
+
+    def sweep(self, codes: Array) -> tuple[int, int, int]:
+        """Largest signed, largest unsigned, count of ±0; of at least one code."""
+        lanes = self._lanes.get(codes.dtype)
+        if lanes is None:
+            lanes = self._lanes[codes.dtype] = _Lanes(codes.dtype, _LANES)
+        magnitude = (1 << (8 * codes.itemsize - 1)) - 1
+        signed, unsigned, zeros, *_ = self._call("sweep", codes, *lanes.addresses, _LANES, magnitude)
+        return signed, unsigned, zeros
+
+    def explain(self, codes: Array, magnitude: int, largest_finite: int, infinity: int) -> tuple[int, ...]:
+        """Of codes that `sweep` cannot tell: NaN, infinities, the first of them (or -1), smallest and largest finite
+        value as signed magnitudes, and whether there is a finite one.
+        """
+        return tuple(self._call("explain", codes, magnitude, largest_finite, infinity))
+
+    def alike(self, codes: Array, code: int) -> bool:
+        """Whether every code, of bits, is this one."""
+        return bool(self._call("alike", codes, code)[0])
+
+    def zeros_at_end(self, run: Bytes) -> int:
+        """How many bytes at the end are zero."""
+        zeros_at_end = self._entries.get("zeros_at_end")
+        if zeros_at_end is None:
+            zeros_at_end = self._entries["zeros_at_end"] = entry("zeros_at_end")
+        zeros_at_end(address(run), run.size, address(self._out))
+        return int(self._out[0])
+
+    def _call(self, name: str, codes: Array, *given: int) -> list[int]:
+        name = f"{name}_{codes.itemsize}"
+        call = self._entries.get(name)
+        if call is None:
+            call = self._entries[name] = entry(name)
+        call(address(codes), codes.size, *given, address(self._out))
+        results: list[int] = self._out.tolist()
+        return results
+
+
+class _Lanes:
+    """Scratch space of `fold`: for each column the largest as signed, as unsigned, and a count of ±0."""
+
+    def __init__(self, dtype: Any, width: int) -> None:
+        unsigned = np.dtype(dtype)
+        self.width = width
+        self._arrays = [np.empty(width, kind) for kind in (f"i{unsigned.itemsize}", unsigned, unsigned)]
+        self.addresses = [address(each) for each in self._arrays]
+
+
+def address(array: Array) -> int:
+    """Where an array's elements stand, one behind the other."""
+    if not array.flags.c_contiguous:
+        raise ValueError("kernels need elements that stand one behind the other")
+    place: int = array.__array_interface__["data"][0]
+    return place

@@ -1,0 +1,117 @@
+"""The kernels as machine code: loaded from a cache that is this user's alone, or compiled now and kept there.
+
+To compile takes numba some ten seconds; to load what it made takes llvmlite alone, which spares every other audit half
+a second of imports. What is kept is named by all that it follows from: the sources, llvmlite and this processor.
+"""
+
+import ctypes
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from auditor.private import PrivateFolder, cache_folder
+
+# What each entry takes: `n` a whole number, and addresses of elements, written as numpy writes their types.
+SIGNATURES = {
+    "reduce_strip": "u1* n n n n n n i1* u1* i1* u1* u1* n n*",
+    "judge_strip": "u1* n n n n n n i1* u1* f4* n n n f4* n* n* n* f8* u1*",
+    "zeros_at_end": "u1* n n*",
+    "sweep_1": "u1* n i1* u1* u1* n n n*",
+    "sweep_2": "u2* n i2* u2* u2* n n n*",
+    "sweep_4": "u4* n i4* u4* u4* n n n*",
+    "explain_1": "u1* n n n n n*",
+    "explain_2": "u2* n n n n n*",
+    "explain_4": "u4* n n n n n*",
+    "alike_1": "u1* n n n*",
+    "alike_2": "u2* n n n*",
+    "alike_4": "u4* n n n*",
+    "alike_8": "u8* n n n*",
+}
+PREFIX = "auditor_"  # of the entries' names in machine code
+
+_SOURCES = ("native.py", "entries.py", "kernels.py", "roundtrip.py")
+_MAGIC = b"auditor-kernels 1\n"
+_LARGEST, _BOUND = 4 << 20, 32 << 20  # bytes of one file, and of all
+
+Entry = Callable[..., None]
+_lock = threading.Lock()
+_loaded: dict[str, Entry] = {}
+_engines: list[llvm.ExecutionEngine] = []  # the code lives as long as they do
+
+
+def entry(name: str) -> Entry:
+    """One entry of the kernels. It holds no lock while it runs."""
+    with _lock:
+        if not _loaded:
+            _loaded.update(_load(_code()))
+        return _loaded[name]
+
+
+def target_machine() -> llvm.TargetMachine:
+    """This processor, as LLVM's compiler and linker want it."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=3,
+        reloc="default",
+        codemodel="jitdefault",
+        jit=True,
+    )
+
+
+def _code() -> bytes:
+    """An object file with the entries, kept or compiled."""
+    where, name = cache_folder("kernels"), _name()
+    folder = PrivateFolder(where, _MAGIC, largest=_LARGEST, bound=_BOUND) if where is not None else None
+    code = folder.read(name) if folder is not None else None
+    if code is None:
+        from auditor.content.entries import compiled
+
+        code = compiled()
+        if folder is not None:
+            folder.write(name, code)
+            folder.trim()
+    return code
+
+
+def _name() -> str:
+    here = Path(__file__)
+    digest = hashlib.sha256()
+    for part in (llvmlite.__version__, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()):
+        digest.update(part.encode() + b"\0")
+    for source in _SOURCES:
+        digest.update(here.with_name(source).read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _load(code: bytes) -> dict[str, Entry]:
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _engines.append(engine)
+    return {
+        name: _callable(name, engine.get_function_address(PREFIX + name), signature)
+        for name, signature in SIGNATURES.items()
+    }
+
+
+def _callable(name: str, address: int, signature: str) -> Entry:
+    """numba's own convention: addresses for a result and an exception, the arguments, and a status."""
+    kinds = [ctypes.c_int64 if kind == "n" else ctypes.c_void_p for kind in signature.split()]
+    call = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *kinds)(address)
+    unused = (ctypes.c_void_p * 2)()  # entries return nothing, and what they raise has nobody to tell it
+    result = ctypes.addressof(unused)
+    exception = result + ctypes.sizeof(ctypes.c_void_p)
+
+    def run(*given: int) -> None:
+        if call(result, exception, *given):
+            raise RuntimeError(f"the kernel {name} failed")
+
+    run.unused = unused  # type: ignore[attr-defined]  # kept as long as its addresses are in use
+    return run

@@ -1,0 +1,14 @@
+"""What may become of a weight's blocks in the round trip, and where a judgement counts and notes it."""
+
+import numpy as np
+
+from auditor.content.fp8 import CLAMP, LARGEST
+
+# Where the counts of a weight's blocks stand.
+ZERO, EXACT, VALUE_EQUAL, CHANGED, UNDEFINED, DRIFTED, FOREIGN, UNSATURATED, OVERFLOWING = range(9)
+# Where the first block of a kind stands: its row, column, largest |code|; and its scale and error.
+FIRST_NAN, FIRST_CHANGED, FIRST_FOREIGN, FIRST_OVERFLOWING = range(4)
+
+# The scale of a block whose largest |weight| is at most 1e-4, by either formula.
+CLAMPED_SCALE = np.float32(CLAMP / LARGEST)
+CLAMPED_POWER = np.float32(2.0**-22)
