@@ -8,7 +8,9 @@ import numpy.typing as npt
 from auditor.content.device import Buffer, Bytes, Extremes
 from auditor.content.native import Entry, entry
 
-SLAB_BYTES = 1 << 20  # what stays in a core's cache between the reading and the kernel
+# What is read at once stays in the processor's cache for the kernels, and is enough that threads seldom wait for the
+# interpreter's lock between two calls. All threads together have a budget.
+SLAB_BYTES, LEAST_SLAB_BYTES, BUFFERS_BYTES = 4 << 20, 1 << 20, 128 << 20
 _LANES = 4096  # elements folded together where a tensor has no blocks
 
 Array = npt.NDArray[Any]
@@ -19,6 +21,11 @@ class _Done(NamedTuple):
 
     def result(self) -> Extremes:
         return self.extremes
+
+
+def slab_bytes(threads: int) -> int:
+    """How much each of so many threads reads at once."""
+    return max(LEAST_SLAB_BYTES, min(SLAB_BYTES, BUFFERS_BYTES // threads))
 
 
 class CpuDevice:
@@ -83,6 +90,8 @@ class Sweeper:
 
     def zeros_at_end(self, run: Bytes) -> int:
         """How many bytes at the end are zero."""
+        if run.size and run[-1]:
+            return 0
         zeros_at_end = self._entries.get("zeros_at_end")
         if zeros_at_end is None:
             zeros_at_end = self._entries["zeros_at_end"] = entry("zeros_at_end")

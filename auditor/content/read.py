@@ -38,7 +38,7 @@ def read_content(
     What cannot be read is said in `unread`, and so is an interruption; both leave the rest as it is.
     Raises UsageError for a device or a state folder that cannot serve.
     """
-    make, device_name = _devices(reading.device, blocks)
+    make, device_name = _devices(reading.device, blocks, reading.jobs or cores())
     fresh = secrets.randbits(32)
     folder = open_folder(reading.resume, source) if reading.resume is not None else None
     seed = fresh if reading.seed is None else reading.seed
@@ -192,8 +192,10 @@ def too_wide(plans: Sequence[ShardPlan], blocks: Blocks | None) -> Iterator[str]
             yield f"{plan.file}: a row of weight blocks takes more than {STRIP_BYTES:,} bytes: {names} not judged"
 
 
-def _devices(wanted: Literal["auto", "cpu", "cuda"], blocks: Blocks | None) -> tuple[Callable[[], Device], str]:
-    """What makes each thread's device, and the name that the report shows.
+def _devices(
+    wanted: Literal["auto", "cpu", "cuda"], blocks: Blocks | None, threads: int
+) -> tuple[Callable[[], Device], str]:
+    """What makes the device of each of so many threads, and the name that the report shows.
 
     The GPU reduces weight blocks: where there are none, or larger ones than it takes, `auto` is the CPU.
     """
@@ -202,9 +204,9 @@ def _devices(wanted: Literal["auto", "cpu", "cuda"], blocks: Blocks | None) -> t
     fits = blocks is not None and max(blocks.shape) <= LARGEST_BLOCK
     gpus = chosen(wanted) if fits or wanted == "cuda" else None
     if gpus is None:
-        from auditor.content.cpu import CpuDevice
+        from auditor.content.cpu import CpuDevice, slab_bytes
 
-        return CpuDevice, "cpu"
+        return lambda: CpuDevice(slab_bytes(threads)), "cpu"
     if blocks is not None and not fits:
         raise UsageError(f"--device cuda: weight blocks of {blocks.shape[0]} × {blocks.shape[1]} need the CPU")
     from auditor.content.cuda import CudaDevice

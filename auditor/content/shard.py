@@ -38,6 +38,7 @@ class ShardReader:
         self.digests = digests
         self.tick = tick
         self.sweeper = Sweeper()
+        self.run_bytes = min(device.slab_bytes, SLAB_BYTES)  # of what the device has no part in
 
     def read(self, plan: ShardPlan) -> ShardValues:
         """Everything the plan asks of one shard."""
@@ -164,7 +165,7 @@ class _Reading:
     def _pass_over(self, begin: int, end: int) -> None:
         """Hash bytes that are no tensor's, where the whole file is hashed; else they end a run of zeros unseen."""
         if self.sha is not None:
-            for _ in self._runs(begin, end, SLAB_BYTES):
+            for _ in self._runs(begin, end, self._reader.run_bytes):
                 pass
         elif begin < end:
             self.zero_tail = 0
@@ -184,7 +185,7 @@ class _Reading:
                 scales = self._probe_scales(part, values, hasher, again=again)
             else:
                 width = (part.end - part.begin) // part.elements
-                for run, place in self._runs(begin, end, SLAB_BYTES, hasher, again=again):
+                for run, place in self._runs(begin, end, self._reader.run_bytes, hasher, again=again):
                     values.add(run, (place - part.begin) // width, place)
             if hasher is not None and whole:
                 digest = hasher.hexdigest()
@@ -239,7 +240,7 @@ class _Reading:
 
     def _probe_scales(self, part: Part, values: Values, hasher: Any, *, again: bool) -> ScaleValues:
         data = bytearray()
-        for run, place in self._runs(part.begin, part.end, SLAB_BYTES, hasher, again=again):
+        for run, place in self._runs(part.begin, part.end, self._reader.run_bytes, hasher, again=again):
             values.add(run, (place - part.begin) // 4, place)
             data += run.tobytes()
         columns = part.shape[-1] if part.shape else 1

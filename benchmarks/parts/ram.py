@@ -17,7 +17,7 @@ import numba
 import numpy as np
 import torch
 
-from auditor.content.cpu import CpuDevice
+from auditor.content.cpu import CpuDevice, slab_bytes
 from auditor.content.judge import Judge
 from auditor.content.plan import Blocks, Part, ScaleAt
 
@@ -26,8 +26,9 @@ SLOW_ROUNDS = 3  # of what takes seconds
 PAUSE_S = 0.3  # torch's threads spin for a while after their work, on the cores that the next one needs
 COLUMNS = 7168
 BLOCK = (128, 128)
-STRIP = 128 * COLUMNS  # 0.9 MB, what the reader hands over at once
-STRIPS = (1 << 30) // STRIP
+STRIP = 128 * COLUMNS  # a row of blocks, 0.9 MB
+RUN = slab_bytes(THREADS) // STRIP  # strips that the reader hands over at once
+STRIPS = (1 << 30) // STRIP // (THREADS * RUN) * THREADS * RUN
 EXPERT_STRIPS = 2048 // 128
 WEIGHT_STRIPS = (128 << 20) // STRIP // EXPERT_STRIPS * EXPERT_STRIPS
 
@@ -62,7 +63,7 @@ def main() -> None:
     codes = codes_of(STRIPS)
     words = codes.view(np.uint64)
     devices = [CpuDevice() for _ in range(THREADS)]
-    halves = [range(0, STRIPS // 2), range(STRIPS // 2, STRIPS)]
+    halves = [range(0, STRIPS // 2, RUN), range(STRIPS // 2, STRIPS, RUN)]
 
     def read(thread: int) -> None:
         half = words.size // THREADS
@@ -70,12 +71,13 @@ def main() -> None:
 
     def kernel(thread: int) -> None:
         for strip in halves[thread]:
-            devices[thread].extremes(codes[strip * STRIP : (strip + 1) * STRIP], COLUMNS, BLOCK).result()
+            devices[thread].extremes(codes[strip * STRIP : (strip + RUN) * STRIP], COLUMNS, BLOCK).result()
 
     def with_numpy(thread: int) -> None:
-        for strip in halves[thread]:
-            rows = codes[strip * STRIP : (strip + 1) * STRIP].reshape(128, COLUMNS)
-            (rows & 0x7F).max(axis=0).reshape(-1, 128).max(axis=1)
+        for first in halves[thread]:
+            for strip in range(first, first + RUN):
+                rows = codes[strip * STRIP : (strip + 1) * STRIP].reshape(128, COLUMNS)
+                (rows & 0x7F).max(axis=0).reshape(-1, 128).max(axis=1)
 
     def with_torch() -> None:
         # As signed bytes, of which torch has a fast maximum.
@@ -90,8 +92,8 @@ def main() -> None:
     judges = [Judge(part, scale_rc, Blocks(BLOCK, False)) for _ in range(THREADS)]
 
     def verdict(thread: int) -> None:
-        for strip in range(thread, WEIGHT_STRIPS, THREADS):
-            run = weight[strip * STRIP : (strip + 1) * STRIP]
+        for strip in range(thread * RUN, WEIGHT_STRIPS, THREADS * RUN):
+            run = weight[strip * STRIP : (strip + RUN) * STRIP]
             judges[thread].add(run, strip, devices[thread].extremes(run, COLUMNS, BLOCK).result())
 
     contenders: dict[str, tuple[Callable[[], object], int]] = {
