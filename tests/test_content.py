@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -420,10 +421,8 @@ def test_an_interrupted_spot_check_is_incomplete_and_made_up_for(copy: Path, tmp
         patch.setattr("auditor.content.read.spot_checks", interrupt)
         report = audit(copy, depth="full", reading=reading)
     assert report.verdict == "incomplete"
-    assert report.incomplete == ("cancelled before the functional spot check had ended",)
-    assert report.probes is not None
-    assert not report.probes.functional
-    assert report.coverage.payload_bytes_read == report.inventory.payload_bytes
+    (reason,) = report.incomplete  # it is made beside the reading, which the interruption ends
+    assert re.fullmatch(r"cancelled after \d of 5 shards' content", reason)
     resumed = audit(copy, depth="full", reading=reading)
     assert resumed.probes is not None
     assert resumed.probes.functional

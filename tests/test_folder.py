@@ -1,5 +1,6 @@
 """A folder gives the bytes of regular files and of nothing else, wherever symlinks lead."""
 
+import errno
 import os
 import signal
 import stat
@@ -81,6 +82,34 @@ def test_files_are_read_by_range(checkpoint):
     file = Folder(str(checkpoint), symlinks="follow").open("a")
     assert file.size == 10
     assert (file.read(0, 10), file.read(3, 5), file.read(4, 4)) == (b"0123456789", b"34", b"")
+    file.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="only Linux says what is in memory")
+@pytest.mark.parametrize(("at_hand", "told"), [(8, []), (4, [(2, 4), (6, 2)]), (0, [(0, 2), (2, 4), (6, 2)])])
+def test_storage_is_told_of_what_comes_once_something_is_not_in_memory(checkpoint, monkeypatch, at_hand, told):
+    """Telling takes as long as reading a little; for a file that is in memory it is for nothing."""
+    (checkpoint / "shard").write_bytes(b"01234567")
+    preadv, hints = os.preadv, []
+
+    def partly(descriptor, buffers, begin, flags):
+        if flags & os.RWF_NOWAIT:
+            if begin >= at_hand:
+                raise BlockingIOError(errno.EAGAIN, "not in memory")
+            return preadv(descriptor, [buffers[0][: at_hand - begin]], begin)
+        return preadv(descriptor, buffers, begin)
+
+    monkeypatch.setattr(os, "preadv", partly)
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, begin, size, advice: hints.append((begin, size)))
+    file = Folder(str(checkpoint), symlinks="follow").open("shard")
+    file.expect([(0, 2), (2, 6)])
+    file.expect([(6, 8)])
+    data = bytearray(8)
+    file.read_into(0, memoryview(data))
+    assert data == b"01234567"
+    assert hints == told
+    file.expect([(0, 8)])
+    assert hints[len(told) :] == ([(0, 8)] if told else [])
     file.close()
 
 

@@ -15,6 +15,7 @@ import pytest
 
 import auditor
 from auditor.content import Reading
+from auditor.content.native import entry
 from auditor.errors import ReadError
 from auditor.forge import forge
 from auditor.sources import open_source, transport
@@ -45,6 +46,7 @@ def there(request: pytest.FixtureRequest, tiny: Path, tmp_path_factory: pytest.T
 
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    entry("sweep_1")  # the kernels are not to be compiled for each test's own cache
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -102,6 +104,20 @@ def test_damage_is_found_as_in_a_folder(name, there, tiny, monkeypatch, capfd, t
     assert report is not None
     local = json.loads(auditor.audit(broken, depth="full", reading=reading("full")).model_dump_json())
     assert report["findings"] == local["findings"]
+
+
+def test_an_interrupted_spot_check_leaves_what_was_read(there, monkeypatch, capfd):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    there.hear(monkeypatch)
+    monkeypatch.setattr("auditor.content.read.spot_checks", interrupt)
+    code, _, report = audited(there, capfd, *options("full"))
+    assert code == 3
+    assert report is not None
+    assert report["incomplete"] == ["cancelled before the functional spot check had ended"]
+    assert not report["probes"]["functional"]
+    assert report["coverage"]["payload_bytes_read"] == report["inventory"]["payload_bytes"]
 
 
 # --- digests that a store declares ---

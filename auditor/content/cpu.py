@@ -1,5 +1,6 @@
 """The CPU as a device: each thread's buffers and scratch space, and the kernels called on their addresses."""
 
+from ctypes import addressof, c_char
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +41,7 @@ class CpuDevice:
         self._reduce = entry("reduce_strip")
         self._lanes = _Lanes(np.uint8, 0)
         self._zeros = np.zeros(1, np.int64)
+        self._zeros_at = address(self._zeros)
 
     def buffer(self, size: int, offset: int) -> Bytes:
         """The one buffer; what it held is done with."""
@@ -53,7 +55,7 @@ class CpuDevice:
             self._lanes = _Lanes(np.uint8, columns)
         self._reduce(
             address(strip), strip.size, columns, *block, *grid, address(signed_rc), address(unsigned_rc),
-            *self._lanes.addresses, columns, address(self._zeros),
+            *self._lanes.addresses, columns, self._zeros_at,
         )  # fmt: skip
         return _Done(Extremes(signed_rc, unsigned_rc, int(self._zeros[0])))
 
@@ -68,6 +70,7 @@ class Sweeper:
         self._lanes: dict[np.dtype[Any], _Lanes] = {}
         self._entries: dict[str, Entry] = {}
         self._out = np.zeros(6, np.int64)
+        self._out_at = address(self._out)
 
     def sweep(self, codes: Array) -> tuple[int, int, int]:
         """Largest signed, largest unsigned, count of ±0; of at least one code."""
@@ -95,7 +98,7 @@ class Sweeper:
         zeros_at_end = self._entries.get("zeros_at_end")
         if zeros_at_end is None:
             zeros_at_end = self._entries["zeros_at_end"] = entry("zeros_at_end")
-        zeros_at_end(address(run), run.size, address(self._out))
+        zeros_at_end(address(run), run.size, self._out_at)
         return int(self._out[0])
 
     def _call(self, name: str, codes: Array, *given: int) -> list[int]:
@@ -103,7 +106,7 @@ class Sweeper:
         call = self._entries.get(name)
         if call is None:
             call = self._entries[name] = entry(name)
-        call(address(codes), codes.size, *given, address(self._out))
+        call(address(codes), codes.size, *given, self._out_at)
         results: list[int] = self._out.tolist()
         return results
 
@@ -122,5 +125,8 @@ def address(array: Array) -> int:
     """Where an array's elements stand, one behind the other."""
     if not array.flags.c_contiguous:
         raise ValueError("kernels need elements that stand one behind the other")
-    place: int = array.__array_interface__["data"][0]
-    return place
+    try:
+        return addressof(c_char.from_buffer(array))  # type: ignore[arg-type]  # arrays are buffers
+    except (TypeError, ValueError):  # it cannot be written to, or is empty; this takes longer
+        place: int = array.__array_interface__["data"][0]
+        return place

@@ -57,28 +57,21 @@ def read_content(
     settings = {"depth": reading.depth, "seed": seed, "digests": reading.digests, "blocks": blocks}
     state = State(folder, source, settings) if folder is not None else None
     work = _Work(source, blocks, reading, make, plans, state)
-    unread = [*work.run(), *too_wide(plans, blocks)]
+    spot = _Spot(source, blocks, reading, plans, state, seed, device_name) if blocks is not None else None
+    # Beside the reading, where that leaves the caller's thread nothing to do; a network and a GPU have one user.
+    beside = spot.check if spot is not None and device_name == "cpu" and not source.remote else None
+    unread = [*work.run(beside), *too_wide(plans, blocks)]
     unread += [unsaved] if unsaved is not None else []
     if reading.depth == "sample" and not plans and inventory.payload_bytes:
         unread.append(f"nothing fits into {reading.sample_bytes:,} bytes (--sample-bytes)")
     whole = len(work.done) == len(plans)
     functional: tuple[Functional, ...] = ()
-    if blocks is not None and whole:
-        found = state.load_functional(plans, device_name) if state is not None else None
-        if found is None:
-            # A figure, and no finding: where the CPU reads everything, a few weights are enough.
-            few = device_name == "cpu" and reading.depth == "full"
-            where, most = ("cpu" if device_name == "cpu" else "cuda"), (FEW if few else MOST)
-            try:
-                room = reading.sample_bytes // 8 if reading.depth == "sample" else None
-                found = spot_checks(source, plans, blocks, seed=seed, device=where, most=most, room=room)
-            except KeyboardInterrupt:
-                found = ()
-                unread.append("cancelled before the functional spot check had ended")
-            if state is not None and found:
-                with suppress(OSError):  # it is quickly done again
-                    state.save_functional(plans, device_name, found)
-        functional = found
+    if spot is not None and whole:
+        try:
+            spot.check()
+        except KeyboardInterrupt:
+            unread.append("cancelled before the functional spot check had ended")
+        functional = spot.found or ()
     shards = tuple(work.done[plan.file] for plan in plans if plan.file in work.done)
     return Content(
         probes=Probes(
@@ -92,6 +85,46 @@ def read_content(
         ),
         unread=tuple(unread),
     )
+
+
+class _Spot:
+    """The functional spot check of one audit. `found` is None until it has been made."""
+
+    def __init__(
+        self,
+        source: Source,
+        blocks: Blocks,
+        reading: Reading,
+        plans: tuple[ShardPlan, ...],
+        state: State | None,
+        seed: int,
+        device_name: str,
+    ) -> None:
+        self.found: tuple[Functional, ...] | None = None
+        self._source = source
+        self._blocks = blocks
+        self._reading = reading
+        self._plans = plans
+        self._state = state
+        self._seed = seed
+        self._device_name = device_name
+
+    def check(self) -> None:
+        """Make it, or take it up again, once."""
+        if self.found is not None:
+            return
+        plans, state, name = self._plans, self._state, self._device_name
+        found = state.load_functional(plans, name) if state is not None else None
+        if found is None:
+            # A figure, and no finding: where the CPU reads everything, a few weights are enough.
+            few = name == "cpu" and self._reading.depth == "full"
+            where, most = ("cpu" if name == "cpu" else "cuda"), (FEW if few else MOST)
+            room = self._reading.sample_bytes // 8 if self._reading.depth == "sample" else None
+            found = spot_checks(self._source, plans, self._blocks, seed=self._seed, device=where, most=most, room=room)
+            if state is not None and found:
+                with suppress(OSError):  # it is quickly done again
+                    state.save_functional(plans, name, found)
+        self.found = found
 
 
 class _Work:
@@ -118,8 +151,8 @@ class _Work:
         self._refused = 0
         self._devices: list[Device] = []
 
-    def run(self) -> tuple[str, ...]:
-        """Read; returns what could not be read."""
+    def run(self, beside: Callable[[], None] | None = None) -> tuple[str, ...]:
+        """Read, and do what is to be done beside it; returns what could not be read."""
         if self._state is not None:
             for plan in self._plans:
                 values = self._state.load(plan)
@@ -138,7 +171,7 @@ class _Work:
         )
         cancelled = False
         try:
-            engine.run(waiting)
+            engine.run(waiting, beside)
         except KeyboardInterrupt:
             cancelled = True
             self._unread.append(f"cancelled after {len(self.done)} of {len(self._plans)} shards' content")

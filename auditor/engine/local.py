@@ -64,8 +64,8 @@ class Local(Generic[Task, Result]):
         self._waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[tuple[Task, Result | None, BaseException | None] | None] = queue.SimpleQueue()
 
-    def run(self, tasks: Sequence[Task]) -> None:
-        """Do every task, the first ones first."""
+    def run(self, tasks: Sequence[Task], meanwhile: Callable[[], None] | None = None) -> None:
+        """Do every task, the first ones first; and in the caller's thread, which only waits for them, `meanwhile`."""
         for task in tasks:
             self._waiting.put(task)
         threads = [
@@ -75,6 +75,8 @@ class Local(Generic[Task, Result]):
         for thread in threads:
             thread.start()
         try:
+            if meanwhile is not None:
+                meanwhile()
             self._collect(len(threads))
         except BaseException:
             self._meter.stopping = True

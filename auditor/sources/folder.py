@@ -14,6 +14,7 @@ from auditor.sources import Need, Symlinks
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _DIGITS = frozenset("0123456789abcdef")
 _GONE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
+_NOT_AT_HAND = (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL)  # not in memory, or nobody here can say
 
 
 class _OpenFile:
@@ -23,6 +24,9 @@ class _OpenFile:
         self.size = size
         self._descriptor = descriptor
         self._path = path
+        # While all that is read is in memory already, nobody needs to be told of what comes, which takes its time.
+        self._at_hand = hasattr(os, "RWF_NOWAIT")
+        self._untold: list[tuple[int, int]] = []
 
     def read(self, begin: int, end: int) -> bytes:
         """The bytes of the half-open range; raises ReadError on an I/O error or a file that shrank."""
@@ -43,8 +47,13 @@ class _OpenFile:
         done = 0
         while done < len(buffer):
             try:
-                count = os.preadv(self._descriptor, [buffer[done:]], begin + done)
+                flags = os.RWF_NOWAIT if self._at_hand else 0
+                count = os.preadv(self._descriptor, [buffer[done:]], begin + done, flags)
             except OSError as error:
+                if self._at_hand and error.errno in _NOT_AT_HAND:
+                    self._at_hand = False
+                    self.expect([each for each in self._untold if each[1] > begin + done])
+                    continue
                 raise ReadError(f"{self._path}: {error.strerror} at byte {begin + done:,}") from error
             if not count:
                 at = begin + done
@@ -52,8 +61,10 @@ class _OpenFile:
             done += count
 
     def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Have the system read ahead, where it can."""
-        if hasattr(os, "posix_fadvise"):
+        """Have the system read ahead, where it can and has to."""
+        if self._at_hand:
+            self._untold += ranges
+        elif hasattr(os, "posix_fadvise"):
             for begin, end in ranges:
                 try:
                     os.posix_fadvise(self._descriptor, begin, end - begin, os.POSIX_FADV_WILLNEED)
