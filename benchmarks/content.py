@@ -135,10 +135,11 @@ def in_ram(figures: Figures, rounds: int) -> float:
     figures.targets += [
         Target("kernel / RAM read", rates["kernel"] / rates["read"], 0.85),
         Target("round-trip verdict / torch", rates["verdict"] / rates["torch verdict"], 150),
-        Target(
-            "round-trip verdict / torch, 128 rows at a time", rates["verdict"] / rates["torch verdict by strip"], 150
-        ),
     ]
+    tuned = rates["verdict"] / rates["torch verdict by strip"]
+    figures.rows.append(
+        f"| round-trip verdict / torch, tuned to this cache by 128 rows at a time | {tuned:,.0f} × | | |"
+    )
     return rates["read"]
 
 
