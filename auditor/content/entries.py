@@ -47,6 +47,13 @@ def zeros_at_end(run: Any, size: int, zeros: Any) -> None:
     carray(zeros, 1)[0] = kernels.zeros_at_end(carray(run, size))
 
 
+def survey(bits: Any, size: int, clamped: int, clamped_power: int, counts: Any, firsts: Any, exponents: Any) -> None:
+    """`kernels.survey`."""
+    kernels.survey(
+        carray(bits, size), clamped, clamped_power, carray(counts, 9), carray(firsts, 7), carray(exponents, 256)
+    )
+
+
 def sweep(
     codes: Any, size: int, signed_lanes: Any, unsigned_lanes: Any, zero_lanes: Any, width: int, magnitude: int, out: Any
 ) -> None:
@@ -74,7 +81,7 @@ def alike(codes: Any, size: int, code: int, out: Any) -> None:
     carray(out, 1)[0] = np.int64(kernels.alike(run, run.dtype.type(code)))
 
 
-_ENTRIES = {each.__name__: each for each in (reduce_strip, judge_strip, zeros_at_end, sweep, explain, alike)}
+_ENTRIES = {each.__name__: each for each in (reduce_strip, judge_strip, zeros_at_end, survey, sweep, explain, alike)}
 
 # Arrays made of addresses have no owner, so numba's destructor of owners is linked and never called.
 _NEVER_CALLED = "define void @NRT_MemInfo_call_dtor(ptr %owner) { ret void }"

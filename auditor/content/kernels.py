@@ -205,6 +205,40 @@ def explain(codes: Any, magnitude: Any, largest_finite: Any, infinity: Any) -> A
 
 
 @compiled
+def survey(bits: Any, clamped: Any, clamped_power: Any, counts: Any, firsts: Any, exponents: Any) -> None:
+    """What block scales are, by the bits of float32: see `outcomes` for the places in `counts` and `firsts`.
+
+    `firsts` begin at -1; `exponents` counts usable scales by their biased exponent. A scale is usable that is a
+    positive normal number.
+    """
+    largest: Any = 0
+    for k in range(bits.size):
+        code = np.int64(bits[k])
+        exponent, mantissa = (code >> 23) & 255, code & 0x7FFFFF
+        counts[7] += code in (clamped, clamped_power)
+        if exponent == 255:
+            kind = 0 if mantissa else 1
+        elif code & 0x7FFFFFFF == 0:
+            kind = 2
+        elif code > 0x7FFFFFFF:
+            kind = 3
+        elif exponent == 0:
+            kind = 4
+        else:
+            kind = 5 if mantissa else -1
+            exponents[exponent] += 1
+            counts[6] += mantissa == 0
+            counts[8] += code & 0xFFFF == 0
+            if code > largest:
+                largest = code
+                firsts[6] = k
+        if kind >= 0:
+            counts[kind] += 1
+            if firsts[kind] < 0:
+                firsts[kind] = k
+
+
+@compiled
 def alike(codes: Any, code: Any) -> bool:
     """Whether every code is this one; stops at the first that is not."""
     for k in range(codes.size):  # noqa: SIM110  # compiled: a generator is not

@@ -20,6 +20,7 @@ SIGNATURES = {
     "reduce_strip": "u1* n n n n n n i1* u1* i1* u1* u1* n n*",
     "judge_strip": "u1* n n n n n n i1* u1* f4* n n n f4* n* n* n* f8* u1*",
     "zeros_at_end": "u1* n n*",
+    "survey": "u4* n n n n* n* n*",
     "sweep_1": "u1* n i1* u1* u1* n n n*",
     "sweep_2": "u2* n i2* u2* u2* n n n*",
     "sweep_4": "u4* n i4* u4* u4* n n n*",

@@ -9,6 +9,10 @@ ZERO, EXACT, VALUE_EQUAL, CHANGED, UNDEFINED, DRIFTED, FOREIGN, UNSATURATED, OVE
 # Where the first block of a kind stands: its row, column, largest |code|; and its scale and error.
 FIRST_NAN, FIRST_CHANGED, FIRST_FOREIGN, FIRST_OVERFLOWING = range(4)
 
+# Where a survey of scales counts, and where it keeps the first of each of the odd kinds; LARGEST_SCALE has no count.
+NAN, INFINITE, ZERO_SCALE, NEGATIVE, SUBNORMAL, NO_POWER_OF_TWO, POWER_OF_TWO, CLAMPED, BF16 = range(9)
+LARGEST_SCALE = 6
+
 # The scale of a block whose largest |weight| is at most 1e-4, by either formula.
 CLAMPED_SCALE = np.float32(CLAMP / LARGEST)
 CLAMPED_POWER = np.float32(2.0**-22)
