@@ -28,6 +28,7 @@ RESULTS = HERE / "results" / "content.md"
 MB = 1e6
 GB = 1e9
 COLD_ROUNDS = 3
+SHORT_ROUNDS = 15  # of what takes a twentieth of a second
 POLL_S = 0.002
 Contenders = dict[str, dict[str, Any]]
 
@@ -90,9 +91,9 @@ def forge(folder: Path, gigabytes: float, *words: str) -> Forged:
     return Forged(folder, facts["tensors"], facts["bytes"], facts["shards"])
 
 
-def part(name: str, rounds: int) -> Any:
+def part(name: str, rounds: int, *words: str) -> Any:
     """What a part printed."""
-    command = [sys.executable, str(PARTS / name), str(rounds)]
+    command = [sys.executable, str(PARTS / name), str(rounds), *words]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
@@ -119,9 +120,9 @@ def seconds_of(command: Command, rounds: int, before: Callable[[], None] | None 
     return times
 
 
-def in_ram(figures: Figures, rounds: int) -> float:
-    """Kernel and verdict against memory and torch; the memory's bytes per second."""
-    found: Contenders = part("ram.py", rounds)
+def in_ram(figures: Figures, rounds: int) -> None:
+    """Kernel and verdict against memory and torch."""
+    found: Contenders = part("ram.py", max(rounds, SHORT_ROUNDS))
     names = {
         "read": "RAM read, two threads",
         "kernel": "kernel in RAM, two threads",
@@ -137,28 +138,31 @@ def in_ram(figures: Figures, rounds: int) -> float:
         Target("round-trip verdict / torch", rates["verdict"] / rates["torch verdict"], 150),
     ]
     tuned = rates["verdict"] / rates["torch verdict by strip"]
-    figures.rows.append(
-        f"| round-trip verdict / torch, tuned to this cache by 128 rows at a time | {tuned:,.0f} × | | |"
-    )
-    return rates["read"]
+    figures.rows.append(f"| round-trip verdict / torch by 128 rows, which suits this cache | {tuned:,.0f} × | | |")
 
 
-def warm(figures: Figures, small: Forged, large: Forged, rounds: int, ram: float) -> None:
-    """Whole processes on a warm page cache."""
+def warm(figures: Figures, small: Forged, large: Forged, rounds: int) -> None:
+    """Whole processes on a warm page cache, all in turn, and what memory gives at the beginning of each round."""
     bare, full = audit(large, "--no-digests"), audit(large)
-    short = audit(small, "--no-digests")
-    names = [Command("short", short.words), bare]
-    runs = in_turn(names, rounds)
-    few, many = middle(runs["short"]), middle(runs[bare.name])
-    seconds = [run.seconds for run in runs[bare.name]]
-    figures.add(f"{bare.name}, {small.bytes / GB:.1f} GB", [run.seconds for run in runs["short"]], small.bytes)
-    whole = figures.add(f"{bare.name}, {large.bytes / GB:.1f} GB", seconds, large.bytes)
-    steady = (large.bytes - small.bytes) / (many - few)
-    figures.rows.append(f"| the same in steady state (difference) | {many - few:.3f} s | | {steady / GB:,.2f} GB/s |")
-    naive = seconds_of(peer("naive_scan", small, tensors=True), max(1, rounds // 2))
-    slow = figures.add(f"safe_open → float32 → isnan, {small.bytes / GB:.1f} GB", naive, small.bytes)
-    hashing = peer("hash_alone", large)
-    runs = in_turn([full, hashing], rounds)
+    few = Command("few", audit(small, "--no-digests").words)
+    naive, hashing = peer("naive_scan", small, tensors=True), peer("hash_alone", large)
+    reads: list[float] = []
+    read_bytes = 0
+
+    def read() -> None:
+        nonlocal read_bytes
+        found = part("ram.py", SHORT_ROUNDS // 3, "read")["read"]
+        reads.extend(found["seconds"])
+        read_bytes = found["bytes"]
+
+    runs = in_turn([few, bare, full, hashing, naive], rounds, read)
+    ram = figures.add("RAM read, two threads, between the rounds of what follows", reads, read_bytes)
+    figures.add(f"{bare.name}, {small.bytes / GB:.1f} GB", _times(runs, few), small.bytes)
+    whole = figures.add(f"{bare.name}, {large.bytes / GB:.1f} GB", _times(runs, bare), large.bytes)
+    more = middle(runs[bare.name]) - middle(runs[few.name])
+    steady = (large.bytes - small.bytes) / more
+    figures.rows.append(f"| the same in steady state (difference) | {more:.3f} s | | {steady / GB:,.2f} GB/s |")
+    slow = figures.add(f"safe_open → float32 → isnan, {small.bytes / GB:.1f} GB", _times(runs, naive), small.bytes)
     ours = figures.add(f"audit --depth full with digests, {large.bytes / GB:.1f} GB", _times(runs, full), large.bytes)
     alone = figures.add("hashlib SHA-256 alone, two threads", _times(runs, hashing), large.bytes)
     figures.targets += [
@@ -277,9 +281,9 @@ def main() -> int:
 
         forged: dict[str, Forged] = {}
         if not options.gpu_only:
-            ram = in_ram(figures, options.rounds)
+            in_ram(figures, options.rounds)
             small, large = checkpoints()
-            warm(figures, small, large, options.rounds, ram)
+            warm(figures, small, large, options.rounds)
             memory(figures, large, f"{large.bytes / GB:.1f} GB")
             memory(figures, forge(folder / "sparse", 0, "--sparse"), "tensors of 1.85 GB")
             cold(figures, large)

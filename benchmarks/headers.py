@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -66,10 +66,15 @@ def measure(command: Command) -> Run:
     return Run(seconds, usage.ru_maxrss * scale)
 
 
-def in_turn(commands: Sequence[Command], rounds: int) -> dict[str, list[Run]]:
-    """Every command once per round, each round beginning with another; a first round warms caches and is dropped."""
+def in_turn(commands: Sequence[Command], rounds: int, before: Callable[[], None] | None = None) -> dict[str, list[Run]]:
+    """Every command once per round, each round beginning with another; a first round warms caches and is dropped.
+
+    `before` is called at the beginning of each round.
+    """
     runs: dict[str, list[Run]] = {command.name: [] for command in commands}
     for turn in range(rounds + 1):
+        if before is not None:
+            before()
         begin = turn % len(commands)
         for command in [*commands[begin:], *commands[:begin]]:
             run = measure(command)
