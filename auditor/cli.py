@@ -121,6 +121,8 @@ def _reading(options: argparse.Namespace, progress: Any) -> Any:
 
     if options.sample_bytes is not None and options.depth == "full":
         raise UsageError("--sample-bytes bounds a sample: use --depth sample, or leave it out")
+    if options.alone:  # numpy's matrix products are small here, and its threads spin on cores that have bytes to read
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return Reading(
         depth=options.depth,
         seed=options.seed,
