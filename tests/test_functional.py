@@ -18,7 +18,7 @@ from auditor.content.functional import (
     _on_torch,
     activations,
     check,
-    quantised_product,
+    products,
 )
 from auditor.content.plan import Blocks, whole_shards
 from auditor.content.spot import spot_checks
@@ -86,7 +86,7 @@ def test_wrong_scale_in_the_product_is_outside_the_tolerance() -> None:
     _, exact = reference(torch.from_numpy(activation), codes, scale_rc)
 
     def error(scales: Floats) -> float:
-        return relative(torch.from_numpy(quantised_product(activation, codes, scales, BLOCK)).double(), exact)
+        return relative(torch.from_numpy(products(activation, codes, scales, BLOCK)[0]).double(), exact)
 
     assert error(scale_rc) < TOLERANCE
     wrong_rc = scale_rc.copy()

@@ -54,9 +54,9 @@ def check(
     rows, columns = codes_RC.shape
     activation_TC = activations(name, tokens, columns, seed)  # noqa: N806  # shape suffix
     squares = [0.0, 0.0]
-    products = _on_torch if device != "cpu" else _on_cpu
+    both = _on_torch if device != "cpu" else _on_cpu
     with np.errstate(all="ignore"):  # what cannot be computed is said by the result
-        for quantised_TR, exact_TR in products(activation_TC, codes_RC, scale_rc, block, device):  # noqa: N806
+        for quantised_TR, exact_TR in both(activation_TC, codes_RC, scale_rc, block, device):  # noqa: N806
             difference_TR = quantised_TR.astype(np.float64) - exact_TR  # noqa: N806  # shape suffix
             squares[0] += float(np.square(difference_TR).sum())
             squares[1] += float(np.square(exact_TR, dtype=np.float64).sum())
@@ -77,19 +77,30 @@ def activations(name: str, tokens: int, columns: int, seed: int) -> Floats:
     return random.standard_normal((tokens, columns), dtype=np.float32)
 
 
-def quantised_product(activation_TC: Floats, codes_RC: Bytes, scale_rc: Floats, block: tuple[int, int]) -> Floats:  # noqa: N803  # shape suffix
-    """T × R: activations quantised for each token and group, times codes, scaled and added up group by group."""
+def products(
+    activation_TC: Floats,  # noqa: N803  # shape suffix
+    codes_RC: Bytes,  # noqa: N803  # shape suffix
+    scale_rc: Floats,
+    block: tuple[int, int],
+) -> tuple[Floats, Floats]:
+    """T × R: activations quantised for each token and group, times codes, scaled and added up; and the exact product.
+
+    Group by group, so that what is decoded stays in the processor's cache.
+    """
     width = block[1]
     scale_TG = block_scales(activation_TC, (1, width))  # noqa: N806  # shape suffix
     table = decode_table()
     values_TC = table[quantise(activation_TC, scale_TG, (1, width))]  # noqa: N806  # shape suffix
     scale_Rc = np.repeat(scale_rc, block[0], axis=0)[: codes_RC.shape[0]]  # noqa: N806  # shape suffix
-    total_TR = np.zeros((activation_TC.shape[0], codes_RC.shape[0]), np.float32)  # noqa: N806  # shape suffix
+    quantised_TR = np.zeros((activation_TC.shape[0], codes_RC.shape[0]), np.float32)  # noqa: N806  # shape suffix
+    exact_TR = np.zeros_like(quantised_TR)  # noqa: N806  # shape suffix
     for group in range(scale_rc.shape[1]):
         channels = slice(group * width, (group + 1) * width)
-        partial_TR = values_TC[:, channels] @ table[codes_RC[:, channels]].T  # noqa: N806  # shape suffix
-        total_TR += partial_TR * scale_TG[:, group, None] * scale_Rc[None, :, group]  # noqa: N806  # shape suffix
-    return total_TR
+        decoded = table[codes_RC[:, channels]]
+        partial_TR = values_TC[:, channels] @ decoded.T  # noqa: N806  # shape suffix
+        quantised_TR += partial_TR * scale_TG[:, group, None] * scale_Rc[None, :, group]  # noqa: N806  # shape suffix
+        exact_TR += activation_TC[:, channels] @ (decoded * scale_Rc[:, group, None]).T  # noqa: N806  # shape suffix
+    return quantised_TR, exact_TR
 
 
 def _on_cpu(
@@ -99,10 +110,8 @@ def _on_cpu(
     block: tuple[int, int],
     _device: str,
 ) -> Iterator[tuple[Floats, Floats]]:
-    from auditor.content.fp8 import dequantise
-
     for codes, scales in _strips(codes_RC, scale_rc, block):
-        yield quantised_product(activation_TC, codes, scales, block), activation_TC @ dequantise(codes, scales, block).T
+        yield products(activation_TC, codes, scales, block)
 
 
 def _on_torch(
