@@ -5,7 +5,9 @@ Each quantity has one home here; sums are sums of names. Scale tensors are never
 
 from collections import Counter
 
-from auditor.facts import Census, Expectations, Inventory, Row, Tally, elements, expand
+from auditor.comparison import Census, Tally
+from auditor.expectations import Expectations, Row, expand
+from auditor.facts import Inventory, elements
 from auditor.families import Family, Published
 from auditor.match import is_exact
 from auditor_schemas.config import DeepseekV3Config

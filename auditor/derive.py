@@ -3,8 +3,10 @@
 from typing import Any
 
 from auditor import count, values
+from auditor.comparison import Census, Match
 from auditor.configure import Configuration
-from auditor.facts import Blocked, Census, ConfigFile, Expectations, Inventory, Match
+from auditor.expectations import Expectations
+from auditor.facts import Blocked, ConfigFile, Inventory
 from auditor.infer import infer
 from auditor.match import match, pair
 from auditor_schemas.policy import Limits, Policy

@@ -1,4 +1,4 @@
-"""The frozen values that stages pass on. No I/O, no judgement; each can be written to JSON and read back equal.
+"""The frozen values that reading passes on. No I/O, no judgement; each can be written to JSON and read back equal.
 
 Paths are POSIX and relative to the checkpoint, byte ranges half-open, shapes tuples, sizes in bytes.
 """
@@ -7,8 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate, islice, pairwise, takewhile
-from operator import methodcaller
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 from msgspec import Struct, field
@@ -18,6 +17,9 @@ from auditor.dtypes import BYTES, FP8, Dtype
 from auditor.entry import Entry
 
 SCALE_SUFFIX = "_scale_inv"
+
+# In a failure's `takes`: any missing tensor may have been in a shard whose header is not known.
+ANY_MISSING = "*"
 
 
 class TensorHeader(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -241,247 +243,6 @@ class Inventory(Struct, frozen=True, dict=True):
         return next((shard for shard in reversed(self.parts) if name in shard.tensors), None)
 
 
-# In a failure's `takes`: any missing tensor may have been in a shard whose header is not known.
-ANY_MISSING = "*"
-
-Role = Literal["weight", "scale", "norm", "bias", "router_bias", "vocabulary"]
-
-
-class Row(Struct, frozen=True, eq=False):
-    """A kind of tensor that the config implies, alike in every layer (and expert) it occurs in.
-
-    `suffix` follows `model.layers.{layer}.`, or is the whole name where `top`; `{expert}` stands for the
-    expert's number. `split` is the axis that tensor parallelism divides, None where the tensor is
-    replicated. `quantised`: FP8 by the config. `optional`: its absence is no fault.
-    """
-
-    suffix: str
-    shape: tuple[int, ...]
-    dtype: Dtype
-    component: str
-    module: str
-    role: Role
-    top: bool = False
-    experts: int = 0
-    split: int | None = None
-    quantised: bool = False
-    optional: bool = False
-
-
-class Template(Struct, frozen=True):
-    """The rows of some layers, in the order in which a layer's tensors are stored."""
-
-    layers: tuple[int, ...]
-    rows: tuple[Row, ...]
-
-
-_LAYERS = "model.layers."
-
-
-class Expectations(Struct, frozen=True, dict=True):
-    """Every tensor the config implies. `names` maps each name to its row, in storage order per layer."""
-
-    top: tuple[Row, ...]
-    templates: tuple[Template, ...]
-    mtp_layers: tuple[int, ...] = ()
-
-    @cached_property
-    def names(self) -> dict[str, Row]:
-        """Expected tensor name → row: the top-level tensors, then layer by layer."""
-        names = {row.suffix: row for row in self.top}
-        for template in self.templates:
-            suffixes, rows = expand(template.rows)
-            for layer in template.layers:
-                prefix = f"{_LAYERS}{layer}."
-                names.update(zip([prefix + suffix for suffix in suffixes], rows, strict=True))
-        return names
-
-    @cached_property
-    def size(self) -> int:
-        """How many names there are."""
-        return len(self.top) + sum(
-            len(template.layers) * sum(max(1, row.experts) for row in template.rows) for template in self.templates
-        )
-
-    def row_of(self, name: str) -> Row | None:
-        """The row that a name belongs to, or None."""
-        return self.rows_of([name])[0]
-
-    def rows_of(self, names: Sequence[str]) -> list[Row | None]:
-        """The row of each name or None. Fastest where names of one layer stand together; `names` is not made for it."""
-        rows: list[Row | None] = []
-        while len(rows) < len(names):
-            first = names[len(rows)]
-            layer = first[len(_LAYERS) :].partition(".")[0]
-            prefix = f"{_LAYERS}{layer}."
-            held = self._by_layer.get(layer) if first.startswith(prefix) else None
-            if held is None:
-                rows.append(self._by_top.get(first))
-            else:
-                run = takewhile(methodcaller("startswith", prefix), islice(names, len(rows), None))
-                rows += map(held.get, [name[len(prefix) :] for name in run])
-        return rows
-
-    @cached_property
-    def _by_top(self) -> dict[str, Row]:
-        return {row.suffix: row for row in self.top}
-
-    @cached_property
-    def _by_layer(self) -> dict[str, dict[str, Row]]:
-        """The rows of each layer, by its number as names have it, and by what follows that."""
-        found: dict[str, dict[str, Row]] = {}
-        for template in self.templates:
-            rows = dict(zip(*expand(template.rows), strict=True))
-            for layer in template.layers:
-                found[str(layer)] = {**found[str(layer)], **rows} if str(layer) in found else rows
-        return found
-
-    @cached_property
-    def layers_of(self) -> dict[Row, list[int]]:
-        """The layers each row occurs in, ascending."""
-        found: dict[Row, list[int]] = {row: [] for row in self.top}
-        for template in self.templates:
-            for row in template.rows:
-                found.setdefault(row, []).extend(template.layers)
-        for layers in found.values():
-            layers.sort()
-        return found
-
-    def multiplicity(self, row: Row) -> int:
-        """How many tensors a row stands for."""
-        return 1 if row.top else len(self.layers_of[row]) * max(1, row.experts)
-
-    def names_of(self, row: Row) -> Iterator[str]:
-        """The names a row stands for."""
-        if row.top:
-            yield row.suffix
-            return
-        suffixes = expand([row])[0]
-        for layer in self.layers_of[row]:
-            yield from (f"model.layers.{layer}.{suffix}" for suffix in suffixes)
-
-
-def expand(rows: Sequence[Row]) -> tuple[list[str], list[Row]]:
-    """One layer's suffixes and their rows, expert after expert where rows of experts stand together."""
-    suffixes: list[str] = []
-    expanded: list[Row] = []
-    position = 0
-    while position < len(rows):
-        stop = position + 1
-        experts = rows[position].experts
-        while experts and stop < len(rows) and rows[stop].experts == experts:
-            stop += 1
-        group = rows[position:stop]
-        if experts:
-            cuts = [row.suffix.split("{expert}") for row in group]
-            for expert in range(experts):
-                suffixes.extend([f"{head}{expert}{tail}" for head, tail in cuts])
-            expanded.extend(list(group) * experts)
-        else:
-            suffixes.append(group[0].suffix)
-            expanded.append(group[0])
-        position = stop
-    return suffixes, expanded
-
-
-class Census(Struct, frozen=True, dict=True):
-    """How many tensors there are of each row, dtype and shape, in all shards together; the row None: unexpected.
-
-    `files` are the shards that hold tensors of a row, in order.
-    """
-
-    counts: dict[tuple[Row | None, Dtype, tuple[int, ...]], int]
-    files: dict[Row | None, list[str]] = field(default_factory=dict)
-
-    @cached_property
-    def by_dtype(self) -> dict[str, int]:
-        """Elements by dtype, scales included."""
-        sums: dict[str, int] = {}
-        for (_, dtype, shape), count in self.counts.items():
-            sums[dtype] = sums.get(dtype, 0) + count * elements(shape)
-        return dict(sorted(sums.items()))
-
-    @cached_property
-    def elements(self) -> int:
-        """Elements of all tensors, scales included."""
-        return sum(self.by_dtype.values())
-
-
-class Match(Struct, frozen=True, dict=True):
-    """Expected against actual tensors, joined once. `missing` maps names to their rows.
-
-    Optional tensors that are absent are in `absent`, not in `missing`. `misshapen` and `mistyped` map
-    the names of tensors whose shape or dtype is not the row's. `unexpected` has no row. `missing_layers`
-    are the layers of which not one tensor is there, with the names they need; `undeclared_mtp` the layers
-    behind the declared ones that hold an MTP module.
-    """
-
-    missing: dict[str, Row]
-    absent: dict[str, Row]
-    unexpected: dict[str, TensorHeader]
-    misshapen: dict[str, Row]
-    mistyped: dict[str, Row]
-    missing_layers: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    undeclared_mtp: dict[int, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def faults(self) -> int:
-        """How many tensors disagree."""
-        return len(self.missing) + len(self.unexpected) + len(self.misshapen.keys() | self.mistyped.keys())
-
-
-class RowNames(Sequence[str]):
-    """The names a row stands for, made when they are asked for."""
-
-    def __init__(self, expectations: Expectations, row: Row) -> None:
-        self._expectations = expectations
-        self._row = row
-
-    def __len__(self) -> int:
-        return self._expectations.multiplicity(self._row)
-
-    def __iter__(self) -> Iterator[str]:
-        return self._expectations.names_of(self._row)
-
-    def __getitem__(self, position: Any) -> Any:
-        return list(self)[position]
-
-
-class Grid(Struct, frozen=True):
-    """FP8 weights alike in shape whose block scales are alike in shape and dtype. `weights` are their names."""
-
-    weight_shape: tuple[int, ...]
-    scale_shape: tuple[int, ...]
-    scale_dtype: Dtype
-    weights: Sequence[str]
-
-
-class Pairing(Struct, frozen=True, dict=True):
-    """FP8 weights and their block scales across all shards.
-
-    `grids` hold the weights that have a weight_scale_inv, `unscaled` the FP8 tensors that have none,
-    `orphans` the scales whose weight is not there or not FP8.
-    """
-
-    grids: list[Grid]
-    unscaled: list[str] = field(default_factory=list)
-    orphans: list[str] = field(default_factory=list)
-
-    @cached_property
-    def scaled(self) -> int:
-        """How many FP8 weights have a scale."""
-        return sum(len(grid.weights) for grid in self.grids)
-
-
-class Correction(Struct, frozen=True):
-    """A config field whose value the tensors contradict with one voice: with `shown`, `explained` would agree."""
-
-    field: str
-    declared: Any
-    shown: int
-    explained: tuple[str, ...]
-
-
 class ConfigFault(Struct, frozen=True):
     """One fault of config.json: `kind` is the slug of the rule that reports it."""
 
@@ -490,15 +251,6 @@ class ConfigFault(Struct, frozen=True):
     message: str
     expected: Any = None
     actual: Any = None
-
-
-class Tally(Struct, frozen=True):
-    """Parameters by component. `from_config` None where no expectations could be derived."""
-
-    components: dict[str, tuple[int | None, int]]
-    scale_elements: int
-    unclassified_elements: int
-    expected_scale_elements: int | None = None
 
 
 class Blocked(Struct, frozen=True):

@@ -10,7 +10,9 @@ from itertools import islice
 
 from pydantic import ValidationError
 
-from auditor.facts import Correction, Expectations, Inventory, Match, Row
+from auditor.comparison import Correction, Match
+from auditor.expectations import Expectations, Row
+from auditor.facts import Inventory
 from auditor.families import Family
 from auditor.match import MTP_MARKS, match
 from auditor.names import expert_of, layer_of

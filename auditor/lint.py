@@ -10,7 +10,8 @@ from auditor.configure import Configuration, configure
 from auditor.derive import config_facts
 from auditor.entry import Entry
 from auditor.errors import SourceError, UsageError
-from auditor.facts import Blocked, ConfigFile, Index, Inventory, Row, Shard, TensorHeader
+from auditor.expectations import Row
+from auditor.facts import Blocked, ConfigFile, Index, Inventory, Shard, TensorHeader
 from auditor.families import family_named
 from auditor.match import match, pair
 from auditor.rules import catalogue

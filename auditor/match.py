@@ -3,22 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping
 
+from auditor.comparison import Census, Grid, Match, Pairing
 from auditor.dtypes import FP8, Dtype
-from auditor.facts import (
-    SCALE_SUFFIX,
-    Census,
-    Expectations,
-    Grid,
-    Inventory,
-    Match,
-    Pairing,
-    Row,
-    RowNames,
-    Shard,
-    TensorHeader,
-    is_scale,
-    scale_name,
-)
+from auditor.expectations import Expectations, Row, RowNames
+from auditor.facts import SCALE_SUFFIX, Inventory, Shard, TensorHeader, is_scale, scale_name
 from auditor.names import layer_of
 
 # What only an MTP module has; a layer behind the declared ones is one by these.

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from math import ceil
 
 from auditor.dtypes import BYTES
-from auditor.facts import Expectations, Row, elements, scale_name
+from auditor.expectations import Expectations, Row
+from auditor.facts import elements, scale_name
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.report import (
     EvenSplit,

@@ -5,19 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from auditor import count
+from auditor.comparison import Tally
 from auditor.configure import Configuration, configure
 from auditor.errors import AuditorError, SourceError
-from auditor.facts import (
-    SCALE_SUFFIX,
-    ConfigFile,
-    Expectations,
-    Inventory,
-    Row,
-    Tally,
-    TensorHeader,
-    is_fp8,
-    scale_name,
-)
+from auditor.expectations import Expectations, Row
+from auditor.facts import SCALE_SUFFIX, ConfigFile, Inventory, TensorHeader, is_fp8, scale_name
 from auditor.families import family_named
 from auditor.match import match, take_census
 from auditor.rules import contradicted_count

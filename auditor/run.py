@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from auditor import count, gate, summary, values
 from auditor.attribute import Attributed, traced
+from auditor.comparison import Match
 from auditor.configure import Configuration, configure
 from auditor.content import Reading, check_extra
 from auditor.derive import examined, expectations_of, facts_of
 from auditor.errors import SourceError, UsageError
-from auditor.facts import Blocked, ConfigFile, Expectations, Inventory, Match
+from auditor.expectations import Expectations
+from auditor.facts import Blocked, ConfigFile, Inventory
 from auditor.families import family_named
 from auditor.gate import FailOn
 from auditor.match import CensusTaker

@@ -2,9 +2,11 @@
 
 from itertools import chain
 
+from auditor.comparison import Census
 from auditor.count import COMPONENTS, component_of, mtp_census
 from auditor.dtypes import BYTES, FP8
-from auditor.facts import Census, Expectations, Inventory, elements, is_scale, scale_name
+from auditor.expectations import Expectations
+from auditor.facts import Inventory, elements, is_scale, scale_name
 from auditor.names import patterns
 from auditor_schemas.report import ComponentBytes, DistantScales, ShardSummary, Storage
 

@@ -5,8 +5,10 @@ import json
 from collections.abc import Iterable
 from typing import Literal
 
+from auditor.comparison import Census, Match, Tally
 from auditor.dtypes import FP8
-from auditor.facts import Census, ConfigFile, Expectations, Inventory, Match, Row, Tally
+from auditor.expectations import Expectations, Row
+from auditor.facts import ConfigFile, Inventory
 from auditor.names import layer_of, patterns
 from auditor.probes import Probes
 from auditor_schemas.config import DeepseekV3Config

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from test_families import configs, expand, inventory_of
 
+from auditor.comparison import Tally
 from auditor.count import CONVENTIONS, conventions, figures, tally
 from auditor.dtypes import BYTES
-from auditor.facts import Inventory, Shard, Tally, TensorHeader
+from auditor.facts import Inventory, Shard, TensorHeader
 from auditor.families import family_for
 from auditor.match import take_census
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditor.errors import UsageError
-from auditor.facts import Expectations, scale_name
+from auditor.expectations import Expectations
+from auditor.facts import scale_name
 from auditor.families import Family, families, family_for, family_named
 from auditor.names import patterns
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from auditor.facts import Expectations, Inventory, Shard, TensorHeader
+from auditor.expectations import Expectations
+from auditor.facts import Inventory, Shard, TensorHeader
 from auditor.families import family_for
 from auditor.infer import infer
 from auditor.match import match

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auditor.errors import UsageError
-from auditor.facts import Expectations
+from auditor.expectations import Expectations
 from auditor_schemas.config import DeepseekV3Config
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from math import ceil
 
 from auditor.dtypes import FP8, FROM_TORCH, Dtype
-from auditor.facts import Expectations, Role, Row, Template, scale_name
+from auditor.expectations import Expectations, Role, Row, Template
+from auditor.facts import scale_name
 from auditor.families import Family, Published
 from auditor_schemas.config import DeepseekV3Config
 

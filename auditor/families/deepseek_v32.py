@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.dtypes import Dtype
-from auditor.facts import Expectations, Row
+from auditor.expectations import Expectations, Row
 from auditor.families import Family
 from auditor.families.deepseek_v3 import Layout
 from auditor_schemas.config import DeepseekV32Config

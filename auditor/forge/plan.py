@@ -16,7 +16,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from auditor.dtypes import BYTES
-from auditor.facts import SCALE_SUFFIX, Expectations, Row, elements
+from auditor.expectations import Expectations, Row
+from auditor.facts import SCALE_SUFFIX, elements
 from auditor.families import family_for
 from auditor.names import layer_of
 

@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from auditor.comparison import Match, Pairing
 from auditor.dtypes import FP8
-from auditor.facts import Expectations, Inventory, Match, Pairing, is_scale
+from auditor.expectations import Expectations
+from auditor.facts import Inventory, is_scale
 from auditor.text import listed
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Correction
+from auditor.comparison import Correction
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from auditor.facts import Match, Tally, elements
+from auditor.comparison import Match, Tally
+from auditor.facts import elements
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Expectations, Inventory, Match
+from auditor.comparison import Match
+from auditor.expectations import Expectations
+from auditor.facts import Inventory
 from auditor.text import plural, quoted
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

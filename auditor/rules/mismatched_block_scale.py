@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from math import ceil
 
-from auditor.facts import Pairing, elements, scale_name
+from auditor.comparison import Pairing
+from auditor.facts import elements, scale_name
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

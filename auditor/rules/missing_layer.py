@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Expectations, Match
+from auditor.comparison import Match
+from auditor.expectations import Expectations
 from auditor.text import plural
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

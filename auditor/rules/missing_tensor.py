@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import SCALE_SUFFIX, Match, scale_name
+from auditor.comparison import Match
+from auditor.facts import SCALE_SUFFIX, scale_name
 from auditor.names import layer_of
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

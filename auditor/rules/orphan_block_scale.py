@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import SCALE_SUFFIX, Inventory, Pairing
+from auditor.comparison import Pairing
+from auditor.facts import SCALE_SUFFIX, Inventory
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(

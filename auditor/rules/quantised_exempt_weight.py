@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Inventory, Match, is_fp8, scale_name
+from auditor.comparison import Match
+from auditor.facts import Inventory, is_fp8, scale_name
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

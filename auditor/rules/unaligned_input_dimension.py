@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Expectations
+from auditor.expectations import Expectations
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

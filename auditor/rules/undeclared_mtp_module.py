@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Match
+from auditor.comparison import Match
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Pairing, scale_name
+from auditor.comparison import Pairing
+from auditor.facts import scale_name
 from auditor.text import plural
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.rule import Failure, Rule, Scope, Severity

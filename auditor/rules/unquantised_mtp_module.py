@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Expectations, Inventory, Match, is_fp8, scale_name
+from auditor.comparison import Match
+from auditor.expectations import Expectations
+from auditor.facts import Inventory, is_fp8, scale_name
 from auditor.names import layer_of
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Pairing
+from auditor.comparison import Pairing
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from auditor.comparison import Match
 from auditor.dtypes import FLOATS
-from auditor.facts import Inventory, Match
+from auditor.facts import Inventory
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(

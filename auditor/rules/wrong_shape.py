@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Inventory, Match, scale_name
+from auditor.comparison import Match
+from auditor.facts import Inventory, scale_name
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from auditor.facts import Row
+from auditor.expectations import Row
 from auditor.forge.breaks import breaks_as
 from auditor.forge.plan import Plan, Tensor
 from auditor.names import layer_of

@@ -1,0 +1,101 @@
+"""What comes of holding tensors against expectations, frozen: counts, differences, weights beside their scales."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from msgspec import Struct, field
+
+from auditor.dtypes import Dtype
+from auditor.expectations import Row
+from auditor.facts import TensorHeader, elements
+
+
+class Census(Struct, frozen=True, dict=True):
+    """How many tensors there are of each row, dtype and shape, in all shards together; the row None: unexpected.
+
+    `files` are the shards that hold tensors of a row, in order.
+    """
+
+    counts: dict[tuple[Row | None, Dtype, tuple[int, ...]], int]
+    files: dict[Row | None, list[str]] = field(default_factory=dict)
+
+    @cached_property
+    def by_dtype(self) -> dict[str, int]:
+        """Elements by dtype, scales included."""
+        sums: dict[str, int] = {}
+        for (_, dtype, shape), count in self.counts.items():
+            sums[dtype] = sums.get(dtype, 0) + count * elements(shape)
+        return dict(sorted(sums.items()))
+
+    @cached_property
+    def elements(self) -> int:
+        """Elements of all tensors, scales included."""
+        return sum(self.by_dtype.values())
+
+
+class Match(Struct, frozen=True, dict=True):
+    """Expected against actual tensors, joined once. `missing` maps names to their rows.
+
+    Optional tensors that are absent are in `absent`, not in `missing`. `misshapen` and `mistyped` map
+    the names of tensors whose shape or dtype is not the row's. `unexpected` has no row. `missing_layers`
+    are the layers of which not one tensor is there, with the names they need; `undeclared_mtp` the layers
+    behind the declared ones that hold an MTP module.
+    """
+
+    missing: dict[str, Row]
+    absent: dict[str, Row]
+    unexpected: dict[str, TensorHeader]
+    misshapen: dict[str, Row]
+    mistyped: dict[str, Row]
+    missing_layers: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    undeclared_mtp: dict[int, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def faults(self) -> int:
+        """How many tensors disagree."""
+        return len(self.missing) + len(self.unexpected) + len(self.misshapen.keys() | self.mistyped.keys())
+
+
+class Grid(Struct, frozen=True):
+    """FP8 weights alike in shape whose block scales are alike in shape and dtype. `weights` are their names."""
+
+    weight_shape: tuple[int, ...]
+    scale_shape: tuple[int, ...]
+    scale_dtype: Dtype
+    weights: Sequence[str]
+
+
+class Pairing(Struct, frozen=True, dict=True):
+    """FP8 weights and their block scales across all shards.
+
+    `grids` hold the weights that have a weight_scale_inv, `unscaled` the FP8 tensors that have none,
+    `orphans` the scales whose weight is not there or not FP8.
+    """
+
+    grids: list[Grid]
+    unscaled: list[str] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+
+    @cached_property
+    def scaled(self) -> int:
+        """How many FP8 weights have a scale."""
+        return sum(len(grid.weights) for grid in self.grids)
+
+
+class Correction(Struct, frozen=True):
+    """A config field whose value the tensors contradict with one voice: with `shown`, `explained` would agree."""
+
+    field: str
+    declared: Any
+    shown: int
+    explained: tuple[str, ...]
+
+
+class Tally(Struct, frozen=True):
+    """Parameters by component. `from_config` None where no expectations could be derived."""
+
+    components: dict[str, tuple[int | None, int]]
+    scale_elements: int
+    unclassified_elements: int
+    expected_scale_elements: int | None = None
