@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditor.content.cpu import CpuDevice, Sweeper
+from auditor.content.cpu import CpuDevice, Sweeper, slab_bytes
 from auditor.content.device import Buffer
 from auditor.content.values import FORMATS, Values, decoded
 
@@ -142,3 +142,8 @@ def test_a_buffer_keeps_its_distance_from_the_page_cache_and_aligns_elements(off
     assert run.size == size
     assert run.ctypes.data % 64 == 0
     assert 32 <= (run.ctypes.data - offset) % 4096 < 4096
+
+
+@pytest.mark.parametrize(("threads", "each"), [(1, 4), (2, 4), (32, 4), (64, 2), (128, 1), (1000, 1)])
+def test_threads_share_a_budget_of_buffers(threads: int, each: int) -> None:
+    assert slab_bytes(threads) == each << 20

@@ -14,7 +14,7 @@ from auditor.sources import Need, Symlinks
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _DIGITS = frozenset("0123456789abcdef")
 _GONE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
-_NOT_AT_HAND = (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL)  # not in memory, or nobody here can say
+_NOT_AT_HAND = (errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # not in memory, or nobody can say
 
 
 class _OpenFile:
