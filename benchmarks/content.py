@@ -142,20 +142,26 @@ def in_ram(figures: Figures, rounds: int) -> None:
 
 
 def warm(figures: Figures, small: Forged, large: Forged, rounds: int) -> None:
-    """Whole processes on a warm page cache, all in turn, and what memory gives at the beginning of each round."""
+    """Whole processes on a warm page cache, all in turn, and once a round what memory gives.
+
+    Before each run all files are read, as systems let go of pages that were not used for some seconds.
+    """
     bare, full = audit(large, "--no-digests"), audit(large)
     few = Command("few", audit(small, "--no-digests").words)
     naive, hashing = peer("naive_scan", small, tensors=True), peer("hash_alone", large)
     reads: list[float] = []
     read_bytes = 0
 
-    def read() -> None:
+    def before(command: Command) -> None:
         nonlocal read_bytes
-        found = part("ram.py", SHORT_ROUNDS // 3, "read")["read"]
-        reads.extend(found["seconds"])
-        read_bytes = found["bytes"]
+        if command is few:
+            found = part("ram.py", SHORT_ROUNDS // 3, "read")["read"]
+            reads.extend(found["seconds"])
+            read_bytes = found["bytes"]
+        for folder in (small.folder, large.folder):
+            subprocess.run(["cat", *folder.iterdir()], check=True, stdout=subprocess.DEVNULL)
 
-    runs = in_turn([few, bare, full, hashing, naive], rounds, read)
+    runs = in_turn([few, bare, full, hashing, naive], rounds, before)
     ram = figures.add("RAM read, two threads, between the rounds of what follows", reads, read_bytes)
     figures.add(f"{bare.name}, {small.bytes / GB:.1f} GB", _times(runs, few), small.bytes)
     whole = figures.add(f"{bare.name}, {large.bytes / GB:.1f} GB", _times(runs, bare), large.bytes)

@@ -66,17 +66,19 @@ def measure(command: Command) -> Run:
     return Run(seconds, usage.ru_maxrss * scale)
 
 
-def in_turn(commands: Sequence[Command], rounds: int, before: Callable[[], None] | None = None) -> dict[str, list[Run]]:
+def in_turn(
+    commands: Sequence[Command], rounds: int, before: Callable[[Command], None] | None = None
+) -> dict[str, list[Run]]:
     """Every command once per round, each round beginning with another; a first round warms caches and is dropped.
 
-    `before` is called at the beginning of each round.
+    `before` is called before each run, and not measured.
     """
     runs: dict[str, list[Run]] = {command.name: [] for command in commands}
     for turn in range(rounds + 1):
-        if before is not None:
-            before()
         begin = turn % len(commands)
         for command in [*commands[begin:], *commands[:begin]]:
+            if before is not None:
+                before(command)
             run = measure(command)
             if turn:
                 runs[command.name].append(run)
