@@ -73,6 +73,7 @@ class Starts:
         self._lane = Lane(remote.transport) if direct and hasattr(select, "poll") else None
         self._driver = threading.Lock()  # held by the one thread that uses the lane
         self._at_once = CONNECTIONS
+        self._unopened: list[str] = []  # connections to be opened by whoever drives next
         self._waiting = 0  # threads that would rather drive than wait
         self._driving = False  # a thread of its own does
 
@@ -140,6 +141,7 @@ class Starts:
         with self._lock:
             self._closed = True
             self._queue.clear()
+            self._unopened.clear()
             self._lock.notify_all()
         if self._lane is not None:
             self._lane.wake()
@@ -191,6 +193,8 @@ class Starts:
         lane = self._lane
         if lane is None:
             return
+        while self._unopened:
+            lane.open(self._unopened.pop())
         while True:
             with self._lock:
                 full = self._closed or len(lane) >= self._at_once or self._held >= _HELD
@@ -250,9 +254,8 @@ class Starts:
         """Begin to open so many connections. The starts to come use these: waiting for one is sooner than another."""
         if self._lane is not None:
             self._at_once = count
-            with self._driver:
-                for _ in range(count):
-                    self._lane.open(url)
+            self._unopened += [url] * count
+            self._lane.wake()
 
     # --- threads for what one attempt has not settled ---
 
