@@ -55,7 +55,8 @@ class Guard:
         known = self._resolved.get((host, port))
         if known is not None:
             return known
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        name = host.encode() if host.isascii() else host  # as bytes, no codec is imported for it
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
         if not self.private:
             import ipaddress  # which the command does without
 
