@@ -13,6 +13,7 @@ from auditor.options import USAGE, parser_for
 
 INCOMPLETE = 3
 _LARGE = 24 << 20  # bytes, never touched
+_PLUGINS = "pydantic.plugin._loader"
 
 
 def main(arguments: list[str] | None = None, *, alone: bool = False) -> int:
@@ -21,8 +22,7 @@ def main(arguments: list[str] | None = None, *, alone: bool = False) -> int:
     `alone`: this process is the command's own, so it may fork.
     """
     gc.disable()  # a short process: its memory goes with it, and collecting during imports is time lost
-    # Plugins of other packages have no part in a verdict, and looking for them reads all that is installed.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    _do_without_plugins()
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = parser_for(arguments)
     try:
@@ -47,6 +47,28 @@ def main(arguments: list[str] | None = None, *, alone: bool = False) -> int:
         return INCOMPLETE
     except Exception as error:  # the edge: whatever it is, it means that nothing was decided
         return _unexpected(error)
+
+
+def _do_without_plugins() -> None:
+    """Plugins of other packages have no part in a verdict, and looking for them reads all that is installed.
+
+    What would look costs a tenth of an audit to import, and Pydantic imports it before it asks the variable. So a
+    module that knows of no plugin stands there, and makes way where more is wanted of it.
+    """
+    if os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__") != "__all__" or _PLUGINS in sys.modules:
+        return
+
+    def more(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        from importlib import import_module
+
+        sys.modules.pop(_PLUGINS, None)
+        return getattr(import_module(_PLUGINS), name)
+
+    known: Any = type(sys)(_PLUGINS)
+    known.get_plugins, known.__getattr__ = tuple, more
+    sys.modules[_PLUGINS] = known
 
 
 def _command(options: argparse.Namespace) -> int:
@@ -82,6 +104,7 @@ def _audit(options: argparse.Namespace) -> int:
         progress = _progress(options)
         reading = _reading(options, progress)
         source = _begin(options, alone=options.alone and progress is None)
+        from auditor import terminal  # noqa: F401  # while headers come, not when they all have
         from auditor.run import conduct
 
         try:
