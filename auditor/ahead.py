@@ -181,12 +181,12 @@ class Ahead:
         return _Started(self._source, path, start)
 
     def close(self) -> None:
-        """End the other process if it still runs, and close the source."""
+        """End the other process if it has not told all and ended by itself, and close the source."""
         if self._closed:
             return
         self._closed = True
         self._hand_back()
-        if not self._ended() and self._child is not None:
+        if not self._whole and not self._ended() and self._child is not None:
             os.kill(self._child, signal.SIGKILL)
             os.waitpid(self._child, 0)
         os.close(self._frames)

@@ -70,7 +70,6 @@ class Reader:
             self._send(FAILED, (type(error).__name__, str(error)))
             return
         self._send(END, None)
-        self._source.close()
 
     def _read_folder(self) -> None:
         inventory = self._walk(self._source, self._limits, seen=self._send_header)
