@@ -6,6 +6,7 @@ Another process's, so that neither waits for the other's imports or locks.
 import os
 import socket
 import threading
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 LISTED, START, HEADER, PLACED, FAILED, END = b"l", b"f", b"h", b"i", b"x", b"e"
 PREFIX = 9  # a frame's kind and the lengths of its two parts, four bytes each
 _RINGS = 4096
+_HEAD_START_S = 0.02  # for what asks, before imports take the interpreter
+_LARGE = 23 << 20  # bytes: a release's index as it comes, and what is made of it
+_SMALL, _SMALLS, _PINNED = 400, 30_000, 2000  # bytes of each, how many, and every how many-th stays
 
 
 def fetch(source: "Source") -> threading.Thread:
@@ -51,10 +55,13 @@ class Reader:
         self._limits: Any = SimpleNamespace(**LIMITS)
         self._read_shard: Any = None
         self._walk: Any = None
+        self._spare: Sequence[bytes] = ()
 
     def run(self) -> None:
         """Read until the end, or until an interruption."""
         begun = fetch(self._source) if self._source.remote else None
+        if begun is not None:
+            begun.join(_HEAD_START_S)
         from auditor.walk import read_shard, walk
 
         self._read_shard, self._walk = read_shard, walk
@@ -63,6 +70,7 @@ class Reader:
                 self._read_folder()
             else:
                 begun.join()
+                self._spare = () if self._source.listed else _touched()
                 self._read_remote()
         except KeyboardInterrupt:
             return
@@ -132,6 +140,15 @@ class Reader:
             while left:
                 left = left[os.write(self._frames, left) :]
         ring(self._bell)
+
+
+def _touched() -> Sequence[bytes]:
+    """Touch memory that will be used, while there is nothing to do but wait: a new page costs more than its use.
+
+    Both allocators keep it, the one for small objects because of those that stay, one in each of its arenas.
+    """
+    b"\1" * _LARGE
+    return [bytes(_SMALL) for _ in range(_SMALLS)][::_PINNED]
 
 
 def heard(bell: socket.socket) -> bool:
