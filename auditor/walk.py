@@ -18,7 +18,7 @@ from auditor.errors import ForbiddenError, ReadError
 from auditor.facts import ConfigFile, Fault, Index, Inventory, Shard
 from auditor.headers import disguise, parse_header
 from auditor.sources import File, Source
-from auditor.sources.begin import CONFIG, HEAD, INDEX, SERIES, SINGLE, SUFFIX
+from auditor.sources.begin import CONFIG, HEAD, INDEX, SERIES, SINGLE, SUFFIX, series
 from auditor.text import is_relative, quoted
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def parse_index(data: bytes, limits: Limits, files: Iterable[str] = ()) -> Index
     `files` are paths that the index probably names; it is read faster and held smaller where it does.
     """
     sha256 = hashlib.sha256(data).hexdigest()
-    weights = _decode_known(data, files) or _decode(data, _Weights)
+    weights = _decode_known(data, [*files, *series(data[:HEAD], limits)]) or _decode(data, _Weights)
     if weights is not None and _proven(data, weights):
         total = (weights.metadata or {}).get("total_size")
         if total is None or (type(total) is int and total >= 0):
@@ -229,7 +229,7 @@ def parse_index(data: bytes, limits: Limits, files: Iterable[str] = ()) -> Index
 
 def _decode_known(data: bytes, files: Iterable[str]) -> _Weights | None:
     """The index where it names these files alone: each path is then one string, not one per tensor."""
-    known = tuple(sorted(file for file in files if file.endswith(SUFFIX)))
+    known = tuple(sorted({file for file in files if file.endswith(SUFFIX)}))
     if not known or len(known) > 10_000:
         return None
     path: Any = Literal.__getitem__(known)
@@ -305,11 +305,11 @@ def _shard_paths(entries: dict[str, Entry], index: Index | None) -> tuple[list[s
     if index is None or not index.weight_map:
         return sorted(found), set()
     named = {path for path in index.files if is_relative(path)}
-    series = {match[1] for path in named if (match := SERIES.fullmatch(path))}
+    stems = {match[1] for path in named if (match := SERIES.fullmatch(path))}
     strays = set()
     for path in found:
         member = SERIES.fullmatch(path)
-        if path not in named and not (member and member[1] in series):
+        if path not in named and not (member and member[1] in stems):
             strays.add(path)
     return sorted(named.union(found)), strays
 

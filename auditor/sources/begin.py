@@ -28,7 +28,7 @@ def begin(source: Source, limits: Limits) -> None:
 
     def index(start: bytes, size: int) -> int:
         if not source.listed:
-            source.ahead(_series(start, limits), needed(SINGLE, limits))
+            source.ahead(series(start, limits), needed(SINGLE, limits))
         return needed(INDEX, limits)(start, size)
 
     entries = source.entries(limits.files)[0]
@@ -61,7 +61,7 @@ def head(path: str, file: File, limits: Limits) -> bytes:
     return file.read(0, min(max(len(start), needed(path, limits)(start, file.size)), file.size))
 
 
-def _series(start: bytes, limits: Limits) -> list[str]:
+def series(start: bytes, limits: Limits) -> list[str]:
     """The shards that the first numbered name in an index's start belongs to; a guess that a walk does not rely on."""
     found = re.search(rb'"([A-Za-z0-9._-]{1,200})-([0-9]{1,9})-of-([0-9]{1,9})\.safetensors"', start)
     if found is None:
