@@ -16,9 +16,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from auditor import errors
-from auditor.deferred import Agreed, Deferred
+from auditor.deferred import Agreed, ByFile, Deferred
 from auditor.entry import Entry
-from auditor.reader import END, FAILED, LISTED, PLACED, PREFIX, START, Reader, fetch, heard, ring
+from auditor.reader import END, FAILED, INDEXED, LISTED, PLACED, PREFIX, START, Reader, fetch, heard, ring
 from auditor.sources.begin import INDEX, SUFFIX
 from auditor_schemas.defaults import LIMITS
 
@@ -164,10 +164,9 @@ class Ahead:
         return self._headers[path]
 
     def index(self) -> "Index | None":
-        """A local index, when it has been found to agree with the headers; None where it is to be read here."""
-        if not self.remote and self._await(lambda: self._index is not None):
-            return self._index
-        return None
+        """The index, a local one when it has been found to agree with the headers; None where it is to be read here."""
+        self._await(lambda: self._index is not None or INDEX in self._starts)
+        return self._index
 
     def open(self, path: str) -> "File":
         """A file with its start at hand where the other process has read that; any other as the source opens it."""
@@ -267,6 +266,11 @@ class Ahead:
             self._starts[path] = _Start(size, error, behind)
             self._outstanding = max(0, self._outstanding - path.endswith(SUFFIX))
             self._arrived.append(path)
+        elif kind == INDEXED:
+            from auditor.facts import Index
+
+            entry, index, files, order = msgpack.decode(data, type=tuple[Entry, Index, dict[str, int], bytes])
+            self._found[INDEX], self._index = entry, _by_file(index, files, order, behind)
         elif kind == PLACED:
             from auditor.facts import Index
 
@@ -377,3 +381,12 @@ def _clothed(shard: "Shard") -> "Shard":
 
     tiling = shard.tiling
     return shard if tiling is None else structs.replace(shard, tensors=Deferred(len(tiling), tiling.tensors))
+
+
+def _by_file(index: "Index", files: dict[str, int], order: bytes, held: bytes) -> "Index":
+    """The index again, the names of a file read when somebody asks for them."""
+    from msgspec import Raw, msgpack, structs
+
+    names = dict(zip(files, msgpack.decode(held, type=list[Raw]), strict=True))
+    read = msgpack.Decoder(list[str]).decode
+    return structs.replace(index, weight_map=ByFile(files, lambda file: read(names[file]), order))

@@ -1,6 +1,7 @@
 """A mapping that is made when something in it is first asked for."""
 
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from array import array
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
@@ -54,3 +55,21 @@ class Deferred(Mapping[str, Value], Generic[Value]):
 
 class Agreed(Deferred[str]):
     """An index's weight_map that was found to agree with the shards entry by entry, so that their names make it."""
+
+
+class ByFile(Deferred[str]):
+    """An index's weight_map, held by file: how many names each has, and what tells them when they are asked for.
+
+    `order`: of each entry the position of its file, as an array of "I".
+    """
+
+    def __init__(self, files: dict[str, int], names: Callable[[str], Sequence[str]], order: bytes) -> None:
+        super().__init__(sum(files.values()), self._merged)
+        self.files = files
+        self.names = names
+        self._order = order
+
+    def _merged(self) -> dict[str, str]:
+        files = list(self.files)
+        following = [iter(self.names(file)).__next__ for file in files]
+        return {following[file](): files[file] for file in array("I", self._order)}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from auditor.deferred import Agreed
+from auditor.deferred import Agreed, ByFile
 from auditor.dtypes import BYTES, FP8, Dtype
 from auditor.entry import Entry
 
@@ -136,19 +136,25 @@ class Index(Struct, frozen=True, dict=True):
     @cached_property
     def files(self) -> dict[str, int]:
         """Each file the index names, with the number of tensors it places there."""
+        if isinstance(self.weight_map, ByFile):
+            return self.weight_map.files
         return dict(Counter(self.weight_map.values()))
 
     def holds(self, shard: Shard) -> bool:
         """Whether every tensor of a shard is placed there."""
-        find = self.weight_map.get
-        return all([*map(find, names)].count(shard.path) == len(names) for names in shard.kinds.values())
+        return all(map(set(self._held(shard.path)).issuperset, shard.kinds.values()))
 
     def names_in(self, path: str) -> tuple[str, ...]:
         """The tensors that the index places in a file."""
-        return tuple(self._by_file.get(path, ()))
+        return tuple(self._held(path))
+
+    def _held(self, path: str) -> Sequence[str]:
+        if isinstance(self.weight_map, ByFile):
+            return self.weight_map.names(path) if path in self.weight_map.files else ()
+        return self.by_file.get(path, ())
 
     @cached_property
-    def _by_file(self) -> dict[str, list[str]]:
+    def by_file(self) -> dict[str, list[str]]:
         """The names by file, grouped once: a hostile index may name as many files as tensors."""
         grouped: dict[str, list[str]] = {}
         for name, file in self.weight_map.items():

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from auditor.facts import Index, Shard
     from auditor.sources import Source
 
-# Kinds of frames: the listing, a file's start or why there is none, a header, an index that agrees with the headers,
-# why there is nothing, the end.
-LISTED, START, HEADER, PLACED, FAILED, END = b"l", b"f", b"h", b"i", b"x", b"e"
+# Kinds of frames: the listing, a file's start or why there is none, a header, an index by file, an index that agrees
+# with the headers, why there is nothing, the end.
+LISTED, START, HEADER, INDEXED, PLACED, FAILED, END = b"l", b"f", b"h", b"n", b"i", b"x", b"e"
 PREFIX = 9  # a frame's kind and the lengths of its two parts, four bytes each
 _RINGS = 4096
 _HEAD_START_S = 0.02  # for what asks, before imports take the interpreter
@@ -56,6 +56,7 @@ class Reader:
         self._read_shard: Any = None
         self._walk: Any = None
         self._spare: Sequence[bytes] = ()
+        self._kept: Index | None = None  # freeing it would be time lost: its memory goes with the process
 
     def run(self) -> None:
         """Read until the end, or until an interruption."""
@@ -128,7 +129,28 @@ class Reader:
                 file.close()
         except errors.ReadError as error:
             reason = str(error)
-        self._send(START, (path, entry, size, reason), data)
+        # Where all names are listed the shards come as soon as the index does, and this process has no time for it.
+        by_file = path == INDEX and not self._source.listed and len(data) == size
+        if not (by_file and self._send_by_file(entry, data)):
+            self._send(START, (path, entry, size, reason), data)
+
+    def _send_by_file(self, entry: Entry, data: bytes) -> bool:
+        """Send an index with its names by file, which the other end needs one by one; false where it cannot be."""
+        from array import array
+
+        from msgspec import msgpack, structs
+
+        from auditor.walk import proven_index
+
+        index = self._kept = proven_index(data, self._limits) if data else None
+        if index is None:
+            return False
+        numbers = {file: number for number, file in enumerate(index.by_file)}
+        order = array("I", map(numbers.__getitem__, index.weight_map.values())).tobytes()
+        counts = {file: len(names) for file, names in index.by_file.items()}
+        bare = structs.replace(index, weight_map={})
+        self._send(INDEXED, (entry, bare, counts, order), msgpack.encode(list(index.by_file.values())))
+        return True
 
     def _send(self, kind: bytes, value: Any, behind: bytes = b"") -> None:
         from msgspec import msgpack

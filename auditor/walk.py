@@ -60,11 +60,10 @@ def walk(
     try:
         early.read(until=INDEX)
         entries, unlisted = source.entries(limits.files) if source.listed else (_asked(source), None)
-        index = source.index() or (
-            _read_index(source, limits, [*entries, *(shard.path for shard in early.shards)])
-            if INDEX in entries
-            else None
-        )
+        index = None
+        if INDEX in entries:
+            files = [*entries, *(shard.path for shard in early.shards)]
+            index = source.index() or _read_index(source, limits, files)
     except KeyboardInterrupt:
         reason = f"cancelled after {len(early.shards)} shards, before the index was read"
         return Inventory(early.shards, unread=(reason,), cancelled=True, listed=source.listed)
@@ -218,13 +217,18 @@ def parse_index(data: bytes, limits: Limits, files: Iterable[str] = ()) -> Index
 
     `files` are paths that the index probably names; it is read faster and held smaller where it does.
     """
-    sha256 = hashlib.sha256(data).hexdigest()
+    return proven_index(data, limits, files) or _explain_index(data, limits)
+
+
+def proven_index(data: bytes, limits: Limits, files: Iterable[str] = ()) -> Index | None:
+    """The index where its bytes are proven well formed; `files` as above."""
     weights = _decode_known(data, [*files, *series(data[:HEAD], limits)]) or _decode(data, _Weights)
-    if weights is not None and _proven(data, weights):
-        total = (weights.metadata or {}).get("total_size")
-        if total is None or (type(total) is int and total >= 0):
-            return Index("read", sha256, weights.weight_map, total)
-    return _explain_index(data, sha256, limits)
+    if weights is None or not _proven(data, weights):
+        return None
+    total = (weights.metadata or {}).get("total_size")
+    if total is not None and (type(total) is not int or total < 0):
+        return None
+    return Index("read", hashlib.sha256(data).hexdigest(), weights.weight_map, total)
 
 
 def _decode_known(data: bytes, files: Iterable[str]) -> _Weights | None:
@@ -260,9 +264,10 @@ def _proven(data: bytes, weights: _Weights) -> bool:
     return data.count(b'"') == 2 * strings
 
 
-def _explain_index(data: bytes, sha256: str, limits: Limits) -> Index:
+def _explain_index(data: bytes, limits: Limits) -> Index:
     from auditor.strictjson import parse  # the slow path alone pays for it
 
+    sha256 = hashlib.sha256(data).hexdigest()
     document = parse(data, max_depth=limits.json_depth, max_values=limits.json_values)
     faults: list[Fault] = []
     placed = document.value.get("weight_map") if isinstance(document.value, dict) else None

@@ -86,6 +86,28 @@ def test_what_a_second_process_reads_over_http_is_what_this_one_reads(name, tmp_
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_an_index_that_comes_by_file_is_the_index(tmp_path):
+    """In the order of the document, and file by file: what explains a disagreement asks for either."""
+    forge(tmp_path / "checkpoint", like="tiny", sparse=True, break_name="misplaced-index-entry")
+    program = (
+        "import sys; from tests.test_ahead import read; from auditor.ahead import start\n"
+        "from auditor.deferred import ByFile; from auditor.sources import open_source\n"
+        "_, inventory = read(start(open_source(sys.argv[1], cache=False)))\n"
+        "_, expected = read(open_source(sys.argv[1], cache=False))\n"
+        "index, other = inventory.index, expected.index\n"
+        "assert isinstance(index.weight_map, ByFile)\n"
+        "assert (inventory.indexed, index.files) == (False, other.files)\n"
+        "assert all(index.names_in(file) == other.names_in(file) for file in [*other.files, 'none'])\n"
+        "assert len(index.weight_map) == len(other.weight_map)\n"
+        "assert list(index.weight_map.items()) == list(other.weight_map.items())\n"
+    )
+    with folder_server(tmp_path / "checkpoint") as server:
+        done = subprocess.run(
+            [sys.executable, "-c", program, server.url], capture_output=True, text=True, check=False, cwd=ROOT
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_full_size_inventory_is_the_same(tmp_path):
     forge(tmp_path / "v3", like="v3", sparse=True)
     config, inventory = read(start(Folder(str(tmp_path / "v3"), symlinks="follow")))
@@ -198,6 +220,14 @@ def test_a_reading_nobody_waits_for_ends_with_its_parent(tmp_path):
     ahead.close()  # twice is once
 
 
+def test_a_reading_that_has_told_all_ends_by_itself(tmp_path):
+    forge(tmp_path / "checkpoint", like="tiny", sparse=True)
+    ahead = start(Folder(str(tmp_path / "checkpoint"), symlinks="follow"))
+    child = ahead._child
+    read(ahead)
+    assert os.waitpid(child, 0) == (child, 0)
+
+
 def test_an_interruption_while_models_are_imported_keeps_what_was_read(tmp_path):
     forge(tmp_path / "checkpoint", like="tiny", sparse=True)
     ahead = start(Folder(str(tmp_path / "checkpoint"), symlinks="follow"))
@@ -207,6 +237,17 @@ def test_an_interruption_while_models_are_imported_keeps_what_was_read(tmp_path)
     assert inventory.cancelled
     assert inventory.unread[-1].startswith("cancelled")
     assert len(inventory.shards) == len(list((tmp_path / "checkpoint").glob("*.safetensors")))
+
+
+def test_who_wants_connections_opened_does_not_wait_for_who_waits_for_an_answer(tmp_path):
+    forge(tmp_path / "checkpoint", like="tiny", sparse=True)
+    with folder_server(tmp_path / "checkpoint") as server:
+        source = open_source(server.url, cache=False)
+        with source._begun._driver:
+            source.warm(4)
+        begin(source, Limits())
+        assert len(walk(source, Limits()).shards) == len(list((tmp_path / "checkpoint").glob("*.safetensors")))
+        source.close()
 
 
 def test_a_limit_ends_the_reading_though_more_would_come_if_it_were_taken(tmp_path, monkeypatch):
