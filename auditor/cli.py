@@ -10,10 +10,9 @@ if TYPE_CHECKING:
     from auditor.sources import Source
 
 from auditor.options import USAGE, parser_for
+from auditor.startup import keep_freed_memory, without_plugins
 
 INCOMPLETE = 3
-_LARGE = 24 << 20  # bytes, never touched
-_PLUGINS = "pydantic.plugin._loader"
 
 
 def main(arguments: list[str] | None = None, *, alone: bool = False) -> int:
@@ -22,7 +21,7 @@ def main(arguments: list[str] | None = None, *, alone: bool = False) -> int:
     `alone`: this process is the command's own, so it may fork.
     """
     gc.disable()  # a short process: its memory goes with it, and collecting during imports is time lost
-    _do_without_plugins()
+    without_plugins()
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = parser_for(arguments)
     try:
@@ -47,28 +46,6 @@ def main(arguments: list[str] | None = None, *, alone: bool = False) -> int:
         return INCOMPLETE
     except Exception as error:  # the edge: whatever it is, it means that nothing was decided
         return _unexpected(error)
-
-
-def _do_without_plugins() -> None:
-    """Plugins of other packages have no part in a verdict, and looking for them reads all that is installed.
-
-    What would look costs a tenth of an audit to import, and Pydantic imports it before it asks the variable. So a
-    module that knows of no plugin stands there, and makes way where more is wanted of it.
-    """
-    if os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__") != "__all__" or _PLUGINS in sys.modules:
-        return
-
-    def more(name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        from importlib import import_module
-
-        sys.modules.pop(_PLUGINS, None)
-        return getattr(import_module(_PLUGINS), name)
-
-    known: Any = type(sys)(_PLUGINS)
-    known.get_plugins, known.__getattr__ = tuple, more
-    sys.modules[_PLUGINS] = known
 
 
 def _command(options: argparse.Namespace) -> int:
@@ -394,8 +371,7 @@ def _unexpected(error: BaseException) -> int:
 
 def entry() -> NoReturn:
     """The console script. It leaves without freeing memory piece by piece, which the end of the process does."""
-    # glibc keeps freed memory up to the largest block it has seen freed: a new page costs more than its use.
-    bytes(_LARGE)
+    keep_freed_memory()
     code = main(alone=True)
     try:
         sys.stdout.flush()

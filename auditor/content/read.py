@@ -57,7 +57,11 @@ def read_content(
     settings = {"depth": reading.depth, "seed": seed, "digests": reading.digests, "blocks": blocks}
     state = State(folder, source, settings) if folder is not None else None
     work = _Work(source, blocks, reading, make, plans, state)
-    spot = _Spot(source, blocks, reading, plans, state, seed, device_name) if blocks is not None else None
+    spot = None
+    if blocks is not None:
+        spot = _Spot(
+            source=source, blocks=blocks, reading=reading, plans=plans, state=state, seed=seed, device_name=device_name
+        )
     # Beside the reading, where that leaves the caller's thread nothing to do; a network and a GPU have one user.
     beside = spot.check if spot is not None and device_name == "cpu" and not source.remote else None
     unread = [*work.run(beside), *too_wide(plans, blocks)]
@@ -87,40 +91,31 @@ def read_content(
     )
 
 
+@dataclass(kw_only=True)
 class _Spot:
     """The functional spot check of one audit. `found` is None until it has been made."""
 
-    def __init__(
-        self,
-        source: Source,
-        blocks: Blocks,
-        reading: Reading,
-        plans: tuple[ShardPlan, ...],
-        state: State | None,
-        seed: int,
-        device_name: str,
-    ) -> None:
-        self.found: tuple[Functional, ...] | None = None
-        self._source = source
-        self._blocks = blocks
-        self._reading = reading
-        self._plans = plans
-        self._state = state
-        self._seed = seed
-        self._device_name = device_name
+    source: Source
+    blocks: Blocks
+    reading: Reading
+    plans: tuple[ShardPlan, ...]
+    state: State | None
+    seed: int
+    device_name: str
+    found: tuple[Functional, ...] | None = None
 
     def check(self) -> None:
         """Make it, or take it up again, once."""
         if self.found is not None:
             return
-        plans, state, name = self._plans, self._state, self._device_name
+        plans, state, name = self.plans, self.state, self.device_name
         found = state.load_functional(plans, name) if state is not None else None
         if found is None:
             # A figure, and no finding: where the CPU reads everything, a few weights are enough.
-            few = name == "cpu" and self._reading.depth == "full"
+            few = name == "cpu" and self.reading.depth == "full"
             where, most = ("cpu" if name == "cpu" else "cuda"), (FEW if few else MOST)
-            room = self._reading.sample_bytes // 8 if self._reading.depth == "sample" else None
-            found = spot_checks(self._source, plans, self._blocks, seed=self._seed, device=where, most=most, room=room)
+            room = self.reading.sample_bytes // 8 if self.reading.depth == "sample" else None
+            found = spot_checks(self.source, plans, self.blocks, seed=self.seed, device=where, most=most, room=room)
             if state is not None and found:
                 with suppress(OSError):  # it is quickly done again
                     state.save_functional(plans, name, found)

@@ -193,8 +193,10 @@ class Starts:
         lane = self._lane
         if lane is None:
             return
-        while self._unopened:
-            lane.open(self._unopened.pop())
+        with self._lock:
+            unopened, self._unopened = self._unopened, []
+        for url in unopened:
+            lane.open(url)
         while True:
             with self._lock:
                 full = self._closed or len(lane) >= self._at_once or self._held >= _HELD
@@ -254,7 +256,8 @@ class Starts:
         """Begin to open so many connections. The starts to come use these: waiting for one is sooner than another."""
         if self._lane is not None:
             self._at_once = count
-            self._unopened += [url] * count
+            with self._lock:
+                self._unopened += [url] * count
             self._lane.wake()
 
     # --- threads for what one attempt has not settled ---
