@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from auditor import errors
 from auditor.deferred import Agreed, ByFile, Deferred
 from auditor.entry import Entry
-from auditor.reader import END, FAILED, INDEXED, LISTED, PLACED, PREFIX, START, Reader, fetch, heard, ring
+from auditor.frames import ANSWER, END, FAILED, INDEXED, LISTED, PLACED, START, Frames, ask, heard, ring
+from auditor.reader import More, Reader, fetch
 from auditor.sources.begin import INDEX, SUFFIX
 from auditor_schemas.defaults import LIMITS
 
@@ -33,10 +34,11 @@ _PATIENCE_S = 5.0  # for a reading that was told to stop
 _ASKED = 4  # headers that the parent has asked for and not yet parsed
 
 
-def start(source: "Source") -> "Source":
+def start(source: "Source", more: More | None = None) -> "Source":
     """Begin to read a source with default limits; what stands in for it, or itself where one process must do.
 
-    The source is one that has read nothing yet: a thread of its own would not be in the other process.
+    The source is one that has read nothing yet: a thread of its own would not be in the other process. `more` is what
+    the other process then makes itself ready for, to be asked for by `Ahead.ask`; of a folder alone.
     """
     if not hasattr(os, "memfd_create") or len(os.sched_getaffinity(0)) < 2:
         return source
@@ -50,25 +52,24 @@ def start(source: "Source") -> "Source":
         code = 1
         try:
             ours.close()
-            Reader(source, frames, theirs).run()
+            Reader(source, frames, theirs, more).run()
             code = 0
         except BaseException:  # whatever it is, the parent reads for itself and meets it there
             code = 1
         finally:
             os._exit(code)
     theirs.close()
-    return Ahead(source, child, frames, ours)
+    return Ahead(source, child, frames, ours, more=more is not None and not source.remote)
 
 
 class Ahead:
     """A source that another process is reading: the headers of its shards, and what else a remote one was asked for."""
 
-    def __init__(self, source: "Source", child: int, frames: int, bell: socket.socket) -> None:
+    def __init__(self, source: "Source", child: int, frames: int, bell: socket.socket, *, more: bool) -> None:
         self.revision = source.revision
         self._source = source
         self._child: int | None = child
-        self._frames = frames
-        self._position = 0
+        self._frames = Frames(frames)
         self._bell = bell  # rung by the other process for each frame, by this one for each header it could parse
         self._outstanding = 0  # headers that were asked for as they are, to be parsed here
         self._listing: tuple[dict[str, Entry], str | None] | None = None
@@ -79,11 +80,15 @@ class Ahead:
         self._arrived: deque[str] = deque()
         self._error: errors.AuditorError | None = None
         self._whole = False
+        self._more = more  # the other process waits for a question
+        self._answer: bytes | None = None
         self._closed = False
         self._alone = False  # the other process failed, and this one reads by itself
         # Interrupted while it imports, this process would end with nothing to show for what was read.
         self._stopped: float | None = None
-        self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._interruptions = 0
+        self._handlers: dict[int, Any] = {}
+        self._take_interruptions()
 
     # --- the source ---
 
@@ -185,12 +190,40 @@ class Ahead:
             return
         self._closed = True
         self._hand_back()
-        if not self._whole and not self._ended() and self._child is not None:
+        if (not self._whole or self._more) and not self._ended() and self._child is not None:
             os.kill(self._child, signal.SIGKILL)
             os.waitpid(self._child, 0)
-        os.close(self._frames)
+        self._frames.close()
         self._bell.close()
         self._source.close()
+
+    # --- what else the other process does ---
+
+    def ask(self, question: bytes) -> bytes | None:
+        """Have the other process do what it was made ready for; None where it does not, or ended instead.
+
+        Raises what it raised. What interrupts this process interrupts that one, and its answer is still waited for:
+        KeyboardInterrupt comes where there is none, or at a second interruption.
+        """
+        if not self._more or self._alone:
+            return None
+        self._take_interruptions()
+        try:
+            ask(self._bell, question)
+            while self._answer is None and self._error is None and self._interruptions < 2:
+                ended = self._ended()
+                self._take()
+                if self._answer is None and ended:
+                    break
+                self._listen()
+        finally:
+            self._hand_back()
+        self._more = self._answer is None
+        if self._error is not None:
+            raise self._error
+        if self._answer is None and self._interruptions:
+            raise KeyboardInterrupt
+        return self._answer
 
     def _remote_listing(self) -> tuple[dict[str, Entry], str | None] | None:
         if self.remote and self.listed:
@@ -229,29 +262,26 @@ class Ahead:
             elif asking and self._outstanding < _ASKED:
                 self._outstanding += 1
                 ring(self._bell)
-            if select.select([self._bell], [], [], _PATIENT_S)[0] and not heard(self._bell):
-                time.sleep(_BRIEFLY_S)  # it ends
+            self._listen()
         return False
+
+    def _listen(self) -> None:
+        """Wait for the other process, briefly."""
+        if select.select([self._bell], [], [], _PATIENT_S)[0] and not heard(self._bell):
+            time.sleep(_BRIEFLY_S)  # it ends
 
     def _take(self) -> None:
         """Take the frames that have come."""
-        available = os.fstat(self._frames).st_size
-        while self._position + PREFIX <= available:
-            prefix = os.pread(self._frames, PREFIX, self._position)
-            middle = self._position + PREFIX + int.from_bytes(prefix[1:5], "little")
-            end = middle + int.from_bytes(prefix[5:], "little")
-            if end > available:
-                break
-            value = os.pread(self._frames, middle - self._position - PREFIX, self._position + PREFIX)
-            behind = os.pread(self._frames, end - middle, middle) if end > middle else b""
-            self._position = end
-            self._taken(prefix[:1], value, behind)
+        for frame in self._frames.come():
+            self._taken(*frame)
 
     def _taken(self, kind: bytes, data: bytes, behind: bytes) -> None:
         from msgspec import msgpack
 
         if kind == END:
             self._whole = True
+        elif kind == ANSWER:
+            self._answer = behind
         elif kind == FAILED:
             name, text = msgpack.decode(data, type=tuple[str, str])
             self._error = getattr(errors, name)(text)
@@ -304,6 +334,10 @@ class Ahead:
         index.__dict__["files"] = files
         return index
 
+    def _take_interruptions(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._stop)
+
     def _stop(self, *_: object) -> None:
         """Pass an interruption on at once, the first alone: a second would cost what the other process has read."""
         if self._stopped is None and self._child is not None:
@@ -312,6 +346,7 @@ class Ahead:
             except ProcessLookupError:  # it has just ended by itself
                 pass
         self._stopped = self._stopped or time.monotonic()
+        self._interruptions += 1
 
     def _hand_back(self) -> None:
         while self._handlers:

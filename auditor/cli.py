@@ -80,7 +80,7 @@ def _audit(options: argparse.Namespace) -> int:
     with _terminate_as_interrupt():
         progress = _progress(options)
         reading = _reading(options, progress)
-        source = _begin(options, alone=options.alone and progress is None)
+        source = _begin(options, reading, alone=options.alone and progress is None)
         from auditor import terminal  # noqa: F401  # while headers come, not when they all have
         from auditor.run import conduct
 
@@ -140,10 +140,11 @@ def _writes(options: argparse.Namespace) -> bool:
     return any(getattr(options, kind, None) is not None for kind in ("json", "html"))
 
 
-def _begin(options: argparse.Namespace, *, alone: bool) -> "str | Source":
+def _begin(options: argparse.Namespace, reading: Any, *, alone: bool) -> "str | Source":
     """Begin to read what an audit with default limits reads, before the models are imported; what to audit.
 
     In a second process where this one is the command's `alone`: it shows no progress, and its connections are its own.
+    Of a folder that process reads content as well.
     """
     if options.policy is not None or options.symlinks not in (None, "follow"):
         return str(options.source)
@@ -156,7 +157,13 @@ def _begin(options: argparse.Namespace, *, alone: bool) -> "str | Source":
         source = open_source(options.source, revision=options.revision, cache=not options.no_cache)
     except AuditorError:
         return str(options.source)  # the audit meets it again, when it knows that all else is right
-    begun = start(source) if alone and (options.depth == "headers" or not source.remote) else source
+    begun = source
+    if alone and reading is None:
+        begun = start(source)
+    elif alone and not source.remote:
+        from auditor.content.apart import reader
+
+        begun = start(source, reader(reading))
     if begun is source and source.remote:
         fetch(source)
     return begun

@@ -191,3 +191,10 @@ class Probes(Struct, frozen=True, dict=True):
     def scales(self) -> Iterator[TensorValues]:
         """Block scales."""
         return (values for values in self.tensors.values() if values.scales is not None)
+
+
+class Content(Struct, frozen=True):
+    """The probes, and what could not be read, each with its reason."""
+
+    probes: Probes
+    unread: tuple[str, ...]

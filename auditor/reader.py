@@ -3,27 +3,26 @@
 Another process's, so that neither waits for the other's imports or locks.
 """
 
-import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from auditor import errors
 from auditor.entry import Entry
+from auditor.frames import ANSWER, END, FAILED, HEADER, INDEXED, LISTED, PLACED, START, asked, send
 from auditor.sources.begin import INDEX, SUFFIX, begin, head
 from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:
-    from auditor.facts import Index, Shard
+    from auditor.facts import Index, Inventory, Shard
     from auditor.sources import Source
 
-# Kinds of frames: the listing, a file's start or why there is none, a header, an index by file, an index that agrees
-# with the headers, why there is nothing, the end.
-LISTED, START, HEADER, INDEXED, PLACED, FAILED, END = b"l", b"f", b"h", b"n", b"i", b"x", b"e"
-PREFIX = 9  # a frame's kind and the lengths of its two parts, four bytes each
-_RINGS = 4096
+# What a process does beside reading ahead: made ready with what was read, it answers one question.
+Answer = Callable[[bytes], bytes]
+More = Callable[["Source", "Inventory"], Answer]
+
 _HEAD_START_S = 0.02  # for what asks, before imports take the interpreter
 _LARGE = 23 << 20  # bytes: a release's index as it comes, and what is made of it
 _SMALL, _SMALLS, _PINNED = 400, 30_000, 2000  # bytes of each, how many, and every how many-th stays
@@ -47,8 +46,9 @@ def fetch(source: "Source") -> threading.Thread:
 class Reader:
     """The other process: reads, and writes each result as a frame as soon as it is there."""
 
-    def __init__(self, source: "Source", frames: int, bell: socket.socket) -> None:
+    def __init__(self, source: "Source", frames: int, bell: socket.socket, more: More | None = None) -> None:
         self._source = source
+        self._more = more
         self._frames = frames
         self._bell = bell
         self._bell.setblocking(False)
@@ -67,23 +67,31 @@ class Reader:
 
         self._read_shard, self._walk = read_shard, walk
         try:
+            inventory = None
             if begun is None:
-                self._read_folder()
+                inventory = self._read_folder()
             else:
                 begun.join()
                 self._spare = () if self._source.listed else _touched()
                 self._read_remote()
+            self._send(END, None)
+            if self._more is not None and inventory is not None and not inventory.cancelled:
+                self._answer(self._more(self._source, inventory))
         except KeyboardInterrupt:
             return
         except errors.AuditorError as error:
             self._send(FAILED, (type(error).__name__, str(error)))
-            return
-        self._send(END, None)
 
-    def _read_folder(self) -> None:
+    def _answer(self, answer: Answer) -> None:
+        question = asked(self._bell)
+        if question is not None:
+            self._send(ANSWER, None, answer(question))
+
+    def _read_folder(self) -> "Inventory":
         inventory = self._walk(self._source, self._limits, seen=self._send_header)
         if inventory.index is not None and inventory.complete and inventory.indexed:
             self._send_index(inventory.index, [shard.path for shard in inventory.parts])
+        return inventory
 
     def _read_remote(self) -> None:
         if self._source.listed:
@@ -153,15 +161,7 @@ class Reader:
         return True
 
     def _send(self, kind: bytes, value: Any, behind: bytes = b"") -> None:
-        from msgspec import msgpack
-
-        data = msgpack.encode(value)
-        prefix = kind + len(data).to_bytes(4, "little") + len(behind).to_bytes(4, "little")
-        for part in (prefix + data, behind):
-            left = memoryview(part)
-            while left:
-                left = left[os.write(self._frames, left) :]
-        ring(self._bell)
+        send(self._frames, self._bell, kind, value, behind)
 
 
 def _touched() -> Sequence[bytes]:
@@ -171,19 +171,3 @@ def _touched() -> Sequence[bytes]:
     """
     b"\1" * _LARGE
     return [bytes(_SMALL) for _ in range(_SMALLS)][::_PINNED]
-
-
-def heard(bell: socket.socket) -> bool:
-    """Take the rings that have come; false where the other end is closed."""
-    try:
-        return bool(bell.recv(_RINGS))
-    except OSError:  # closed with rings of ours unheard
-        return False
-
-
-def ring(bell: socket.socket) -> None:
-    """Tell the other end that there is something, or time for something."""
-    try:
-        bell.send(b".")
-    except OSError:  # rung often enough, or nobody is there to hear it
-        pass

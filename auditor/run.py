@@ -24,7 +24,7 @@ from auditor.families import family_named
 from auditor.gate import FailOn
 from auditor.match import CensusTaker
 from auditor.parallel import expert_parallelism, parallelism, pipeline_parallelism
-from auditor.probes import Probes
+from auditor.probes import Content, Probes
 from auditor.rules import RuleModule, catalogue
 from auditor.sources import Source, Symlinks, open_source
 from auditor.sources.begin import INDEX, begin
@@ -39,7 +39,6 @@ from auditor_schemas.rule import Failure
 
 if TYPE_CHECKING:
     from auditor.baseline import Baseline
-    from auditor.content.read import Content
     from auditor.judge import Judgement
 
 
@@ -239,10 +238,10 @@ def _content(
     configuration: Configuration,
     expectations: Expectations | None,
     reading: Reading,
-) -> "Content":
+) -> Content:
     """What the bytes of tensors say; the libraries that read them are imported for it alone."""
+    from auditor.content.apart import read_apart
     from auditor.content.plan import Blocks
-    from auditor.content.read import read_content
 
     quantization = configuration.config.quantization_config if configuration.config is not None else None
     blocks = None
@@ -250,17 +249,22 @@ def _content(
         rows, columns = quantization.weight_block_size
         blocks = Blocks((rows, columns), quantization.scale_fmt == "ue8m0")
     mtp_layers = expectations.mtp_layers if expectations is not None else ()
-    return read_content(source, inventory, blocks, reading, mtp_layers=mtp_layers)
+    content = read_apart(source, blocks, mtp_layers)
+    if content is None:
+        from auditor.content.read import read_content
+
+        content = read_content(source, inventory, blocks, reading, mtp_layers=mtp_layers)
+    return content
 
 
-def _read(content: "Content | None", reading: Reading | None) -> Probes | Blocked:
+def _read(content: Content | None, reading: Reading | None) -> Probes | Blocked:
     """What was read of tensor data, or why nothing was."""
     if content is not None:
         return content.probes
     return values.NOT_READ if reading is None else Blocked("cancelled before tensor data was read")
 
 
-def _evidence(content: "Content | None") -> dict[str, Any]:
+def _evidence(content: Content | None) -> dict[str, Any]:
     """The report's part about values, where content was read."""
     if content is None:
         return {}

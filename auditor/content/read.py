@@ -17,17 +17,19 @@ from auditor.content.state import State, open_folder, seed_of
 from auditor.engine.local import Local, Meter, cores
 from auditor.errors import AuditorError, UsageError
 from auditor.facts import Inventory
-from auditor.probes import Functional, Probes, ShardValues
+from auditor.probes import Content, Functional, Probes, ShardValues
 from auditor.sources import Source
 from auditor.text import listed, quoted
 
 
-@dataclass(frozen=True, kw_only=True)
-class Content:
-    """The probes, and what could not be read, each with its reason."""
+def prepare(reading: Reading) -> None:
+    """Have at hand what computes, before it is known what there is to read."""
+    from auditor.content.gpu import available
 
-    probes: Probes
-    unread: tuple[str, ...]
+    if reading.device == "cpu" or (reading.device == "auto" and not available().names):
+        from auditor.content.native import entry
+
+        entry("reduce_strip")
 
 
 def read_content(
