@@ -371,6 +371,7 @@ class _Started:
     """An open file whose start is at hand; what lies behind it is read from the source."""
 
     window = 0
+    at_hand = -1
 
     def __init__(self, source: "Source", path: str, start: _Start) -> None:
         self._source = source

@@ -1,7 +1,8 @@
 """The CPU as a device: each thread's buffers and scratch space, and the kernels called on their addresses."""
 
-from ctypes import addressof, c_char
-from typing import Any, NamedTuple
+import os
+from ctypes import CDLL, addressof, c_char, c_void_p, cast, sizeof
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,12 +10,32 @@ import numpy.typing as npt
 from auditor.content.device import Buffer, Bytes, Extremes
 from auditor.content.native import Entry, entry
 
+if TYPE_CHECKING:
+    from auditor.content.judge import Judge
+    from auditor.sources import File
+
 # What is read at once stays in the processor's cache for the kernels, and is enough that threads seldom wait for the
 # interpreter's lock between two calls. All threads together have a budget.
 SLAB_BYTES, LEAST_SLAB_BYTES, BUFFERS_BYTES = 4 << 20, 1 << 20, 128 << 20
 _LANES = 4096  # elements folded together where a tensor has no blocks
 
 Array = npt.NDArray[Any]
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+
+
+class Weighed(NamedTuple):
+    """What became of a weight's bytes that were read, reduced and judged together: `done` of them, of both signs.
+
+    `smallest` and `largest` are signed magnitudes. Of the strip behind them `read` bytes are in the buffer, and
+    `extremes` are there where it was reduced as well.
+    """
+
+    done: int
+    smallest: int
+    largest: int
+    zeros: int
+    read: int
+    extremes: Extremes | None
 
 
 class _Done(NamedTuple):
@@ -42,6 +63,9 @@ class CpuDevice:
         self._lanes = _Lanes(np.uint8, 0)
         self._zeros = np.zeros(1, np.int64)
         self._zeros_at = address(self._zeros)
+        self._weigh = entry("weigh")
+        self._vector, self._weighed = np.zeros(2, np.int64), np.zeros(7, np.int64)
+        self._own = (address(self._vector), address(self._weighed))
 
     def buffer(self, size: int, offset: int) -> Bytes:
         """The one buffer; what it held is done with."""
@@ -49,15 +73,40 @@ class CpuDevice:
 
     def extremes(self, strip: Bytes, columns: int, block: tuple[int, int]) -> _Done:
         """Reduce at once, while the strip is in the cache."""
-        grid = (-(-(strip.size // columns) // block[0]), -(-columns // block[1]))
-        signed_rc, unsigned_rc = np.empty(grid, np.int8), np.empty(grid, np.uint8)
-        if self._lanes.width < columns:
-            self._lanes = _Lanes(np.uint8, columns)
+        signed_rc, unsigned_rc = _grids(strip, columns, block)
         self._reduce(
-            address(strip), strip.size, columns, *block, *grid, address(signed_rc), address(unsigned_rc),
-            *self._lanes.addresses, columns, self._zeros_at,
+            address(strip), strip.size, columns, *block, *signed_rc.shape, address(signed_rc), address(unsigned_rc),
+            *self._lanes_of(columns), columns, self._zeros_at,
         )  # fmt: skip
         return _Done(Extremes(signed_rc, unsigned_rc, int(self._zeros[0])))
+
+    def weigh(self, file: "File", begin: int, size: int, slab: int, judge: "Judge") -> Weighed:
+        """Read, reduce and judge so many bytes of a weight, strips of `slab` bytes one after the other, in one call.
+
+        It ends before a strip that takes a second look, or that is not in memory. The buffer is that for a `slab` from
+        `begin` on, which suits all strips of whole pages.
+        """
+        columns, block = judge.columns, judge.block
+        strip = self.buffer(min(slab, size), begin)
+        signed_rc, unsigned_rc = _grids(strip, columns, block)
+        vector, out = self._own
+        at = address(strip)
+        self._weigh(
+            PREADV2, file.at_hand, _NOWAIT, vector, vector, at, at, strip.size, begin, size, columns, *block,
+            *signed_rc.shape, address(signed_rc), address(unsigned_rc), *self._lanes_of(columns), columns,
+            *judge.given(begin), out,
+        )  # fmt: skip
+        done, read, reduced, zeros, negative, positive, total = self._weighed.tolist()
+        extremes = None
+        if reduced:
+            rows = -(-(read // columns) // block[0])
+            extremes = Extremes(signed_rc[:rows], unsigned_rc[:rows], zeros)
+        return Weighed(done, -negative, positive, total, read, extremes)
+
+    def _lanes_of(self, columns: int) -> list[int]:
+        if self._lanes.width < columns:
+            self._lanes = _Lanes(np.uint8, columns)
+        return self._lanes.addresses
 
     def close(self) -> None:
         """Nothing outlives the thread."""
@@ -121,6 +170,18 @@ class _Lanes:
         self.addresses = [address(each) for each in self._arrays]
 
 
+def _grids(strip: Bytes, columns: int, block: tuple[int, int]) -> tuple[npt.NDArray[np.int8], Bytes]:
+    """Room for the extremes of a strip's blocks."""
+    grid = (-(-(strip.size // columns) // block[0]), -(-columns // block[1]))
+    return np.empty(grid, np.int8), np.empty(grid, np.uint8)
+
+
+def _preadv2() -> int:
+    """Where the system's preadv2 stands, 0 where there is none (or words are not as the kernel has them)."""
+    function = getattr(CDLL(None), "preadv2", None) if sizeof(c_void_p) == 8 and _NOWAIT else None
+    return 0 if function is None else cast(function, c_void_p).value or 0
+
+
 def address(array: Array) -> int:
     """Where an array's elements stand, one behind the other."""
     if not array.flags.c_contiguous:
@@ -130,3 +191,6 @@ def address(array: Array) -> int:
     except (TypeError, ValueError):  # it cannot be written to, or is empty; this takes longer
         place: int = array.__array_interface__["data"][0]
         return place
+
+
+PREADV2 = _preadv2()

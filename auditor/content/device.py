@@ -23,7 +23,7 @@ class Extremes(NamedTuple):
     zeros: int
 
 
-_PAGE, _LINE = 4096, 64
+PAGE, _LINE = 4096, 64
 
 
 class Buffer:
@@ -39,7 +39,7 @@ class Buffer:
 
     def at(self, offset: int, size: int) -> Bytes:
         """Room for `size` bytes of a file from `offset` on; what was there is done with."""
-        begin = (offset % _PAGE + 2 * _LINE - 1) // _LINE * _LINE
+        begin = (offset % PAGE + 2 * _LINE - 1) // _LINE * _LINE
         if begin + size > self._memory.size:
             self._memory = _pages(size)
         return self._memory[begin : begin + size]
@@ -47,8 +47,8 @@ class Buffer:
 
 def _pages(size: int) -> Bytes:
     """Memory that begins on a page, with a page to spare behind `size` bytes for each offset."""
-    memory = np.empty(size + 3 * _PAGE, np.uint8)
-    begin = -memory.ctypes.data % _PAGE
+    memory = np.empty(size + 3 * PAGE, np.uint8)
+    begin = -memory.ctypes.data % PAGE
     return memory[begin:]
 
 

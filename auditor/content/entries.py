@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numba import carray, types  # type: ignore[attr-defined]  # numba's own types leave it out
 
-from auditor.content import kernels, roundtrip
+from auditor.content import kernels, roundtrip, straight
 from auditor.content.native import PREFIX, SIGNATURES, target_machine
 
 
@@ -39,6 +39,25 @@ def judge_strip(
         carray(scale_rc, (scale_rows, grid_columns)), powers_of_two != 0, first_row, carray(magnitudes, 128),
         carray(counts, 9), carray(largest_codes, 128), carray(firsts, (4, 3)), carray(measures, (5, 2)),
         carray(present, 128),
+    )  # fmt: skip
+
+
+def weigh(
+    function: int, descriptor: int, flags: int, vector_at: int, vector: Any, strip_at: int, strip: Any, slab: int,
+    place: int, size: int, columns: int, block_rows: int, block_columns: int, grid_rows: int, grid_columns: int,
+    signed_rc: Any, unsigned_rc: Any, signed_lanes: Any, unsigned_lanes: Any, zero_lanes: Any, width: int,
+    scale_rc: Any, scale_rows: int, powers_of_two: int, first_row: int,
+    magnitudes: Any, counts: Any, largest_codes: Any, firsts: Any, measures: Any, present: Any, out: Any,
+) -> None:  # fmt: skip
+    """`straight.weigh`; a strip is `slab` long, and has `grid_rows` rows of blocks."""
+    grid = (grid_rows, grid_columns)
+    straight.weigh(
+        function, descriptor, flags, vector_at, carray(vector, 2), strip_at, carray(strip, slab), place, size,
+        columns, block_rows, block_columns, carray(signed_rc, grid), carray(unsigned_rc, grid),
+        carray(signed_lanes, width), carray(unsigned_lanes, width), carray(zero_lanes, width),
+        carray(scale_rc, (scale_rows, grid_columns)), powers_of_two != 0, first_row, carray(magnitudes, 128),
+        carray(counts, 9), carray(largest_codes, 128), carray(firsts, (4, 3)), carray(measures, (5, 2)),
+        carray(present, 128), carray(out, 7),
     )  # fmt: skip
 
 
@@ -81,7 +100,9 @@ def alike(codes: Any, size: int, code: int, out: Any) -> None:
     carray(out, 1)[0] = np.int64(kernels.alike(run, run.dtype.type(code)))
 
 
-_ENTRIES = {each.__name__: each for each in (reduce_strip, judge_strip, zeros_at_end, survey, sweep, explain, alike)}
+_ENTRIES = {
+    each.__name__: each for each in (reduce_strip, judge_strip, weigh, zeros_at_end, survey, sweep, explain, alike)
+}
 
 # Arrays made of addresses have no owner, so numba's destructor of owners is linked and never called.
 _NEVER_CALLED = "define void @NRT_MemInfo_call_dtor(ptr %owner) { ret void }"

@@ -18,6 +18,7 @@ class Judge:
     """One FP8 weight (R × C) with its scales (r × c)."""
 
     def __init__(self, part: Part, scale_rc: npt.NDArray[np.float32], blocks: Blocks) -> None:
+        self.columns, self.block = part.shape[1], blocks.shape
         self._part = part
         self._scale_rc = np.ascontiguousarray(scale_rc, np.float32)
         self._scales = address(self._scale_rc)
@@ -43,6 +44,11 @@ class Judge:
             address(extremes.signed_rc), address(extremes.unsigned_rc), self._scales, scales[0],
             self._blocks.powers_of_two, first_block_row, *self._memory,
         )  # fmt: skip
+
+    def given(self, begin: int) -> list[int]:
+        """What a kernel needs to judge blocks from byte `begin` of the file on, behind the strip's own."""
+        first = (begin - self._part.begin) // (self.columns * self.block[0])
+        return [self._scales, self._scale_rc.shape[0], self._blocks.powers_of_two, first, *self._memory]
 
     def result(self) -> BlockValues:
         """What has been seen."""

@@ -19,6 +19,7 @@ from auditor.private import PrivateFolder, cache_folder
 SIGNATURES = {
     "reduce_strip": "u1* n n n n n n i1* u1* i1* u1* u1* n n*",
     "judge_strip": "u1* n n n n n n i1* u1* f4* n n n f4* n* n* n* f8* u1*",
+    "weigh": "n n n n n* n u1* n n n n n n n n i1* u1* i1* u1* u1* n f4* n n n f4* n* n* n* f8* u1* n*",
     "zeros_at_end": "u1* n n*",
     "survey": "u4* n n n n* n* n*",
     "sweep_1": "u1* n i1* u1* u1* n n n*",
@@ -34,7 +35,7 @@ SIGNATURES = {
 }
 PREFIX = "auditor_"  # of the entries' names in machine code
 
-_SOURCES = ("native.py", "entries.py", "kernels.py", "roundtrip.py")
+_SOURCES = ("native.py", "entries.py", "kernels.py", "roundtrip.py", "straight.py")
 _MAGIC = b"auditor-kernels 1\n"
 _LARGEST, _BOUND = 4 << 20, 32 << 20  # bytes of one file, and of all
 

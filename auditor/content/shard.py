@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from auditor.content.cpu import SLAB_BYTES, Sweeper
-from auditor.content.device import Bytes, Device, Pending
+from auditor.content.cpu import PREADV2, SLAB_BYTES, CpuDevice, Sweeper
+from auditor.content.device import PAGE, Bytes, Device, Extremes, Pending
 from auditor.content.judge import Judge
 from auditor.content.plan import Blocks, Part, ScaleAt, ShardPlan
 from auditor.content.scales import MOST_VALUES, probe_scales
@@ -24,6 +24,7 @@ from auditor.probes import ScaleValues, ShardValues, TensorValues
 from auditor.sources import File, Source
 
 Scales = npt.NDArray[np.float32]
+_STRAIGHT_BYTES = 64 << 20  # weighed without coming back, so that an interruption is soon noticed
 
 
 class ShardReader:
@@ -223,20 +224,64 @@ class _Reading:
         slab = max(1, device.slab_bytes // (height * columns)) * height * columns
         under_way: deque[tuple[Bytes, int, Pending]] = deque()
 
-        def finish() -> None:
-            strip, place, pending = under_way.popleft()
-            extremes = pending.result()
+        def weighed(strip: Bytes, place: int, extremes: Extremes) -> None:
             element = place - part.begin
             signed, unsigned = int(extremes.signed_rc.max()), int(extremes.unsigned_rc.max())
             values.absorb(strip, signed, unsigned, extremes.zeros, element, place)
             judge.add(strip, element // columns // height, extremes)
 
+        def finish() -> None:
+            strip, place, pending = under_way.popleft()
+            weighed(strip, place, pending.result())
+
+        if isinstance(device, CpuDevice) and PREADV2 and hasher is None and self.sha is None and not again:
+            begin = self._weigh_straight(device, part, judge, values, begin, end, slab, weighed)
         for strip, place in self._runs(begin, end, slab, hasher, again=again):
             under_way.append((strip, place, device.extremes(strip, columns, blocks.shape)))
             if len(under_way) > device.depth:
                 finish()
         while under_way:
             finish()
+
+    def _weigh_straight(
+        self,
+        device: CpuDevice,
+        part: Part,
+        judge: Judge,
+        values: Values,
+        begin: int,
+        end: int,
+        slab: int,
+        weighed: Callable[[Bytes, int, Extremes], None],
+    ) -> int:
+        """Weigh what is in memory, many strips in one call; returns where that ends."""
+        file = self._file
+        while begin < end and file.at_hand >= 0 and not slab % PAGE:
+            size = min(end - begin, _STRAIGHT_BYTES // slab * slab or slab)
+            self._tell()
+            found = device.weigh(file, begin, size, slab, judge)
+            if found.done:
+                values.take(found.done, found.smallest, found.largest, found.zeros)
+                self._taken += found.done
+                self.zero_tail = 0
+                self._reader.tick(found.done)
+                begin += found.done
+            if found.done < size:
+                strip = device.buffer(min(slab, size - found.done), begin)
+                extremes = found.extremes
+                if extremes is None:
+                    file.read_into(begin + found.read, strip.data[found.read :])
+                    extremes = device.extremes(strip, part.shape[1], judge.block).result()
+                self._taken += strip.size
+                self._look_at_end(strip)
+                self._reader.tick(strip.size)
+                weighed(strip, begin, extremes)
+                begin += strip.size
+        return begin
+
+    def _look_at_end(self, run: Bytes) -> None:
+        zeros = self._reader.sweeper.zeros_at_end(run)
+        self.zero_tail = self.zero_tail + zeros if zeros == run.size else zeros
 
     def _probe_scales(self, part: Part, values: Values, hasher: Any, *, again: bool) -> ScaleValues:
         data = bytearray()
@@ -267,8 +312,7 @@ class _Reading:
             if not again:
                 if self.sha is not None:
                     self.sha.update(run.data)
-                zeros = reader.sweeper.zeros_at_end(run)
-                self.zero_tail = self.zero_tail + zeros if zeros == run.size else zeros
+                self._look_at_end(run)
             reader.tick(run.size)
             yield run, begin
             begin = stop

@@ -80,6 +80,13 @@ class Values:
         codes = run.view(self._format.codes)
         self.absorb(codes, *self._sweeper.sweep(codes), element, begin)
 
+    def take(self, count: int, smallest: int, largest: int, zeros: int) -> None:
+        """So many codes of both signs, all finite; their extremes as signed magnitudes."""
+        self._constant = False
+        self.read += count
+        self.zeros += zeros
+        self._extend(smallest, largest)
+
     def absorb(self, codes: npt.NDArray[Any], signed: int, unsigned: int, zeros: int, element: int, begin: int) -> None:
         """A run whose largest codes, as signed and as unsigned integers, are known."""
         form = self._format

@@ -231,6 +231,7 @@ class RemoteFile:
     """
 
     window = _WINDOW
+    at_hand = -1
 
     def __init__(self, source: Remote, start: Start) -> None:
         self._source = source
