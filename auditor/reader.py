@@ -88,7 +88,7 @@ class Reader:
             self._send(ANSWER, None, answer(question))
 
     def _read_folder(self) -> "Inventory":
-        inventory = self._walk(self._source, self._limits, seen=self._send_header)
+        inventory: Inventory = self._walk(self._source, self._limits, seen=self._send_header)
         if inventory.index is not None and inventory.complete and inventory.indexed:
             self._send_index(inventory.index, [shard.path for shard in inventory.parts])
         return inventory

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from auditor.content.device import Buffer, Bytes, Extremes
+from auditor.content.device import PAGE, Buffer, Bytes, Extremes
 from auditor.content.native import Entry, entry
 
 if TYPE_CHECKING:
@@ -23,11 +23,18 @@ Array = npt.NDArray[Any]
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
 
+class _Done(NamedTuple):
+    extremes: Extremes
+
+    def result(self) -> Extremes:
+        return self.extremes
+
+
 class Weighed(NamedTuple):
     """What became of a weight's bytes that were read, reduced and judged together: `done` of them, of both signs.
 
-    `smallest` and `largest` are signed magnitudes. Of the strip behind them `read` bytes are in the buffer, and
-    `extremes` are there where it was reduced as well.
+    `smallest` and `largest` are signed magnitudes. Of the strip behind them `read` bytes are in the buffer; `reduced`
+    is None where that is not all of it.
     """
 
     done: int
@@ -35,14 +42,7 @@ class Weighed(NamedTuple):
     largest: int
     zeros: int
     read: int
-    extremes: Extremes | None
-
-
-class _Done(NamedTuple):
-    extremes: Extremes
-
-    def result(self) -> Extremes:
-        return self.extremes
+    reduced: _Done | None
 
 
 def slab_bytes(threads: int) -> int:
@@ -80,11 +80,14 @@ class CpuDevice:
         )  # fmt: skip
         return _Done(Extremes(signed_rc, unsigned_rc, int(self._zeros[0])))
 
+    def weighs(self, file: "File", slab: int) -> bool:
+        """Whether `weigh` has a way to read the file, and one buffer suits all strips of so many bytes."""
+        return PREADV2 != 0 and file.at_hand >= 0 and slab % PAGE == 0
+
     def weigh(self, file: "File", begin: int, size: int, slab: int, judge: "Judge") -> Weighed:
         """Read, reduce and judge so many bytes of a weight, strips of `slab` bytes one after the other, in one call.
 
-        It ends before a strip that takes a second look, or that is not in memory. The buffer is that for a `slab` from
-        `begin` on, which suits all strips of whole pages.
+        It ends before a strip that takes a second look, or that is not in memory.
         """
         columns, block = judge.columns, judge.block
         strip = self.buffer(min(slab, size), begin)
@@ -97,11 +100,9 @@ class CpuDevice:
             *judge.given(begin), out,
         )  # fmt: skip
         done, read, reduced, zeros, negative, positive, total = self._weighed.tolist()
-        extremes = None
-        if reduced:
-            rows = -(-(read // columns) // block[0])
-            extremes = Extremes(signed_rc[:rows], unsigned_rc[:rows], zeros)
-        return Weighed(done, -negative, positive, total, read, extremes)
+        rows = -(-(read // columns) // block[0])
+        pending = _Done(Extremes(signed_rc[:rows], unsigned_rc[:rows], zeros)) if reduced else None
+        return Weighed(done, -negative, positive, total, read, pending)
 
     def _lanes_of(self, columns: int) -> list[int]:
         if self._lanes.width < columns:

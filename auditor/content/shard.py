@@ -6,14 +6,14 @@ A shard that is another one than its header's, or that changes while it is read,
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from auditor.content.cpu import PREADV2, SLAB_BYTES, CpuDevice, Sweeper
-from auditor.content.device import PAGE, Bytes, Device, Extremes, Pending
+from auditor.content.cpu import SLAB_BYTES, CpuDevice, Sweeper
+from auditor.content.device import Bytes, Device, Pending
 from auditor.content.judge import Judge
 from auditor.content.plan import Blocks, Part, ScaleAt, ShardPlan
 from auditor.content.scales import MOST_VALUES, probe_scales
@@ -75,6 +75,21 @@ class ShardReader:
         if hashlib.sha256(header).hexdigest() != plan.header_sha256:
             raise ReadError(f"{plan.file}: changed during the audit: its header is another one")
         return stamp
+
+
+class _Weight(NamedTuple):
+    """An FP8 weight that is read beside its scales."""
+
+    part: Part
+    values: Values
+    judge: Judge
+
+    def add(self, strip: Bytes, place: int, pending: Pending) -> None:
+        """A strip of whole rows of blocks from byte `place` of the file on."""
+        extremes, element = pending.result(), place - self.part.begin
+        signed, unsigned = int(extremes.signed_rc.max()), int(extremes.unsigned_rc.max())
+        self.values.absorb(strip, signed, unsigned, extremes.zeros, element, place)
+        self.judge.add(strip, element // self.part.shape[1] // self.judge.block[0], extremes)
 
 
 class _Reading:
@@ -173,15 +188,15 @@ class _Reading:
 
     def _part(self, part: Part, scale_rc: Scales | None, *, again: bool) -> TensorValues:
         values = Values(part.dtype, self._reader.sweeper)
-        judge, scales = None, None
+        weight, scales = None, None
         if scale_rc is not None and self._reader.blocks is not None:
-            judge = Judge(part, scale_rc, self._reader.blocks)
+            weight = _Weight(part, values, Judge(part, scale_rc, self._reader.blocks))
         whole, digest, strips = not part.rows, None, []
         for first, last in part.rows or ((0, part.row_count),):
             begin, end = part.begin + first * part.row_bytes, part.begin + last * part.row_bytes
             hasher = xxhash.xxh3_128() if self._reader.digests or not whole else None
-            if judge is not None:
-                self._weigh(part, judge, values, begin, end, hasher, again=again)
+            if weight is not None:
+                self._weigh(weight, begin, end, hasher, again=again)
             elif part.name.endswith(SCALE_SUFFIX) and part.dtype == "F32" and part.elements <= MOST_VALUES and whole:
                 scales = self._probe_scales(part, values, hasher, again=again)
             else:
@@ -210,74 +225,51 @@ class _Reading:
             xxh3=digest,
             strips=tuple(strips),
             first_nonfinite=values.first_nonfinite,
-            blocks=judge.result() if judge is not None else None,
+            blocks=weight.judge.result() if weight is not None else None,
             scales=scales,
         )
 
-    def _weigh(
-        self, part: Part, judge: Judge, values: Values, begin: int, end: int, hasher: Any, *, again: bool
-    ) -> None:
+    def _weigh(self, weight: "_Weight", begin: int, end: int, hasher: Any, *, again: bool) -> None:
         """Strips of whole rows of blocks, reduced on the device, then judged, in order."""
-        device, blocks = self._reader.device, self._reader.blocks
-        assert blocks is not None
-        columns, height = part.shape[1], blocks.shape[0]
-        slab = max(1, device.slab_bytes // (height * columns)) * height * columns
+        device, columns, block = self._reader.device, weight.part.shape[1], weight.judge.block
+        slab = max(1, device.slab_bytes // (block[0] * columns)) * block[0] * columns
+        if isinstance(device, CpuDevice) and hasher is None and self.sha is None and not again:
+            begin = self._weigh_straight(device, weight, begin, end, slab)
         under_way: deque[tuple[Bytes, int, Pending]] = deque()
-
-        def weighed(strip: Bytes, place: int, extremes: Extremes) -> None:
-            element = place - part.begin
-            signed, unsigned = int(extremes.signed_rc.max()), int(extremes.unsigned_rc.max())
-            values.absorb(strip, signed, unsigned, extremes.zeros, element, place)
-            judge.add(strip, element // columns // height, extremes)
-
-        def finish() -> None:
-            strip, place, pending = under_way.popleft()
-            weighed(strip, place, pending.result())
-
-        if isinstance(device, CpuDevice) and PREADV2 and hasher is None and self.sha is None and not again:
-            begin = self._weigh_straight(device, part, judge, values, begin, end, slab, weighed)
         for strip, place in self._runs(begin, end, slab, hasher, again=again):
-            under_way.append((strip, place, device.extremes(strip, columns, blocks.shape)))
+            under_way.append((strip, place, device.extremes(strip, columns, block)))
             if len(under_way) > device.depth:
-                finish()
+                weight.add(*under_way.popleft())
         while under_way:
-            finish()
+            weight.add(*under_way.popleft())
 
-    def _weigh_straight(
-        self,
-        device: CpuDevice,
-        part: Part,
-        judge: Judge,
-        values: Values,
-        begin: int,
-        end: int,
-        slab: int,
-        weighed: Callable[[Bytes, int, Extremes], None],
-    ) -> int:
+    def _weigh_straight(self, device: CpuDevice, weight: "_Weight", begin: int, end: int, slab: int) -> int:
         """Weigh what is in memory, many strips in one call; returns where that ends."""
         file = self._file
-        while begin < end and file.at_hand >= 0 and not slab % PAGE:
+        while begin < end and device.weighs(file, slab):
             size = min(end - begin, _STRAIGHT_BYTES // slab * slab or slab)
             self._tell()
-            found = device.weigh(file, begin, size, slab, judge)
+            found = device.weigh(file, begin, size, slab, weight.judge)
             if found.done:
-                values.take(found.done, found.smallest, found.largest, found.zeros)
-                self._taken += found.done
+                weight.values.take(found.done, found.smallest, found.largest, found.zeros)
                 self.zero_tail = 0
-                self._reader.tick(found.done)
+                self._passed(found.done)
                 begin += found.done
-            if found.done < size:
+            if found.done < size:  # the strip behind is in the buffer, as far as it could be read
                 strip = device.buffer(min(slab, size - found.done), begin)
-                extremes = found.extremes
-                if extremes is None:
+                pending: Pending | None = found.reduced
+                if pending is None:
                     file.read_into(begin + found.read, strip.data[found.read :])
-                    extremes = device.extremes(strip, part.shape[1], judge.block).result()
-                self._taken += strip.size
+                    pending = device.extremes(strip, weight.part.shape[1], weight.judge.block)
                 self._look_at_end(strip)
-                self._reader.tick(strip.size)
-                weighed(strip, begin, extremes)
+                self._passed(strip.size)
+                weight.add(strip, begin, pending)
                 begin += strip.size
         return begin
+
+    def _passed(self, count: int) -> None:
+        self._taken += count
+        self._reader.tick(count)
 
     def _look_at_end(self, run: Bytes) -> None:
         zeros = self._reader.sweeper.zeros_at_end(run)

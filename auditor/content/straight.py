@@ -44,7 +44,7 @@ def _filled(
     done = 0
     while done < size:
         vector[0], vector[1] = strip_at + done, size - done
-        count = _call_preadv2(function, descriptor, vector_at, place + done, flags)  # type: ignore[call-arg]
+        count: int = _call_preadv2(function, descriptor, vector_at, place + done, flags)  # type: ignore[call-arg]
         if count <= 0:
             break
         done += count
