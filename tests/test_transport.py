@@ -20,7 +20,8 @@ from auditor.errors import ReadError, SourceError
 from auditor.forge import forge
 from auditor.sources import open_source, transport
 from auditor.sources.hosts import Guard
-from auditor.sources.transport import Located, Transport
+from auditor.sources.request import Located
+from auditor.sources.transport import Transport
 from tests.servers import parts
 from tests.servers.serving import Reply, Request, Server, folder_server, ranged
 

@@ -14,12 +14,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from auditor.errors import ReadError, SourceError
+from auditor.sources.answer import Answer
 from auditor.sources.hosts import SILENCE_S
-from auditor.sources.transport import Answer, Asked, Located, Transport
+from auditor.sources.request import Asked, Located
 from auditor.sources.wire import Wire
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
+
+    from auditor.sources.transport import Transport
 
 _RECEIVE = 256 << 10
 _HEAD_BYTES = 64 << 10
