@@ -1,4 +1,4 @@
-"""What a lane gets over TLS is what was asked for, and a connection that ends too early is mended or explained."""
+"""What a lane gets over TLS is what was asked for, and what goes wrong there is mended or explained."""
 
 from __future__ import annotations
 
@@ -122,6 +122,36 @@ def ahead(url: str) -> Source:
     source.ahead(NAMES, lambda *_: 0)
     assert sorted(source.arriving(None)) == NAMES
     return source
+
+
+@pytest.mark.parametrize(
+    ("host", "trust", "reason"),
+    [
+        ("127.0.0.1", False, "self-signed certificate"),
+        ("127.0.0.2", True, "IP address mismatch, certificate is not valid for '127.0.0.2'."),
+    ],
+    ids=["signed by nobody known", "another host's"],
+)
+def test_certificate_that_is_not_trusted_is_told_with_its_host(host, trust, reason, certificate, monkeypatch):
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    if trust:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    requests = []
+
+    def serve(plain: socket.socket) -> None:
+        with server_side(certificate).wrap_socket(plain, server_side=True) as connection:
+            requests.append(head_of(connection))
+
+    with Listener(serve, host) as server:
+        source = ahead(server.url)
+        for name in NAMES:
+            with pytest.raises(ReadError) as told:
+                source.open(name)
+            assert str(told.value) == f"{name}: {host}: the server's certificate is not trusted: {reason}"
+        assert server.accepted == 2 * len(NAMES)  # in the lane, and where it is explained
+        assert not any(requests)
+        source.close()
 
 
 def _with_a_word(connection: ssl.SSLSocket) -> None:

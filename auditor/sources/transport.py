@@ -250,7 +250,8 @@ class Transport:
                 raise TransientError(_failed(error), attempts=1000 if wire else _UNREACHED) from None
             except OSError as error:
                 if (reason := getattr(error, "verify_message", None)) is not None:
-                    raise ReadError(f"{path}: the server's certificate is not trusted: {reason}") from None
+                    host = shown(parts.hostname or "")
+                    raise ReadError(f"{path}: {host}: the server's certificate is not trusted: {reason}") from None
                 raise TransientError(_failed(error), attempts=1000 if wire else _UNREACHED) from None
             finally:
                 if wire is not None:
