@@ -1,4 +1,4 @@
-"""What a lane gets over TLS is what was asked for, and what goes wrong there is mended or explained."""
+"""What a lane gets over TLS is what was asked for; what goes wrong is mended or explained, within the deadline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from auditor.sources.hosts import Guard
 from auditor.sources.lane import Call, Lane
 from auditor.sources.request import Asked, Located
 from auditor.sources.transport import Transport
-from tests.servers.tls import Listener, head_of, server_side
+from tests.servers.tls import Listener, first_flight, head_of, server_side, until_gone
 
 Serve = Callable[[socket.socket], None]
 
@@ -205,3 +205,83 @@ def test_connections_that_always_end_in_the_middle_of_a_body_are_given_up(ending
         with pytest.raises(ReadError, match=rf"^{NAMES[0]}: .*({words}).*; given up, the deadline is 0\.5 s$"):
             source.open(NAMES[0])
         source.close()
+
+
+def _silent(plain: socket.socket, _: ssl.SSLContext) -> None:
+    until_gone(plain)
+
+
+def _half(plain: socket.socket, context: ssl.SSLContext) -> None:
+    flight = first_flight(plain, context)
+    plain.sendall(flight[: len(flight) // 2])
+    until_gone(plain)
+
+
+def _trickling(plain: socket.socket, context: ssl.SSLContext) -> None:
+    for byte in first_flight(plain, context):
+        plain.sendall(bytes([byte]))
+        time.sleep(0.05)
+
+
+STALLS = {"silent": _silent, "silent half way": _half, "a byte at a time": _trickling}
+
+
+@pytest.mark.parametrize("stall", STALLS)
+def test_handshake_that_stalls_is_ended_by_the_deadline(stall, trusted, monkeypatch):
+    monkeypatch.setattr(transport, "DEADLINE_S", 0.5)
+    with Listener(lambda plain: STALLS[stall](plain, trusted)) as server:
+        begun = time.monotonic()
+        source = ahead(server.url)
+        for name in NAMES:
+            with pytest.raises(ReadError, match=rf"^{name}: no answer in time; given up, the deadline is 0\.5 s$"):
+                source.open(name)
+        assert time.monotonic() - begun < 5
+        assert server.accepted == len(NAMES)  # nobody begins anew when time is up
+        source.close()
+
+
+@pytest.mark.parametrize("stall", STALLS)
+def test_handshake_that_stalls_without_a_lane_is_ended_by_the_deadline(stall, trusted):
+    with Listener(lambda plain: STALLS[stall](plain, trusted)) as server:
+        begun = time.monotonic()
+        with pytest.raises(ReadError, match=r"^x: no answer in time; given up, the deadline is 0\.5 s$"):
+            Transport(Guard(), deadline=0.5).fetch("x", lambda _: Located(f"{server.url}/x", {}), 0, 1)
+        assert time.monotonic() - begun < 5
+
+
+def test_server_that_never_answers_is_ended_by_the_deadline_without_tls_too(monkeypatch):
+    monkeypatch.setattr(transport, "DEADLINE_S", 0.5)
+    with Listener(until_gone) as server:
+        begun = time.monotonic()
+        source = ahead(server.url.replace("https", "http"))
+        with pytest.raises(ReadError, match=rf"^{NAMES[0]}: no answer in time; given up, the deadline is 0\.5 s$"):
+            source.open(NAMES[0])
+        assert time.monotonic() - begun < 5
+        source.close()
+
+
+def test_answer_that_has_begun_may_take_longer_than_the_deadline(trusted, monkeypatch):
+    monkeypatch.setattr(transport, "DEADLINE_S", 0.5)
+
+    def slow(plain: socket.socket) -> None:
+        with trusted.wrap_socket(plain, server_side=True) as connection:
+            answer = answer_to(head_of(connection))
+            for at in range(0, len(answer), 8 << 10):
+                connection.sendall(answer[at : at + (8 << 10)])
+                time.sleep(0.15)
+
+    with Listener(slow) as server:
+        source = ahead(server.url)
+        assert source.open(NAMES[0]).read(0, 80 << 10) == DATA[: 80 << 10]
+        source.close()
+
+
+def test_handshake_that_waits_for_the_server_costs_no_time_of_the_processor(trusted, lane):
+    with Listener(until_gone) as server:
+        lane.add(Call(Asked("x", Located(f"{server.url}/x", {}), 0, 1, time.monotonic() + 20), lambda *_: None))
+        begun = time.monotonic()
+        turns = 0
+        while time.monotonic() - begun < 0.5:
+            lane.pump(0.1)
+            turns += 1
+        assert turns < 20  # one for each tenth of a second, and a few for what was sent

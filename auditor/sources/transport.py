@@ -30,6 +30,7 @@ _SLOWEST = 32 << 10  # bytes a second, below which a large answer is given up
 _HOPS = 5
 _BACKOFF_S, _BACKOFF_MOST_S = 0.2, 8.0
 _UNREACHED = 3  # attempts at a host that does not answer at all
+_HANDSHAKE_LEAST_S = 1.0  # however late it is begun: an attempt after the deadline is there to explain
 _PRIVATE_HEADERS = ("authorization", "cookie")
 
 
@@ -227,7 +228,7 @@ class Transport:
             wire: Wire | None = None
             used = False
             try:
-                wire = self._connection(parts)
+                wire = self._connection(parts, asked.until)
                 used = wire.idled
                 wire.until = time.monotonic() + self._deadline + (asked.end - asked.begin) / _SLOWEST
                 wire.ask(request)
@@ -257,8 +258,8 @@ class Transport:
                 if wire is not None:
                     self._release(wire, parts)
 
-    def _connection(self, parts: SplitResult) -> Wire:
-        """An idle connection or a new one."""
+    def _connection(self, parts: SplitResult, until: float) -> Wire:
+        """An idle connection or a new one, whose handshake ends by then (monotonic) if it was not begun late."""
         scheme, host, port = at = origin(parts)
         with self._lock:
             idle = self._idle.get(at)
@@ -269,7 +270,10 @@ class Transport:
         if scheme != "https":
             return Wire(plain)
         try:
-            return Wire(self._context().wrap_socket(plain, server_hostname=host))
+            plain.settimeout(min(SILENCE_S, max(_HANDSHAKE_LEAST_S, until - time.monotonic())))
+            encrypted = self._context().wrap_socket(plain, server_hostname=host)
+            encrypted.settimeout(SILENCE_S)
+            return Wire(encrypted)
         except BaseException:
             plain.close()
             raise

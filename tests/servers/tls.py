@@ -57,3 +57,20 @@ def head_of(connection: socket.socket) -> bytes:
             return b""
         head += part
     return head
+
+
+def first_flight(connection: socket.socket, context: ssl.SSLContext) -> bytes:
+    """What a server answers to a client's hello, which is read; nothing is sent."""
+    received, answer = ssl.MemoryBIO(), ssl.MemoryBIO()
+    shaking = context.wrap_bio(received, answer, server_side=True)
+    while not answer.pending:
+        received.write(connection.recv(1 << 16))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            shaking.do_handshake()
+    return answer.read()
+
+
+def until_gone(connection: socket.socket) -> None:
+    """Say nothing more, for as long as the client stays."""
+    while connection.recv(1 << 16):
+        pass
