@@ -1,10 +1,20 @@
-"""What every test relies on: reproducible, unhurried property tests, and the GPU where there is one."""
+"""What tests share: reproducible, unhurried property tests, a certificate, and the GPU where there is one."""
+
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.servers import parts
+
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of this machine that nobody trusts yet."""
+    return parts.certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="session")

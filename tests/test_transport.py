@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +18,8 @@ from auditor.errors import ReadError, SourceError
 from auditor.forge import forge
 from auditor.sources import open_source, transport
 from auditor.sources.hosts import Guard
-from auditor.sources.transport import Located, Transport
+from auditor.sources.request import Located
+from auditor.sources.transport import Transport
 from tests.servers import parts
 from tests.servers.serving import Reply, Request, Server, folder_server, ranged
 
@@ -280,21 +279,6 @@ def test_guard_judges_the_address_that_is_connected_to(monkeypatch):
     reader = Transport(Guard(private=False))
     with pytest.raises(ReadError, match=r"rebound\.example: leads to a private address"):
         reader.fetch("x", lambda _: Located("https://rebound.example/x", {}), 0, 1)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate that signs itself."""
-    if shutil.which("openssl") is None:
-        parts.lacking("openssl", "make .venv/.servers installs it through apt")
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    names = "DNS:localhost,DNS:models.test,IP:127.0.0.1"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(path.with_suffix(".key")), "-out",
-         str(path), "-days", "2", "-subj", "/CN=localhost", "-addext", f"subjectAltName={names}"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return path
 
 
 def test_https_is_verified(certificate, monkeypatch, capfd, tmp_path):

@@ -14,15 +14,11 @@ from urllib.parse import quote, urlsplit
 from auditor.entry import Entry
 from auditor.errors import AuditorError, ReadError, SourceError, UsageError
 from auditor.sources import needs, transport
+from auditor.sources.answer import AbsentError, Answer, same_etag
 from auditor.sources.hosts import Guard, is_loopback
 from auditor.sources.remote import Remote
-from auditor.sources.transport import (
-    AbsentError,
-    Answer,
-    Located,
-    Transport,
-    same_etag,
-)
+from auditor.sources.request import Located
+from auditor.sources.transport import Transport
 from auditor.text import quoted, shown
 
 if TYPE_CHECKING:

@@ -12,10 +12,12 @@ from auditor.errors import SourceError, UsageError
 from auditor.sources import needs, transport
 from auditor.sources.hosts import Guard
 from auditor.sources.remote import Remote
-from auditor.sources.transport import Answer, Located, Transport
+from auditor.sources.request import Located
+from auditor.sources.transport import Transport
 from auditor.text import quoted, shown
 
 if TYPE_CHECKING:
+    from auditor.sources.answer import Answer
     from auditor.sources.cache import Cache
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")

@@ -14,12 +14,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from auditor.errors import ReadError, SourceError
+from auditor.sources.answer import Answer, TransientError
 from auditor.sources.hosts import SILENCE_S
-from auditor.sources.transport import Answer, Asked, Located, Transport
+from auditor.sources.request import Asked, Located
 from auditor.sources.wire import Wire
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
+
+    from auditor.sources.transport import Transport
 
 _RECEIVE = 256 << 10
 _HEAD_BYTES = 64 << 10
@@ -32,7 +35,8 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 
 class Call:
     """A range that is asked for once. `done` is told what became of it: an answer, what the answer means as an
-    exception, or None where there was no answer that could be used. `peek` gets the first bytes before the rest comes.
+    exception (or that none came in time), or None where there was no answer that could be used. `peek` gets the first
+    bytes before the rest comes.
     """
 
     def __init__(
@@ -164,6 +168,10 @@ class Call:
             outcome = error
         self.end(lane, outcome)
 
+    def give_up(self, lane: Lane) -> None:
+        """Nothing has come for too long, or time is up: for one that has begun to answer, only here."""
+        self.end(lane, TransientError("no answer in time") if self._body is None else None)
+
     def end(self, lane: Lane, outcome: Answer | Exception | None) -> None:
         """Tell what became of it; its socket goes unless the transport keeps it."""
         if self._socket is not None:
@@ -249,7 +257,7 @@ class Lane:
         if now - self._checked > _CHECKED_S:
             self._checked = now
             for call in [each for each in self._calls if now - each.heard > SILENCE_S or now > each.asked.until]:
-                call.end(self, None)
+                call.give_up(self)
 
     def wake(self) -> None:
         """End the wait of the thread that pumps, from any other."""

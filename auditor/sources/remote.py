@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 
 from auditor.entry import Entry
 from auditor.errors import ReadError, SourceError
+from auditor.sources.request import bare_etag
 from auditor.sources.starts import Start, Starts
-from auditor.sources.transport import Answer, Located, Transport, bare_etag
 from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from auditor.sources import Need
+    from auditor.sources.answer import Answer
     from auditor.sources.cache import Cache
+    from auditor.sources.request import Located
+    from auditor.sources.transport import Transport
 
 _BLOCK = 4 << 20  # the most content that one request asks for
 _WINDOW = 12 << 20  # of content of one file, fetched before it is read

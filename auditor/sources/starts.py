@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from auditor.errors import ReadError, SourceError
+from auditor.sources.answer import AbsentError, Answer, UnchangedError
 from auditor.sources.lane import Call, Lane
-from auditor.sources.transport import CONNECTIONS, AbsentError, Answer, Asked, UnchangedError
+from auditor.sources.request import Asked
+from auditor.sources.transport import CONNECTIONS
 
 if TYPE_CHECKING:
     from auditor.entry import Entry

@@ -8,9 +8,11 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from auditor.entry import Entry
 from auditor.errors import UsageError
+from auditor.sources.answer import AbsentError
 from auditor.sources.hosts import Guard
 from auditor.sources.remote import Remote
-from auditor.sources.transport import AbsentError, Located, Transport
+from auditor.sources.request import Located
+from auditor.sources.transport import Transport
 from auditor.text import shown
 
 if TYPE_CHECKING:

@@ -55,6 +55,20 @@ def lacking(what: str, mend: str) -> None:
     pytest.skip(f"{what} is not installed: {mend}")
 
 
+def certificate(work: Path) -> Path:
+    """A certificate that signs itself, for this machine's names and `models.test`; its key is beside it."""
+    if shutil.which("openssl") is None:
+        lacking("openssl", "make .venv/.servers installs it through apt")
+    path = work / "server.pem"
+    names = "DNS:localhost,DNS:models.test,IP:127.0.0.1"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(path.with_suffix(".key")), "-out",
+         str(path), "-days", "2", "-subj", "/CN=localhost", "-addext", f"subjectAltName={names}"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return path
+
+
 @contextlib.contextmanager
 def nginx(folder: Path, work: Path, *, certificate: Path | None = None) -> Iterator[int]:
     """nginx over a folder, with TLS where a certificate (with its key beside it) is given; its port."""

@@ -1,0 +1,73 @@
+"""What is asked for: a range of a file at an address, and the head of the request that asks for it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import SplitResult
+
+from auditor.errors import ReadError
+from auditor.version import __version__
+
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"checkpoint-auditor/{__version__}"}
+
+
+class Located(NamedTuple):
+    """Where a file is and what to send along; both may hold credentials and are never shown."""
+
+    url: str
+    headers: dict[str, str]
+
+
+class Asked(NamedTuple):
+    """A range [begin, end) of a file, to be answered before `until` (monotonic).
+
+    `etag`: the file must still be that one. `unless`: its bytes are not wanted if it still is that one.
+    """
+
+    path: str
+    where: Located
+    begin: int
+    end: int
+    until: float
+    etag: str | None = None
+    unless: str | None = None
+
+
+def asking(asked: Asked) -> dict[str, str]:
+    """The headers that ask for a range."""
+    headers = {"Range": f"bytes={asked.begin}-{asked.end - 1}", **_HEADERS, **asked.where.headers}
+    if asked.etag is not None:
+        headers["If-Match"] = f'"{bare_etag(asked.etag)}"'  # Azure lists its ETags without quotes
+    if asked.unless is not None:
+        headers["If-None-Match"] = asked.unless
+    return headers
+
+
+def head(parts: SplitResult, headers: dict[str, str]) -> bytes:
+    """The head of a GET; raises ReadError for what would add a line to it, wherever that came from."""
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    scheme, host, port = origin(parts)
+    host = f"[{host}]" if ":" in host else host
+    usual = port == (443 if scheme == "https" else 80)
+    lines = [f"GET {target} HTTP/1.1", f"Host: {host if usual else f'{host}:{port}'}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if any(not line.isascii() or not line.isprintable() for line in lines) or " " in target:
+        raise ReadError("an address or a header that cannot be sent")
+    return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+def origin(parts: SplitResult) -> tuple[str, str, int]:
+    """Scheme, host and port: what connections have in common that can be used for one another."""
+    return _place(parts.scheme, parts.netloc)
+
+
+@lru_cache(maxsize=64)
+def _place(scheme: str, netloc: str) -> tuple[str, str, int]:
+    parts = SplitResult(scheme, netloc, "", "", "")
+    return scheme, parts.hostname or "", parts.port or (443 if scheme == "https" else 80)
+
+
+def bare_etag(etag: str) -> str:
+    """An ETag without its quotes and its mark of weakness."""
+    return etag.removeprefix("W/").strip('"')
