@@ -237,7 +237,7 @@ def _devices(
         return lambda: CpuDevice(slab_bytes(threads)), "cpu"
     if blocks is not None and not fits:
         raise UsageError(f"--device cuda: weight blocks of {blocks.shape[0]} × {blocks.shape[1]} need the CPU")
-    from auditor.content.cuda import CudaDevice
+    from auditor.content.cuda.device import CudaDevice
 
     turns = cycle(range(len(gpus.names)))
     return lambda: CudaDevice(next(turns)), gpus.name
