@@ -126,6 +126,10 @@ class ProgressLine:
             text += f", {size(int(rate))}/s, about {duration((total - done) / rate)} left"
         self._draw(now, text)
 
+    def preparing(self, why: str) -> None:
+        """Why tensor bytes are not read yet."""
+        self._draw(time.monotonic(), f"reading tensor data: {why}")
+
     def _draw(self, now: float, text: str) -> None:
         self._last, self._drawn = now, True
         self._stream.write(f"\r\x1b[K{text}")

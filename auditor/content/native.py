@@ -13,6 +13,7 @@ from pathlib import Path
 import llvmlite
 import llvmlite.binding as llvm
 
+from auditor.content import Preparing
 from auditor.private import PrivateFolder, cache_folder
 
 # What each entry takes: `n` a whole number, and addresses of elements, written as numpy writes their types.
@@ -46,10 +47,18 @@ _engines: list[llvm.ExecutionEngine] = []  # the code lives as long as they do
 
 def entry(name: str) -> Entry:
     """One entry of the kernels. It holds no lock while it runs."""
+    prepare()
+    return _loaded[name]
+
+
+def prepare(told: Preparing | None = None) -> None:
+    """Have the kernels loaded; where they are to be compiled first, `told` is given the reason to wait."""
     with _lock:
         if not _loaded:
-            _loaded.update(_load(_code()))
-        return _loaded[name]
+            where, name = cache_folder("kernels"), _name()
+            folder = PrivateFolder(where, _MAGIC, largest=_LARGEST, bound=_BOUND) if where is not None else None
+            code = folder.read(name) if folder is not None else None
+            _loaded.update(_load(_made(folder, name, told) if code is None else code))
 
 
 def target_machine() -> llvm.TargetMachine:
@@ -66,18 +75,17 @@ def target_machine() -> llvm.TargetMachine:
     )
 
 
-def _code() -> bytes:
-    """An object file with the entries, kept or compiled."""
-    where, name = cache_folder("kernels"), _name()
-    folder = PrivateFolder(where, _MAGIC, largest=_LARGEST, bound=_BOUND) if where is not None else None
-    code = folder.read(name) if folder is not None else None
-    if code is None:
-        from auditor.content.entries import compiled
+def _made(folder: PrivateFolder | None, name: str, told: Preparing | None) -> bytes:
+    """An object file with the entries: compiled now, and kept under its name where that can be."""
+    if told is not None:
+        keeps = folder is not None and folder.usable()
+        told(f"compiling kernels{' once for this processor' if keeps else ', with no place to keep them'}")
+    from auditor.content.entries import compiled
 
-        code = compiled()
-        if folder is not None:
-            folder.write(name, code)
-            folder.trim()
+    code = compiled()
+    if folder is not None:
+        folder.write(name, code)
+        folder.trim()
     return code
 
 

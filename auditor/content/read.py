@@ -9,6 +9,7 @@ from typing import Literal
 
 from auditor.content import Reading
 from auditor.content.device import Device
+from auditor.content.native import prepare
 from auditor.content.plan import STRIP_BYTES, Blocks, ShardPlan, whole_shards
 from auditor.content.sample import sampled_shards
 from auditor.content.shard import ShardReader
@@ -166,6 +167,8 @@ class _Work:
         )
         cancelled = False
         try:
+            if waiting:
+                prepare(self._reading.preparing)
             engine.run(waiting, beside)
         except KeyboardInterrupt:
             cancelled = True
