@@ -37,7 +37,7 @@ def read_content(
     """Read what the depth asks for.
 
     What cannot be read is said in `unread`, and so is an interruption; both leave the rest as it is.
-    Raises UsageError for a device or a state folder that cannot serve.
+    Raises UsageError for a device, a state folder or a compiler that cannot serve.
     """
     make, device_name = _devices(reading.device, blocks, reading.jobs or cores())
     fresh = secrets.randbits(32)
