@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from auditor.facts import ANY_MISSING, Inventory, Shard
 from auditor.names import patterns
-from auditor_schemas.report import Finding, Location
+from auditor_schemas.finding import Finding, Location
 from auditor_schemas.rule import Failure, Scope, Severity
 
 _SCOPES = tuple(Scope)

@@ -8,7 +8,8 @@ from auditor.errors import SourceError, UsageError
 from auditor.names import count, expand
 from auditor.saved import read_digested
 from auditor.text import quoted, shown
-from auditor_schemas.report import Finding, Gone, RuleOutcome
+from auditor_schemas.finding import Finding, Gone
+from auditor_schemas.report import RuleOutcome
 
 REPORT_BYTES = 1 << 30
 _DEPTHS = ("headers", "sample", "full")

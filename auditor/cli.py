@@ -132,6 +132,7 @@ def _reading(options: argparse.Namespace, progress: Any) -> Any:
         resume=options.resume,
         digests=not options.no_digests,
         progress=None if progress is None else progress.content,
+        preparing=None if progress is None else progress.preparing,
     )
 
 

@@ -11,7 +11,7 @@ from auditor.facts import Inventory, elements
 from auditor.families import Family, Published
 from auditor.match import is_exact
 from auditor_schemas.config import DeepseekV3Config
-from auditor_schemas.report import Count, Figure
+from auditor_schemas.figures import Count, Figure
 
 MAIN = (
     "embedding", "head", "norms", "attention", "indexer", "dense_mlp", "router", "router_bias", "routed_experts",

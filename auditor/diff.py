@@ -29,8 +29,9 @@ from auditor_schemas.diff import (
     TensorKind,
     TensorMove,
 )
+from auditor_schemas.inventory import LayoutRow
 from auditor_schemas.policy import DEFAULT_LIMITS
-from auditor_schemas.report import AuditReport, LayoutRow, Tool
+from auditor_schemas.report import AuditReport, Tool
 
 _Kind = tuple[str, tuple[int, ...]]  # dtype and shape
 _Files = tuple[str, ...]  # the shards that may hold a tensor; one where it is known

@@ -6,7 +6,7 @@ class AuditorError(Exception):
 
 
 class UsageError(AuditorError):
-    """What was asked for cannot be: wrong arguments, an invalid policy, a missing extra (exit 2)."""
+    """What was asked for cannot be: wrong arguments, an invalid policy, an extra that is missing or broken (exit 2)."""
 
 
 class SourceError(AuditorError):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from auditor.names import expand, kind_of, layer_of, patterns
 from auditor.probes import BlockValues, Outcome, Probes, ScaleValues, TensorValues
-from auditor_schemas.report import (
+from auditor_schemas.content import (
     ContentDigest,
     FunctionalCheck,
     ProbeGroup,
@@ -17,7 +17,7 @@ from auditor_schemas.report import (
     TensorDigests,
     TensorProbe,
 )
-from auditor_schemas.report import Probes as ReportProbes
+from auditor_schemas.content import Probes as ReportProbes
 
 # Of more weights than this only those are listed, and as many, that do not come back exactly: the groups have all.
 _LISTED = 5_000

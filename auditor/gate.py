@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
+from auditor_schemas.finding import Finding
 from auditor_schemas.policy import Required
-from auditor_schemas.report import Coverage, Finding, Verdict
+from auditor_schemas.report import Coverage, Verdict
 from auditor_schemas.rule import Severity
 
 FailOn = Literal["error", "warning", "never"]

@@ -7,7 +7,8 @@ from auditor.attribute import Attributed
 from auditor.baseline import Baseline
 from auditor.names import patterns
 from auditor.waive import Files, Member, Waivers, members
-from auditor_schemas.report import Finding, Gone, RuleOutcome, WaiverUse
+from auditor_schemas.finding import Finding, Gone, WaiverUse
+from auditor_schemas.report import RuleOutcome
 
 
 @dataclass(frozen=True, slots=True)

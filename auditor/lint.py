@@ -19,8 +19,8 @@ from auditor.sources import open_source
 from auditor.sources.begin import CONFIG, INDEX
 from auditor.text import is_relative, listed, plural, shown
 from auditor.walk import read_config, read_index
+from auditor_schemas.finding import Finding
 from auditor_schemas.policy import DEFAULT_LIMITS
-from auditor_schemas.report import Finding
 from auditor_schemas.rule import Failure
 
 # Of these rules the two files say enough; the others need headers, and what did not look has not passed.

@@ -10,7 +10,7 @@ from auditor.dtypes import BYTES
 from auditor.expectations import Expectations, Row
 from auditor.facts import elements, scale_name
 from auditor_schemas.config import DeepseekV3Config
-from auditor_schemas.report import (
+from auditor_schemas.parallelism import (
     EvenSplit,
     ExpertParallelism,
     Parallelism,

@@ -8,7 +8,7 @@ from auditor.dtypes import BYTES, FP8
 from auditor.expectations import Expectations
 from auditor.facts import Inventory, elements, is_scale, scale_name
 from auditor.names import patterns
-from auditor_schemas.report import ComponentBytes, DistantScales, ShardSummary, Storage
+from auditor_schemas.inventory import ComponentBytes, DistantScales, ShardSummary, Storage
 
 UNCLASSIFIED = "unclassified"
 

@@ -12,23 +12,10 @@ from auditor.facts import ConfigFile, Inventory
 from auditor.names import layer_of, patterns
 from auditor.probes import Probes
 from auditor_schemas.config import DeepseekV3Config
-from auditor_schemas.report import (
-    AuditReport,
-    Cell,
-    ComponentTally,
-    Count,
-    Coverage,
-    Figure,
-    Finding,
-    InventorySummary,
-    LayoutRow,
-    Location,
-    RuleOutcome,
-    Run,
-    Source,
-    Tallies,
-    Tool,
-)
+from auditor_schemas.figures import ComponentTally, Count, Figure, Tallies
+from auditor_schemas.finding import Finding, Location
+from auditor_schemas.inventory import InventorySummary, LayoutRow
+from auditor_schemas.report import AuditReport, Cell, Coverage, RuleOutcome, Run, Source, Tool
 from auditor_schemas.rule import Failure
 
 Worst = Literal["passed", "info", "warning", "error", "unread"]

@@ -13,7 +13,9 @@ from auditor.text import duration, listed, plural, share, shown, size
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from auditor_schemas.report import AuditReport, Figure, Finding, Waiver, WaiverUse
+    from auditor_schemas.figures import Figure
+    from auditor_schemas.finding import Finding, Waiver, WaiverUse
+    from auditor_schemas.report import AuditReport
 
 _MARK = {"passed": "✔", "failed": "✘", "incomplete": "◐"}
 _COLOUR = {
@@ -123,6 +125,10 @@ class ProgressLine:
         elif now - begin > 1:
             text += f", {size(int(rate))}/s, about {duration((total - done) / rate)} left"
         self._draw(now, text)
+
+    def preparing(self, why: str) -> None:
+        """Why tensor bytes are not read yet."""
+        self._draw(time.monotonic(), f"reading tensor data: {why}")
 
     def _draw(self, now: float, text: str) -> None:
         self._last, self._drawn = now, True
@@ -352,7 +358,7 @@ def _show_figures(console: "Console", figures: "tuple[Figure, ...]") -> None:
 
 def show_counts(result: dict[str, Any]) -> None:
     """Print the result of `auditor count`."""
-    from auditor_schemas.report import Figure
+    from auditor_schemas.figures import Figure
 
     console = _console()
     console.print(_text(f"{shown(result['source'])}: {result['family']}", "bold"))

@@ -10,8 +10,9 @@ from auditor.sources import Source, open_source
 from auditor.summary import fingerprint
 from auditor.text import plural, shown, size
 from auditor.walk import read_config, walk
+from auditor_schemas.content import ContentDigest
 from auditor_schemas.policy import DEFAULT_LIMITS
-from auditor_schemas.report import AuditReport, ContentDigest
+from auditor_schemas.report import AuditReport
 
 _PIECE = 16 << 20
 _REVISION = "not compared: other files (tokenizer, code, README), which no fingerprint covers"

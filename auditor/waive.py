@@ -8,8 +8,9 @@ from typing import Literal
 from auditor.attribute import Attributed
 from auditor.facts import Index
 from auditor.globs import matcher
+from auditor_schemas.finding import Waiver, WaiverUse
 from auditor_schemas.policy import WaiverRule
-from auditor_schemas.report import RuleOutcome, Waiver, WaiverUse
+from auditor_schemas.report import RuleOutcome
 from auditor_schemas.rule import Rule
 
 

@@ -10,14 +10,8 @@ from auditor import audit
 from auditor.forge import breaks
 from auditor.forge.plan import plan
 from auditor.forge.write import write
-from auditor_schemas.report import (
-    AuditReport,
-    Digest,
-    Finding,
-    Location,
-    RuleOutcome,
-    Waiver,
-)
+from auditor_schemas.finding import Finding, Location, Waiver
+from auditor_schemas.report import AuditReport, Digest, RuleOutcome
 from auditor_schemas.rule import Severity
 
 # A payload for each reader: HTML, workflow commands, terminals, bidirectional text, spreadsheets, Markdown, XML.

@@ -6,43 +6,28 @@ from datetime import UTC, date, datetime
 from functools import cache
 from typing import Any
 
-from auditor_schemas.report import (
-    AuditReport,
-    Cell,
-    ComponentBytes,
-    ComponentTally,
+from auditor_schemas.content import (
     ContentDigest,
-    Count,
-    Coverage,
-    Digest,
-    DistantScales,
-    EvenSplit,
-    ExpertParallelism,
-    Figure,
-    Finding,
     FunctionalCheck,
-    InventorySummary,
-    LayoutRow,
-    Location,
-    Parallelism,
-    PipelineParallelism,
     ProbeGroup,
     Probes,
     RoundTrip,
-    RuleOutcome,
-    Run,
     ScaleProbe,
     ShardDigest,
-    ShardSummary,
-    Source,
-    Stage,
-    Storage,
-    Tallies,
     TensorProbe,
-    Tool,
-    UnevenSplit,
-    Waiver,
 )
+from auditor_schemas.figures import ComponentTally, Count, Figure, Tallies
+from auditor_schemas.finding import Finding, Location, Waiver
+from auditor_schemas.inventory import ComponentBytes, DistantScales, InventorySummary, LayoutRow, ShardSummary, Storage
+from auditor_schemas.parallelism import (
+    EvenSplit,
+    ExpertParallelism,
+    Parallelism,
+    PipelineParallelism,
+    Stage,
+    UnevenSplit,
+)
+from auditor_schemas.report import AuditReport, Cell, Coverage, Digest, RuleOutcome, Run, Source, Tool
 from auditor_schemas.rule import Severity
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&\x1b[31m\u202egnp.exe\u2066\x00\u2028"

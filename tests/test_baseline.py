@@ -14,8 +14,9 @@ from auditor.baseline import Baseline
 from auditor.forge import forge
 from auditor.names import count, expand, expand_file, patterns
 from auditor.saved import read_report
+from auditor_schemas.finding import Finding
 from auditor_schemas.policy import Limits, Policy
-from auditor_schemas.report import AuditReport, Finding
+from auditor_schemas.report import AuditReport
 
 INDEX = "model.safetensors.index.json"
 

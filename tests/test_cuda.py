@@ -36,7 +36,7 @@ BLOCK = (128, 128)
 
 def _through(device: object, matrices: list[Matrix], block: tuple[int, int]) -> list[Extremes]:
     """Matrices through a device, as many under way as it allows."""
-    from auditor.content.cuda import CudaDevice
+    from auditor.content.cuda.device import CudaDevice
 
     assert isinstance(device, CudaDevice)
     found, under_way = [], []
@@ -53,7 +53,8 @@ def _through(device: object, matrices: list[Matrix], block: tuple[int, int]) -> 
 
 def _interpreted(matrices: list[Matrix], block: tuple[int, int]) -> list[Extremes]:
     """In a process of its own, as triton decides when it is imported whether it interprets."""
-    from auditor.content.cuda import CudaDevice, Host
+    from auditor.content.cuda.device import CudaDevice
+    from auditor.content.cuda.place import Host
 
     device = CudaDevice(place=Host(), slab_bytes=1 << 14)
     try:
@@ -63,7 +64,7 @@ def _interpreted(matrices: list[Matrix], block: tuple[int, int]) -> list[Extreme
 
 
 def _on_gpu(matrices: list[Matrix], block: tuple[int, int]) -> list[Extremes]:
-    from auditor.content.cuda import CudaDevice
+    from auditor.content.cuda.device import CudaDevice
 
     device = CudaDevice(slab_bytes=1 << 14)
     try:
@@ -182,7 +183,8 @@ def test_strips_under_way_together_do_not_disturb_each_other(reduce: Reduce) -> 
 
 
 def _held_back() -> list[Extremes]:
-    from auditor.content.cuda import CudaDevice, Host
+    from auditor.content.cuda.device import CudaDevice
+    from auditor.content.cuda.place import Host
 
     device = CudaDevice(place=Host(), slab_bytes=1 << 14)
     pending = [device.extremes(random((128, 128), seed).ravel(), 128, BLOCK) for seed in range(7)]
@@ -207,7 +209,8 @@ def test_more_strips_than_buffers_from_memory_of_the_callers_agree_with_numpy(
     ],
 )
 def test_strips_that_cannot_be_are_refused(size: int, columns: int, block: tuple[int, int], message: str) -> None:
-    from auditor.content.cuda import CudaDevice, Host
+    from auditor.content.cuda.device import CudaDevice
+    from auditor.content.cuda.place import Host
 
     device = CudaDevice(place=Host(), slab_bytes=1 << 10)
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -216,7 +219,8 @@ def test_strips_that_cannot_be_are_refused(size: int, columns: int, block: tuple
 
 @pytest.mark.parametrize("offset", [0, 1, 63, 64, 4095, 4096, 11_888_393])
 def test_buffers_are_aligned_and_far_from_the_place_in_the_file_modulo_the_page(offset: int) -> None:
-    from auditor.content.cuda import CudaDevice, Host
+    from auditor.content.cuda.device import CudaDevice
+    from auditor.content.cuda.place import Host
 
     device = CudaDevice(place=Host(), slab_bytes=1 << 12)
     for size in (100, 1 << 12, 1 << 13):
@@ -234,7 +238,7 @@ def test_kernel_compiles_and_loads_sixteen_bytes_at_a_time(capability: int) -> N
     from triton.compiler import ASTSource
     from triton.compiler import compile as compiled
 
-    from auditor.content.cuda import _extremes
+    from auditor.content.cuda.kernel import _extremes
 
     constants = {
         "block_rows": 128,
@@ -307,7 +311,8 @@ def _imported_by_the_choice() -> set[str]:
 def _shards(folder: str, device_name: str) -> tuple[ShardValues, ...]:
     """What the readers make of a checkpoint's weights with tiny blocks' worth of rows at once."""
     from auditor.content.cpu import CpuDevice
-    from auditor.content.cuda import CudaDevice, Host
+    from auditor.content.cuda.device import CudaDevice
+    from auditor.content.cuda.place import Host
     from auditor.content.plan import Blocks, whole_shards
     from auditor.content.shard import ShardReader
 

@@ -16,9 +16,11 @@ from auditor.diff_text import lines
 from auditor.forge import forge
 from auditor.names import expand
 from auditor_reports.diff import render
+from auditor_schemas.content import ContentDigest, TensorDigests
 from auditor_schemas.diff import CheckpointDiff
+from auditor_schemas.inventory import LayoutRow
 from auditor_schemas.published import SCHEMAS
-from auditor_schemas.report import AuditReport, ContentDigest, LayoutRow, TensorDigests
+from auditor_schemas.report import AuditReport
 
 INDEX = "model.safetensors.index.json"
 HOSTILE = ["<script>alert(1)</script>", "::error::x", "\x1b[31m", "\u202egnp.exe", "=cmd()", "**bold**"]

@@ -3,7 +3,7 @@
 import pytest
 
 from auditor.gate import EXIT_CODES, decide
-from auditor_schemas.report import Finding, Location, Waiver
+from auditor_schemas.finding import Finding, Location, Waiver
 
 
 def _finding(severity: str, **changes: object) -> Finding:

@@ -13,7 +13,8 @@ from report_examples import broken, complete, finding, incomplete, many, sampled
 
 from auditor_reports import text
 from auditor_reports.html import render
-from auditor_schemas.report import AuditReport, LayoutRow
+from auditor_schemas.inventory import LayoutRow
+from auditor_schemas.report import AuditReport
 
 VOID = {"meta", "input", "img", "br", "hr", "link"}
 

@@ -14,7 +14,8 @@ from jsonschema import Draft4Validator, Draft202012Validator, FormatChecker
 
 from auditor.outputs import FORMATS
 from auditor_reports.sarif import LOCATIONS, RESULTS, render, uri
-from auditor_schemas.report import AuditReport, Location
+from auditor_schemas.finding import Location
+from auditor_schemas.report import AuditReport
 
 FOREIGN = Path(__file__).parent / "data" / "foreign"
 SCHEMA = json.loads((FOREIGN / "sarif-schema-2.1.0.json").read_text())

@@ -20,8 +20,8 @@ from auditor.rules import catalogue
 from auditor.sources import open_source
 from auditor.values import content_facts
 from auditor.walk import walk
+from auditor_schemas.finding import Finding
 from auditor_schemas.policy import Limits
-from auditor_schemas.report import Finding
 
 BREAKS = sorted(name for name, each in breaks().items() if each.depth == "full")
 

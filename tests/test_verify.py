@@ -7,7 +7,8 @@ import pytest
 
 from auditor import audit, cli
 from auditor.forge import forge
-from auditor_schemas.report import AuditReport, ContentDigest, ShardDigest
+from auditor_schemas.content import ContentDigest, ShardDigest
+from auditor_schemas.report import AuditReport
 
 
 @pytest.fixture

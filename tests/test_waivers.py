@@ -7,8 +7,9 @@ import pytest
 
 from auditor import audit, cli
 from auditor.forge import forge
+from auditor_schemas.finding import Finding, WaiverUse
 from auditor_schemas.policy import Policy, WaiverRule
-from auditor_schemas.report import AuditReport, Finding, WaiverUse
+from auditor_schemas.report import AuditReport
 
 TODAY = datetime.now(UTC).date()
 FAR = date(2999, 1, 31)

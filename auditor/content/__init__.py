@@ -15,6 +15,8 @@ NEEDED = ("numpy", "numba", "llvmlite", "xxhash")
 
 # Bytes of tensors read, and how many are to be read.
 Progress = Callable[[int, int], None]
+# Why bytes are not read yet, where that takes long enough to wonder.
+Preparing = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class Reading:
     resume: str | None = None
     digests: bool = True
     progress: Progress | None = field(default=None, compare=False)
+    preparing: Preparing | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Raises UsageError for what cannot be."""

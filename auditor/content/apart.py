@@ -31,9 +31,9 @@ def reader(reading: Reading) -> "More":
         from msgspec import msgpack
 
         from auditor.content.plan import Blocks
-        from auditor.content.read import prepare, read_content
+        from auditor.content.read import make_ready, read_content
 
-        prepare(reading)
+        make_ready(reading)
 
         def answer(question: bytes) -> bytes:
             blocks, mtp_layers = msgpack.decode(question, type=tuple[Blocks | None, tuple[int, ...]])

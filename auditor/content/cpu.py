@@ -1,14 +1,14 @@
 """The CPU as a device: each thread's buffers and scratch space, and the kernels called on their addresses."""
 
 import os
-from ctypes import CDLL, addressof, c_char, c_void_p, cast, sizeof
+from ctypes import addressof, c_char
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from auditor.content.device import PAGE, Buffer, Bytes, Extremes
-from auditor.content.native import Entry, entry
+from auditor.content.native import Entry, entry, preadv2
 
 if TYPE_CHECKING:
     from auditor.content.judge import Judge
@@ -21,6 +21,7 @@ _LANES = 4096  # elements folded together where a tensor has no blocks
 
 Array = npt.NDArray[Any]
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+PREADV2 = preadv2() if _NOWAIT else 0
 
 
 class _Done(NamedTuple):
@@ -93,9 +94,8 @@ class CpuDevice:
         strip = self.buffer(min(slab, size), begin)
         signed_rc, unsigned_rc = _grids(strip, columns, block)
         vector, out = self._own
-        at = address(strip)
         self._weigh(
-            PREADV2, file.at_hand, _NOWAIT, vector, vector, at, at, strip.size, begin, size, columns, *block,
+            PREADV2, file.at_hand, _NOWAIT, vector, address(strip), strip.size, begin, size, columns, *block,
             *signed_rc.shape, address(signed_rc), address(unsigned_rc), *self._lanes_of(columns), columns,
             *judge.given(begin), out,
         )  # fmt: skip
@@ -177,12 +177,6 @@ def _grids(strip: Bytes, columns: int, block: tuple[int, int]) -> tuple[npt.NDAr
     return np.empty(grid, np.int8), np.empty(grid, np.uint8)
 
 
-def _preadv2() -> int:
-    """Where the system's preadv2 stands, 0 where there is none (or words are not as the kernel has them)."""
-    function = getattr(CDLL(None), "preadv2", None) if sizeof(c_void_p) == 8 and _NOWAIT else None
-    return 0 if function is None else cast(function, c_void_p).value or 0
-
-
 def address(array: Array) -> int:
     """Where an array's elements stand, one behind the other."""
     if not array.flags.c_contiguous:
@@ -192,6 +186,3 @@ def address(array: Array) -> int:
     except (TypeError, ValueError):  # it cannot be written to, or is empty; this takes longer
         place: int = array.__array_interface__["data"][0]
         return place
-
-
-PREADV2 = _preadv2()

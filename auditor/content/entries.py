@@ -43,8 +43,8 @@ def judge_strip(
 
 
 def weigh(
-    function: int, descriptor: int, flags: int, vector_at: int, vector: Any, strip_at: int, strip: Any, slab: int,
-    place: int, size: int, columns: int, block_rows: int, block_columns: int, grid_rows: int, grid_columns: int,
+    function: int, descriptor: int, flags: int, vector: Any, strip: Any, slab: int, place: int, size: int,
+    columns: int, block_rows: int, block_columns: int, grid_rows: int, grid_columns: int,
     signed_rc: Any, unsigned_rc: Any, signed_lanes: Any, unsigned_lanes: Any, zero_lanes: Any, width: int,
     scale_rc: Any, scale_rows: int, powers_of_two: int, first_row: int,
     magnitudes: Any, counts: Any, largest_codes: Any, firsts: Any, measures: Any, present: Any, out: Any,
@@ -52,7 +52,7 @@ def weigh(
     """`straight.weigh`; a strip is `slab` long, and has `grid_rows` rows of blocks."""
     grid = (grid_rows, grid_columns)
     straight.weigh(
-        function, descriptor, flags, vector_at, carray(vector, 2), strip_at, carray(strip, slab), place, size,
+        function, descriptor, flags, carray(vector, 2), carray(strip, slab), place, size,
         columns, block_rows, block_columns, carray(signed_rc, grid), carray(unsigned_rc, grid),
         carray(signed_lanes, width), carray(unsigned_lanes, width), carray(zero_lanes, width),
         carray(scale_rc, (scale_rows, grid_columns)), powers_of_two != 0, first_row, carray(magnitudes, 128),

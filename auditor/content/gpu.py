@@ -50,7 +50,7 @@ def available() -> Gpus:
 
         if not torch.cuda.is_available():
             return Gpus(reason=_unusable(torch.__version__, torch.version.cuda))
-        from auditor.content.cuda import prove
+        from auditor.content.cuda.proof import prove
 
         prove()
         return Gpus(tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())))

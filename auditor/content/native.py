@@ -1,7 +1,8 @@
 """The kernels as machine code: loaded from a cache that is this user's alone, or compiled now and kept there.
 
 To compile takes numba some ten seconds; to load what it made takes llvmlite alone, which spares every other audit half
-a second of imports. What is kept is named by all that it follows from: the sources, llvmlite and this processor.
+a second of imports. What is kept is named by all that it follows from: the sources, llvmlite and this processor. What
+was compiled is proven before it is used or kept.
 """
 
 import ctypes
@@ -13,13 +14,15 @@ from pathlib import Path
 import llvmlite
 import llvmlite.binding as llvm
 
+from auditor.content import Preparing
+from auditor.errors import UsageError
 from auditor.private import PrivateFolder, cache_folder
 
 # What each entry takes: `n` a whole number, and addresses of elements, written as numpy writes their types.
 SIGNATURES = {
     "reduce_strip": "u1* n n n n n n i1* u1* i1* u1* u1* n n*",
     "judge_strip": "u1* n n n n n n i1* u1* f4* n n n f4* n* n* n* f8* u1*",
-    "weigh": "n n n n n* n u1* n n n n n n n n i1* u1* i1* u1* u1* n f4* n n n f4* n* n* n* f8* u1* n*",
+    "weigh": "n n n n* u1* n n n n n n n n i1* u1* i1* u1* u1* n f4* n n n f4* n* n* n* f8* u1* n*",
     "zeros_at_end": "u1* n n*",
     "survey": "u4* n n n n* n* n*",
     "sweep_1": "u1* n i1* u1* u1* n n n*",
@@ -34,6 +37,7 @@ SIGNATURES = {
     "alike_8": "u8* n n n*",
 }
 PREFIX = "auditor_"  # of the entries' names in machine code
+KNOWN_NUMBA = ("0.62", "0.68")  # the first and the last version whose kernels were proven
 
 _SOURCES = ("native.py", "entries.py", "kernels.py", "roundtrip.py", "straight.py")
 _MAGIC = b"auditor-kernels 1\n"
@@ -47,10 +51,27 @@ _engines: list[llvm.ExecutionEngine] = []  # the code lives as long as they do
 
 def entry(name: str) -> Entry:
     """One entry of the kernels. It holds no lock while it runs."""
+    prepare()
+    return _loaded[name]
+
+
+def prepare(told: Preparing | None = None) -> None:
+    """Have the kernels loaded; where they are to be compiled first, `told` is given the reason to wait.
+
+    Raises UsageError where what numba compiles cannot be used.
+    """
     with _lock:
         if not _loaded:
-            _loaded.update(_load(_code()))
-        return _loaded[name]
+            where, name = cache_folder("kernels"), _name()
+            folder = PrivateFolder(where, _MAGIC, largest=_LARGEST, bound=_BOUND) if where is not None else None
+            code = folder.read(name) if folder is not None else None
+            _loaded.update(load(made(folder, name, told=told) if code is None else code))
+
+
+def preadv2() -> int:
+    """Where the system's preadv2 stands, 0 where there is none, or words are not as `weigh` has them."""
+    function = getattr(ctypes.CDLL(None), "preadv2", None) if ctypes.sizeof(ctypes.c_void_p) == 8 else None
+    return 0 if function is None else ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def target_machine() -> llvm.TargetMachine:
@@ -67,18 +88,42 @@ def target_machine() -> llvm.TargetMachine:
     )
 
 
-def _code() -> bytes:
-    """An object file with the entries, kept or compiled."""
-    where, name = cache_folder("kernels"), _name()
-    folder = PrivateFolder(where, _MAGIC, largest=_LARGEST, bound=_BOUND) if where is not None else None
-    code = folder.read(name) if folder is not None else None
-    if code is None:
-        from auditor.content.entries import compiled
+def _compiled() -> bytes:
+    from auditor.content.entries import compiled
+
+    return compiled()
+
+
+def made(
+    folder: PrivateFolder | None,
+    name: str,
+    *,
+    told: Preparing | None = None,
+    compiled: Callable[[], bytes] = _compiled,
+) -> bytes:
+    """An object file with the entries: compiled now, proven, and kept under its name where that can be.
+
+    Raises UsageError where it cannot be compiled or fails its proof.
+    """
+    if told is not None:
+        keeps = folder is not None and folder.usable()
+        told(f"compiling kernels{' once for this processor' if keeps else ', with no place to keep them'}")
+    try:
+        from auditor.content.proof import prove
 
         code = compiled()
-        if folder is not None:
-            folder.write(name, code)
-            folder.trim()
+        prove(code)
+    except Exception as error:  # an edge: numba and LLVM fail in ways of their own
+        from importlib.metadata import version
+
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        known = f"{KNOWN_NUMBA[0]} to {KNOWN_NUMBA[1]}"
+        raise UsageError(
+            f"numba {version('numba')} makes no kernels that can be used: {reason} (known to work: numba {known})"
+        ) from error
+    if folder is not None:
+        folder.write(name, code)
+        folder.trim()
     return code
 
 
@@ -92,7 +137,8 @@ def _name() -> str:
     return digest.hexdigest()
 
 
-def _load(code: bytes) -> dict[str, Entry]:
+def load(code: bytes) -> dict[str, Entry]:
+    """The entries of an object file by name, to be called from now on."""
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()

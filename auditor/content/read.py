@@ -9,6 +9,7 @@ from typing import Literal
 
 from auditor.content import Reading
 from auditor.content.device import Device
+from auditor.content.native import prepare
 from auditor.content.plan import STRIP_BYTES, Blocks, ShardPlan, whole_shards
 from auditor.content.sample import sampled_shards
 from auditor.content.shard import ShardReader
@@ -22,14 +23,12 @@ from auditor.sources import Source
 from auditor.text import listed, quoted
 
 
-def prepare(reading: Reading) -> None:
+def make_ready(reading: Reading) -> None:
     """Have at hand what computes, before it is known what there is to read."""
     from auditor.content.gpu import available
 
     if reading.device == "cpu" or (reading.device == "auto" and not available().names):
-        from auditor.content.native import entry
-
-        entry("reduce_strip")
+        prepare()
 
 
 def read_content(
@@ -38,7 +37,7 @@ def read_content(
     """Read what the depth asks for.
 
     What cannot be read is said in `unread`, and so is an interruption; both leave the rest as it is.
-    Raises UsageError for a device or a state folder that cannot serve.
+    Raises UsageError for a device, a state folder or a compiler that cannot serve.
     """
     make, device_name = _devices(reading.device, blocks, reading.jobs or cores())
     fresh = secrets.randbits(32)
@@ -168,6 +167,8 @@ class _Work:
         )
         cancelled = False
         try:
+            if waiting:
+                prepare(self._reading.preparing)
             engine.run(waiting, beside)
         except KeyboardInterrupt:
             cancelled = True
@@ -239,7 +240,7 @@ def _devices(
         return lambda: CpuDevice(slab_bytes(threads)), "cpu"
     if blocks is not None and not fits:
         raise UsageError(f"--device cuda: weight blocks of {blocks.shape[0]} × {blocks.shape[1]} need the CPU")
-    from auditor.content.cuda import CudaDevice
+    from auditor.content.cuda.device import CudaDevice
 
     turns = cycle(range(len(gpus.names)))
     return lambda: CudaDevice(next(turns)), gpus.name

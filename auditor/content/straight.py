@@ -37,14 +37,14 @@ def _call_preadv2(context, function, descriptor, vector, place, flags):  # type:
 
 
 @compiled
-def _filled(
-    function: int, descriptor: int, flags: int, vector_at: int, vector: Any, strip_at: int, place: int, size: int
-) -> int:
+def _filled(function: int, descriptor: int, flags: int, vector: Any, strip: Any, place: int, size: int) -> int:
     """How many bytes of the file, from `place` on, are in the strip now: fewer than asked for where it fails."""
     done = 0
     while done < size:
-        vector[0], vector[1] = strip_at + done, size - done
-        count: int = _call_preadv2(function, descriptor, vector_at, place + done, flags)  # type: ignore[call-arg]
+        vector[0], vector[1] = strip.ctypes.data + done, size - done
+        count: int = _call_preadv2(  # type: ignore[call-arg]  # the context is numba's to give
+            function, descriptor, vector.ctypes.data, place + done, flags
+        )
         if count <= 0:
             break
         done += count
@@ -56,9 +56,7 @@ def weigh(
     function: int,
     descriptor: int,
     flags: int,
-    vector_at: int,
     vector: Any,
-    strip_at: int,
     strip: Any,
     place: int,
     size: int,
@@ -94,7 +92,7 @@ def weigh(
     total = 0
     while done < size:
         wanted = min(strip.size, size - done)
-        read = _filled(function, descriptor, flags, vector_at, vector, strip_at, place + done, wanted)
+        read = _filled(function, descriptor, flags, vector, strip, place + done, wanted)
         if read < wanted:
             break
         rows = (wanted + row_bytes - 1) // row_bytes

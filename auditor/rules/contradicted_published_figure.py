@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor_schemas.report import Figure
+from auditor_schemas.figures import Figure
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(

@@ -29,7 +29,8 @@ def main() -> None:
         return
     import torch
 
-    from auditor.content.cuda import CudaDevice, Shape, reduce
+    from auditor.content.cuda.device import CudaDevice
+    from auditor.content.cuda.kernel import Shape, reduce
 
     rounds = int(sys.argv[1])
     torch.cuda.set_device(0)

@@ -20,7 +20,7 @@ from auditor_reports.view_findings import (
     spanned,
     touched,
 )
-from auditor_schemas.report import Finding
+from auditor_schemas.finding import Finding
 
 # Beyond this, what the page carries travels compressed: 50,000 findings are 20 MB of JSON.
 PLAIN_BYTES = 1 << 20

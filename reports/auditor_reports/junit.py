@@ -10,7 +10,8 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from auditor_reports.outline import by_weight, cut, gates, place, remarks, unmet
 from auditor_reports.text import number, plural, shown
 from auditor_reports.text import value as value_text
-from auditor_schemas.report import AuditReport, Finding, RuleOutcome
+from auditor_schemas.finding import Finding
+from auditor_schemas.report import AuditReport, RuleOutcome
 
 SHOWN = 200  # findings of one rule that are written out
 REASONS = 1_000

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from auditor_reports.outline import MARKS, SEVERITIES, by_weight, cut, gates, place, remarks, unmet
 from auditor_reports.text import number, percent, plural, share, size
 from auditor_reports.text import value as value_text
-from auditor_schemas.report import AuditReport, Finding
+from auditor_schemas.finding import Finding
+from auditor_schemas.report import AuditReport
 
 MOST_BYTES = 900 * 1024  # GitHub takes 1 MiB of a step's summary and drops it whole beyond that
 FIRST = 10

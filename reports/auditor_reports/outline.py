@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable
 
 from auditor_reports.text import number, shown
-from auditor_schemas.report import AuditReport, Finding
+from auditor_schemas.finding import Finding
+from auditor_schemas.report import AuditReport
 from auditor_schemas.rule import Severity
 
 SEVERITIES = (Severity.ERROR, Severity.WARNING, Severity.INFO)

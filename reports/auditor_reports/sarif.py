@@ -15,7 +15,8 @@ from urllib.parse import quote
 from auditor_reports.outline import by_weight, cut, layers, layers_named, remarks, unmet
 from auditor_reports.text import number, plural, shown
 from auditor_reports.text import value as value_text
-from auditor_schemas.report import AuditReport, Finding, RuleOutcome, Waiver
+from auditor_schemas.finding import Finding, Waiver
+from auditor_schemas.report import AuditReport, RuleOutcome
 from auditor_schemas.rule import Severity
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

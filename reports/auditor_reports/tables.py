@@ -10,7 +10,8 @@ from typing import Any
 from auditor_reports.outline import layers
 from auditor_reports.text import shown
 from auditor_reports.text import value as value_text
-from auditor_schemas.report import AuditReport, Finding
+from auditor_schemas.finding import Finding
+from auditor_schemas.report import AuditReport
 
 # What Excel, LibreOffice and Google Sheets begin a formula with, full-width forms included, which some fold.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "−", "＠", "'")

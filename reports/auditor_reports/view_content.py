@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from auditor_reports import text
 from auditor_reports.charts import ColumnChart, HeatMap, Segment, column_chart, heat_map, stacked
-from auditor_schemas.report import AuditReport, FunctionalCheck, ProbeGroup, Probes, RoundTrip, ScaleProbe, TensorProbe
+from auditor_schemas.content import FunctionalCheck, ProbeGroup, Probes, RoundTrip, ScaleProbe, TensorProbe
+from auditor_schemas.report import AuditReport
 
 SPOT_ROWS = 500
 DIGEST_ROWS = 1_000

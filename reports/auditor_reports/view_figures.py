@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from auditor_reports import text
-from auditor_schemas.report import AuditReport, Figure
+from auditor_schemas.figures import Figure
+from auditor_schemas.report import AuditReport
 
 VERDICTS = {
     "exact": ("✓", "exact"),

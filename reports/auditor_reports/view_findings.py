@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from auditor_reports import text
-from auditor_schemas.report import Finding
+from auditor_schemas.finding import Finding
 
 # What stands in the page without its script; the script shows as many at a time, and reaches all.
 ROOTS = 100

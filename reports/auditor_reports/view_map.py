@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from auditor_reports import text
 from auditor_reports.view_findings import OTHER, FindingsView
-from auditor_schemas.report import Cell, LayoutRow
+from auditor_schemas.inventory import LayoutRow
+from auditor_schemas.report import Cell
 
 # Rows stand in blocks side by side, so that 62 layers fit one screen.
 BLOCK_ROWS = 31

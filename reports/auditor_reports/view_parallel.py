@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from auditor_reports import text
 from auditor_reports.charts import Segment, stacked
-from auditor_schemas.report import AuditReport, Parallelism, Stage
+from auditor_schemas.parallelism import Parallelism, Stage
+from auditor_schemas.report import AuditReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

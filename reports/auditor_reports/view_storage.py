@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from auditor_reports import text
 from auditor_reports.charts import ColumnChart, Segment, column_chart, stacked
-from auditor_schemas.report import AuditReport, LayoutRow, Storage
+from auditor_schemas.inventory import LayoutRow, Storage
+from auditor_schemas.report import AuditReport
 
 LAYOUT_ROWS = 1_000
 SHARD_ROWS = 1_000

@@ -2,17 +2,14 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from auditor_schemas.record import Record
 from auditor_schemas.report import Tool, Verdict
 from auditor_schemas.rule import Severity
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, defer_build=True)
-
-
-class DiffSide(_Model):
+class DiffSide(Record):
     """One side of the comparison. Sizes in bytes; `content_sha256` is known where every byte was read."""
 
     kind: Literal["checkpoint", "report"]
@@ -28,14 +25,14 @@ class DiffSide(_Model):
     content_sha256: str | None
 
 
-class TensorKind(_Model):
+class TensorKind(Record):
     """Shape and dtype."""
 
     shape: tuple[int, ...]
     dtype: str
 
 
-class TensorChange(_Model):
+class TensorChange(Record):
     """Tensors that changed alike, in {a-b} patterns; `old` or `new` is null where there were or are none."""
 
     patterns: tuple[str, ...]
@@ -44,7 +41,7 @@ class TensorChange(_Model):
     new: TensorKind | None
 
 
-class TensorMove(_Model):
+class TensorMove(Record):
     """Tensors that left one shard for another, in {a-b} patterns; several files are where each may be in any."""
 
     patterns: tuple[str, ...]
@@ -53,7 +50,7 @@ class TensorMove(_Model):
     new: tuple[str, ...]
 
 
-class FieldChange(_Model):
+class FieldChange(Record):
     """A config.json field, dotted where it is nested."""
 
     field: str
@@ -62,7 +59,7 @@ class FieldChange(_Model):
     new: Any = None
 
 
-class FigureChange(_Model):
+class FigureChange(Record):
     """A parameter figure by one convention, before and after; null where it could not be counted."""
 
     name: str
@@ -71,7 +68,7 @@ class FigureChange(_Model):
     new: int | None
 
 
-class FindingChange(_Model):
+class FindingChange(Record):
     """A root finding. new: `count` of its `of` members are not among the old findings. gone: so many are no longer."""
 
     change: Literal["new", "gone", "known"]
@@ -84,7 +81,7 @@ class FindingChange(_Model):
     of: int
 
 
-class CheckpointDiff(_Model):
+class CheckpointDiff(Record):
     """Everything that is known to differ, and what could not be compared.
 
     `same`: nothing differs of what could be compared. `changed_bytes` are tensors alike in shape and dtype whose

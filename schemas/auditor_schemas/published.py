@@ -7,9 +7,10 @@ from pydantic import BaseModel
 
 from auditor_schemas.config import DeepseekV3Config, DeepseekV32Config
 from auditor_schemas.diff import CheckpointDiff
+from auditor_schemas.finding import Finding
 from auditor_schemas.index import CheckpointIndex
 from auditor_schemas.policy import Policy
-from auditor_schemas.report import AuditReport, Finding
+from auditor_schemas.report import AuditReport
 from auditor_schemas.rule import Rule
 
 

@@ -1,0 +1,120 @@
+"""What the bytes of tensors say: values, round trips, spot checks and digests."""
+
+from typing import Literal
+
+from auditor_schemas.record import Record
+
+
+class RoundTrip(Record):
+    """What dequantising and quantising again did to weight blocks.
+
+    exact: codes and scale come back bit for bit. value_equal: other codes and scale, the same values.
+    changed: other values. undefined: a NaN code or an unusable scale leaves nothing to compare.
+    `largest_relative_error` is that of the dequantised values, over the changed blocks.
+    """
+
+    blocks: int
+    exact: int
+    value_equal: int
+    changed: int
+    undefined: int
+    largest_relative_error: float | None
+
+
+class ScaleProbe(Record):
+    """The values of block scales. `exponents` counts the finite positive ones by floor(log2(scale))."""
+
+    values: int
+    nan: int
+    infinite: int
+    zero: int
+    negative: int
+    subnormal: int
+    powers_of_two: int
+    minimum: float | None
+    median: float | None
+    maximum: float | None
+    exponents: dict[int, int]
+
+
+class ProbeGroup(Record):
+    """Tensors of one kind in one layer, by their values.
+
+    `kind` is the tensor name behind the layer, `{expert}` in the place of experts' numbers; `layer` is null
+    outside the layers. Minimum and maximum are over finite values, of FP8 weights over codes without scale.
+    `largest_codes` counts weight blocks by their largest |code| (the FP8 bit pattern without its sign,
+    126 is 448, 127 is NaN).
+    """
+
+    layer: int | None
+    kind: str
+    dtype: str
+    tensors: int
+    elements: int
+    elements_read: int
+    nan: int
+    infinite: int
+    zeros: int
+    minimum: float | None
+    maximum: float | None
+    zero_blocks: int = 0
+    largest_codes: dict[int, int] | None = None
+    round_trip: RoundTrip | None = None
+    scales: ScaleProbe | None = None
+
+
+class TensorProbe(Record):
+    """One spot-checked FP8 weight: the rows that were read and how its blocks round-trip."""
+
+    tensor: str
+    file: str
+    shape: tuple[int, ...]
+    rows_read: tuple[tuple[int, int], ...]
+    round_trip: RoundTrip
+    verdict: Literal["exact", "value_equal", "changed", "undefined"]
+
+
+class FunctionalCheck(Record):
+    """Quantised activations times an FP8 weight, against the float32 product of the dequantised weight.
+
+    Relative error in the Frobenius norm. A measure of the format at work; it judges nothing.
+    """
+
+    tensor: str
+    tokens: int
+    rows: int
+    device: str
+    relative_error: float
+    tolerance: float
+    within: bool
+
+
+class Probes(Record):
+    """What the bytes that were read say of the values, where content was read."""
+
+    groups: tuple[ProbeGroup, ...]
+    tensors: tuple[TensorProbe, ...]
+    functional: tuple[FunctionalCheck, ...]
+
+
+class ShardDigest(Record):
+    """A whole shard by its SHA-256, as hubs declare it for large files."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+class TensorDigests(Record):
+    """The XXH3-128 of tensors' bytes, in the order in which their {a-b} pattern counts, the last number first."""
+
+    pattern: str
+    xxh3_128: tuple[str, ...]
+
+
+class ContentDigest(Record):
+    """Which bytes were audited at depth full. `sha256` is over the canonical JSON of the shards' digests."""
+
+    sha256: str
+    shards: tuple[ShardDigest, ...]
+    tensors: tuple[TensorDigests, ...]

@@ -1,0 +1,83 @@
+"""Findings, what excuses them, and what of a baseline is gone."""
+
+from datetime import date
+from typing import Any, Literal
+
+from auditor_schemas.record import Record
+from auditor_schemas.rule import Severity
+
+
+class Location(Record):
+    """The primary place of a finding. `bytes` is a half-open range of the file."""
+
+    file: str | None = None
+    tensor: str | None = None
+    field: str | None = None
+    bytes: tuple[int, int] | None = None
+
+
+class Waiver(Record):
+    """Why a finding does not gate, who answers for it, and until when."""
+
+    reason: str
+    owner: str | None
+    expires: date
+
+
+class Finding(Record):
+    """One root cause, or one consequence of another finding (`caused_by` holds that one's fingerprint).
+
+    `count` is the number of failing subjects; `affected` lists the tensors complete, in {a-b} patterns.
+    `members` are the fingerprints of the subjects one by one, where they are not tensors. `uncovered` is what
+    of it neither baseline nor waiver covers, where they cover a part: the finding then gates as a whole.
+    """
+
+    rule: str
+    slug: str
+    severity: Severity
+    message: str
+    location: Location
+    expected: Any = None
+    actual: Any = None
+    count: int
+    affected: tuple[str, ...]
+    caused_by: str | None = None
+    fingerprint: str
+    status: Literal["new", "known", "waived"] = "new"
+    waiver: Waiver | None = None
+    members: tuple[str, ...] = ()
+    uncovered: tuple[str, ...] = ()
+
+
+class WaiverUse(Record):
+    """One waiver of the policy and what became of it.
+
+    used: it waived findings. partial: of each finding it matched, it covers a part, so none is waived.
+    unused: it matched nothing. expired: it no longer waives. not_run: its rule did not run, so nothing is known.
+    `findings` counts those of which it covers something (expired: would cover), `members` the tensors, files
+    or fields.
+    """
+
+    rule: str
+    slug: str
+    tensor: str | None
+    file: str | None
+    field: str | None
+    reason: str
+    owner: str | None
+    expires: date
+    state: Literal["used", "partial", "unused", "expired", "not_run"]
+    findings: int
+    members: int
+
+
+class Gone(Record):
+    """A finding of the baseline of which `count` members of `of` are no longer there."""
+
+    rule: str
+    slug: str
+    severity: Severity
+    message: str
+    fingerprint: str
+    count: int
+    of: int
