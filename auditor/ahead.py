@@ -335,6 +335,7 @@ class Ahead:
         return index
 
     def _take_interruptions(self) -> None:
+        self._hand_back()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, self._stop)
 
