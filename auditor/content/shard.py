@@ -24,7 +24,7 @@ from auditor.probes import ScaleValues, ShardValues, TensorValues
 from auditor.sources import File, Source
 
 Scales = npt.NDArray[np.float32]
-_STRAIGHT_BYTES = 64 << 20  # weighed without coming back, so that an interruption is soon noticed
+STRAIGHT_BYTES = 64 << 20  # weighed without coming back, so that an interruption is soon noticed
 
 
 class ShardReader:
@@ -247,7 +247,7 @@ class _Reading:
         """Weigh what is in memory, many strips in one call; returns where that ends."""
         file = self._file
         while begin < end and device.weighs(file, slab):
-            size = min(end - begin, _STRAIGHT_BYTES // slab * slab or slab)
+            size = min(end - begin, STRAIGHT_BYTES // slab * slab or slab)
             self._tell()
             found = device.weigh(file, begin, size, slab, weight.judge)
             if found.done:
