@@ -10,10 +10,10 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from auditor import errors
 from auditor.deferred import Agreed, ByFile, Deferred
@@ -21,6 +21,7 @@ from auditor.entry import Entry
 from auditor.frames import ANSWER, END, FAILED, INDEXED, LISTED, PLACED, START, Frames, ask, heard, ring
 from auditor.reader import More, Reader, fetch
 from auditor.sources.begin import INDEX, SUFFIX
+from auditor.sources.started import Start, Started
 from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Ahead:
         self._outstanding = 0  # headers that were asked for as they are, to be parsed here
         self._listing: tuple[dict[str, Entry], str | None] | None = None
         self._found: dict[str, Entry] = {}
-        self._starts: dict[str, _Start] = {}
+        self._starts: dict[str, Start] = {}
         self._headers: dict[str, Shard] = {}
         self._index: Index | None = None
         self._arrived: deque[str] = deque()
@@ -182,7 +183,7 @@ class Ahead:
             return self._source.open(path)
         if start.error is not None:
             raise errors.ReadError(start.error)
-        return _Started(self._source, path, start)
+        return Started(self._source, path, start)
 
     def close(self) -> None:
         """End the other process if it has not told all and ended by itself, and close the source."""
@@ -293,7 +294,7 @@ class Ahead:
         elif kind == START:
             path, entry, size, error = msgpack.decode(data, type=tuple[str, Entry, int, str | None])
             self._found[path] = entry
-            self._starts[path] = _Start(size, error, behind)
+            self._starts[path] = Start(size, error, behind)
             self._outstanding = max(0, self._outstanding - path.endswith(SUFFIX))
             self._arrived.append(path)
         elif kind == INDEXED:
@@ -358,58 +359,6 @@ class Ahead:
         if self._child is not None and os.waitpid(self._child, os.WNOHANG)[0] != 0:
             self._child = None
         return self._child is None
-
-
-class _Start(NamedTuple):
-    """What the other process has of a file: the bytes it begins with, or why there are none."""
-
-    size: int
-    error: str | None
-    data: bytes
-
-
-class _Started:
-    """An open file whose start is at hand; what lies behind it is read from the source."""
-
-    window = 0
-    at_hand = -1
-
-    def __init__(self, source: "Source", path: str, start: _Start) -> None:
-        self._source = source
-        self._path = path
-        self._data = start.data
-        self._file: File | None = None
-        self.size = start.size
-
-    def _whole(self) -> "File":
-        if self._file is None:
-            self._file = self._source.open(self._path)
-            if self._file.size != self.size:
-                raise errors.ReadError(
-                    f"{self._path}: is {self._file.size:,} bytes now, was {self.size:,}: changed while it was read"
-                )
-        return self._file
-
-    def read(self, begin: int, end: int) -> bytes:
-        """As a file's."""
-        return self._data[begin:end] if end <= len(self._data) else self._whole().read(begin, end)
-
-    def read_into(self, begin: int, buffer: memoryview) -> None:
-        """As a file's."""
-        self._whole().read_into(begin, buffer)
-
-    def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """As a file's."""
-        self._whole().expect(ranges)
-
-    def stamp(self) -> str | None:
-        """As a file's."""
-        return self._whole().stamp()
-
-    def close(self) -> None:
-        """As a file's."""
-        if self._file is not None:
-            self._file.close()
 
 
 def _clothed(shard: "Shard") -> "Shard":

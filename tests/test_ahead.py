@@ -65,6 +65,15 @@ def test_what_a_second_process_reads_of_a_folder_is_what_this_one_reads(name, tm
     assert [structs.replace(shard, stray=False) for shard in inventory.shards] == seen
 
 
+def said(program: str, *words: str) -> str:
+    """What a Python program prints that must end well; a process of its own may fork."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_second_process_reads_over_http_is_what_this_one_reads(name, tmp_path):
     forge(tmp_path / "checkpoint", like="tiny", sparse=True, break_name=name)
@@ -80,10 +89,7 @@ def test_what_a_second_process_reads_over_http_is_what_this_one_reads(name, tmp_
         "    assert {shard.path for shard in seen} >= {shard.path for shard in inventory.shards}\n"
     )
     with folder_server(tmp_path / "checkpoint") as server:
-        done = subprocess.run(
-            [sys.executable, "-c", program, server.url], capture_output=True, text=True, check=False, cwd=ROOT
-        )
-    assert (done.returncode, done.stderr) == (0, "")
+        assert said(program, server.url) == ""
 
 
 def test_an_index_that_comes_by_file_is_the_index(tmp_path):
@@ -102,10 +108,7 @@ def test_an_index_that_comes_by_file_is_the_index(tmp_path):
         "assert list(index.weight_map.items()) == list(other.weight_map.items())\n"
     )
     with folder_server(tmp_path / "checkpoint") as server:
-        done = subprocess.run(
-            [sys.executable, "-c", program, server.url], capture_output=True, text=True, check=False, cwd=ROOT
-        )
-    assert (done.returncode, done.stderr) == (0, "")
+        assert said(program, server.url) == ""
 
 
 def test_full_size_inventory_is_the_same(tmp_path):
@@ -177,10 +180,7 @@ def test_what_the_source_raises_in_a_second_process_is_raised_in_this_one(tmp_pa
     )
     (tmp_path / "checkpoint").mkdir()
     with folder_server(tmp_path / "checkpoint") as server:
-        done = subprocess.run(
-            [sys.executable, "-c", program, server.url], capture_output=True, text=True, check=False, cwd=ROOT
-        )
-        assert (done.stdout, done.stderr) == ("no such repository\n", "")
+        assert said(program, server.url) == "no such repository\n"
     assert not server.requests
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from auditor.content import native
-from auditor.content.cpu import address
+from auditor.content.device import address
 from auditor.forge import forge
 
 AUDIT = """

@@ -297,6 +297,26 @@ def test_https_is_verified(certificate, monkeypatch, capfd, tmp_path):
         assert cli.main(["audit", f"https://127.0.0.2:{port}/model", "--quiet"]) == 3
 
 
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize("there", [False, True], ids=["absent", "no certificate"])
+@pytest.mark.parametrize("more", [[], ["--depth", "full"]], ids=["headers", "full"])
+def test_authorities_that_cannot_be_read_are_told_with_their_variable(
+    variable, there, more, folder, monkeypatch, capfd, tmp_path
+):
+    named = tmp_path / "authorities.pem"
+    if there:
+        named.write_text("no certificate\n")
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(named))
+    with socket.create_server(("127.0.0.1", 0), backlog=1000) as listener:  # it takes connections, and that is all
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/model"
+        assert cli.main(["audit", url, "--quiet", *more]) == 3
+    out, err = capfd.readouterr()
+    assert f"{variable}={named}: no certificates can be read: " in out
+    assert err == ""
+
+
 def _proxy_to(port: int) -> tuple[int, list[bytes]]:
     """A proxy that connects wherever it is told to one port of this machine; its port and what it was asked."""
     listener, asked = socket.create_server(("127.0.0.1", 0)), []

@@ -1,13 +1,12 @@
 """The CPU as a device: each thread's buffers and scratch space, and the kernels called on their addresses."""
 
 import os
-from ctypes import addressof, c_char
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from auditor.content.device import PAGE, Buffer, Bytes, Extremes
+from auditor.content.device import PAGE, Buffer, Bytes, Extremes, address
 from auditor.content.native import Entry, entry, preadv2
 
 if TYPE_CHECKING:
@@ -175,14 +174,3 @@ def _grids(strip: Bytes, columns: int, block: tuple[int, int]) -> tuple[npt.NDAr
     """Room for the extremes of a strip's blocks."""
     grid = (-(-(strip.size // columns) // block[0]), -(-columns // block[1]))
     return np.empty(grid, np.int8), np.empty(grid, np.uint8)
-
-
-def address(array: Array) -> int:
-    """Where an array's elements stand, one behind the other."""
-    if not array.flags.c_contiguous:
-        raise ValueError("kernels need elements that stand one behind the other")
-    try:
-        return addressof(c_char.from_buffer(array))  # type: ignore[arg-type]  # arrays are buffers
-    except (TypeError, ValueError):  # it cannot be written to, or is empty; this takes longer
-        place: int = array.__array_interface__["data"][0]
-        return place

@@ -4,7 +4,8 @@ Shapes: R and C are a strip's rows and columns, r and c its blocks. A strip is a
 at a block's first row; its last block of rows may be partial, and so may the last block of columns.
 """
 
-from typing import NamedTuple, Protocol
+from ctypes import addressof, c_char
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,17 @@ def _pages(size: int) -> Bytes:
     memory = np.empty(size + 3 * PAGE, np.uint8)
     begin = -memory.ctypes.data % PAGE
     return memory[begin:]
+
+
+def address(array: npt.NDArray[Any]) -> int:
+    """Where an array's elements stand, one behind the other."""
+    if not array.flags.c_contiguous:
+        raise ValueError("kernels need elements that stand one behind the other")
+    try:
+        return addressof(c_char.from_buffer(array))  # type: ignore[arg-type]  # arrays are buffers
+    except (TypeError, ValueError):  # it cannot be written to, or is empty; this takes longer
+        place: int = array.__array_interface__["data"][0]
+        return place
 
 
 class Pending(Protocol):

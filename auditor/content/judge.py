@@ -4,8 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from auditor.content import outcomes
-from auditor.content.cpu import address
-from auditor.content.device import Bytes, Extremes
+from auditor.content.device import Bytes, Extremes, address
 from auditor.content.fp8 import decode_table
 from auditor.content.native import entry
 from auditor.content.plan import Blocks, Part

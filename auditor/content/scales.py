@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from auditor.content import outcomes
-from auditor.content.cpu import address
+from auditor.content.device import address
 from auditor.content.native import entry
 from auditor.probes import Position, ScaleValues
 

@@ -137,12 +137,19 @@ def tunnelled(proxy: SplitResult, host: str, port: int) -> socket.socket:
 
 
 def verified() -> ssl.SSLContext:
-    """Verifies certificates and names, against the system's authorities or those the environment names."""
+    """Verifies certificates and names, against the system's authorities or those the environment names.
+
+    Raises SourceError where the environment names a file that holds none.
+    """
     import ssl  # plain loopback does without
 
-    named = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
-    if named:
-        return ssl.create_default_context(cafile=named)
+    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        named = os.environ.get(variable)
+        if named:
+            try:
+                return ssl.create_default_context(cafile=named)
+            except OSError as error:  # absent, not to be read, or no certificates
+                raise SourceError(f"{variable}={shown(named)}: no certificates can be read: {error.strerror}") from None
     paths = ssl.get_default_verify_paths()
     if paths.cafile is None and paths.capath is None:
         try:

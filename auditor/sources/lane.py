@@ -78,6 +78,8 @@ class Call:
             self._step(lane)
         except BlockingIOError:
             pass
+        except SourceError:
+            self.end(lane, None)  # as above
         except OSError as error:
             if not _wants(error, lane, self):
                 self.end(lane, None)
