@@ -71,10 +71,13 @@ def _die_with(parent: int) -> None:
 def _be_interrupted_once() -> None:
     """A terminal interrupts both processes, and the other passes its own on: a second would cost what was read."""
 
+    interrupted = False
+
     def interrupt(*_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
