@@ -30,10 +30,11 @@ def reader(reading: Reading) -> "More":
         _be_interrupted_once()
         from msgspec import msgpack
 
+        from auditor.content.native import prepare
         from auditor.content.plan import Blocks
-        from auditor.content.read import make_ready, read_content
+        from auditor.content.read import read_content
 
-        make_ready(reading)
+        prepare()
 
         def answer(question: bytes) -> bytes:
             blocks, mtp_layers = msgpack.decode(question, type=tuple[Blocks | None, tuple[int, ...]])

@@ -23,14 +23,6 @@ from auditor.sources import Source
 from auditor.text import listed, quoted
 
 
-def make_ready(reading: Reading) -> None:
-    """Have at hand what computes, before it is known what there is to read."""
-    from auditor.content.gpu import available
-
-    if reading.device == "cpu" or (reading.device == "auto" and not available().names):
-        prepare()
-
-
 def read_content(
     source: Source, inventory: Inventory, blocks: Blocks | None, reading: Reading, *, mtp_layers: Iterable[int]
 ) -> Content:

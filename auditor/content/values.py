@@ -91,14 +91,15 @@ class Values:
         """A run whose largest codes, as signed and as unsigned integers, are known."""
         form = self._format
         assert form is not None
+        magnitude = form.magnitude
+        if 0 <= signed <= form.largest_finite and magnitude < unsigned <= form.largest_finite + magnitude + 1:
+            self.take(codes.size, -(unsigned & magnitude), signed, zeros)
+            return
         self._compare(codes)
         self.read += codes.size
         self.zeros += zeros
-        magnitude = form.magnitude
         if unsigned == 0:
             self._extend(0, 0)
-        elif 0 <= signed <= form.largest_finite and magnitude < unsigned <= form.largest_finite + magnitude + 1:
-            self._extend(-(unsigned & magnitude), signed)
         else:
             nan, infinite, first, smallest, largest, found = self._sweeper.explain(
                 codes, magnitude, form.largest_finite, form.infinity
