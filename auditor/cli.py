@@ -18,7 +18,7 @@ INCOMPLETE = 3
 def main(arguments: list[str] | None = None, *, alone: bool = False) -> int:
     """Run one command and return its exit code. No exception leaves it: an unexpected one is exit 3.
 
-    `alone`: this process is the command's own, so it may fork.
+    `alone`: this process is the command's own.
     """
     gc.disable()  # a short process: its memory goes with it, and collecting during imports is time lost
     without_plugins()
@@ -80,7 +80,7 @@ def _audit(options: argparse.Namespace) -> int:
     with _terminate_as_interrupt():
         progress = _progress(options)
         reading = _reading(options, progress)
-        source = _begin(options, reading, alone=options.alone and progress is None)
+        source = _begin(options)
         from auditor import terminal  # noqa: F401  # while headers come, not when they all have
         from auditor.run import conduct
 
@@ -141,33 +141,21 @@ def _writes(options: argparse.Namespace) -> bool:
     return any(getattr(options, kind, None) is not None for kind in ("json", "html"))
 
 
-def _begin(options: argparse.Namespace, reading: Any, *, alone: bool) -> "str | Source":
-    """Begin to read what an audit with default limits reads, before the models are imported; what to audit.
-
-    In a second process where this one is the command's `alone`: it shows no progress, and its connections are its own.
-    Of a folder that process reads content as well.
-    """
-    if options.policy is not None or options.symlinks not in (None, "follow"):
+def _begin(options: argparse.Namespace) -> "str | Source":
+    """Begin to fetch what an audit with default limits reads, before the models are imported; what to audit."""
+    if "://" not in options.source or options.policy is not None:
         return str(options.source)
-    from auditor.ahead import start
     from auditor.errors import AuditorError
-    from auditor.reader import fetch
     from auditor.sources import open_source
+    from auditor.sources.begin import fetch
 
     try:
         source = open_source(options.source, revision=options.revision, cache=not options.no_cache)
     except AuditorError:
         return str(options.source)  # the audit meets it again, when it knows that all else is right
-    begun = source
-    if alone and reading is None:
-        begun = start(source)
-    elif alone and not source.remote:
-        from auditor.content.apart import reader
-
-        begun = start(source, reader(reading))
-    if begun is source and source.remote:
+    if source.remote:
         fetch(source)
-    return begun
+    return source
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -1,7 +1,6 @@
 """A mapping that is made when something in it is first asked for."""
 
-from array import array
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
@@ -51,25 +50,3 @@ class Deferred(Mapping[str, Value], Generic[Value]):
 
     def __repr__(self) -> str:
         return f"<{self._size} entries>" if self._made is None else repr(self._made)
-
-
-class Agreed(Deferred[str]):
-    """An index's weight_map that was found to agree with the shards entry by entry, so that their names make it."""
-
-
-class ByFile(Deferred[str]):
-    """An index's weight_map, held by file: how many names each has, and what tells them when they are asked for.
-
-    `order`: of each entry the position of its file, as an array of "I".
-    """
-
-    def __init__(self, files: dict[str, int], names: Callable[[str], Sequence[str]], order: bytes) -> None:
-        super().__init__(sum(files.values()), self._merged)
-        self.files = files
-        self.names = names
-        self._order = order
-
-    def _merged(self) -> dict[str, str]:
-        files = list(self.files)
-        following = [iter(self.names(file)).__next__ for file in files]
-        return {following[file](): files[file] for file in array("I", self._order)}

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from auditor.deferred import Agreed, ByFile
 from auditor.dtypes import BYTES, FP8, Dtype
 from auditor.entry import Entry
 
@@ -136,22 +135,15 @@ class Index(Struct, frozen=True, dict=True):
     @cached_property
     def files(self) -> dict[str, int]:
         """Each file the index names, with the number of tensors it places there."""
-        if isinstance(self.weight_map, ByFile):
-            return self.weight_map.files
         return dict(Counter(self.weight_map.values()))
 
     def holds(self, shard: Shard) -> bool:
         """Whether every tensor of a shard is placed there."""
-        return all(map(set(self._held(shard.path)).issuperset, shard.kinds.values()))
+        return all(map(set(self.by_file.get(shard.path, ())).issuperset, shard.kinds.values()))
 
     def names_in(self, path: str) -> tuple[str, ...]:
         """The tensors that the index places in a file."""
-        return tuple(self._held(path))
-
-    def _held(self, path: str) -> Sequence[str]:
-        if isinstance(self.weight_map, ByFile):
-            return self.weight_map.names(path) if path in self.weight_map.files else ()
-        return self.by_file.get(path, ())
+        return tuple(self.by_file.get(path, ()))
 
     @cached_property
     def by_file(self) -> dict[str, list[str]]:
@@ -222,8 +214,6 @@ class Inventory(Struct, frozen=True, dict=True):
         """Whether index and shards agree both ways, entry by entry."""
         if self.index is None or len(self.index.weight_map) != self.stored:
             return False
-        if isinstance(self.index.weight_map, Agreed):
-            return True
         return all(map(self.index.holds, self.parts))
 
     def faults(self, slug: str) -> Iterator[tuple[Shard, Fault]]:

@@ -240,8 +240,8 @@ def _content(
     reading: Reading,
 ) -> Content:
     """What the bytes of tensors say; the libraries that read them are imported for it alone."""
-    from auditor.content.apart import read_apart
     from auditor.content.plan import Blocks
+    from auditor.content.read import read_content
 
     quantization = configuration.config.quantization_config if configuration.config is not None else None
     blocks = None
@@ -249,12 +249,7 @@ def _content(
         rows, columns = quantization.weight_block_size
         blocks = Blocks((rows, columns), quantization.scale_fmt == "ue8m0")
     mtp_layers = expectations.mtp_layers if expectations is not None else ()
-    content = read_apart(source, blocks, mtp_layers)
-    if content is None:
-        from auditor.content.read import read_content
-
-        content = read_content(source, inventory, blocks, reading, mtp_layers=mtp_layers)
-    return content
+    return read_content(source, inventory, blocks, reading, mtp_layers=mtp_layers)
 
 
 def _read(content: Content | None, reading: Reading | None) -> Probes | Blocked:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from auditor.deferred import Agreed, Deferred
+from auditor.deferred import Deferred
 from auditor.entry import Entry
 from auditor.errors import ForbiddenError, ReadError
 from auditor.facts import ConfigFile, Fault, Index, Inventory, Shard
@@ -63,7 +63,7 @@ def walk(
         index = None
         if INDEX in entries:
             files = [*entries, *(shard.path for shard in early.shards)]
-            index = source.index() or _read_index(source, limits, files)
+            index = _read_index(source, limits, files)
     except KeyboardInterrupt:
         reason = f"cancelled after {len(early.shards)} shards, before the index was read"
         return Inventory(early.shards, unread=(reason,), cancelled=True, listed=source.listed)
@@ -127,16 +127,14 @@ class _Early:
             self._place(shard)
 
     def _place(self, shard: Shard) -> None:
-        if self._index is not None and not isinstance(self._index.weight_map, Agreed):
+        if self._index is not None:
             self._placed[shard.path] = self._index.holds(shard)
 
     def is_placed(self, inventory: Inventory) -> bool:
         """Whether index and shards agree both ways, entry by entry."""
         if inventory.index is None or len(inventory.index.weight_map) != inventory.stored:
             return False
-        return isinstance(inventory.index.weight_map, Agreed) or all(
-            self._placed[shard.path] for shard in inventory.parts
-        )
+        return all(self._placed[shard.path] for shard in inventory.parts)
 
     def read(self, until: str | None = None, progress: Callable[[int], None] | None = None) -> None:
         """Read all that comes, or what comes before `until`."""
@@ -161,7 +159,7 @@ class _Early:
         """A shard, read now unless it has been."""
         shard = self._read.pop(path, None)
         if shard is None:
-            shard = self._source.header(path) or read_shard(self._source, path, entry, self._limits)
+            shard = read_shard(self._source, path, entry, self._limits)
             self._place(shard)
             if self._seen is not None:
                 self._seen(shard)

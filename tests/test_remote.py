@@ -10,8 +10,13 @@ import pytest
 
 import auditor
 from auditor.forge import forge
+from auditor.sources import open_source, starts
+from auditor.sources.begin import begin
+from auditor.walk import walk
+from auditor_schemas.policy import Limits
 from tests.places import KINDS, Place, audited, place
 from tests.servers.s3 import s3_server
+from tests.servers.serving import folder_server
 
 # Of a report, what may differ between a folder and its mirror.
 PASSING = ("source", "run")
@@ -219,3 +224,26 @@ def test_missing_extra_is_one_line_and_exit_2(source, package, monkeypatch, capf
     assert code == 2
     assert "pip install 'checkpoint-auditor[stores]'" in text
     assert text.count("\n") == 1
+
+
+def test_who_wants_connections_opened_does_not_wait_for_who_waits_for_an_answer(tmp_path):
+    forge(tmp_path / "checkpoint", like="tiny", sparse=True)
+    with folder_server(tmp_path / "checkpoint") as server:
+        source = open_source(server.url, cache=False)
+        with source._begun._driver:
+            source.warm(4)
+        begin(source, Limits())
+        assert len(walk(source, Limits()).shards) == len(list((tmp_path / "checkpoint").glob("*.safetensors")))
+        source.close()
+
+
+def test_a_limit_ends_the_reading_though_more_would_come_if_it_were_taken(tmp_path, monkeypatch):
+    forge(tmp_path / "checkpoint", like="tiny", sparse=True)
+    monkeypatch.setattr(starts, "_HELD", 2 * starts.START)
+    with folder_server(tmp_path / "checkpoint") as server:
+        source = open_source(server.url, cache=False)
+        begin(source, Limits())
+        inventory = walk(source, Limits(tensors=1))
+        source.close()
+    assert len(inventory.unread) == 1
+    assert "limit 1 (tensors)" in inventory.unread[0]

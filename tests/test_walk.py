@@ -18,6 +18,8 @@ from pydantic import ValidationError
 
 from auditor.entry import Entry
 from auditor.facts import Fault, Index, Inventory, Shard
+from auditor.forge import forge
+from auditor.run import conduct
 from auditor.sources.folder import Folder
 from auditor.walk import parse_index, read_config, walk
 from auditor_schemas.index import CheckpointIndex
@@ -639,3 +641,22 @@ def test_a_hostile_header_of_16_mib_stays_within_a_few_times_its_size(tmp_path):
         "escapes.safetensors=damaged",
         "one long name.safetensors=unread",
     ]
+
+
+def test_of_a_sound_checkpoint_no_tensor_is_made(tmp_path):
+    """What the speed of an audit rests on: names and kinds are enough where all is as expected."""
+    forge(tmp_path / "v3", like="v3", sparse=True)
+    source = Folder(str(tmp_path / "v3"), symlinks="follow")
+    config, inventory = read_config(source, LIMITS), walk(source, LIMITS)
+    report = conduct(
+        source,
+        reading=None,
+        family=None,
+        policy=None,
+        fail_on="error",
+        progress=None,
+        read=(config, inventory),
+        summarised=False,
+    )
+    assert report.verdict == "passed"
+    assert all(shard.tensors._made is None for shard in inventory.shards)

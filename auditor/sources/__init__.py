@@ -11,7 +11,6 @@ from auditor.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from auditor.facts import Index, Shard
 
 Symlinks = Literal["follow", "inside"]
 
@@ -105,12 +104,6 @@ class Source(Protocol):
 
     def arriving(self, until: str | None) -> Iterator[str]:
         """Files asked for ahead, as their starts come: all, or until that of `until` has come."""
-
-    def header(self, path: str) -> Shard | None:
-        """A shard's header, where it has been read already, with default limits."""
-
-    def index(self) -> Index | None:
-        """The index, where it has been read already."""
 
     def open(self, path: str) -> File:
         """Open a regular file; raises ReadError where that fails, ForbiddenError where the policy does not allow it."""

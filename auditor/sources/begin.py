@@ -3,10 +3,15 @@
 from __future__ import annotations  # the models are named here, not imported
 
 import re
-from typing import TYPE_CHECKING
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from auditor.errors import AuditorError
+from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:
-    from auditor.sources import File, Need, Source
+    from auditor.sources import Need, Source
     from auditor_schemas.policy import Limits
 
 CONFIG = "config.json"
@@ -40,6 +45,19 @@ def begin(source: Source, limits: Limits) -> None:
     source.ahead(shards[: limits.shards], needed(SINGLE, limits))
 
 
+def fetch(source: Source) -> None:
+    """Have a thread tell a remote source what a walk with default limits reads; it ends when all is asked for."""
+    limits: Any = SimpleNamespace(**LIMITS)
+
+    def run() -> None:
+        try:
+            begin(source, limits)
+        except AuditorError:
+            pass  # the walk meets it again, where somebody listens
+
+    threading.Thread(target=run, name="auditor-begin", daemon=True).start()
+
+
 def needed(path: str, limits: Limits) -> Need:
     """How much of a file a walk reads, from its start: configuration and index whole, of any other the header."""
 
@@ -53,12 +71,6 @@ def needed(path: str, limits: Limits) -> Need:
         return max(HEAD, 8 + length)
 
     return {CONFIG: whole(limits.config_bytes), INDEX: whole(limits.index_bytes)}.get(path, header)
-
-
-def head(path: str, file: File, limits: Limits) -> bytes:
-    """What a walk reads of an open file; raises ReadError."""
-    start = file.read(0, min(HEAD, file.size))
-    return file.read(0, min(max(len(start), needed(path, limits)(start, file.size)), file.size))
 
 
 def series(start: bytes, limits: Limits) -> list[str]:

@@ -132,12 +132,6 @@ class Folder:
         """None: local files are there."""
         return iter(())
 
-    def header(self, path: str) -> None:  # as the protocol has it
-        """None: a folder reads nothing by itself."""
-
-    def index(self) -> None:
-        """None, as of headers."""
-
     def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:
         """The files at the top of the folder, subfolders left out, at most `limit` of them."""
         found: dict[str, Entry] = {}

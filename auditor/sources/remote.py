@@ -94,12 +94,6 @@ class Remote:
         """Files asked for ahead, as their starts come: all, or until that of `until` has come."""
         return self._begun.arriving(until)
 
-    def header(self, path: str) -> None:  # as the protocol has it
-        """None: starts are fetched, and not parsed."""
-
-    def index(self) -> None:
-        """None, as of headers."""
-
     def open(self, path: str) -> RemoteFile:
         """The file with its start at hand; raises ReadError where that cannot be had."""
         start = self._begun.get(path)
