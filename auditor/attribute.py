@@ -10,10 +10,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from auditor.facts import ANY_MISSING, Inventory, Shard
+from auditor.facts import Inventory, Shard
 from auditor.names import patterns
 from auditor_schemas.finding import Finding, Location
-from auditor_schemas.rule import Failure, Scope, Severity
+from auditor_schemas.rule import AnyMissing, Failure, Scope, Severity, Subject
 
 _SCOPES = tuple(Scope)
 _WEIGHT = {Severity.ERROR: 2, Severity.WARNING: 1, Severity.INFO: 0}
@@ -79,10 +79,10 @@ def _precedence(failure: Failure) -> tuple[int, int]:
 
 def _causes(ordered: Sequence[Failure], inventory: Inventory) -> list[int | None]:
     """For each failure the position of the failure that explains it, followed to the root."""
-    wider: dict[str, list[int]] = {}
+    wider: dict[Subject, list[int]] = {}
     for position, failure in enumerate(ordered):
-        for name in failure.takes:
-            wider.setdefault(name, []).append(position)
+        for taken in failure.takes:
+            wider.setdefault(taken, []).append(position)
     causes = [_cause(position, failure, ordered, wider, inventory) for position, failure in enumerate(ordered)]
     for position in range(len(causes)):
         # Failures may explain each other in a circle: the first of them is the root of all.
@@ -105,17 +105,17 @@ def _causes(ordered: Sequence[Failure], inventory: Inventory) -> list[int | None
 
 
 def _cause(
-    position: int, failure: Failure, ordered: Sequence[Failure], wider: dict[str, list[int]], inventory: Inventory
+    position: int, failure: Failure, ordered: Sequence[Failure], wider: dict[Subject, list[int]], inventory: Inventory
 ) -> int | None:
     if failure.rule.severity == Severity.INFO:
         return None
     # What a rule says of a file is a defect of its own, unless it blames what made the file unreadable.
     subjects = failure.blames or (() if failure.rule.scope == Scope.FILE else failure.tensors)
-    lost = wider.get(ANY_MISSING, [])
+    lost = wider.get(AnyMissing(), [])
     shared: int | None = None
     for subject in subjects:
         takers = wider.get(subject, [])
-        if lost and not subject.startswith(("file:", "blocks:")) and subject not in inventory.tensors:
+        if lost and isinstance(subject, str) and subject not in inventory.tensors:
             takers = lost + takers
         found = next((each for each in takers if _explains(each, position, ordered)), None)
         if found is None:
@@ -209,7 +209,7 @@ def _subject(group: Sequence[Failure], shards: Mapping[str, Shard]) -> tuple[str
         return _TENSORS, names
     if fields:
         return "field", fields
-    taken = {n for f in group for n in f.takes if n != ANY_MISSING and not n.startswith("file:")}
+    taken = {each for failure in group for each in failure.takes if isinstance(each, str)}
     if not taken:
         # A file is known by the tensors it holds, so it stays the same under another name.
         taken = {name for path in files if path in shards for name in shards[path].tensors}

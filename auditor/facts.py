@@ -14,11 +14,9 @@ from msgspec import Struct, field
 
 from auditor.dtypes import BYTES, FP8, Dtype
 from auditor.entry import Entry
+from auditor_schemas.rule import AnyMissing, File, Subject
 
 SCALE_SUFFIX = "_scale_inv"
-
-# In a failure's `takes`: any missing tensor may have been in a shard whose header is not known.
-ANY_MISSING = "*"
 
 
 class TensorHeader(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -223,7 +221,7 @@ class Inventory(Struct, frozen=True, dict=True):
                 if fault.slug == slug:
                     yield shard, fault
 
-    def lost_with(self, shard: Shard) -> tuple[str, ...]:
+    def lost_with(self, shard: Shard) -> tuple[Subject, ...]:
         """What is not known because a shard's header is not: what the index places there and was not read."""
         if shard.state == "read":
             return ()
@@ -232,7 +230,7 @@ class Inventory(Struct, frozen=True, dict=True):
             if self.index is None
             else [name for name in self.index.names_in(shard.path) if name not in shard.tensors]
         )
-        return (*lost, f"file:{shard.path}", *(() if self.index is not None else (ANY_MISSING,)))
+        return (*lost, File(shard.path), *(() if self.index is not None else (AnyMissing(),)))
 
     def shard_of(self, name: str) -> Shard | None:
         """The shard that holds a tensor (of several the last), or None."""

@@ -220,7 +220,9 @@ def cells(expectations: Expectations | None, match: Match | None, failures: Iter
     noted: set[tuple[str, Worst]] = set()  # a tensor that several rules fault counts once for each severity
     for failure in failures:
         severity: Worst = "unread" if failure.rule.slug == "unread-file" else failure.rule.severity.value
-        subjects = failure.tensors or tuple(name for name in failure.takes if expectations.row_of(name))
+        subjects = failure.tensors or tuple(
+            each for each in failure.takes if isinstance(each, str) and expectations.row_of(each)
+        )
         for name in subjects:
             row_of = expectations.row_of(name)
             key = (layer_of(name), row_of.module if row_of is not None else "other")

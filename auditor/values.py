@@ -9,6 +9,7 @@ from auditor.facts import SCALE_SUFFIX, Blocked, Inventory
 from auditor.names import expert_of, layer_of
 from auditor.probes import Position, Probes, ScaleValues, TensorValues
 from auditor.text import plural
+from auditor_schemas.rule import RoundTrip
 
 NOT_READ = Blocked("tensor data is not read at depth headers")
 # The copies that an MTP module stores, by what follows its layer, and what they are copies of.
@@ -85,9 +86,9 @@ def weight_of(scale: str) -> str:
     return scale.removesuffix(SCALE_SUFFIX)
 
 
-def round_trip_of(weight: str) -> str:
+def round_trip_of(weight: str) -> RoundTrip:
     """How a failure's `takes` and `blames` name the round trip of a weight's blocks."""
-    return f"blocks:{weight}"
+    return RoundTrip(weight)
 
 
 def scale_actual(bad: Bad) -> dict[str, object]:

@@ -10,7 +10,7 @@ from auditor.attribute import attribute
 from auditor.facts import Inventory
 from auditor.forge import forge
 from auditor.names import count
-from auditor_schemas.rule import Rule, Scope, Severity
+from auditor_schemas.rule import AnyMissing, File, RoundTrip, Rule, Scope, Severity
 
 NOTHING = Inventory(())
 
@@ -60,6 +60,17 @@ def test_a_warning_never_explains_an_error():
     mild, grave = _rule("IDX105", Scope.FILE, Severity.WARNING), _rule("NAM101", Scope.TENSOR)
     findings = attribute([mild.failure("stray", file="x", takes=("a",)), grave.failure("missing", tensor="a")], NOTHING)
     assert all(each.caused_by is None for each in findings)
+
+
+@pytest.mark.parametrize("mark", [AnyMissing(), File("config.json"), RoundTrip("weight")])
+@pytest.mark.parametrize("name", ["*", "file:config.json", "blocks:weight", "config.json", "weight"])
+def test_no_tensor_name_stands_for_a_file_a_round_trip_or_whatever_is_missing(name, mark):
+    wide, narrow = _rule("QNT108", Scope.MODULE), _rule("VAL109", Scope.TENSOR)
+    failures = [wide.failure("one", tensor=name, takes=(name,)), narrow.failure("other", tensor="b", blames=(mark,))]
+    assert [each.caused_by for each in attribute(failures, NOTHING)] == [None, None]
+    taken = [wide.failure("one", tensor="c", takes=(mark,)), narrow.failure("other", tensor=name, blames=(name,))]
+    explained = [each.rule for each in attribute(taken, NOTHING) if each.caused_by is not None]
+    assert explained == (["VAL109"] if isinstance(mark, AnyMissing) else [])
 
 
 def test_two_defects_of_one_tensor_are_two_findings():

@@ -24,6 +24,7 @@ from auditor.sources.folder import Folder
 from auditor.walk import parse_index, read_config, walk
 from auditor_schemas.index import CheckpointIndex
 from auditor_schemas.policy import Limits
+from auditor_schemas.rule import File
 
 LIMITS = Limits()
 INDEX = "model.safetensors.index.json"
@@ -235,7 +236,7 @@ def test_a_damaged_file_is_a_fault_with_numbers(pair, data, slug, says, span):
     assert inventory.unread == ()
     assert not inventory.complete
     assert list(inventory.tensors) == ["a", "b"]
-    assert inventory.lost_with(found) == ("c", f"file:{TWO}")
+    assert inventory.lost_with(found) == ("c", File(TWO))
 
 
 def test_a_length_of_2_to_the_63_allocates_nothing(pair):

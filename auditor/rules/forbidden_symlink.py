@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from auditor.facts import Inventory
 from auditor_schemas.policy import Policy
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 
 RULE = Rule(
     id="HDR113",
@@ -23,7 +23,7 @@ def check(inventory: Inventory, policy: Policy) -> Iterator[Failure]:
     for path, entry in inventory.entries.items():
         if entry.link == "outside":
             shard = next((each for each in inventory.shards if each.path == path), None)
-            takes = inventory.lost_with(shard) if shard is not None else (f"file:{path}",)
+            takes = inventory.lost_with(shard) if shard is not None else (File(path),)
             yield RULE.failure(
                 "is a symlink that leads out of the checkpoint and was not read",
                 file=path,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.facts import ConfigFault
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 
 RULE = Rule(
     id="CFG102",
@@ -25,5 +25,5 @@ def check(document_faults: tuple[ConfigFault, ...]) -> Iterator[Failure]:
                 field=fault.field,
                 expected=fault.expected,
                 actual=fault.actual,
-                blames=("file:config.json",),
+                blames=(File("config.json"),),
             )

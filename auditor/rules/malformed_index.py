@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.facts import Index
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 
 RULE = Rule(
     id="IDX102",
@@ -24,6 +24,6 @@ def check(index_file: Index) -> Iterator[Failure]:
             tensor=fault.tensors[0] if fault.tensors else None,
             span=fault.span,
             takes=fault.tensors,
-            blames=("file:model.safetensors.index.json",),
+            blames=(File("model.safetensors.index.json"),),
             fold=fault.message,
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from auditor.facts import Index, Inventory
 from auditor.text import plural
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 
 RULE = Rule(
     id="IDX103",
@@ -30,6 +30,6 @@ def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
             expected="a safetensors file",
             actual="a broken symlink" if broken else "no file",
             tensors=names,
-            takes=(*names, f"file:{path}"),
+            takes=(*names, File(path)),
             fold=RULE.slug,
         )

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import ANY_MISSING, Inventory
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor.facts import Inventory
+from auditor_schemas.rule import AnyMissing, Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="IDX113",
@@ -22,4 +22,4 @@ def check(inventory: Inventory) -> Iterator[Failure]:
         and not inventory.parts
         and not (inventory.index is not None and inventory.index.weight_map)
     ):
-        yield RULE.failure("no *.safetensors file is there", takes=(ANY_MISSING,))
+        yield RULE.failure("no *.safetensors file is there", takes=(AnyMissing(),))

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import ANY_MISSING, Inventory
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor.facts import Inventory
+from auditor_schemas.rule import AnyMissing, Failure, File, Rule, Scope, Severity
 
 RULE = Rule(
     id="HDR114",
@@ -22,11 +22,11 @@ def check(inventory: Inventory) -> Iterator[Failure]:
         if entry.kind not in ("directory", "fifo", "socket", "device"):
             continue
         if path in named or path.endswith(".safetensors"):
-            names = inventory.index.names_in(path) if inventory.index is not None else (ANY_MISSING,)
+            names = inventory.index.names_in(path) if inventory.index is not None else (AnyMissing(),)
             yield RULE.failure(
                 f"is a {entry.kind}, needs a regular file",
                 file=path,
                 expected="a regular file",
                 actual=entry.kind,
-                takes=(*names, f"file:{path}"),
+                takes=(*names, File(path)),
             )

@@ -6,7 +6,7 @@ from auditor.facts import SCALE_SUFFIX, Inventory, Shard
 from auditor.probes import Probes, ShardValues
 from auditor.text import plural, size
 from auditor.values import may_be_zero, round_trip_of, weight_of
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Failure, RoundTrip, Rule, Scope, Severity
 
 RULE = Rule(
     id="VAL112",
@@ -65,5 +65,5 @@ def _is_sound(values: ShardValues, shard: Shard, names: list[str], begin: int) -
     return vocabulary and end - max(begin, first_byte) < (end - first_byte) * PADDING
 
 
-def _round_trip(name: str) -> str:
+def _round_trip(name: str) -> RoundTrip:
     return round_trip_of(weight_of(name) if name.endswith(SCALE_SUFFIX) else name)

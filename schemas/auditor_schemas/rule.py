@@ -30,14 +30,36 @@ class Scope(StrEnum):
     COUNT = "count"
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as what a failure takes along or blames: what is said of its bytes."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrip:
+    """The round trip of a weight's blocks: what follows for it, and for nothing else about the weight."""
+
+    tensor: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnyMissing:
+    """Any tensor that is not there: it may have been in a shard whose header is not known."""
+
+
+# What a failure may take along or blame. A text is a tensor's name, whatever the name is.
+Subject = str | File | RoundTrip | AnyMissing
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """One failing subject of a rule. Ranges are half-open; `tensors` are the tensors concerned.
 
-    Failures of one rule with the same `fold` become one finding. `takes` names what else the same cause
-    makes fail: tensor names, files as `file:PATH`, the round trip of a weight's blocks as `blocks:NAME`.
-    `blames` names what a cause must have taken to explain this failure: its tensors, unless another one is at
-    the root, as the scale is of a missing scale.
+    Failures of one rule with the same `fold` become one finding. `takes` is what else the same cause makes fail.
+    `blames` is what a cause must have taken to explain this failure: its tensors, unless another one is at the
+    root, as the scale is of a missing scale.
     """
 
     rule: "Rule"
@@ -50,8 +72,8 @@ class Failure:
     expected: object = None
     actual: object = None
     tensors: Sequence[str] = ()
-    takes: Sequence[str] = ()
-    blames: Sequence[str] = ()
+    takes: Sequence[Subject] = ()
+    blames: Sequence[Subject] = ()
     fold: object = None
 
 
@@ -78,8 +100,8 @@ class Rule(BaseModel):
         expected: object = None,
         actual: object = None,
         tensors: Sequence[str] = (),
-        takes: Sequence[str] = (),
-        blames: Sequence[str] = (),
+        takes: Sequence[Subject] = (),
+        blames: Sequence[Subject] = (),
         fold: object = None,
     ) -> Failure:
         """One failing subject: `message` states what is there and what was needed, without advice."""
