@@ -168,6 +168,7 @@ def _finding(
         actual=_by_file(group, "actual") if more_files else first.actual,
         count=len(group) if by_file or not names else len(names),
         affected=(*more_files, *patterns(names)),
+        affected_files=len(more_files),
         caused_by=caused_by,
         fingerprint=fingerprint,
         members=members,

@@ -94,7 +94,7 @@ class Baseline:
         return self._names[rule]
 
     def _bound(self, findings: Iterable[Finding]) -> None:
-        total = sum(count(pattern) for each in findings for pattern in each.affected)
+        total = sum(count(pattern) for each in findings for pattern in each.patterns)
         if total > self._most:
             raise UsageError(f"{self._name}: names {total:,} tensors for one rule, limit {self._most:,} (tensors)")
 
@@ -104,7 +104,11 @@ class Baseline:
 
 
 def named(finding: Finding) -> Iterator[str]:
-    """The tensors of a finding of a report. Ask `count` before: the patterns may be anybody's."""
-    for pattern in finding.affected:
-        if not pattern.endswith((".safetensors", ".json")):  # files stand among them; no tensor is called so
-            yield from expand(pattern)
+    """The tensors of a finding of a report. Ask `count` before: the patterns may be anybody's.
+
+    In reports that do not say which are files, a name that held braces stood as it was: what looks like a run of
+    numbers then is one only where the finding counts as many tensors.
+    """
+    as_they_are = finding.affected_files is None and sum(map(count, finding.patterns)) != finding.count
+    for pattern in finding.patterns:
+        yield from (pattern,) if as_they_are else expand(pattern)

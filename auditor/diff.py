@@ -148,7 +148,8 @@ def _laid_out(report: AuditReport, path: str) -> dict[str, tuple[_Kind, _Files]]
     tensors: dict[str, tuple[_Kind, _Files]] = {}
     for row in report.layout:
         value = ((row.dtype, row.shape), _files(row))
-        names = (row.pattern,) if row.count == 1 else expand(row.pattern)
+        # Before braces of names were escaped, a name that held some stood for itself.
+        names = (row.pattern,) if row.count == 1 and count(row.pattern) != 1 else expand(row.pattern)
         tensors.update((name, value) for name in names)
     return tensors
 
@@ -167,14 +168,11 @@ def _digests(report: AuditReport, path: str) -> dict[str, str] | None:
         return None
     digests: dict[str, str] = {}
     for row in report.content_digest.tensors:
-        names = [row.pattern] if len(row.xxh3_128) == 1 else None
-        if names is None:
-            if count(row.pattern) != len(row.xxh3_128):
-                pattern, there = shown(row.pattern[:80]), len(row.xxh3_128)
-                raise SourceError(
-                    f"{shown(path)}: {pattern} names {count(row.pattern):,} tensors, has {there:,} digests"
-                )
-            names = list(expand(row.pattern))
+        covered, there = count(row.pattern), len(row.xxh3_128)
+        if covered != there and there != 1:
+            pattern = shown(row.pattern[:80])
+            raise SourceError(f"{shown(path)}: {pattern} names {covered:,} tensors, has {there:,} digests")
+        names = expand(row.pattern) if covered == there else (row.pattern,)
         digests.update(zip(names, row.xxh3_128, strict=True))
     return digests
 
@@ -263,7 +261,7 @@ def _findings(old: Side, new: Side) -> Iterator[FindingChange]:
     earlier = Baseline(before, name=f"report {old.label}", family=None, sha256=None, most=LIMITS["tensors"])
     found = []
     for finding in new.report.findings:
-        _bound(sum(map(count, finding.affected)), new.label)
+        _bound(sum(map(count, finding.patterns)), new.label)
         found.append(Attributed(finding, () if finding.members else tuple(named(finding))))
     for each in found:
         finding = each.finding

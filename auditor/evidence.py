@@ -64,13 +64,9 @@ def content_digest(seen: Probes) -> ContentDigest | None:
     return ContentDigest(
         sha256=hashlib.sha256(canonical.encode()).hexdigest(),
         shards=tuple(ShardDigest(file=file, bytes=size, sha256=sha256) for file, size, sha256 in shards),
-        # A name that holds a brace stands for itself: it has one digest, whatever its pattern would count.
-        tensors=(
-            *(
-                TensorDigests(pattern=pattern, xxh3_128=tuple(digests[name] for name in expand(pattern)))
-                for pattern in patterns(name for name in digests if "{" not in name)
-            ),
-            *(TensorDigests(pattern=name, xxh3_128=(digests[name],)) for name in digests if "{" in name),
+        tensors=tuple(
+            TensorDigests(pattern=pattern, xxh3_128=tuple(digests[name] for name in expand(pattern)))
+            for pattern in patterns(digests)
         ),
     )
 

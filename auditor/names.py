@@ -6,6 +6,8 @@ from itertools import product
 
 # A number is a path component of digits without leading zeros, as layers and experts are numbered.
 _NUMBER = re.compile(r"(?<![^.\-])(0|[1-9][0-9]{0,8})(?=[.\-]|$)")
+# A brace of a name, as a pattern and a glob have it: what is left between braces of its own is a run of numbers.
+_BRACE, _ESCAPED = "{", "[{]"
 # A run of them, as `patterns` writes it. More digits are no number of a layer or expert, but a hostile text.
 _RANGE = re.compile(r"(?<![^.\-])\{(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})\}(?=[.\-]|$)")
 _FILE_RANGE = re.compile(r"(?<=-)\{([0-9]{1,9})-([0-9]{1,9})\}(?=-of-)")
@@ -29,29 +31,34 @@ def kind_of(name: str) -> str:
     """What tensors of all layers and experts have in common: the name behind the layer, `{expert}` for the number."""
     found = _EXPERT.match(name)
     if found:
-        return f"mlp.experts.{{expert}}.{name[found.end() :]}"
+        return f"mlp.experts.{{expert}}.{escaped(name[found.end() :])}"
     layer = _LAYER.match(name)
-    return name[layer.end() :] if layer else name
+    return escaped(name[layer.end() :] if layer else name)
+
+
+def escaped(text: str) -> str:
+    """A name, or a part of one, as a pattern holds it: a brace of its own begins no run of numbers."""
+    return text.replace(_BRACE, _ESCAPED)
+
+
+def _plain(text: str) -> str:
+    return text.replace(_ESCAPED, _BRACE)
 
 
 def patterns(names: Iterable[str]) -> tuple[str, ...]:
     """The names, complete, with runs of numbers as {a-b}: layers and experts fold together where they can.
 
-    Each distinct name is covered exactly once. A name that holds a brace stands for itself.
+    Each distinct name is covered exactly once. An opening brace in a name is written [{].
     """
     kinds: dict[tuple[str, ...], set[tuple[int, ...]]] = {}
-    loose: list[str] = []
     for name in dict.fromkeys(names):
-        if "{" in name:
-            loose.append(name)
-            continue
         parts = _NUMBER.split(name)
         kinds.setdefault(tuple(parts[::2]), set()).add(tuple(map(int, parts[1::2])))
     folded = []
     for texts, numbers in kinds.items():
         for ranges in _boxes(numbers):
-            folded.append("".join(t + r for t, r in zip(texts, (*ranges, ""), strict=True)))
-    return tuple(sorted(folded + loose))
+            folded.append("".join(escaped(t) + r for t, r in zip(texts, (*ranges, ""), strict=True)))
+    return tuple(sorted(folded))
 
 
 def _boxes(numbers: set[tuple[int, ...]]) -> Iterator[tuple[str, ...]]:
@@ -92,6 +99,7 @@ def expand(pattern: str) -> Iterator[str]:
         yield pattern
         return
     parts = _RANGE.split(pattern)
+    parts[::3] = map(_plain, parts[::3])
     runs = [range(int(a), int(b) + 1) for a, b in zip(parts[1::3], parts[2::3], strict=True)]
     for numbers in product(*runs):
         yield "".join(text + str(n) for text, n in zip(parts[::3], numbers, strict=False)) + parts[-1]
@@ -101,7 +109,8 @@ def expand_file(pattern: str, most: int) -> tuple[str, ...]:
     """The shard paths a file pattern covers, at most `most` of them; zeros in front are kept."""
     found = _FILE_RANGE.search(pattern)
     if found is None:
-        return (pattern,)
+        return (_plain(pattern),)
     width, begin, end = len(found[1]), int(found[1]), int(found[2])
     numbers = range(begin, min(end + 1, begin + most))
-    return tuple(f"{pattern[: found.start()]}{n:0{width}d}{pattern[found.end() :]}" for n in numbers)
+    before, after = _plain(pattern[: found.start()]), _plain(pattern[found.end() :])
+    return tuple(f"{before}{n:0{width}d}{after}" for n in numbers)

@@ -9,7 +9,7 @@ from auditor.comparison import Census, Match, Tally
 from auditor.dtypes import FP8
 from auditor.expectations import Expectations, Row
 from auditor.facts import ConfigFile, Inventory
-from auditor.names import layer_of, patterns
+from auditor.names import escaped, layer_of, patterns
 from auditor.probes import Probes
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.figures import ComponentTally, Count, Figure, Tallies
@@ -182,7 +182,7 @@ def file_patterns(paths: Iterable[str]) -> tuple[str, ...]:
     """Shard paths with runs of numbers as {a-b}, zeros kept: model-{00003-00012}-of-000163.safetensors."""
     folded: list[tuple[str, int, str, int, int]] = []
     plain: list[str] = []
-    for path in paths:
+    for path in map(escaped, paths):
         stem, dash, rest = path.partition("-")
         number, of, tail = rest.partition("-of-")
         if not (dash and of and number.isascii() and number.isdigit()):

@@ -61,6 +61,59 @@ def _renamed(directory: Path, seed: int) -> None:
     (directory / INDEX).write_text(json.dumps(index))
 
 
+def _with(directory: Path, *names: str) -> Path:
+    """A sound checkpoint with these tensors beside its own, in a shard that the index names."""
+    forge(directory, like="tiny", sparse=True)
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    entries |= {name: {"dtype": "U8", "shape": [1], "data_offsets": [n, n + 1]} for n, name in enumerate(names)}
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    (directory / "more.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(len(names)))
+    index = json.loads((directory / INDEX).read_text())
+    index["metadata"]["total_size"] += len(names)
+    index["weight_map"] |= dict.fromkeys(names, "more.safetensors")
+    (directory / INDEX).write_text(json.dumps(index))
+    return directory
+
+
+# --- names that look like marks ---
+
+
+@pytest.mark.parametrize("name", ["model.layers.{0-3}.x", "model.layers.[{]0-3}.x", "*", "model.layers.*.x"])
+def test_a_tensor_named_like_a_pattern_makes_no_other_tensor_known(tmp_path, name):
+    named = audit(_with(tmp_path / "named", name), fail_on="warning")
+    assert named.verdict == "failed"
+    (tmp_path / "baseline.json").write_text(named.model_dump_json())
+    again = audit(tmp_path / "named", fail_on="warning", baseline=tmp_path / "baseline.json")
+    assert again.verdict == "passed"
+    real = _with(tmp_path / "real", name, "model.layers.2.x")
+    report = audit(real, fail_on="warning", baseline=tmp_path / "baseline.json")
+    assert report.verdict == "failed"
+    (new,) = [each for each in report.findings if each.status == "new" and each.severity == "warning"]
+    assert new.uncovered in ((), ("model.layers.2.x",))
+
+
+def test_a_report_from_before_braces_were_escaped_makes_no_other_tensor_known(tmp_path):
+    report = json.loads(audit(_with(tmp_path / "named", "model.layers.{0-3}.x")).model_dump_json())
+    for finding in report["findings"]:
+        del finding["affected_files"]
+        finding["affected"] = [each.replace("[{]", "{") for each in finding["affected"]]
+    (tmp_path / "baseline.json").write_text(json.dumps(report))
+    real = _with(tmp_path / "real", "model.layers.2.x")
+    assert audit(real, fail_on="warning", baseline=tmp_path / "baseline.json").verdict == "failed"
+    assert audit(tmp_path / "named", fail_on="warning", baseline=tmp_path / "baseline.json").verdict == "passed"
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "config.json"])
+def test_a_tensor_named_like_a_file_is_known_as_a_tensor(tmp_path, name):
+    report = audit(_with(tmp_path / "one", name, "other"), fail_on="warning")
+    (root,) = [each for each in report.findings if each.severity == "warning"]
+    assert root.affected_files == 0
+    (tmp_path / "baseline.json").write_text(report.model_dump_json())
+    one = audit(_with(tmp_path / "fewer", name), fail_on="warning", baseline=tmp_path / "baseline.json")
+    assert one.verdict == "passed"
+    assert [each.count for each in one.gone] == [1]
+
+
 # --- known ---
 
 

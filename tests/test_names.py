@@ -10,14 +10,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from auditor.families import family_named
-from auditor.names import count, expert_of, layer_of, patterns
+from auditor.globs import matcher
+from auditor.names import count, expand_file, expert_of, kind_of, layer_of, patterns
+from auditor.names import expand as names_of
+from auditor.summary import file_patterns
 
 DATA = Path(__file__).parent / "data"
 
 
 def expand(pattern: str) -> list[str]:
     """Every name that a pattern stands for; written apart from the code under test."""
-    parts = re.split(r"\{(\d+)-(\d+)\}", pattern)
+    parts = re.split(r"(?<!\[)\{(\d+)-(\d+)\}", pattern)
+    parts[::3] = [text.replace("[{]", "{") for text in parts[::3]]
     ranges = [range(int(a), int(b) + 1) for a, b in zip(parts[1::3], parts[2::3], strict=True)]
     return [
         "".join(text + str(number) for text, number in zip(parts[::3], (*numbers, ""), strict=True))
@@ -28,12 +32,11 @@ def expand(pattern: str) -> list[str]:
 numbers = st.integers(0, 6).map(str) | st.sampled_from(["00", "01", "10", "123456789", "1234567890", "٣", "²"])
 words = st.sampled_from(["model", "layers", "experts", "weight", "a-1", "-", "", "x0", "w_2", "é"])
 names = st.lists(numbers | words, max_size=5).map(".".join)
-any_names = names | st.text("ab.-{}019", max_size=6) | st.text(max_size=6)
+any_names = names | st.text("ab.-{}[]019", max_size=9) | st.text("{}[]\\-.0", max_size=9) | st.text(max_size=6)
 
 
 def covered(folded: tuple[str, ...]) -> list[str]:
-    # A name that holds a brace stands for itself.
-    return [name for each in folded for name in (expand(each) if re.search(r"\{\d+-\d+\}", each) else [each])]
+    return [name for each in folded for name in expand(each)]
 
 
 @given(st.lists(names, max_size=40))
@@ -44,9 +47,38 @@ def test_patterns_cover_each_name_once_and_nothing_else(given_names):
     assert sorted(every) == sorted(set(given_names))
 
 
-@given(st.lists(any_names.filter(lambda name: "{" not in name), max_size=20))
-def test_patterns_of_arbitrary_text_cover_it(given_names):
-    assert sorted(covered(patterns(given_names))) == sorted(set(given_names))
+@given(st.lists(any_names, max_size=20))
+@example(["a.{0-1}.b", "a.0.b", "a.1.b", "a.[{]0-1}.b", "a.[[{]]0-1}.b"])
+@example(["{0-1}", "[{0-1}", "[{]0-1}", "{", "[{]", "{{0-1}}"])
+def test_patterns_of_arbitrary_text_cover_it_and_come_back_the_same(given_names):
+    folded = patterns(given_names)
+    assert sorted(covered(folded)) == sorted(set(given_names))
+    assert sorted(name for each in folded for name in names_of(each)) == sorted(set(given_names))
+    assert sum(map(count, folded)) == len(set(given_names))
+
+
+@given(st.lists(any_names, max_size=8), any_names)
+def test_a_pattern_is_a_glob_for_its_names_alone(given_names, other):
+    plain = [name for name in given_names if not set(name) & set("[]*?")]
+    matchers = [matcher(each) for each in patterns(plain)]
+    matched = {name for name in (*plain, other) if any(matches(name) for matches in matchers)}
+    assert matched == set(plain)
+
+
+@given(any_names)
+def test_a_kind_of_real_experts_has_no_name_of_its_own(name):
+    real = "model.layers.3.mlp.experts.7.up_proj.weight"
+    assert kind_of(real) == "mlp.experts.{expert}.up_proj.weight"
+    for hostile in (f"model.layers.3.mlp.experts.{{expert}}.up_proj.weight{name}", kind_of(real), f"{{{name}"):
+        assert "{expert}" not in kind_of(hostile)
+
+
+@given(st.lists(st.text("{}[]-0129of.", max_size=12), max_size=8))
+@example(["model-{00001-00003}-of-00009.safetensors", "model-00001-of-00009.safetensors"])
+def test_file_patterns_come_back_the_same(paths):
+    given_paths = sorted(set(paths))
+    folded = file_patterns(given_paths)
+    assert sorted(path for each in folded for path in expand_file(each, 100)) == given_paths
 
 
 @given(st.sets(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=60))
@@ -85,7 +117,7 @@ def test_a_full_box_is_one_pattern():
         (["a.01.b", "a.02.b"], ("a.01.b", "a.02.b")),
         (["a1.b", "a2.b"], ("a1.b", "a2.b")),
         (["model-1-of-2", "model-2-of-2"], ("model-{1-2}-of-2",)),
-        (["a.{0-1}.b", "a.0.b", "a.1.b"], ("a.{0-1}.b", "a.{0-1}.b")),
+        (["a.{0-1}.b", "a.0.b", "a.1.b"], ("a.[{]0-1}.b", "a.{0-1}.b")),
         (["1.1", "1.2", "2.1", "2.2", "3.1"], ("3.1", "{1-2}.{1-2}")),
     ],
 )

@@ -69,7 +69,7 @@ def layers(finding: Finding) -> tuple[int, int] | None:
         return None
     ends = [
         int(end)
-        for pattern in finding.affected or (finding.location.tensor,)
+        for pattern in finding.patterns or (finding.location.tensor,)
         if (found := _LAYERS.match(pattern)) is not None
         for end in found.groups()
         if end is not None

@@ -277,13 +277,11 @@ def _anchors(every: tuple[Finding, ...]) -> list[str]:
 
 def touched(finding: Finding) -> Touched:
     """The map's cells that a finding alone is in."""
-    names = finding.affected or ((finding.location.tensor,) if finding.location.tensor else ())
+    names = finding.patterns or ((finding.location.tensor,) if finding.location.tensor else ())
     cells: Touched = {}
     for name in names:
         inside = _LAYER.fullmatch(name)
         if inside is None:
-            if name.endswith((".safetensors", ".json")):
-                continue
             module = next((m for m, prefix in _OUTSIDE.items() if name.startswith(prefix)), OTHER)
             cells.setdefault(module, set()).add(TOP)
             continue

@@ -3,6 +3,8 @@
 from datetime import date
 from typing import Any, Literal
 
+from pydantic import Field
+
 from auditor_schemas.record import Record
 from auditor_schemas.rule import Severity
 
@@ -27,7 +29,9 @@ class Waiver(Record):
 class Finding(Record):
     """One root cause, or one consequence of another finding (`caused_by` holds that one's fingerprint).
 
-    `count` is the number of failing subjects; `affected` lists the tensors complete, in {a-b} patterns.
+    `count` is the number of failing subjects; `affected` lists the tensors complete, in {a-b} patterns in which an
+    opening brace of a name is written [{]. The first `affected_files` of it are files, by their paths as they are;
+    None in reports that do not say it.
     `members` are the fingerprints of the subjects one by one, where they are not tensors. `uncovered` is what
     of it neither baseline nor waiver covers, where they cover a part: the finding then gates as a whole.
     """
@@ -41,12 +45,20 @@ class Finding(Record):
     actual: Any = None
     count: int
     affected: tuple[str, ...]
+    affected_files: int | None = Field(default=None, ge=0)
     caused_by: str | None = None
     fingerprint: str
     status: Literal["new", "known", "waived"] = "new"
     waiver: Waiver | None = None
     members: tuple[str, ...] = ()
     uncovered: tuple[str, ...] = ()
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """What of `affected` are tensors. Where a report does not say it, a file is known by how its name ends."""
+        if self.affected_files is not None:
+            return self.affected[self.affected_files :]
+        return tuple(each for each in self.affected if not each.endswith((".safetensors", ".json")))
 
 
 class WaiverUse(Record):

@@ -110,10 +110,10 @@ const findingsOf = (report, { rows }) => {
   return rows.map((row) => finding(row, null));
 };
 
-/* Whether a {a-b} pattern stands for a whole tensor name. */
+/* Whether a {a-b} pattern stands for a whole tensor name; a name's own opening brace is written [{]. */
 const covers = (pattern, name) => {
-  const parts = pattern.split(/\{([0-9]+)-([0-9]+)\}/);
-  if (parts.length === 1) return pattern === name;
+  const parts = pattern.split(/(?<!\[)\{([0-9]+)-([0-9]+)\}/).map((part) => part?.replaceAll("[{]", "{"));
+  if (parts.length === 1) return parts[0] === name;
   let at = 0;
   for (let i = 0; i < parts.length; i += 3) {
     if (!name.startsWith(parts[i], at)) return false;

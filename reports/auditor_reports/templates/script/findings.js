@@ -137,7 +137,7 @@ const startFindings = (report, columns) => {
   const apply = () => {
     const typed = find("search").value.trim();
     const words = typed.toLowerCase().split(/\s+/).filter(Boolean);
-    const name = /^[\w.-]+$/.test(typed) && typed.includes(".") ? typed : null;
+    const name = /^\S+$/.test(typed) && typed.includes(".") ? typed : null;
     const severities = new Set([...document.querySelectorAll("#filter [name=severity]:checked")].map((box) => box.value));
     const every = severities.size === document.querySelectorAll("#filter [name=severity]").length;
     const rule = find("rule").value;
