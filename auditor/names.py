@@ -27,6 +27,11 @@ def expert_of(name: str) -> int | None:
     return int(found[2]) if found else None
 
 
+def is_vocabulary(name: str) -> bool:
+    """Whether a name is one of the embedding or the head, or of a copy that an MTP module stores."""
+    return name.endswith(("embed_tokens.weight", "lm_head.weight", "shared_head.head.weight"))
+
+
 def kind_of(name: str) -> str:
     """What tensors of all layers and experts have in common: the name behind the layer, `{expert}` for the number."""
     found = _EXPERT.match(name)

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from auditor.dtypes import FP8
 from auditor.facts import SCALE_SUFFIX, Blocked, Inventory
-from auditor.names import expert_of, layer_of
+from auditor.names import expert_of, is_vocabulary, layer_of
 from auditor.probes import Position, Probes, ScaleValues, TensorValues
 from auditor.text import plural
 from auditor_schemas.rule import RoundTrip
@@ -117,8 +117,7 @@ def entirely_zero(values: TensorValues) -> bool:
     """Whether everything read of a tensor is zero. Of a vocabulary matrix one strip says nothing: it may be padding."""
     if not values.read or values.zeros != values.read or values.scales is not None:
         return False
-    vocabulary = values.name.endswith(("embed_tokens.weight", "lm_head.weight", "shared_head.head.weight"))
-    return values.whole or not vocabulary or len(values.rows) > 1
+    return values.whole or not is_vocabulary(values.name) or len(values.rows) > 1
 
 
 def copies(probes: Probes) -> Iterator[tuple[TensorValues, TensorValues]]:
@@ -193,13 +192,14 @@ def content_facts(
         return dict.fromkeys(names, probes)
     sampled = Blocked("not every byte is read at depth sample")
     undigested = Blocked("no digests were made")
-    digested = any(values.xxh3 is not None or values.strips for values in probes.tensors.values())
+    # Without --no-digests every tensor has one; with it vocabulary matrices alone.
+    digested = [values.xxh3 is not None or bool(values.strips) for values in probes.tensors.values()]
     return {
         "probes": probes,
         "whole_probes": probes if probes.complete else sampled,
         "ue8m0_probes": probes if probes.powers_of_two else Blocked("config.json declares no scale_fmt"),
-        "digests": probes if digested else undigested,
-        "whole_digests": undigested if not digested else probes if probes.complete else sampled,
+        "digests": probes if any(digested) else undigested,
+        "whole_digests": sampled if not probes.complete else probes if digested and all(digested) else undigested,
         "declared_digests": declared or Blocked("the source declares no SHA-256 of its shards"),
     }
 

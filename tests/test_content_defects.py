@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from auditor.content import Reading, cpu, shard
 from auditor.content.fp8 import block_scales, dequantise
 from auditor.content.plan import Blocks, whole_shards
 from auditor.content.read import read_content
-from auditor.content.scales import MOST_VALUES, probe_scales
 from auditor.engine.local import Local, Meter
 from auditor.errors import ReadError, UsageError
 from auditor.facts import scale_name
@@ -154,7 +152,7 @@ def test_weights_too_wide_to_judge_leave_the_audit_incomplete(tiny: Path, monkey
     monkeypatch.setattr("auditor.content.plan.STRIP_BYTES", 128 * 300)
     report = audit(tiny, depth="full")
     assert report.verdict == "incomplete"
-    assert any("a row of weight blocks takes more than" in reason for reason in report.incomplete)
+    assert any("a row of weight blocks, or all block scales" in reason for reason in report.incomplete)
     assert 0 < report.coverage.blocks_read < report.tallies.scale_elements
 
 
@@ -164,18 +162,6 @@ def test_blocks_far_larger_than_a_weight_cost_no_memory(side: int) -> None:
     scales = block_scales(weight, (side, side))
     assert scales.shape == (1, 1)
     assert dequantise(np.full((5, 7), 0x7E, np.uint8), scales, (side, side)) == pytest.approx(1)
-
-
-def test_probing_the_largest_grid_of_scales_keeps_its_memory() -> None:
-    """Two threads at once must leave most of 300 MB to buffers and libraries."""
-    scale = np.random.default_rng(0).uniform(1e-4, 2e-4, MOST_VALUES).astype(np.float32)
-    probe_scales(scale[:10], 1, 0, powers_of_two=True)
-    tracemalloc.start()
-    try:
-        probe_scales(scale, 1024, 0, powers_of_two=True)
-        assert tracemalloc.get_traced_memory()[1] <= 64 << 20
-    finally:
-        tracemalloc.stop()
 
 
 def test_what_is_finished_when_an_interruption_comes_is_kept() -> None:

@@ -10,22 +10,30 @@ from auditor.facts import Inventory, Shard, TensorHeader, elements, scale_name
 
 # The most memory that one strip of weight blocks may take: what has longer rows is not judged by blocks.
 STRIP_BYTES = 64 << 20
+# What block scales are stored as: F32 by the published format, the others by writers that another rule reports.
+SCALE_DTYPES = ("F32", "BF16", "F16", "F64", "F8_E8M0")
 
 
 class ScaleAt(Struct, frozen=True):
-    """Where a weight's block scales stand: bytes `begin` to `end` of a shard, a grid of F32."""
+    """Where a weight's block scales stand: bytes `begin` to `end` of a shard, a grid of floats."""
 
     file: str
     begin: int
     end: int
     shape: tuple[int, int]
+    dtype: str = "F32"
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the scales of one row of blocks."""
+        return (self.end - self.begin) // max(1, self.shape[0])
 
 
 class Part(Struct, frozen=True):
     """One tensor to read, at bytes `begin` to `end` of its shard.
 
     `rows` are half-open ranges of rows (of blocks' rows, for FP8 weights); empty for the whole tensor. `too_wide`:
-    an FP8 weight with a grid of scales, of which one row of blocks is more than STRIP_BYTES.
+    an FP8 weight with a grid of scales, of which one row of blocks, or the grid, is more than STRIP_BYTES.
     """
 
     name: str
@@ -122,7 +130,7 @@ def part_of(shard: Shard, name: str, places: dict[str, ScaleAt], blocks: Blocks 
 
 
 def scale_places(inventory: Inventory, blocks: Blocks | None) -> dict[str, ScaleAt]:
-    """Where every F32 grid is that may be a weight's block scales, by name."""
+    """Where every grid of floats is that may be a weight's block scales, by name."""
     if blocks is None:
         return {}
     suffix = scale_name("")
@@ -130,8 +138,8 @@ def scale_places(inventory: Inventory, blocks: Blocks | None) -> dict[str, Scale
     for shard in inventory.parts:
         for name in readable(shard):
             header = shard.tensors[name]
-            if name.endswith(suffix) and header.dtype == "F32" and len(header.shape) == 2:
-                found[name] = ScaleAt(shard.path, *shard.span(name), (header.shape[0], header.shape[1]))
+            if name.endswith(suffix) and header.dtype in SCALE_DTYPES and len(header.shape) == 2:
+                found[name] = ScaleAt(shard.path, *shard.span(name), (header.shape[0], header.shape[1]), header.dtype)
     return found
 
 

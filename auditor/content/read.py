@@ -207,12 +207,15 @@ class _Work:
 
 
 def too_wide(plans: Sequence[ShardPlan], blocks: Blocks | None) -> Iterator[str]:
-    """Weights that have their scales and are not judged, because a row of their blocks takes too much memory."""
+    """Weights that are not judged although they have scales: a row of blocks, or the grid, takes too much memory."""
     for plan in plans:
         wide = [part.name for part in plan.parts if part.too_wide]
         if wide and blocks is not None:
             names = listed(map(quoted, wide), most=1)
-            yield f"{plan.file}: a row of weight blocks takes more than {STRIP_BYTES:,} bytes: {names} not judged"
+            yield (
+                f"{plan.file}: a row of weight blocks, or all block scales of a weight, take more than "
+                f"{STRIP_BYTES:,} bytes: the blocks of {names} were not judged"
+            )
 
 
 def _devices(

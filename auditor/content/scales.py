@@ -1,15 +1,21 @@
-"""The values of a tensor of block scales. Small beside its weight, so they are looked at together."""
+"""The values of a tensor of block scales, of any float dtype and size, run by run in bounded memory."""
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from auditor.content import outcomes
-from auditor.content.device import address
+from auditor.content.device import Bytes, address
 from auditor.content.native import entry
+from auditor.content.plan import SCALE_DTYPES, Part
+from auditor.dtypes import BYTES
+from auditor.facts import SCALE_SUFFIX
 from auditor.probes import Position, ScaleValues
 
-# A tensor of more values than this is no grid of block scales, whatever its name.
-MOST_VALUES = 1 << 20
+Floats = npt.NDArray[np.float32]
+# The median of more values than this, which no release has in one grid, is told to the 8 bits of BF16.
+EXACT_VALUES = 1 << 20
 
 _BIAS = 127
 _CLAMPED = [int(each.view(np.uint32)) for each in (outcomes.CLAMPED_SCALE, outcomes.CLAMPED_POWER)]
@@ -23,41 +29,103 @@ _KINDS = {
 }
 
 
-def probe_scales(scale: npt.NDArray[np.float32], columns: int, begin: int, *, powers_of_two: bool) -> ScaleValues:
-    """What is odd about scales (flat), and how they are spread; `begin` is their first byte in the file.
+def holds_scales(part: Part) -> bool:
+    """Whether a tensor is a weight's block scales by the name that pairs it, whatever its shape, size and shard."""
+    return part.name.endswith(SCALE_SUFFIX) and part.dtype in SCALE_DTYPES
 
-    Where they need not be powers of two, the first that is none is not pointed at.
+
+def as_floats(data: Any, dtype: str) -> Floats:
+    """Scales stored in one of SCALE_DTYPES as float32, which holds all of them but F64's exactly."""
+    if dtype == "F32":
+        return np.frombuffer(data, np.float32)
+    if dtype == "BF16":
+        return (np.frombuffer(data, np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
+    if dtype == "F8_E8M0":
+        exponents = np.frombuffer(data, np.uint8)
+        powers = np.ldexp(np.float64(1), exponents.astype(np.int32) - _BIAS)
+        return np.where(exponents == 0xFF, np.nan, powers).astype(np.float32)
+    with np.errstate(over="ignore"):  # infinite as float32: no scale either way
+        return np.frombuffer(data, np.float16 if dtype == "F16" else np.float64).astype(np.float32)
+
+
+class Survey:
+    """What has been seen of a tensor of scales so far: what is odd about them, and how they are spread.
+
+    `begin` is its first byte in the file. Where scales need not be powers of two, the first that is none is not
+    pointed at.
     """
-    counts, firsts, exponents = np.zeros(9, np.int64), np.full(7, -1, np.int64), np.zeros(256, np.int64)
-    entry("survey")(address(scale), scale.size, *_CLAMPED, address(counts), address(firsts), address(exponents))
-    odd, first = counts.tolist(), firsts.tolist()
-    ordered = np.sort(scale)
-    if ordered.size > odd[outcomes.POWER_OF_TWO] + odd[outcomes.NO_POWER_OF_TWO]:
-        ordered = ordered[(ordered >= np.finfo(np.float32).smallest_normal) & (ordered < np.inf)]
 
-    def at(index: int) -> Position:
-        place = begin + 4 * index
-        return Position(index, place, place + 4, f"{scale[index]:.9g}")
+    def __init__(self, part: Part, *, powers_of_two: bool) -> None:
+        self._part = part
+        self._width = BYTES[part.dtype]
+        self._powers_of_two = powers_of_two
+        self._counts, self._exponents = np.zeros(9, np.int64), np.zeros(256, np.int64)
+        self._firsts: dict[int, Position] = {}
+        self._values = 0
+        self._range: tuple[np.float32, np.float32] | None = None
+        self._kept: list[Floats] | None = [] if part.elements <= EXACT_VALUES else None
+        self._upper: npt.NDArray[np.int64] | None = None if self._kept is not None else np.zeros(1 << 16, np.int64)
 
-    return ScaleValues(
-        values=scale.size,
-        columns=columns,
-        nan=odd[outcomes.NAN],
-        infinite=odd[outcomes.INFINITE],
-        zero=odd[outcomes.ZERO_SCALE],
-        negative=odd[outcomes.NEGATIVE],
-        subnormal=odd[outcomes.SUBNORMAL],
-        powers_of_two=odd[outcomes.POWER_OF_TWO],
-        clamped=odd[outcomes.CLAMPED],
-        bf16=odd[outcomes.BF16],
-        minimum=float(ordered[0]) if ordered.size else None,
-        median=float(ordered[ordered.size // 2]) if ordered.size else None,
-        maximum=float(ordered[-1]) if ordered.size else None,
-        exponents={each - _BIAS: int(exponents[each]) for each in np.flatnonzero(exponents).tolist()},
-        first={
-            name: at(first[kind])
-            for name, kind in _KINDS.items()
-            if first[kind] >= 0 and (powers_of_two or kind != outcomes.NO_POWER_OF_TWO)
-        },
-        largest=at(first[outcomes.LARGEST_SCALE]) if ordered.size else None,
-    )
+    def add(self, run: Bytes, element: int) -> None:
+        """A run of the tensor's bytes, from flat index `element` on."""
+        scale = as_floats(run.data, self._part.dtype)
+        firsts = np.full(7, -1, np.int64)
+        entry("survey")(
+            address(scale), scale.size, *_CLAMPED, address(self._counts), address(firsts), address(self._exponents)
+        )
+        self._values += scale.size
+        for kind, index in enumerate(firsts.tolist()):
+            if index >= 0 and kind != outcomes.LARGEST_SCALE:
+                self._firsts.setdefault(kind, self._position(scale, index, element))
+        usable = scale[(scale >= np.finfo(np.float32).smallest_normal) & (scale < np.inf)]
+        if not usable.size:
+            return
+        least, most = usable.min(), usable.max()
+        if self._range is None or most > self._range[1]:
+            self._firsts[outcomes.LARGEST_SCALE] = self._position(scale, int(firsts[outcomes.LARGEST_SCALE]), element)
+        self._range = (least, most) if self._range is None else (min(least, self._range[0]), max(most, self._range[1]))
+        if self._kept is not None:
+            self._kept.append(usable)
+        elif self._upper is not None:
+            self._upper += np.bincount(usable.view(np.uint32) >> np.uint32(16), minlength=1 << 16)
+
+    def _position(self, scale: Floats, index: int, element: int) -> Position:
+        place = self._part.begin + (element + index) * self._width
+        return Position(element + index, place, place + self._width, f"{scale[index]:.9g}")
+
+    def _median(self) -> float | None:
+        if self._range is None:
+            return None
+        if self._kept is not None:
+            ordered = np.sort(np.concatenate(self._kept))
+            return float(ordered[ordered.size // 2])
+        assert self._upper is not None
+        reached = np.cumsum(self._upper)
+        middle = int(np.searchsorted(reached, reached[-1] // 2, side="right"))
+        return float(np.uint32(middle << 16).view(np.float32))
+
+    def result(self) -> ScaleValues:
+        """What has been seen."""
+        odd, shape = self._counts.tolist(), self._part.shape
+        return ScaleValues(
+            values=self._values,
+            columns=shape[-1] if shape else 1,
+            nan=odd[outcomes.NAN],
+            infinite=odd[outcomes.INFINITE],
+            zero=odd[outcomes.ZERO_SCALE],
+            negative=odd[outcomes.NEGATIVE],
+            subnormal=odd[outcomes.SUBNORMAL],
+            powers_of_two=odd[outcomes.POWER_OF_TWO],
+            clamped=odd[outcomes.CLAMPED],
+            bf16=odd[outcomes.BF16],
+            minimum=float(self._range[0]) if self._range is not None else None,
+            median=self._median(),
+            maximum=float(self._range[1]) if self._range is not None else None,
+            exponents={each - _BIAS: int(self._exponents[each]) for each in np.flatnonzero(self._exponents).tolist()},
+            first={
+                name: self._firsts[kind]
+                for name, kind in _KINDS.items()
+                if kind in self._firsts and (self._powers_of_two or kind != outcomes.NO_POWER_OF_TWO)
+            },
+            largest=self._firsts.get(outcomes.LARGEST_SCALE),
+        )

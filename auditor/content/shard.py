@@ -16,11 +16,11 @@ from auditor.content.cpu import SLAB_BYTES, CpuDevice, Sweeper
 from auditor.content.device import Bytes, Device, Pending
 from auditor.content.judge import Judge
 from auditor.content.plan import Blocks, Part, ScaleAt, ShardPlan
-from auditor.content.scales import MOST_VALUES, probe_scales
+from auditor.content.scales import Survey, as_floats, holds_scales
 from auditor.content.values import Values
 from auditor.errors import ReadError
-from auditor.facts import SCALE_SUFFIX
-from auditor.probes import ScaleValues, ShardValues, TensorValues
+from auditor.names import is_vocabulary
+from auditor.probes import ShardValues, TensorValues
 from auditor.sources import File, Source
 
 Scales = npt.NDArray[np.float32]
@@ -166,7 +166,7 @@ class _Reading:
                 raise
             self.unjudged = str(error)
             return None
-        return np.frombuffer(data, np.float32).reshape(at.shape)
+        return as_floats(data, at.dtype).reshape(at.shape)
 
     def _elsewhere(self, at: ScaleAt) -> bytes:
         other = self._reader.source.open(at.file)
@@ -188,21 +188,25 @@ class _Reading:
 
     def _part(self, part: Part, scale_rc: Scales | None, *, again: bool) -> TensorValues:
         values = Values(part.dtype, self._reader.sweeper)
-        weight, scales = None, None
+        weight, survey = None, None
+        if holds_scales(part):
+            survey = Survey(part, powers_of_two=self._reader.blocks is not None and self._reader.blocks.powers_of_two)
         if scale_rc is not None and self._reader.blocks is not None:
             weight = _Weight(part, values, Judge(part, scale_rc, self._reader.blocks))
         whole, digest, strips = not part.rows, None, []
         for first, last in part.rows or ((0, part.row_count),):
             begin, end = part.begin + first * part.row_bytes, part.begin + last * part.row_bytes
-            hasher = xxhash.xxh3_128() if self._reader.digests or not whole else None
+            # A copy of a vocabulary matrix is judged by its digest alone, so these are made always.
+            digested = self._reader.digests or not whole or is_vocabulary(part.name)
+            hasher = xxhash.xxh3_128() if digested else None
             if weight is not None:
                 self._weigh(weight, begin, end, hasher, again=again)
-            elif part.name.endswith(SCALE_SUFFIX) and part.dtype == "F32" and part.elements <= MOST_VALUES and whole:
-                scales = self._probe_scales(part, values, hasher, again=again)
             else:
                 width = (part.end - part.begin) // part.elements
                 for run, place in self._runs(begin, end, self._reader.run_bytes, hasher, again=again):
                     values.add(run, (place - part.begin) // width, place)
+                    if survey is not None:
+                        survey.add(run, (place - part.begin) // width)
             if hasher is not None and whole:
                 digest = hasher.hexdigest()
             elif hasher is not None:
@@ -226,7 +230,7 @@ class _Reading:
             strips=tuple(strips),
             first_nonfinite=values.first_nonfinite,
             blocks=weight.judge.result() if weight is not None else None,
-            scales=scales,
+            scales=survey.result() if survey is not None else None,
         )
 
     def _weigh(self, weight: "_Weight", begin: int, end: int, hasher: Any, *, again: bool) -> None:
@@ -274,15 +278,6 @@ class _Reading:
     def _look_at_end(self, run: Bytes) -> None:
         zeros = self._reader.sweeper.zeros_at_end(run)
         self.zero_tail = self.zero_tail + zeros if zeros == run.size else zeros
-
-    def _probe_scales(self, part: Part, values: Values, hasher: Any, *, again: bool) -> ScaleValues:
-        data = bytearray()
-        for run, place in self._runs(part.begin, part.end, self._reader.run_bytes, hasher, again=again):
-            values.add(run, (place - part.begin) // 4, place)
-            data += run.tobytes()
-        columns = part.shape[-1] if part.shape else 1
-        powers_of_two = self._reader.blocks is not None and self._reader.blocks.powers_of_two
-        return probe_scales(np.frombuffer(data, np.float32), columns, part.begin, powers_of_two=powers_of_two)
 
     def _runs(
         self, begin: int, end: int, slab: int, hasher: Any = None, *, again: bool = False

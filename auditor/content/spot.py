@@ -8,6 +8,7 @@ import numpy as np
 
 from auditor.content.functional import check
 from auditor.content.plan import Blocks, Part, ShardPlan
+from auditor.content.scales import as_floats
 from auditor.errors import ReadError
 from auditor.names import kind_of
 from auditor.probes import Functional
@@ -70,13 +71,13 @@ def _checked(
 ) -> Functional:
     assert part.scale is not None
     codes = _read(source, plan.file, part.begin + rows[0] * part.row_bytes, part.begin + rows[1] * part.row_bytes)
-    width = part.scale.shape[1] * 4
+    width = part.scale.row_bytes
     begin = part.scale.begin + rows[0] // blocks.shape[0] * width
     scales = _read(source, part.scale.file, begin, begin + width)
     return check(
         part.name,
         np.frombuffer(codes, np.uint8).reshape(-1, part.shape[1]),
-        np.frombuffer(scales, "<f4").reshape(1, -1),
+        as_floats(scales, part.scale.dtype).reshape(1, -1),
         blocks.shape,
         seed=seed,
         device=device,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.facts import SCALE_SUFFIX, Inventory, Shard
+from auditor.names import is_vocabulary
 from auditor.probes import Probes, ShardValues
 from auditor.text import plural, size
 from auditor.values import may_be_zero, round_trip_of, weight_of
@@ -61,8 +62,7 @@ def _is_sound(values: ShardValues, shard: Shard, names: list[str], begin: int) -
     first_byte, end = shard.span(names[last])
     if end - begin < LEAST:
         return True
-    vocabulary = names[last].endswith(("embed_tokens.weight", "lm_head.weight", "shared_head.head.weight"))
-    return vocabulary and end - max(begin, first_byte) < (end - first_byte) * PADDING
+    return is_vocabulary(names[last]) and end - max(begin, first_byte) < (end - first_byte) * PADDING
 
 
 def _round_trip(name: str) -> RoundTrip:
