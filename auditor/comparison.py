@@ -84,12 +84,16 @@ class Pairing(Struct, frozen=True, dict=True):
 
 
 class Correction(Struct, frozen=True):
-    """A config field whose value the tensors contradict with one voice: with `shown`, `explained` would agree."""
+    """A config field whose value the tensors contradict with one voice: with `shown`, `explained` would agree.
+
+    `settles` are the fields that other fields rule out as declared, and no longer with `shown`.
+    """
 
     field: str
     declared: Any
-    shown: int
+    shown: Any
     explained: tuple[str, ...]
+    settles: tuple[str, ...] = ()
 
 
 class Tally(Struct, frozen=True):

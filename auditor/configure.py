@@ -1,5 +1,6 @@
 """config.json, from bytes to a validated ModelConfig of a family, with every fault named by its field."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -68,6 +69,8 @@ def configure(file: ConfigFile, limits: Limits, *, family: Family | None = None)
     except ValidationError as error:
         faults.extend(_faults(error))
         return Configuration(fields, tuple(faults), chosen)
+    faults.extend(_contradiction(*each) for each in config.contradictions())
+    faults.extend(_differing_lists(config))
     over_limit = _over_limit(config, limits)
     if over_limit is not None:
         faults.append(over_limit)
@@ -122,15 +125,10 @@ def _strings(value: Any, depth: int = 0) -> int:
 
 
 def _faults(error: ValidationError) -> list[ConfigFault]:
-    faults = []
+    faults: list[ConfigFault] = []
     for detail in error.errors(include_url=False):
         if detail["type"] == "contradiction":
-            for field, actual, allowed in detail["ctx"]["contradictions"]:
-                faults.append(
-                    ConfigFault(
-                        "contradictory-config", field, f"is {quoted(actual)}, must be {allowed}", allowed, actual
-                    )
-                )
+            faults.extend(_contradiction(*each) for each in detail["ctx"]["contradictions"])
             continue
         field = ".".join(str(part) for part in detail["loc"])
         slug = "invalid-quantization-config" if field.startswith("quantization_config") else "invalid-config-field"
@@ -141,6 +139,30 @@ def _faults(error: ValidationError) -> list[ConfigFault]:
             actual = detail["input"]
             faults.append(ConfigFault(slug, field, f"is {quoted(actual)}, needs {allowed}", allowed, quoted(actual)))
     return faults
+
+
+def _contradiction(field: str, actual: Any, allowed: str) -> ConfigFault:
+    return ConfigFault("contradictory-config", field, f"is {quoted(actual)}, must be {allowed}", allowed, actual)
+
+
+def _differing_lists(config: DeepseekV3Config) -> Iterator[ConfigFault]:
+    """transformers exempts the modules of modules_to_not_convert, vLLM and SGLang those of ignored_layers."""
+    quantization = config.quantization_config
+    if quantization is None or not quantization.lists_differ:
+        return
+    one, other = set(quantization.modules_to_not_convert or ()), set(quantization.ignored_layers or ())
+    alone = [
+        f"{name} alone has {quoted(min(names))}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}"
+        for name, names in (("ignored_layers", other - one), ("modules_to_not_convert", one - other))
+        if names
+    ]
+    yield ConfigFault(
+        "differing-exemptions",
+        "quantization_config.ignored_layers",
+        f"exempts other modules than modules_to_not_convert: {', '.join(alone)}",
+        sorted(one)[:9],
+        sorted(other)[:9],
+    )
 
 
 def _needed(field: str) -> str:

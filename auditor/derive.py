@@ -2,13 +2,15 @@
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from auditor import count, values
 from auditor.comparison import Census, Match
 from auditor.configure import Configuration
 from auditor.expectations import Expectations
 from auditor.facts import Blocked, ConfigFile, Inventory
 from auditor.infer import infer
-from auditor.match import match, pair
+from auditor.match import match, pair, take_census
 from auditor_schemas.policy import Limits, Policy
 
 
@@ -17,6 +19,25 @@ def expectations_of(configuration: Configuration) -> Expectations | None:
     if configuration.config is None or configuration.family is None:
         return None
     return configuration.family.expectations(configuration.config)
+
+
+def settled(configuration: Configuration, inventory: Inventory) -> Configuration:
+    """The configuration as the loader reads it that the tensors suit best, where loaders read it differently.
+
+    They differ on two lists of exempt modules that differ, on two dtypes that differ, and on no dtype at all.
+    """
+    config, family = configuration.config, configuration.family
+    if config is None or family is None:
+        return configuration
+    best, least = config, None
+    for reading in config.readings():
+        expectations = family.expectations(reading)
+        faults = match(inventory, expectations, take_census(inventory, expectations)).faults
+        if least is None or faults < least:
+            best, least = reading, faults
+        if not faults:
+            break
+    return configuration if best is config else replace(configuration, config=best)
 
 
 def facts_of(

@@ -57,11 +57,19 @@ def infer(
         # A correction that leaves most disagreements must at least settle its own field's tensors whole.
         if faults > _REMAINING * found.faults and (len(explained) < 8 or _names(trial) - _names(found)):
             break
-        corrections.append(Correction(field, getattr(config, field), value, tuple(sorted(explained))))
+        corrections.append(
+            Correction(field, getattr(config, field), value, tuple(sorted(explained)), _settled(config, changed))
+        )
         config, found = changed, trial
         if left < 0:
             break
     return tuple(corrections)
+
+
+def _settled(before: DeepseekV3Config, after: DeepseekV3Config) -> tuple[str, ...]:
+    """The fields that contradict another one in `before` alone."""
+    ruled_out = [{field for field, _, _ in config.contradictions()} for config in (before, after)]
+    return tuple(sorted(ruled_out[0] - ruled_out[1]))
 
 
 def _names(found: Match) -> set[str]:
@@ -132,11 +140,8 @@ def _changed(
     """The config with one field changed, or None where it would not be valid or within the limits."""
     try:
         changed = family.config.model_validate({**config.model_dump(), field: value})
-    except ValidationError as error:
-        # A contradiction with the routing fields is a consequence of the wrong value, not against it.
-        if not all(detail["type"] == "contradiction" for detail in error.errors()):
-            return None
-        changed = config.model_copy(update={field: value})
+    except ValidationError:
+        return None
     if changed.layer_count > limits.layers or _tensors(changed) > limits.expected_tensors:
         return None
     return changed

@@ -16,7 +16,7 @@ from auditor.attribute import Attributed, traced
 from auditor.comparison import Match
 from auditor.configure import Configuration, configure
 from auditor.content import Reading, check_extra
-from auditor.derive import examined, expectations_of, facts_of
+from auditor.derive import examined, expectations_of, facts_of, settled
 from auditor.errors import SourceError, UsageError
 from auditor.expectations import Expectations
 from auditor.facts import Blocked, ConfigFile, Inventory
@@ -153,6 +153,10 @@ def conduct(
             and not inventory.unread
         ):
             raise SourceError(f"{opened.uri}: nothing to audit: no config.json, no index and no *.safetensors file")
+        declared, configuration = configuration, settled(configuration, inventory)
+        if configuration is not declared:
+            expectations = expectations_of(configuration)
+            taker = CensusTaker(expectations)
         content = None
         if reading is not None and not inventory.cancelled:
             try:

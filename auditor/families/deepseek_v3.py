@@ -21,7 +21,7 @@ class Layout:
         self.float_dtype: Dtype = FROM_TORCH[config.float_dtype]
         quantization = config.quantization_config
         self.block = quantization.weight_block_size if quantization is not None else None
-        self.exempt = frozenset((quantization.modules_to_not_convert if quantization else None) or ())
+        self.exempt = quantization.exempt if quantization is not None else frozenset()
 
     norm_dtype: Dtype | None = None
     """The dtype of norms where it is not the one of other unquantised weights."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison import Correction
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import ConfigField, Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="CFG107",
@@ -25,5 +25,5 @@ def check(corrections: tuple[Correction, ...]) -> Iterator[Failure]:
             expected=correction.shown,
             actual=correction.declared,
             tensors=correction.explained,
-            takes=correction.explained,
+            takes=(*correction.explained, *map(ConfigField, correction.settles)),
         )

@@ -5,9 +5,9 @@ Sources: the released config.json of DeepSeek-V3 and V3.2, and the reference mod
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 # 2^24 is far above any dimension in use (vocabularies reach 2^18) and keeps every product exact and small.
@@ -16,6 +16,7 @@ Cardinal = Annotated[int, Field(strict=True, ge=0, le=1 << 24)]
 Flag = Annotated[bool, Field(strict=True)]
 ModuleName = Annotated[str, Field(strict=True, min_length=1, max_length=512, pattern=r"^[A-Za-z0-9_.\-]+$")]
 FloatDtype = Literal["bfloat16", "float16", "float32"]
+_FLOATS: tuple[FloatDtype, ...] = get_args(FloatDtype)
 
 
 def _power_of_two(side: int) -> int:
@@ -28,26 +29,57 @@ def _power_of_two(side: int) -> int:
 BlockSide = Annotated[Dimension, AfterValidator(_power_of_two)]
 
 
+def _code_format(spelling: Any) -> Any:
+    """`float8_e4m3fn` is torch's name of the format that the releases call `e4m3`; no loader tells them apart."""
+    if not isinstance(spelling, str):
+        return spelling
+    name = spelling.lower().removeprefix("torch.").removeprefix("float8_")
+    return "e4m3" if name == "e4m3fn" else name
+
+
+# fail_fast: of a list of 200,000 wrong names the first says it all.
+ModuleNames = Annotated[tuple[ModuleName, ...], Field(fail_fast=True)]
+
+
 class QuantizationConfig(BaseModel):
     """FP8 block quantisation as released: E4M3 codes with one F32 scale per weight block."""
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
     quant_method: Literal["fp8"]
-    fmt: Literal["e4m3"] = "e4m3"
+    fmt: Annotated[
+        Literal["e4m3"] | None,
+        BeforeValidator(_code_format),
+        Field(description="Also as torch spells it: float8_e4m3fn."),
+    ] = "e4m3"
     weight_block_size: Annotated[
         tuple[BlockSide, BlockSide], Field(description="Rows and columns of a weight block, powers of two.")
     ]
     activation_scheme: Literal["dynamic"] = "dynamic"
-    scale_fmt: Literal["ue8m0"] | None = Field(
-        default=None, description="'ue8m0': every scale is a power of two, still stored as F32."
+    scale_fmt: Literal["ue8m0", "float"] | None = Field(
+        default=None,
+        description="'ue8m0': every scale is a power of two, still stored as F32. 'float': as absent, any F32 scales.",
     )
-    # fail_fast: of a list of 200,000 wrong names the first says it all.
-    modules_to_not_convert: Annotated[tuple[ModuleName, ...], Field(fail_fast=True)] | None = Field(
+    modules_to_not_convert: ModuleNames | None = Field(
         default=None,
         max_length=200_000,
         description="Modules that stay unquantised: a run of whole dotted components of a module's name.",
     )
+    ignored_layers: ModuleNames | None = Field(
+        default=None, max_length=200_000, description="The same under its other name; vLLM reads this one first."
+    )
+
+    @property
+    def exempt(self) -> frozenset[str]:
+        """The modules that stay unquantised; transformers reads ignored_layers only where the other is not given."""
+        given = self.ignored_layers if self.modules_to_not_convert is None else self.modules_to_not_convert
+        return frozenset(given or ())
+
+    @property
+    def lists_differ(self) -> bool:
+        """Whether both lists of exempt modules are given and loaders exempt different modules by them."""
+        one, other = self.modules_to_not_convert, self.ignored_layers
+        return one is not None and other is not None and set(one) != set(other)
 
 
 class DeepseekV3Config(BaseModel):
@@ -115,11 +147,28 @@ class DeepseekV3Config(BaseModel):
             and layer % self.moe_layer_freq == 0
         )
 
+    def readings(self) -> Iterator[Self]:
+        """This config in each way that loaders read it, where they differ; nothing where all read the same."""
+        dtypes: set[FloatDtype] = {each for each in (self.dtype, self.torch_dtype) if each} or set(_FLOATS)
+        quantization = self.quantization_config
+        lists: tuple[tuple[str, ...] | None, ...] = (None,)
+        if quantization is not None and quantization.lists_differ:
+            lists = quantization.modules_to_not_convert, quantization.ignored_layers
+        if len(dtypes) * len(lists) == 1:
+            return
+        for dtype in sorted(dtypes, key=_FLOATS.index):
+            for exempt in lists:
+                changes: dict[str, Any] = {"dtype": dtype}
+                if exempt is not None and quantization is not None:
+                    changes["quantization_config"] = quantization.model_copy(update={"modules_to_not_convert": exempt})
+                yield self.model_copy(update=changes)
+
     @model_validator(mode="after")
-    def _fields_agree(self) -> Self:
-        """Every pair of fields that cannot both be right is reported at once, in the error's context."""
-        found = list(self.contradictions())
+    def _shapes_follow(self) -> Self:
+        """Fields without which no shape follows, with every pair that cannot both be right, in the error's context."""
+        found = list(self.gaps())
         if found:
+            found.extend(self.contradictions())
             raise PydanticCustomError(
                 "contradiction",
                 "{count} contradictions between fields",
@@ -127,24 +176,21 @@ class DeepseekV3Config(BaseModel):
             )
         return self
 
+    def gaps(self) -> Iterator[tuple[str, Any, str]]:
+        """Yield (field, its value, what it must be) for each field that another one demands for the layout."""
+        if self.n_routed_experts is not None and self.moe_intermediate_size is None:
+            yield "moe_intermediate_size", None, f"given, because n_routed_experts is {self.n_routed_experts}"
+
     def contradictions(self) -> Iterator[tuple[str, Any, str]]:
-        """Yield (field, its value, what it must be) for each field that another one rules out."""
+        """Yield (field, its value, what it must be) for each field that another one rules out; a layout follows."""
         if self.dtype and self.torch_dtype and self.dtype != self.torch_dtype:
             yield "dtype", self.dtype, f"the same as torch_dtype ({self.torch_dtype})"
-        if self.first_k_dense_replace > self.num_hidden_layers:
-            yield (
-                "first_k_dense_replace",
-                self.first_k_dense_replace,
-                f"at most num_hidden_layers ({self.num_hidden_layers})",
-            )
         if self.qk_rope_head_dim % 2:
             yield "qk_rope_head_dim", self.qk_rope_head_dim, "even, because rotary embedding turns pairs"
         if self.n_routed_experts is not None:
             yield from self._routing_contradictions(self.n_routed_experts)
 
     def _routing_contradictions(self, experts: int) -> Iterator[tuple[str, Any, str]]:
-        if self.moe_intermediate_size is None:
-            yield "moe_intermediate_size", None, f"given, because n_routed_experts is {experts}"
         if self.num_experts_per_tok is None:
             yield "num_experts_per_tok", None, f"given, because n_routed_experts is {experts}"
         elif self.num_experts_per_tok > experts:
@@ -172,8 +218,8 @@ class DeepseekV32Config(DeepseekV3Config):
     index_n_heads: Dimension
     index_head_dim: Dimension
 
-    def contradictions(self) -> Iterator[tuple[str, Any, str]]:
+    def gaps(self) -> Iterator[tuple[str, Any, str]]:
         """As V3; the indexer reads the query's low-rank projection, which therefore must exist."""
-        yield from super().contradictions()
+        yield from super().gaps()
         if self.q_lora_rank is None:
             yield "q_lora_rank", None, "a number, because the indexer's wq_b projects from the query's low rank"

@@ -49,8 +49,15 @@ class AnyMissing:
     """Any tensor that is not there: it may have been in a shard whose header is not known."""
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigField:
+    """What one field of config.json says beside the others."""
+
+    name: str
+
+
 # What a failure may take along or blame. A text is a tensor's name, whatever the name is.
-Subject = str | File | RoundTrip | AnyMissing
+Subject = str | File | RoundTrip | AnyMissing | ConfigField
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from auditor.forge.breaks import Break, breaks_as
+from auditor.forge.convert import unquantise
 from auditor.forge.plan import Plan
+from auditor.names import layer_of
 from auditor_schemas.rule import Severity
 
 
@@ -87,8 +89,8 @@ uneven_groups = _field(
 two_dtypes = _field("two-dtypes", "dtype contradicts torch_dtype", "CFG104", lambda _: {"dtype": "float16"})
 more_dense_than_layers = _field(
     "more-dense-layers-than-layers",
-    "first_k_dense_replace is more than num_hidden_layers",
-    "CFG104",
+    "first_k_dense_replace is more than num_hidden_layers, the tensors have MoE layers",
+    "CFG107",
     lambda config: {"first_k_dense_replace": config["num_hidden_layers"] + 1},
 )
 
@@ -100,6 +102,21 @@ def _quantization(name: str, title: str, changes: dict[str, Any]) -> Break:
         "CFG105",
         lambda config: {"quantization_config": {**config["quantization_config"], **changes}},
     )
+
+
+@breaks_as(
+    "differing-exemptions",
+    "ignored_layers exempts the BF16 MTP module, modules_to_not_convert does not",
+    "CFG110",
+    severity=Severity.WARNING,
+)
+def differing_exemptions(plan: Plan) -> None:
+    """One loader builds the module in BF16, the other one in FP8."""
+    unquantise(plan, lambda name: layer_of(name) in plan.mtp_layers)
+    plan.config["quantization_config"] |= {
+        "modules_to_not_convert": ["lm_head"],
+        "ignored_layers": ["lm_head", *(f"model.layers.{layer}" for layer in plan.mtp_layers)],
+    }
 
 
 zero_block = _quantization("zero-block-size", "weight_block_size holds a 0", {"weight_block_size": [0, 128]})
