@@ -1,14 +1,16 @@
 """What comes of holding tensors against expectations, frozen: counts, differences, weights beside their scales."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct, field
 
 from auditor.dtypes import Dtype
 from auditor.expectations import Row
 from auditor.facts import TensorHeader, elements
+
+_Held = TypeVar("_Held")
 
 
 class Census(Struct, frozen=True, dict=True):
@@ -56,6 +58,31 @@ class Match(Struct, frozen=True, dict=True):
         """How many tensors disagree."""
         return len(self.missing) + len(self.unexpected) + len(self.misshapen.keys() | self.mistyped.keys())
 
+    def without(self, names: Collection[str]) -> "Match":
+        """What is left to explain once these names are. Layers stay as they were found."""
+        if not names:
+            return self
+        return Match(
+            _without(self.missing, names),
+            _without(self.absent, names),
+            _without(self.unexpected, names),
+            _without(self.misshapen, names),
+            _without(self.mistyped, names),
+            self.missing_layers,
+            self.undeclared_mtp,
+        )
+
+    def present(self, names: Collection[str]) -> "Match":
+        """The same where these names are there in another way: no layer is missing whole that has one of them."""
+        layers = {layer: held for layer, held in self.missing_layers.items() if not any(map(names.__contains__, held))}
+        return Match(
+            self.missing, self.absent, self.unexpected, self.misshapen, self.mistyped, layers, self.undeclared_mtp
+        )
+
+
+def _without(held: dict[str, _Held], names: Collection[str]) -> dict[str, _Held]:
+    return {name: each for name, each in held.items() if name not in names}
+
 
 class Grid(Struct, frozen=True):
     """FP8 weights alike in shape whose block scales are alike in shape and dtype. `weights` are their names."""
@@ -81,6 +108,22 @@ class Pairing(Struct, frozen=True, dict=True):
     def scaled(self) -> int:
         """How many FP8 weights have a scale."""
         return sum(len(grid.weights) for grid in self.grids)
+
+
+class Cause(Struct, frozen=True):
+    """What accounts for many disagreements at once. `explains`: tensors stored or needed that disagree by it alone."""
+
+    explains: tuple[str, ...]
+
+
+class Renaming(Cause, frozen=True):
+    """Names that hold `found` where the layout has `needed`; `stored` for example, which should be `example`."""
+
+    found: str
+    needed: str
+    stored: str
+    example: str
+    count: int
 
 
 class Correction(Struct, frozen=True):

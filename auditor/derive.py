@@ -5,6 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from auditor import count, values
+from auditor.causes import CAUSES, causes_of
 from auditor.comparison import Census, Match
 from auditor.configure import Configuration
 from auditor.expectations import Expectations
@@ -69,7 +70,7 @@ def facts_of(
     config, family = configuration.config, configuration.family
     if config is None or family is None or expectations is None:
         blocked = Blocked(_no_config(configuration))
-        derived = ("config", "quantization", "expected_architectures", "expectations", "match", "corrections")
+        derived = ("config", "quantization", "expected_architectures", "expectations", "match", "corrections", *CAUSES)
         facts |= {"census": census, "pairing": pair(inventory)}
         return {**facts, **dict.fromkeys((*derived, "tally", "figures"), blocked)}
     matched = match(inventory, expectations, census)
@@ -84,8 +85,7 @@ def facts_of(
         "quantization": config.quantization_config or Blocked("config.json declares no quantisation"),
         "expected_architectures": family.architectures,
         "expectations": expectations,
-        "match": matched,
-        "corrections": _corrections(inventory, configuration, matched, policy.limits),
+        **_causes(inventory, configuration, expectations, matched, policy.limits),
         "tally": tally,
         "figures": count.figures(config, family, counts),
     }
@@ -112,19 +112,21 @@ def config_facts(file: ConfigFile, configuration: Configuration) -> dict[str, An
     return {**facts, **dict.fromkeys(names[first:], blocked)}
 
 
-def _corrections(inventory: Inventory, configuration: Configuration, matched: Match, limits: Limits) -> Any:
-    """Contradicted fields; not asked for where all that is wrong are tensors of shards that were not read."""
+def _causes(
+    inventory: Inventory, configuration: Configuration, expectations: Expectations, matched: Match, limits: Limits
+) -> dict[str, Any]:
+    """What accounts for many disagreements at once, and the fields that what is left of them contradicts."""
+    found, left = causes_of(inventory, expectations, matched)
+    explained = {name: {each for cause in causes for each in cause.explains} for name, causes in found.items()}
+    there = set().union(*(names for cause, names in explained.items() if cause != "lost"))
+    facts = {**found, "match": matched.present(there) if there else matched, "corrections": ()}
+    if left.faults < 2:
+        return facts
     config, family = configuration.config, configuration.family
     assert config is not None
     assert family is not None
-    index = inventory.index.weight_map if inventory.index is not None else {}
-    read = {shard.path for shard in inventory.parts if shard.state == "read"}
-    only_lost = not (matched.unexpected or matched.misshapen) and all(
-        index.get(name) not in read for name in matched.missing
-    )
-    if matched.faults < 2 or (only_lost and index):
-        return ()
-    return infer(inventory, config, family, matched, limits)
+    every = frozenset(there | explained["lost"])
+    return {**facts, "corrections": infer(inventory, config, family, left, limits, every)}
 
 
 def _no_config(configuration: Configuration) -> str:

@@ -31,21 +31,29 @@ _BUDGET = 6_000_000  # tensors looked at in all trials: a hostile config must no
 
 
 def infer(
-    inventory: Inventory, config: DeepseekV3Config, family: Family, found: Match, limits: Limits
+    inventory: Inventory,
+    config: DeepseekV3Config,
+    family: Family,
+    found: Match,
+    limits: Limits,
+    told: frozenset[str] = frozenset(),
 ) -> tuple[Correction, ...]:
-    """The contradicted fields, each with the tensors it explains. Several at once are found one after another."""
+    """The contradicted fields, each with the tensors it explains. Several at once are found one after another.
+
+    `told` are tensors that another cause accounts for: they are neither in `found` nor asked.
+    """
     corrections: list[Correction] = []
     left = _BUDGET
     while found.faults > 1 and len(corrections) < 3:
         best: tuple[int, str, int, DeepseekV3Config, Match] | None = None
-        for field, value in islice(_candidates(inventory, config, family, found), _CANDIDATES):
+        for field, value in islice(_candidates(inventory, config, family, found, told), _CANDIDATES):
             changed = _changed(config, family, field, value, limits)
             if changed is None:
                 continue
             left -= _tensors(changed) + inventory.stored
             if left < 0 and best is not None:
                 break
-            trial = match(inventory, family.expectations(changed))
+            trial = match(inventory, family.expectations(changed)).without(told)
             if trial.faults < found.faults and (best is None or trial.faults < best[0]):
                 best = (trial.faults, field, value, changed, trial)
                 if trial.faults <= _REMAINING * found.faults:
@@ -77,7 +85,7 @@ def _names(found: Match) -> set[str]:
 
 
 def _candidates(
-    inventory: Inventory, config: DeepseekV3Config, family: Family, found: Match
+    inventory: Inventory, config: DeepseekV3Config, family: Family, found: Match, told: frozenset[str]
 ) -> Iterator[tuple[str, int]]:
     """Values that some tensor shows, the most frequent first; then the counts that names show."""
     votes: Counter[tuple[str, int]] = Counter()
@@ -93,13 +101,12 @@ def _candidates(
                     votes[field, getattr(config, field) + steps] += 1
     yield from (candidate for candidate, _ in votes.most_common(_CANDIDATES))
     if found.missing or found.unexpected:
-        layers = {layer for name in inventory.tensors if (layer := layer_of(name)) is not None}
+        names = [name for name in inventory.tensors if name not in told]
+        layers = {layer for name in names if (layer := layer_of(name)) is not None}
         # The main model ends where MTP modules begin; a declared module that was dropped shortens nothing.
-        mtp = {
-            layer for name in inventory.tensors if name.endswith(MTP_MARKS) and (layer := layer_of(name)) is not None
-        }
-        experts = {expert for name in inventory.tensors if (expert := expert_of(name)) is not None}
-        dense = [layer_of(name) for name in inventory.tensors if name.endswith(".mlp.gate_proj.weight")]
+        mtp = {layer for name in names if name.endswith(MTP_MARKS) and (layer := layer_of(name)) is not None}
+        experts = {expert for name in names if (expert := expert_of(name)) is not None}
+        dense = [layer_of(name) for name in names if name.endswith(".mlp.gate_proj.weight")]
         shown_layers = min(mtp) if mtp else max(layers, default=-1) + 1
         for field, value in (
             ("n_routed_experts", max(experts, default=-1) + 1),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison import Match
+from auditor.comparison import Cause, Renaming
 from auditor.expectations import Expectations
 from auditor.facts import Inventory
 from auditor.text import plural, quoted
@@ -11,22 +11,48 @@ from auditor_schemas.rule import Failure, Rule, Scope, Severity
 RULE = Rule(
     id="NAM104",
     slug="foreign-names",
-    title="No tensor has a name of this layout",
+    title="Tensors are named otherwise than in this layout",
     severity=Severity.ERROR,
     scope=Scope.CHECKPOINT,
     examines="expected tensors",
 )
 
 
-def check(inventory: Inventory, expectations: Expectations, match: Match) -> Iterator[Failure]:
-    """A failure where there are tensors and not one of the expected names is among them."""
-    expected = len(match.missing) + len(match.absent)
-    if expected == expectations.size and inventory.tensors:
-        example = min(inventory.tensors)
+def check(
+    inventory: Inventory, expectations: Expectations, renamings: tuple[Renaming, ...], foreign: tuple[Cause, ...]
+) -> Iterator[Failure]:
+    """One failure for all names: those of another format, or the layout's with pieces too many, too few or other."""
+    explained = [name for cause in (*renamings, *foreign) for name in cause.explains]
+    if not explained:
+        return
+    stored = [name for name in explained if name in inventory.tensors]
+    there = len(inventory.tensors) - len(stored)
+    if foreign:
+        example = min(stored)
         yield RULE.failure(
-            f"none of {plural(expected, 'expected name')} is there, {plural(len(inventory.tensors), 'tensor')} "
-            f"of other names are, such as {quoted(example)}",
+            f"{there or 'none'} of {plural(expectations.size, 'expected name')} {'is' if there < 2 else 'are'} there, "
+            f"{plural(len(stored), 'tensor')} of other names are, such as {quoted(example)}",
             tensor=example,
-            tensors=tuple(inventory.tensors),
-            takes=(*inventory.tensors, *match.missing),
+            tensors=stored,
+            takes=explained,
         )
+        return
+    first = renamings[0]
+    yield RULE.failure(
+        f"of {plural(len(inventory.tensors), 'tensor')} {'; '.join(map(_told, renamings))}",
+        tensor=first.stored,
+        expected=first.example,
+        actual=first.stored,
+        tensors=stored,
+        takes=explained,
+    )
+
+
+def _told(renaming: Renaming) -> str:
+    count = f"{renaming.count:,}"
+    example = f"such as {quoted(renaming.stored)} for {quoted(renaming.example)}"
+    if not renaming.found:
+        return f"{count} lack {quoted(renaming.needed)} in front, {example}"
+    if not renaming.needed:
+        return f"{count} have {quoted(renaming.found)} in their names, {example}"
+    return f"{count} have {quoted(renaming.found)} where {quoted(renaming.needed)} is needed, {example}"

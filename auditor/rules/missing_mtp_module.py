@@ -28,4 +28,5 @@ def check(match: Match, expectations: Expectations, config: DeepseekV3Config) ->
                 takes=names,
                 expected=len(names),
                 actual=0,
+                fold=RULE.slug,
             )

@@ -27,4 +27,5 @@ def check(match: Match, config: DeepseekV3Config) -> Iterator[Failure]:
             takes=names,
             expected=config.mtp_modules + len(match.undeclared_mtp),
             actual=config.mtp_modules,
+            fold=RULE.slug,
         )

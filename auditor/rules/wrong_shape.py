@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison import Match
-from auditor.facts import Inventory, scale_name
+from auditor.facts import Inventory, elements, scale_name
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -17,16 +17,28 @@ RULE = Rule(
 
 
 def check(inventory: Inventory, match: Match) -> Iterator[Failure]:
-    """One failure per tensor of another shape; scales have a rule of their own."""
+    """One failure per tensor of another shape; scales and tensors without an element have rules of their own."""
     for name, row in match.misshapen.items():
-        if row.role == "scale":
-            continue
         actual = inventory.tensors[name].shape
-        transposed = " (transposed)" if actual == row.shape[::-1] and len(actual) > 1 else ""
+        if row.role == "scale" or not elements(actual):
+            continue
+        how = _difference(actual, row.shape)
         yield RULE.failure(
-            f"shape is {actual}{transposed}, needs {row.shape}",
+            f"shape is {actual}{how}, needs {row.shape}",
             tensor=name,
             expected=list(row.shape),
             actual=list(actual),
             takes=(scale_name(name),),
+            fold=how or None,
         )
+
+
+def _difference(actual: tuple[int, ...], needed: tuple[int, ...]) -> str:
+    """What a wrong shape looks like, where it looks like something that a tool does to all it writes."""
+    if actual == needed[::-1]:
+        return " (transposed)"
+    if elements(actual) != elements(needed):
+        return ""
+    if tuple(side for side in actual if side != 1) == tuple(side for side in needed if side != 1):
+        return " (dimensions of 1 more or fewer)"
+    return " (the same number of elements)"

@@ -1,5 +1,7 @@
 """Breaks of the multi-token prediction module."""
 
+from msgspec.structs import replace
+
 from auditor.forge.breaks import breaks_as
 from auditor.forge.convert import unquantise
 from auditor.forge.plan import Plan
@@ -11,6 +13,13 @@ from auditor_schemas.rule import Severity
 def missing_module(plan: Plan) -> None:
     """Trainers that do not know the module drop it when they save."""
     plan.drop(lambda name: layer_of(name) in plan.mtp_layers)
+
+
+@breaks_as("renamed-mtp-module", "the MTP module is stored under mtp., not as a layer", "NAM104")
+def renamed_module(plan: Plan) -> None:
+    """As training frameworks name it; loaders of the layout look for a layer."""
+    head = f"model.layers.{plan.mtp_layers[0]}."
+    plan.rewrite(lambda tensor: (replace(tensor, name=tensor.name.replace(head, "mtp.")),))
 
 
 @breaks_as(

@@ -64,6 +64,51 @@ def foreign_names(plan: Plan) -> None:
     plan.rewrite(lambda tensor: (replace(tensor, name=f"language_model.{tensor.name}"),))
 
 
+@breaks_as("prefixed-names", "every name but lm_head's has a prefix that the layout does not have", "NAM104")
+def prefixed_names(plan: Plan) -> None:
+    """As wrappers save what they hold, with the head beside it."""
+    plan.rewrite(lambda tensor: (replace(tensor, name=_unless_head(tensor.name, f"language_model.{tensor.name}")),))
+
+
+@breaks_as("names-without-model", "names lack model. in front", "NAM104")
+def names_without_model(plan: Plan) -> None:
+    """The inner model was saved, and the head beside it."""
+    plan.rewrite(lambda tensor: (replace(tensor, name=tensor.name.removeprefix("model.")),))
+
+
+@breaks_as("compiled-layers", "names hold _orig_mod in each layer", "NAM104")
+def compiled_layers(plan: Plan) -> None:
+    """As torch.compile wraps each layer."""
+
+    def change(tensor: Tensor) -> tuple[Tensor]:
+        head = f"model.layers.{layer_of(tensor.name)}."
+        return (replace(tensor, name=tensor.name.replace(head, f"{head}_orig_mod.")),)
+
+    plan.rewrite(change)
+
+
+def _unless_head(name: str, other: str) -> str:
+    return name if name == "lm_head.weight" else other
+
+
+@breaks_as("ungathered-tensors", "tensors are placeholders without an element", "SHP105")
+def ungathered_tensors(plan: Plan) -> None:
+    """What ZeRO stage 3 leaves of a model that is saved without gathering its parameters."""
+    plan.alter(lambda name: not name.endswith("norm.weight"), shape=(0,), origin=(0,))
+
+
+@breaks_as("transposed-weights", "all projections are transposed", "SHP101")
+def transposed_weights(plan: Plan) -> None:
+    """As frameworks that keep weights by input first."""
+
+    def change(tensor: Tensor) -> tuple[Tensor]:
+        if "_proj" not in tensor.name:
+            return (tensor,)
+        return (replace(tensor, shape=tensor.shape[::-1], origin=tensor.origin[::-1]),)
+
+    plan.rewrite(change)
+
+
 @breaks_as("wrong-norm-shape", "a norm has one element more", "SHP101")
 def wrong_norm_shape(plan: Plan) -> None:
     """One element of one norm."""

@@ -1,0 +1,36 @@
+"""What accounts for many disagreements between config and tensors at once, found before any config field is blamed.
+
+One file for each kind of cause: a pure function of the inventory, the expectations and what the causes before it leave
+to explain. A cause explains no more than it can show name by name, so what else is wrong stays to be told.
+"""
+
+from collections.abc import Callable
+
+from auditor.causes.empty import empty
+from auditor.causes.lost import lost
+from auditor.causes.renamed import foreign, renamed
+from auditor.comparison import Cause, Match
+from auditor.expectations import Expectations
+from auditor.facts import Inventory
+
+Find = Callable[[Inventory, Expectations, Match], tuple[Cause, ...]]
+
+# By the name of the fact that rules ask for, in the order in which they are looked for: what is stored says most by its
+# names, and what is not there says least, so absence counts for a cause only after shards that were not read.
+CAUSES: dict[str, Find] = {
+    "empty": empty,
+    "renamings": renamed,
+    "foreign": foreign,
+    "lost": lost,
+}
+
+
+def causes_of(
+    inventory: Inventory, expectations: Expectations, match: Match
+) -> tuple[dict[str, tuple[Cause, ...]], Match]:
+    """Every cause by the name of its fact, and what they leave to explain."""
+    found: dict[str, tuple[Cause, ...]] = {}
+    for name, find in CAUSES.items():
+        found[name] = find(inventory, expectations, match) if match.faults else ()
+        match = match.without({each for cause in found[name] for each in cause.explains})
+    return found, match

@@ -1,0 +1,13 @@
+"""Tensors without an element: placeholders of a partitioned model that was saved without gathering its parameters."""
+
+from auditor.comparison import Cause, Match
+from auditor.expectations import Expectations
+from auditor.facts import Inventory, elements, scale_name
+
+
+def empty(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Cause, ...]:
+    """One cause for all tensors whose shape has a 0 where the config needs none, and for their scales."""
+    names = [name for name in match.misshapen if not elements(inventory.tensors[name].shape)]
+    scales = [scale_name(name) for name in names]
+    there = [name for name in scales if name in match.missing]
+    return (Cause((*names, *there)),) if names else ()
