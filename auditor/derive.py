@@ -58,6 +58,7 @@ def facts_of(
         "index": inventory.index or Blocked("the checkpoint has no index"),
         "index_file": inventory.index or Blocked("the checkpoint has no index"),
         "listing": inventory.entries if inventory.listed else Blocked("the source cannot list its files"),
+        "config_fields": Blocked(_no_config(configuration)) if configuration.fields is None else configuration.fields,
         **config_facts(config_file, configuration),
     }
     index = inventory.index
@@ -120,7 +121,8 @@ def _causes(
     explained = {name: {each for cause in causes for each in cause.explains} for name, causes in found.items()}
     there = set().union(*(names for cause, names in explained.items() if cause != "lost"))
     facts = {**found, "match": matched.present(there) if there else matched, "corrections": ()}
-    if left.faults < 2:
+    # A part of a checkpoint shows no count of the whole.
+    if left.faults < 2 or inventory.unnumbered or inventory.exported_module:
         return facts
     config, family = configuration.config, configuration.family
     assert config is not None

@@ -9,7 +9,7 @@ class Entry(NamedTuple):
     """One file of the listing. `link` says where a symlink leads: within the checkpoint, or out of it.
 
     `sha256` is the digest of the whole file where the store declares one (the hub's large files). `etag` is
-    the store's own name for these bytes, opaque except that it changes with them.
+    the store's own name for these bytes, opaque except that it changes with them. `target`: where a broken link leads.
     """
 
     kind: EntryKind
@@ -17,3 +17,4 @@ class Entry(NamedTuple):
     link: Literal["inside", "outside"] | None = None
     etag: str | None = None
     sha256: str | None = None
+    target: str | None = None

@@ -3,20 +3,45 @@
 Paths are POSIX and relative to the checkpoint, byte ranges half-open, shapes tuples, sizes in bytes.
 """
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct, field
 
 from auditor.dtypes import BYTES, FP8, Dtype
 from auditor.entry import Entry
+from auditor.names import layer_of
 from auditor_schemas.rule import AnyMissing, File, Subject
 
 SCALE_SUFFIX = "_scale_inv"
+# What only an MTP module has; a layer behind the declared ones is one by these.
+MTP_MARKS = (".eh_proj.weight", ".enorm.weight", ".hnorm.weight")
+
+_SERIES = re.compile(r"(.+)-([0-9]{1,9})-of-([0-9]{1,9})\.safetensors")
+
+
+class Member(NamedTuple):
+    """What a name such as model-00001-of-000163.safetensors says: the series it belongs to, and its number there."""
+
+    stem: str
+    total: int
+    number: int
+
+    @property
+    def series(self) -> tuple[str, int]:
+        """What all members have in common."""
+        return self.stem, self.total
+
+
+def member_of(path: str) -> Member | None:
+    """The place of a file in a numbered series, or None for another name."""
+    found = _SERIES.fullmatch(path)
+    return None if found is None else Member(found[1], int(found[3]), int(found[2]))
 
 
 class TensorHeader(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -135,6 +160,16 @@ class Index(Struct, frozen=True, dict=True):
         """Each file the index names, with the number of tensors it places there."""
         return dict(Counter(self.weight_map.values()))
 
+    @cached_property
+    def series(self) -> set[tuple[str, int]]:
+        """The numbered series that the files it names belong to."""
+        return {member.series for path in self.files if (member := member_of(path)) is not None}
+
+    def claims(self, path: str) -> bool:
+        """Whether a file is one of the checkpoint's by its name: named, or numbered like those that are."""
+        member = member_of(path)
+        return path in self.files or (member is not None and member.series in self.series)
+
     def holds(self, shard: Shard) -> bool:
         """Whether every tensor of a shard is placed there."""
         return all(map(set(self.by_file.get(shard.path, ())).issuperset, shard.kinds.values()))
@@ -165,6 +200,7 @@ class Inventory(Struct, frozen=True, dict=True):
     """Everything the walk saw: shards, index, odd entries, and what stayed unread with its reason.
 
     `listed` is false where the source cannot list its files: `entries` then holds what was asked for by name.
+    `impostors` are files that go with the weights (a tokenizer, say) and what stands in their place.
     """
 
     shards: tuple[Shard, ...]
@@ -173,6 +209,7 @@ class Inventory(Struct, frozen=True, dict=True):
     unread: tuple[str, ...] = ()
     cancelled: bool = False
     listed: bool = True
+    impostors: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def parts(self) -> tuple[Shard, ...]:
@@ -215,11 +252,42 @@ class Inventory(Struct, frozen=True, dict=True):
         return all(map(self.index.holds, self.parts))
 
     def faults(self, slug: str) -> Iterator[tuple[Shard, Fault]]:
-        """Every fault of one kind, with its shard."""
-        for shard in self.shards:
+        """Every fault of one kind, with its shard; what is wrong with a stray is told with the stray."""
+        for shard in self.parts:
             for fault in shard.faults:
                 if fault.slug == slug:
                     yield shard, fault
+
+    def claims(self, path: str) -> bool:
+        """Whether a file would be a part of the checkpoint by its name; without an index any is."""
+        return self.index is None or not self.index.weight_map or self.index.claims(path)
+
+    @cached_property
+    def unnumbered(self) -> tuple[Member, int] | None:
+        """Without an index: a shard of the one series that all belong to, and how many of its numbers are missing."""
+        members = [member_of(shard.path) for shard in self.parts]
+        first = members[0] if members else None
+        if self.index is not None or not self.listed or self.unread or first is None:
+            return None
+        if any(member is None or member.series != first.series for member in members):
+            return None
+        missing = first.total - len({member.number for member in members if member and member.number <= first.total})
+        return (first, missing) if missing > 0 else None
+
+    @cached_property
+    def exported_module(self) -> tuple[Shard, ...]:
+        """The shards, where all they hold is an MTP module, and no shard that the index names is there."""
+        if self.index is not None and any(shard.path in self.index.files for shard in self.shards):
+            return ()
+        marked = False
+        layers: set[int | None] = set()
+        for shard in self.shards:
+            for name in shard.tensors:
+                layers.add(layer_of(name))
+                marked = marked or name.endswith(MTP_MARKS)
+                if len(layers - {None}) > 1 or name == "model.embed_tokens.weight":
+                    return ()
+        return self.shards if marked else ()
 
     def lost_with(self, shard: Shard) -> tuple[Subject, ...]:
         """What is not known because a shard's header is not: what the index places there and was not read."""

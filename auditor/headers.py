@@ -281,7 +281,9 @@ def _span_faults(
         yield Fault("trailing-bytes", text, needed, file_bytes, (), expected=needed, actual=file_bytes)
 
 
+APPLE_DOUBLE = "an AppleDouble file, in which macOS keeps metadata"
 _KINDS: tuple[tuple[bytes, str], ...] = (
+    (b"\x00\x05\x16\x07", APPLE_DOUBLE),
     (b"version https://git-lfs", "a git-lfs pointer"),
     (b"<!doctype html", "an HTML page"),
     (b"<html", "an HTML page"),

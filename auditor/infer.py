@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from auditor.comparison import Correction, Match
 from auditor.expectations import Expectations, Row
-from auditor.facts import Inventory
+from auditor.facts import MTP_MARKS, Inventory
 from auditor.families import Family
-from auditor.match import MTP_MARKS, match
+from auditor.match import match
 from auditor.names import expert_of, layer_of
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.policy import Limits

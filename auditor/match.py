@@ -6,12 +6,8 @@ from collections.abc import Mapping
 from auditor.comparison import Census, Grid, Match, Pairing
 from auditor.dtypes import FP8, Dtype
 from auditor.expectations import Expectations, Row, RowNames
-from auditor.facts import SCALE_SUFFIX, Inventory, Shard, TensorHeader, is_scale, scale_name
+from auditor.facts import MTP_MARKS, SCALE_SUFFIX, Inventory, Shard, TensorHeader, is_scale, scale_name
 from auditor.names import layer_of
-
-# What only an MTP module has; a layer behind the declared ones is one by these.
-MTP_MARKS = (".eh_proj.weight", ".enorm.weight", ".hnorm.weight")
-
 
 _Kind = tuple[Row | None, Dtype, tuple[int, ...]]
 

@@ -148,6 +148,7 @@ def conduct(
         inventory = walk(opened, rules.limits, progress, seen=taker.add) if read is None else read[1]
         if (
             config_file.state == "absent"
+            and not any(entry.kind == "broken-link" for entry in inventory.entries.values())
             and not inventory.shards
             and INDEX not in inventory.entries
             and not inventory.unread

@@ -16,10 +16,11 @@ from auditor.deferred import Deferred
 from auditor.entry import Entry
 from auditor.errors import ForbiddenError, ReadError
 from auditor.facts import ConfigFile, Fault, Index, Inventory, Shard
-from auditor.headers import disguise, parse_header
+from auditor.fileset import impostors, shard_paths
+from auditor.headers import APPLE_DOUBLE, disguise, parse_header
 from auditor.sources import File, Source
-from auditor.sources.begin import CONFIG, HEAD, INDEX, SERIES, SINGLE, SUFFIX, series
-from auditor.text import is_relative, quoted
+from auditor.sources.begin import CONFIG, HEAD, INDEX, SINGLE, SUFFIX, series
+from auditor.text import quoted
 
 if TYPE_CHECKING:
     from auditor_schemas.policy import Limits
@@ -64,6 +65,7 @@ def walk(
         if INDEX in entries:
             files = [*entries, *(shard.path for shard in early.shards)]
             index = _read_index(source, limits, files)
+        replaced = impostors(source, entries)
     except KeyboardInterrupt:
         reason = f"cancelled after {len(early.shards)} shards, before the index was read"
         return Inventory(early.shards, unread=(reason,), cancelled=True, listed=source.listed)
@@ -71,7 +73,7 @@ def walk(
     if index is not None and index.state == "unread":
         unread.append(f"{INDEX}: {index.reason}")
     early.placed_by(index)
-    paths, strays = _shard_paths(entries, index)
+    paths, strays = shard_paths(entries, index)
     if len(paths) > limits.shards:
         unread.append(f"{len(paths) - limits.shards:,} shards beyond the limit of {limits.shards:,} (shards)")
         paths = paths[: limits.shards]
@@ -102,7 +104,7 @@ def walk(
         unread.append(f"cancelled after {len(shards)} of {len(paths)} shards")
     shards = [msgspec.structs.replace(shard, stray=True) if shard.path in strays else shard for shard in shards]
     unread.extend(f"{shard.path}: {shard.reason}" for shard in shards if shard.state == "unread")
-    inventory = Inventory(tuple(shards), index, entries, tuple(unread), cancelled, source.listed)
+    inventory = Inventory(tuple(shards), index, entries, tuple(unread), cancelled, source.listed, replaced)
     if index is not None:
         inventory.__dict__["indexed"] = early.is_placed(inventory)
     return inventory
@@ -171,12 +173,9 @@ def _some(progress: Progress, total: int, done: int) -> None:
 
 
 def _asked(source: Source) -> dict[str, Entry]:
-    """What there is of a source that cannot list: the index, or without one the single shard."""
-    for path in (INDEX, SINGLE):
-        entry = source.entry(path)
-        if entry.kind != "absent":
-            return {path: entry}
-    return {}
+    """What there is of a source that cannot list: the index, and the single file that a loader takes before it."""
+    asked = {path: source.entry(path) for path in (INDEX, SINGLE)}
+    return {path: entry for path, entry in asked.items() if entry.kind != "absent"}
 
 
 def _whole(
@@ -302,21 +301,6 @@ def _explain_index(data: bytes, limits: Limits) -> Index:
     return Index("damaged" if faults else "read", sha256, kept, total, tuple(faults))
 
 
-def _shard_paths(entries: dict[str, Entry], index: Index | None) -> tuple[list[str], set[str]]:
-    """The shards to read, in order, and those of them that are no part of the checkpoint."""
-    found = [path for path in entries if path.endswith(SUFFIX)]
-    if index is None or not index.weight_map:
-        return sorted(found), set()
-    named = {path for path in index.files if is_relative(path)}
-    stems = {match[1] for path in named if (match := SERIES.fullmatch(path))}
-    strays = set()
-    for path in found:
-        member = SERIES.fullmatch(path)
-        if path not in named and not (member and member[1] in stems):
-            strays.add(path)
-    return sorted(named.union(found)), strays
-
-
 def read_shard(source: Source, path: str, entry: Entry, limits: Limits) -> Shard:
     """One shard's header, or why it was not read."""
     try:
@@ -341,6 +325,8 @@ def _shard(file: File, path: str, limits: Limits) -> Shard:
 
     head = file.read(0, min(size, HEAD))
     kind = disguise(head, size)
+    if kind == APPLE_DOUBLE and path.rpartition("/")[2].startswith("._"):
+        return damaged("apple-double", f"is {kind}, {size:,} bytes", 0, size)
     if kind is not None:
         return damaged("not-a-shard", f"is {kind}, {size:,} bytes, not a safetensors file", 0, size)
     if size < 8:

@@ -73,7 +73,9 @@ class TestRelease:
 
     @pytest.mark.parametrize(("like", "model"), [("v3", "deepseek-v3"), ("v3.2", "deepseek-v3.2")])
     def test_the_config_is_the_released_one(self, like: str, model: str) -> None:
-        assert planned(like).config == json.loads((DATA / f"config.{model}.json").read_text())
+        released = json.loads((DATA / f"config.{model}.json").read_text())
+        released.pop("auto_map", None)  # names code that is not forged
+        assert planned(like).config == released
 
     def test_v3_has_the_release_s_totals(self) -> None:
         plan = planned("v3")

@@ -180,10 +180,15 @@ def test_a_file_of_another_name_than_the_shards_is_a_stray(pair):
 
 
 def test_a_file_numbered_like_the_shards_belongs_to_them(pair):
-    (pair / "model-00003-of-000003.safetensors").write_bytes(shard_bytes("z"))
+    (pair / "model-00003-of-000002.safetensors").write_bytes(shard_bytes("z"))
     inventory = seen(pair)
     assert not any(each.stray for each in inventory.shards)
     assert "z" in inventory.tensors
+
+
+def test_a_file_of_another_count_belongs_to_another_series(pair):
+    (pair / "model-00003-of-000003.safetensors").write_bytes(shard_bytes("z"))
+    assert [each.path for each in seen(pair).shards if each.stray] == ["model-00003-of-000003.safetensors"]
 
 
 def test_without_a_readable_weight_map_nothing_is_a_stray(pair):

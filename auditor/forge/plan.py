@@ -214,6 +214,7 @@ def plan(like: str) -> Plan:
     chosen = LIKES[like]
     text = resources.files("auditor.forge").joinpath("configs", f"{chosen.config}.json").read_text("utf-8")
     config: dict[str, Any] = {**json.loads(text), **chosen.changes}
+    config.pop("auto_map", None)  # names code that is not forged
     family = family_for(config["model_type"])
     assert family is not None
     expectations = family.expectations(family.config.model_validate(config))

@@ -28,5 +28,5 @@ def catalogue() -> tuple[RuleModule, ...]:
         loaded: Any = importlib.import_module(f"{__name__}.{module.name}")
         code = loaded.check.__code__
         found.append(RuleModule(loaded.RULE, loaded.check, code.co_varnames[: code.co_argcount]))
-    order = ("CFG", "IDX", "HDR", "NAM", "SHP", "QNT", "MTP", "CNT", "VAL")
+    order = ("CFG", "FIL", "IDX", "HDR", "NAM", "SHP", "QNT", "MTP", "CNT", "VAL")
     return tuple(sorted(found, key=lambda each: (order.index(each.rule.id[:3]), each.rule.id)))

@@ -1,10 +1,9 @@
 """Shards named -00001-of-000163 are as many as their names say, numbered without a gap."""
 
-import re
 from collections.abc import Iterator
 from itertools import islice
 
-from auditor.facts import Inventory
+from auditor.facts import Inventory, member_of
 from auditor.text import listed, plural, quoted
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -18,17 +17,16 @@ RULE = Rule(
 )
 
 
-_NUMBERED = re.compile(r"(.+)-([0-9]{1,9})-of-([0-9]{1,9})\.safetensors")
-
-
 def check(inventory: Inventory) -> Iterator[Failure]:
-    """One failure per series of names with a number missing or too many."""
+    """One failure per series of names with a number missing or too many; without an index they are missing shards."""
+    if inventory.unnumbered is not None:
+        return
     named = inventory.index.files if inventory.index is not None else {}
     series: dict[tuple[str, int], dict[int, str]] = {}
     for path in {*named, *(shard.path for shard in inventory.parts)}:
-        found = _NUMBERED.fullmatch(path.rpartition("/")[2])
-        if found:
-            series.setdefault((found[1], int(found[3])), {})[int(found[2])] = path
+        member = member_of(path.rpartition("/")[2])
+        if member is not None:
+            series.setdefault(member.series, {})[member.number] = path
     for (stem, count), numbers in sorted(series.items()):
         outside = sorted(number for number in numbers if not 1 <= number <= count)
         missing = count - (len(numbers) - len(outside))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from auditor.text import quoted
 from auditor_schemas.config import DeepseekV3Config
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 
 RULE = Rule(
     id="CFG108",
@@ -27,4 +27,5 @@ def check(config: DeepseekV3Config, expected_architectures: tuple[str, ...]) -> 
             field="architectures",
             expected=list(expected_architectures),
             actual=quoted(given),
+            blames=(File("config.json"),),
         )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.facts import ConfigFault
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 
 RULE = Rule(
     id="CFG101",
@@ -20,5 +20,10 @@ def check(config_faults: tuple[ConfigFault, ...]) -> Iterator[Failure]:
     for fault in config_faults:
         if fault.kind == RULE.slug:
             yield RULE.failure(
-                fault.message, file="config.json", field=fault.field, expected=fault.expected, actual=fault.actual
+                fault.message,
+                file="config.json",
+                field=fault.field,
+                expected=fault.expected,
+                actual=fault.actual,
+                blames=(File("config.json"),),
             )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from auditor.entry import Entry
 from auditor.facts import Inventory
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 
 RULE = Rule(
     id="IDX101",
@@ -23,4 +23,5 @@ def check(inventory: Inventory, listing: Mapping[str, Entry]) -> Iterator[Failur
         yield RULE.failure(
             f"model.safetensors.index.json is not there, {count} shards are",
             file="model.safetensors.index.json",
+            blames=(File("model.safetensors.index.json"),),
         )

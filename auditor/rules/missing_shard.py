@@ -20,16 +20,16 @@ def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
     """One failure per file of the weight_map that does not exist, with the tensors it takes along."""
     for path, count in index.files.items():
         entry = inventory.entries.get(path)
-        if entry is None or entry.kind not in ("absent", "broken-link"):
+        if entry is None or entry.kind != "absent":
             continue
-        broken = entry.kind == "broken-link"
         names = index.names_in(path)
         yield RULE.failure(
-            f"{'is a broken symlink' if broken else 'is not there'}, the index places {plural(count, 'tensor')} in it",
+            f"is not there, the index places {plural(count, 'tensor')} in it",
             file=path,
             expected="a safetensors file",
-            actual="a broken symlink" if broken else "no file",
+            actual="no file",
             tensors=names,
             takes=(*names, File(path)),
+            blames=(File(path),),
             fold=RULE.slug,
         )

@@ -22,4 +22,4 @@ def check(inventory: Inventory) -> Iterator[Failure]:
         and not inventory.parts
         and not (inventory.index is not None and inventory.index.weight_map)
     ):
-        yield RULE.failure("no *.safetensors file is there", takes=(AnyMissing(),))
+        yield RULE.failure("no *.safetensors file is there", takes=(AnyMissing(),), blames=(AnyMissing(),))

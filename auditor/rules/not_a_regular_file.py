@@ -21,7 +21,7 @@ def check(inventory: Inventory) -> Iterator[Failure]:
     for path, entry in inventory.entries.items():
         if entry.kind not in ("directory", "fifo", "socket", "device"):
             continue
-        if path in named or path.endswith(".safetensors"):
+        if path in named or (path.endswith(".safetensors") and inventory.claims(path)):
             names = inventory.index.names_in(path) if inventory.index is not None else (AnyMissing(),)
             yield RULE.failure(
                 f"is a {entry.kind}, needs a regular file",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from auditor.entry import Entry
 from auditor.facts import Inventory
 from auditor.text import plural
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 
 RULE = Rule(
     id="IDX105",
@@ -19,10 +19,16 @@ RULE = Rule(
 
 def check(inventory: Inventory, listing: Mapping[str, Entry]) -> Iterator[Failure]:
     """One failure per safetensors file that the index does not name and that is not of the shards' series."""
+    known = "named neither by the index nor like its shards" if inventory.index is not None else "beside the weights"
     for shard in inventory.shards:
-        if shard.stray:
+        if shard.stray and not any(fault.slug == "apple-double" for fault in shard.faults):
+            wrong = f"; it is damaged: {shard.faults[0].message}" if shard.faults else ""
             yield RULE.failure(
-                f"holds {plural(len(shard.tensors), 'tensor')} and is named neither by the index nor like its shards",
+                f"holds {plural(len(shard.tensors), 'tensor')} and is {known}{wrong}",
                 file=shard.path,
+                blames=(File(shard.path),),
                 fold=RULE.slug,
             )
+    for path, entry in listing.items():
+        if path.endswith(".safetensors") and entry.kind not in ("file", "absent") and not inventory.claims(path):
+            yield RULE.failure(f"is a {entry.kind} and is {known}", file=path, blames=(File(path),), fold=RULE.slug)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.facts import Inventory
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 
 RULE = Rule(
     id="HDR106",
@@ -26,5 +26,6 @@ def check(inventory: Inventory) -> Iterator[Failure]:
             expected=fault.expected,
             actual=fault.actual,
             tensors=fault.tensors,
+            takes=(File(shard.path),),
             fold=RULE.slug,
         )

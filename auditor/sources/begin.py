@@ -11,6 +11,9 @@ from auditor.errors import AuditorError
 from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from auditor.entry import Entry
     from auditor.sources import Need, Source
     from auditor_schemas.policy import Limits
 
@@ -18,8 +21,14 @@ CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 SUFFIX = ".safetensors"
-# model-00001-of-000163.safetensors: what a series' members have in common stands before the number.
-SERIES = re.compile(r"(.+)-[0-9]{1,9}-of-[0-9]{1,9}\.safetensors")
+# What loaders read beside config.json and the weights. Code comes under names of its own.
+_COMPANIONS = (
+    "added_tokens.json", "chat_template.jinja", "chat_template.json", "generation_config.json", "merges.txt",
+    "special_tokens_map.json", "tiktoken.model", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+    "vocab.json",
+)  # fmt: skip
+_CODE = 64  # modules looked at; a release has three
+POINTER = 1024  # bytes that a git-lfs pointer has at most: more of a companion is not asked for from afar
 _SHARDS = 64  # of which a checkpoint of this layout has at least so many: 163 in FP8
 _INDEX_BYTES = 16 << 20  # at first: 9 MB of a release, and what is not there costs nothing
 HEAD = 4096  # enough to tell what stands in a shard's place
@@ -43,6 +52,13 @@ def begin(source: Source, limits: Limits) -> None:
         source.warm(_SHARDS)
     shards = sorted(path for path, entry in entries.items() if path.endswith(SUFFIX) and entry.kind == "file")
     source.ahead(shards[: limits.shards], needed(SINGLE, limits))
+    source.ahead([path for path in companions(entries) if 0 < entries[path].size <= POINTER], lambda _, size: size)
+
+
+def companions(entries: Mapping[str, Entry]) -> list[str]:
+    """The files of a listing that go with the weights: tokenizer, generation, code."""
+    code = sorted(path for path in entries if path.endswith(".py"))[:_CODE]
+    return [*(path for path in _COMPANIONS if path in entries), *code]
 
 
 def fetch(source: Source) -> None:

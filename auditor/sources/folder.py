@@ -165,7 +165,10 @@ class Folder:
                 status = os.stat(path, dir_fd=self._directory)
         except OSError as error:
             if error.errno in _GONE:
-                return Entry("broken-link" if os.path.islink(self._root / path) else "absent")
+                try:
+                    return Entry("broken-link", target=os.readlink(self._root / path))
+                except OSError:
+                    return Entry("absent")
             return Entry("file")  # there, but not to be looked at: opening it says why
         except ValueError:  # a NUL byte
             return Entry("absent")

@@ -35,8 +35,8 @@ _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: 
 _PROBLEM = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "recommendation"}
 _EXIT_CODES = {"passed": 0, "failed": 1, "incomplete": 3}
 _FAMILIES = {
-    "CFG": "config", "IDX": "index", "HDR": "header", "NAM": "names", "SHP": "shape", "QNT": "quantisation",
-    "MTP": "mtp", "CNT": "counts", "VAL": "values",
+    "CFG": "config", "FIL": "files", "IDX": "index", "HDR": "header", "NAM": "names", "SHP": "shape",
+    "QNT": "quantisation", "MTP": "mtp", "CNT": "counts", "VAL": "values",
 }  # fmt: skip
 
 

@@ -89,7 +89,7 @@ class Rule(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    id: str = Field(pattern=r"^(CFG|IDX|HDR|NAM|SHP|QNT|MTP|CNT|VAL)[0-9]{3}$")
+    id: str = Field(pattern=r"^(CFG|FIL|IDX|HDR|NAM|SHP|QNT|MTP|CNT|VAL)[0-9]{3}$")
     slug: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     title: str
     severity: Severity

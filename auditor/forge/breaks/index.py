@@ -48,18 +48,6 @@ def missing_shard(plan: Plan) -> None:
     plan.afterwards.append(lambda directory: (directory / gone).unlink())
 
 
-@breaks_as("dangling-symlink", "a shard is a symlink to nothing", "IDX103")
-def dangling_symlink(plan: Plan) -> None:
-    """A hub cache whose blob was deleted."""
-    file = plan.middle.file
-
-    def link(directory: Path) -> None:
-        (directory / file).unlink()
-        (directory / file).symlink_to("blobs/0000000000000000000000000000000000000000")
-
-    plan.afterwards.append(link)
-
-
 @breaks_as("missing-last-shards", "a download ended before the last two shards", "IDX103")
 def missing_last_shards(plan: Plan) -> None:
     """Partial downloads end somewhere; the index came first."""

@@ -1,0 +1,60 @@
+"""Files are called as the index, or every loader, calls them: also in case, Unicode normalisation and suffix."""
+
+import unicodedata
+from collections.abc import Iterator, Mapping
+
+from auditor.entry import Entry
+from auditor.facts import Inventory
+from auditor.text import shown
+from auditor_schemas.rule import AnyMissing, Failure, File, Rule, Scope, Severity, Subject
+
+RULE = Rule(
+    id="FIL110",
+    slug="respelled-file",
+    title="A file is there under another spelling of its name",
+    severity=Severity.ERROR,
+    scope=Scope.FILE,
+    examines="files",
+)
+_CONFIG, _INDEX, _SUFFIX = "config.json", "model.safetensors.index.json", ".safetensors"
+
+
+def check(inventory: Inventory, listing: Mapping[str, Entry]) -> Iterator[Failure]:
+    """One failure per name that is wanted and absent while a like one is there."""
+    wanted = [_CONFIG, _INDEX, *(inventory.index.files if inventory.index is not None else ())]
+    absent = [path for path in wanted if path not in listing or listing[path].kind == "absent"]
+    if not absent:
+        return
+    spellings: dict[str, str] = {}
+    for path, entry in listing.items():
+        if entry.kind == "file" and path not in wanted:
+            spellings.setdefault(_folded(path), path)
+    for path in absent:
+        there = spellings.get(_folded(path))
+        if there is None:
+            continue
+        names = inventory.index.names_in(path) if inventory.index is not None else ()
+        takes: list[Subject] = [File(path), File(there), *names]
+        if path == _INDEX:
+            takes.append(AnyMissing())
+        difference = _difference(path, there)
+        yield RULE.failure(
+            f"is there as '{shown(there)}', which differs in {difference}",
+            file=path,
+            expected=path,
+            actual=there,
+            tensors=names,
+            takes=takes,
+            fold=difference,
+        )
+
+
+def _folded(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold().removesuffix(_SUFFIX)
+
+
+def _difference(wanted: str, there: str) -> str:
+    if wanted.endswith(_SUFFIX) != there.endswith(_SUFFIX) and wanted.casefold() != there.casefold():
+        return "its suffix"
+    same = unicodedata.normalize("NFC", wanted) == unicodedata.normalize("NFC", there)
+    return "Unicode normalisation" if same else "case"
