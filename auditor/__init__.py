@@ -6,23 +6,28 @@ report = auditor.audit("path/to/checkpoint")
 print(report.verdict, len(report.findings))
 """
 
-from typing import TYPE_CHECKING, Any
-
-from auditor.version import __version__
-
+# Nothing is imported here: it would come before the command's first line, where nobody answers for what fails.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from auditor.errors import AuditorError, SourceError, UsageError
     from auditor.run import audit
+    from auditor.version import __version__
 
 __all__ = ["AuditorError", "SourceError", "UsageError", "__version__", "audit"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Import the engine when it is first asked for: `auditor --help` must not pay for it."""
     if name == "audit":
         from auditor.run import audit
 
         return audit
+    if name == "__version__":
+        from auditor.version import __version__
+
+        return __version__
     if name in ("AuditorError", "SourceError", "UsageError"):
         from auditor import errors
 

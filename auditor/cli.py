@@ -1,17 +1,18 @@
 """The command line: arguments, where output goes, and exit codes. Nothing heavy is imported at the top."""
 
-import argparse
 import gc
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
 
+# What can fail is imported where the command answers for it: an exception at import is exit 1, which means failed.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
+    from typing import Any, NoReturn
+
     from auditor.sources import Source
 
-from auditor.options import USAGE, parser_for
-from auditor.startup import keep_freed_memory, without_plugins
-
+USAGE = 2
 INCOMPLETE = 3
 
 
@@ -21,36 +22,49 @@ def main(arguments: list[str] | None = None, *, alone: bool = False) -> int:
     `alone`: this process is the command's own.
     """
     gc.disable()  # a short process: its memory goes with it, and collecting during imports is time lost
-    without_plugins()
-    arguments = sys.argv[1:] if arguments is None else arguments
-    parser = parser_for(arguments)
     try:
-        options = parser.parse_args(arguments, argparse.Namespace(alone=alone))
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    if options.version:
-        from auditor.version import __version__
-
-        _write_out(f"auditor {__version__}\n")
-        return 0
-    if options.command is None:
-        parser.print_help()
-        return USAGE
-    try:
-        return _command(options)
+        return _main(sys.argv[1:] if arguments is None else arguments, alone=alone)
     except KeyboardInterrupt:
-        return _complain("cancelled", INCOMPLETE)
+        said = "cancelled"
     except BrokenPipeError:
         # The reader went away: silence the interpreter's own complaint at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INCOMPLETE
     except Exception as error:  # the edge: whatever it is, it means that nothing was decided
-        return _unexpected(error)
+        said = _unexpected(error)
+    # Only here is gone what the exception held: without memory there would be none to say so.
+    return _complain(said, INCOMPLETE)
 
 
-def _command(options: argparse.Namespace) -> int:
+def _main(arguments: list[str], *, alone: bool) -> int:
+    import argparse
+
     from auditor.errors import AuditorError, UsageError
+    from auditor.options import parser_for
+    from auditor.startup import without_plugins
 
+    without_plugins()
+    parser = parser_for(arguments)
+    try:
+        options = parser.parse_args(arguments, argparse.Namespace(alone=alone))
+        if options.version:
+            from auditor.version import __version__
+
+            _write_out(f"auditor {__version__}\n")
+            return 0
+        if options.command is None:
+            parser.print_help()
+            return USAGE
+        return _command(options)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except UsageError as error:
+        return _complain(str(error), USAGE)
+    except AuditorError as error:
+        return _complain(str(error), INCOMPLETE)
+
+
+def _command(options: "argparse.Namespace") -> int:
     commands = {
         "audit": _audit,
         "count": _count,
@@ -65,15 +79,10 @@ def _command(options: argparse.Namespace) -> int:
         "verify": _verify,
         "lint": _lint,
     }
-    try:
-        return commands[options.command](options)
-    except UsageError as error:
-        return _complain(str(error), USAGE)
-    except AuditorError as error:
-        return _complain(str(error), INCOMPLETE)
+    return commands[options.command](options)
 
 
-def _audit(options: argparse.Namespace) -> int:
+def _audit(options: "argparse.Namespace") -> int:
     from auditor.outputs import check_outputs, deliver
 
     check_outputs(options)
@@ -106,7 +115,7 @@ def _audit(options: argparse.Namespace) -> int:
     return deliver(report, options, _complain)
 
 
-def _reading(options: argparse.Namespace, progress: Any) -> Any:
+def _reading(options: "argparse.Namespace", progress: "Any") -> "Any":
     """How content is to be read; None at depth headers, where the options of reading have no meaning."""
     from auditor.errors import UsageError
 
@@ -122,7 +131,10 @@ def _reading(options: argparse.Namespace, progress: Any) -> Any:
     if options.sample_bytes is not None and options.depth == "full":
         raise UsageError("--sample-bytes bounds a sample: use --depth sample, or leave it out")
     if options.alone:  # numpy's matrix products are small here, and its threads spin on cores that have bytes to read
+        from auditor.startup import let_no_library_decide
+
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        let_no_library_decide()
     return Reading(
         depth=options.depth,
         seed=options.seed,
@@ -136,12 +148,12 @@ def _reading(options: argparse.Namespace, progress: Any) -> Any:
     )
 
 
-def _writes(options: argparse.Namespace) -> bool:
+def _writes(options: "argparse.Namespace") -> bool:
     """Whether a report is written at all: what is only printed shows no storage and no parallelism."""
     return any(getattr(options, kind, None) is not None for kind in ("json", "html"))
 
 
-def _begin(options: argparse.Namespace) -> "str | Source":
+def _begin(options: "argparse.Namespace") -> "str | Source":
     """Begin to fetch what an audit with default limits reads, before the models are imported; what to audit."""
     if "://" not in options.source or options.policy is not None:
         return str(options.source)
@@ -158,7 +170,7 @@ def _begin(options: argparse.Namespace) -> "str | Source":
     return source
 
 
-def _report(options: argparse.Namespace) -> int:
+def _report(options: "argparse.Namespace") -> int:
     from auditor.outputs import check_outputs, deliver
     from auditor.saved import read_report
 
@@ -166,33 +178,34 @@ def _report(options: argparse.Namespace) -> int:
     return deliver(read_report(options.report), options, _complain)
 
 
-def _publish(options: argparse.Namespace) -> int:
+def _publish(options: "argparse.Namespace") -> int:
     from auditor.publish import publish
 
-    _write_out(f"{publish(options.reports, options.site).summary()}\n")
+    _write_out(f"{publish(options.reports, options.site).summary()}\n", only_files=True)
     return 0
 
 
-def _count(options: argparse.Namespace) -> int:
+def _count(options: "argparse.Namespace") -> int:
+    from auditor.outputs import check_outputs, write_all
     from auditor.query import InvalidConfigError, counted
     from auditor.terminal import show_counts
 
+    check_outputs(options)
     try:
         result = counted(options.source, family=options.family, revision=options.revision, cache=not options.no_cache)
     except InvalidConfigError as error:
         return _complain(str(error), 1)
-    if options.json is not None:
+
+    def written() -> str:
         import json
 
-        from auditor.outputs import save
+        return json.dumps(result, indent=2) + "\n"
 
-        save(json.dumps(result, indent=2) + "\n", options.json)
-    if options.json != "-":
-        show_counts(result)
-    return 1 if result["agree"] is False else 0
+    asked = [] if options.json is None else [(options.json, written)]
+    return write_all(asked, lambda: show_counts(result), 1 if result["agree"] is False else 0, _complain)
 
 
-def _tensor(options: argparse.Namespace) -> int:
+def _tensor(options: "argparse.Namespace") -> int:
     from auditor.query import described
 
     text, found = described(
@@ -206,7 +219,7 @@ def _tensor(options: argparse.Namespace) -> int:
     return 0 if found else 1
 
 
-def _rules(options: argparse.Namespace) -> int:  # noqa: ARG001  # every command takes the options
+def _rules(options: "argparse.Namespace") -> int:  # noqa: ARG001  # every command takes the options
     from auditor.rules import catalogue
 
     for module in catalogue():
@@ -215,7 +228,7 @@ def _rules(options: argparse.Namespace) -> int:  # noqa: ARG001  # every command
     return 0
 
 
-def _rule(options: argparse.Namespace) -> int:
+def _rule(options: "argparse.Namespace") -> int:
     from auditor.errors import UsageError
     from auditor.pages import page
     from auditor.rules import catalogue
@@ -232,7 +245,7 @@ def _rule(options: argparse.Namespace) -> int:
     return 0
 
 
-def _forge(options: argparse.Namespace) -> int:
+def _forge(options: "argparse.Namespace") -> int:
     from auditor.errors import UsageError
     from auditor.forge import breaks, forge
 
@@ -255,11 +268,11 @@ def _forge(options: argparse.Namespace) -> int:
         break_name=options.break_name,
         seed=options.seed,
     )
-    _write_out(f"{forged.summary()}\n")
+    _write_out(f"{forged.summary()}\n", only_files=True)
     return 0
 
 
-def _schema(options: argparse.Namespace) -> int:
+def _schema(options: "argparse.Namespace") -> int:
     import json
 
     from auditor.errors import UsageError
@@ -271,36 +284,29 @@ def _schema(options: argparse.Namespace) -> int:
     return 0
 
 
-def _diff(options: argparse.Namespace) -> int:
+def _diff(options: "argparse.Namespace") -> int:
     from auditor.diff import compared
     from auditor.diff_text import lines
-    from auditor.outputs import check_outputs, save
+    from auditor.outputs import asked_for, check_outputs, write_all
 
     check_outputs(options)
     diff = compared(options.old, options.new)
-    code = INCOMPLETE if diff.incomplete else int(not diff.same)
-    for kind in ("json", "html"):
-        target = getattr(options, kind)
-        if target is None:
-            continue
-        if kind == "json":
-            text = diff.model_dump_json(indent=2) + "\n"
-        else:
-            from auditor_reports.diff import render
 
-            text = render(diff)
-        try:
-            save(text, target)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            code = _complain(f"cannot write {target}: {error.strerror}", INCOMPLETE)
-    if "-" not in (options.json, options.html):
-        _write_out("".join(f"{line}\n" for line in lines(diff)))
-    return code
+    def page() -> str:
+        from auditor_reports.diff import render
+
+        return render(diff)
+
+    formats = {"json": lambda: diff.model_dump_json(indent=2) + "\n", "html": page}
+    return write_all(
+        [(target, formats[name]) for name, target in asked_for(options)],
+        lambda: sys.stdout.write("".join(f"{line}\n" for line in lines(diff))),
+        INCOMPLETE if diff.incomplete else int(not diff.same),
+        _complain,
+    )
 
 
-def _verify(options: argparse.Namespace) -> int:
+def _verify(options: "argparse.Namespace") -> int:
     from auditor.verify import verified
 
     text, code = verified(options.report, options.source, digests=not options.no_digests, pinned=options.fingerprint)
@@ -308,7 +314,7 @@ def _verify(options: argparse.Namespace) -> int:
     return code
 
 
-def _lint(options: argparse.Namespace) -> int:
+def _lint(options: "argparse.Namespace") -> int:
     from auditor.lint import linted
 
     text, code = linted(options.files, family=options.family)
@@ -316,7 +322,7 @@ def _lint(options: argparse.Namespace) -> int:
     return code
 
 
-def _progress(options: argparse.Namespace) -> Any:
+def _progress(options: "argparse.Namespace") -> "Any":
     """A progress line on a terminal's standard error, or None."""
     if options.quiet or not sys.stderr.isatty():
         return None
@@ -326,7 +332,7 @@ def _progress(options: argparse.Namespace) -> Any:
 
 
 class _terminate_as_interrupt:  # noqa: N801  # reads as a statement where it is used
-    """SIGTERM, which a cancelled CI job gets, ends an audit as Ctrl-C does: incomplete, with what was read."""
+    """SIGTERM ends an audit as Ctrl-C does, incomplete with what was read, where `entry` did not see to it before."""
 
     def __enter__(self) -> None:
         import signal
@@ -334,44 +340,75 @@ class _terminate_as_interrupt:  # noqa: N801  # reads as a statement where it is
         def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
+        self._set = False
         try:
-            self._before: Any = signal.signal(signal.SIGTERM, interrupt)
+            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                signal.signal(signal.SIGTERM, interrupt)
+                self._set = True
         except ValueError:  # not the main thread
-            self._before = None
+            pass
 
     def __exit__(self, *_: object) -> None:
         import signal
 
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        if self._set:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _write_out(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+def _write_out(text: str, *, only_files: bool = False) -> None:
+    from auditor.outputs import tell
+
+    tell(lambda: sys.stdout.write(text), only_files=only_files)
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"auditor: {message}", file=sys.stderr)  # noqa: T201  # the one place that complains
+    from auditor.text import shown
+
+    try:
+        print(f"auditor: {shown(message)}", file=sys.stderr, flush=True)  # noqa: T201  # the one place that complains
+    except OSError:
+        pass  # nobody can be told, and the code says it as well
     return code
 
 
-def _unexpected(error: BaseException) -> int:
+def _unexpected(error: Exception) -> str:
+    from auditor.startup import exhausted
+
     if os.environ.get("AUDITOR_TRACEBACK"):
         import traceback
 
         traceback.print_exception(error)
+    lack = exhausted(error)
+    if lack is not None:
+        return f"{lack}: nothing was decided"
     message = f"{type(error).__name__}: {error}"
-    return _complain(f"unexpected error, nothing was decided: {message} (AUDITOR_TRACEBACK=1 shows where)", INCOMPLETE)
+    return f"unexpected error, nothing was decided: {message} (AUDITOR_TRACEBACK=1 shows where)"
 
 
-def entry() -> NoReturn:
-    """The console script. It leaves without freeing memory piece by piece, which the end of the process does."""
-    keep_freed_memory()
-    code = main(alone=True)
+def entry() -> "NoReturn":
+    """The console script: it ends with a code of the contract, whatever this machine refuses.
+
+    It leaves without freeing memory piece by piece, which the end of the process does.
+    """
+    code, said = INCOMPLETE, b"auditor: out of memory: nothing was decided\n"
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        code = INCOMPLETE
-    os._exit(code)
+        try:
+            from auditor import startup
+
+            startup.end_in_order_when_told()
+            startup.hold_streams()
+            startup.print_in_any_encoding()
+            startup.keep_freed_memory()
+            code = main(alone=True)
+            said = b""
+        except KeyboardInterrupt:
+            said = b"auditor: cancelled\n"
+        except Exception as error:  # the edge of the process: `main` itself could not be had, or could not say why
+            reason = "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
+            said = f"auditor: {ascii(reason)[1:-1]}: nothing was decided\n".encode()
+        if said:
+            os.write(2, said)
+    except BaseException:  # noqa: S110  # a last interruption, or nobody to tell
+        pass
+    finally:
+        os._exit(code)

@@ -19,3 +19,7 @@ class ForbiddenError(AuditorError):
 
 class ReadError(AuditorError):
     """A file that should have been read was not, for another reason than its own damage (exit 3)."""
+
+
+class OutputError(AuditorError):
+    """What was asked for could not be written (exit 3)."""

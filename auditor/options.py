@@ -1,9 +1,10 @@
 """The arguments of every command, and usage errors that are one line with the mend."""
 
 import argparse
-from typing import NoReturn
+import sys
+from typing import Any, NoReturn
 
-from auditor.outputs import FORMATS
+from auditor.outputs import FORMATS, tell
 
 USAGE = 2
 
@@ -12,7 +13,15 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line with the mend, exit 2."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"auditor: {message} (see {self.prog} --help)\n")
+        from auditor.text import shown
+
+        self.exit(USAGE, f"auditor: {shown(message)} (see {self.prog} --help)\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message and file is sys.stdout:
+            tell(lambda: file.write(message))
+        else:
+            super()._print_message(message, file)
 
 
 def parser_for(arguments: list[str]) -> argparse.ArgumentParser:

@@ -3,9 +3,11 @@
 A format is imported when it is asked for, and one that fails takes no other with it.
 """
 
+import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from auditor_schemas.report import AuditReport
 
 STANDARD_OUTPUT = "-"
+INCOMPLETE = 3
 
 
 class Format(NamedTuple):
@@ -78,14 +81,19 @@ def check_outputs(options: "argparse.Namespace") -> None:
     from auditor.errors import UsageError
 
     places: dict[str, str] = {}
-    for name, target in _asked_for(options):
+    for name, target in asked_for(options):
         place = target if target == STANDARD_OUTPUT else os.path.realpath(target)
         other = places.setdefault(place, name)
         if other != name:
             where = "to standard output" if target == STANDARD_OUTPUT else f"to {target}"
             raise UsageError(f"--{other} and --{name} both go {where}: give one of them a file")
         each = FORMATS[name]
-        _check_extra(name, each)
+        if each.needs is not None:
+            _check_extra(name, each.needs, each.extra)
+            if getattr(options, "alone", False):
+                from auditor.startup import let_no_library_decide
+
+                let_no_library_decide()
         if target == STANDARD_OUTPUT:
             if each.folder:
                 raise UsageError(f"--{name} -: writes several files: give it a folder")
@@ -99,37 +107,81 @@ def check_outputs(options: "argparse.Namespace") -> None:
             raise UsageError(f"--{name} {target}: is a file: give a folder")
 
 
-def _check_extra(name: str, each: Format) -> None:
-    if each.needs is None:
-        return
+def _check_extra(name: str, module: str, extra: str | None) -> None:
     from importlib.util import find_spec
 
-    if find_spec(each.needs) is None:
+    if find_spec(module) is None:
         from auditor.errors import UsageError
 
-        raise UsageError(f"--{name} needs {each.needs}: pip install 'checkpoint-auditor[{each.extra}]'")
+        raise UsageError(f"--{name} needs {module}: pip install 'checkpoint-auditor[{extra}]'")
 
 
 def deliver(report: "AuditReport", options: "argparse.Namespace", complain: Callable[[str, int], int]) -> int:
     """Write what was asked for, then print; an output that fails makes the exit code 3 and loses no other."""
-    from auditor.gate import EXIT_CODES, INCOMPLETE
+    from auditor.gate import EXIT_CODES
 
-    code = EXIT_CODES[report.verdict]
-    piped = False
-    # Standard output comes last: a reader that went away costs no file.
-    for name, target in sorted(_asked_for(options), key=lambda each: each[1] == STANDARD_OUTPUT):
-        piped = piped or target == STANDARD_OUTPUT
+    def print_report() -> None:
+        _print(report, quiet=options.quiet, no_gpu="" if options.quiet else _no_gpu(report, options))
+
+    asked = [(target, partial(FORMATS[name].render, report)) for name, target in asked_for(options)]
+    return write_all(asked, print_report, EXIT_CODES[report.verdict], complain)
+
+
+def write_all(
+    asked: "Sequence[tuple[str, Callable[[], str | dict[str, str]]]]",
+    show: Callable[[], object],
+    code: int,
+    complain: Callable[[str, int], int],
+) -> int:
+    """Write each target's text, and `show` where standard output takes none of them; the exit code, 3 where one fails.
+
+    Standard output comes last: a reader that went away costs no file.
+    """
+    from auditor.errors import OutputError
+
+    piped = any(target == STANDARD_OUTPUT for target, _ in asked)
+    for target, render in sorted(asked, key=lambda each: each[0] == STANDARD_OUTPUT):
         try:
-            _write(FORMATS[name].render(report), target)
+            _write(render(), target)
         except BrokenPipeError:
             raise
-        except OSError as error:
-            code = complain(f"cannot write {target}: {error.strerror}", INCOMPLETE)
         except Exception as error:  # the edge: a format that fails takes no other with it
-            code = complain(f"cannot write {target}: {type(error).__name__}: {error}", INCOMPLETE)
+            code = complain(f"cannot write {_named(target)}: {_why(error)}", INCOMPLETE)
     if not piped:
-        _print(report, quiet=options.quiet, no_gpu="" if options.quiet else _no_gpu(report, options))
+        try:
+            tell(show, only_files=bool(asked))
+        except OutputError as error:
+            code = complain(str(error), INCOMPLETE)
     return code
+
+
+def tell(show: Callable[[], object], *, only_files: bool = False) -> None:
+    """Print to standard output; raises OutputError where it takes nothing.
+
+    A standard output that is closed is no fault where `only_files` were asked for.
+    """
+    from auditor.errors import OutputError
+
+    try:
+        show()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if not (only_files and error.errno == errno.EBADF):
+            raise OutputError(f"cannot write {_named(STANDARD_OUTPUT)}: {_why(error)}") from error
+
+
+def _named(target: str) -> str:
+    return "standard output" if target == STANDARD_OUTPUT else target
+
+
+def _why(error: Exception) -> str:
+    from auditor.startup import exhausted
+
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return exhausted(error) or f"{type(error).__name__}: {error}"
 
 
 def _write(text: str | dict[str, str], target: str) -> None:
@@ -151,18 +203,18 @@ def save(text: str, target: str) -> None:
         with open(target, "w", encoding="utf-8") as file:
             file.write(text)
         return
-    partial = f"{target}.{os.getpid()}.partial"
+    unfinished = f"{target}.{os.getpid()}.partial"
     try:
-        with open(partial, "x", encoding="utf-8") as file:
+        with open(unfinished, "x", encoding="utf-8") as file:
             file.write(text)
-        os.replace(partial, target)
-    except OSError:
-        if os.path.lexists(partial):
-            os.unlink(partial)
+        os.replace(unfinished, target)
+    except BaseException:
+        if os.path.lexists(unfinished):
+            os.unlink(unfinished)
         raise
 
 
-def _asked_for(options: "argparse.Namespace") -> list[tuple[str, str]]:
+def asked_for(options: "argparse.Namespace") -> list[tuple[str, str]]:
     """The formats that were asked for, with their targets; a command need not offer them all."""
     targets = ((name, getattr(options, name, None)) for name in FORMATS)
     return [(name, target) for name, target in targets if target is not None]

@@ -2,7 +2,10 @@
 
 import os
 import sys
-from typing import Any
+
+TYPE_CHECKING = False  # typing itself costs an import
+if TYPE_CHECKING:
+    from typing import Any
 
 _PLUGINS = "pydantic.plugin._loader"
 _LARGE = 24 << 20  # bytes, never touched
@@ -17,7 +20,7 @@ def without_plugins() -> None:
     if os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__") != "__all__" or _PLUGINS in sys.modules:
         return
 
-    def more(name: str) -> Any:
+    def more(name: str) -> "Any":
         if name.startswith("__"):
             raise AttributeError(name)
         from importlib import import_module
@@ -32,4 +35,99 @@ def without_plugins() -> None:
 
 def keep_freed_memory() -> None:
     """Have glibc keep what is freed, up to the largest block it has seen freed: a new page costs more than its use."""
-    bytes(_LARGE)
+    try:
+        bytes(_LARGE)
+    except MemoryError:
+        pass  # there is little of it: the command may do with less
+
+
+def hold_streams() -> None:
+    """Let no file take the number of a standard stream that is closed: what is printed would go into that file.
+
+    A standard output that is closed takes nothing, as before; a standard error is one that nobody reads.
+    """
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)  # the lowest number that is free, which is this one
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+
+
+# Of our own marks and of common ones, what an output shows that does not know them. Others are shown as escapes.
+_PLAIN = {
+    "·": "-", "…": "...", "→": "->", "×": "x", "−": "-", "–": "-", "—": "-", "≤": "<=", "≥": ">=", "≠": "!=",
+    "’": "'", "\xa0": " ",
+}  # fmt: skip
+
+
+def print_in_any_encoding() -> None:
+    """No character is a reason to print nothing: what standard output cannot encode has a plain form, or escapes."""
+    import codecs
+
+    def plainly(error: UnicodeError) -> tuple[str | bytes, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        plain = _PLAIN.get(error.object[error.start])
+        return (plain, error.start + 1) if plain is not None else codecs.backslashreplace_errors(error)
+
+    codecs.register_error("auditor.plain", plainly)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="auditor.plain")
+
+
+def end_in_order_when_told() -> None:
+    """SIGTERM, which a cancelled CI job gets, ends a command as Ctrl-C does, and so does the second of them.
+
+    The first stops the work, and what was done is reported; the second stops that as well. With the third the
+    process ends where it stands, so that none of them finds a moment at which nobody handles it.
+    """
+    import signal
+
+    received = 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal received
+        received += 1
+        if received > 2:
+            os.write(2, b"auditor: cancelled\n")
+            os._exit(3)
+        raise KeyboardInterrupt
+
+    # What is ignored stays ignored: it was meant for others.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, interrupt)
+
+
+def let_no_library_decide() -> None:
+    """Numeric libraries that get no memory end the process with 1, which means failed: let it be 3.
+
+    The command itself leaves by another way (`os._exit`), so whoever calls C's `exit` is a library.
+    """
+    import ctypes
+
+    try:
+        libc = ctypes.CDLL(None)
+        register, leave = libc.__cxa_atexit, ctypes.cast(libc._exit, ctypes.c_void_p)
+    except (OSError, AttributeError):
+        return  # not this kind of C library
+    register(leave, ctypes.c_void_p(3), None)
+
+
+def exhausted(error: BaseException) -> str | None:
+    """What this machine had no more of, where that is what an exception means."""
+    import errno
+
+    number = error.errno if isinstance(error, OSError) else None
+    text = str(error)
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or "Cannot allocate memory" in text:
+        return "out of memory"
+    if number in (errno.EMFILE, errno.ENFILE):
+        return "too many open files for the limits of this process"
+    if number == errno.EAGAIN or "can't start new thread" in text:
+        return "no more threads or processes may be started"
+    return None

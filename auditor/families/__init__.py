@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from auditor.errors import UsageError
+from auditor.errors import ReadError, UsageError
 from auditor.expectations import Expectations
 from auditor_schemas.config import DeepseekV3Config
 
@@ -51,6 +51,8 @@ def families() -> dict[str, Family]:
     for module in pkgutil.iter_modules(__path__):
         family: Family = importlib.import_module(f"{__name__}.{module.name}").FAMILY
         found[family.name] = family
+    if not found:  # a folder that cannot be listed is an empty one to pkgutil
+        raise ReadError("the model families of the auditor cannot be listed")
     return found
 
 

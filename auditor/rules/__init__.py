@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from auditor.errors import ReadError
 from auditor_schemas.rule import Failure, Rule
 
 
@@ -28,5 +29,7 @@ def catalogue() -> tuple[RuleModule, ...]:
         loaded: Any = importlib.import_module(f"{__name__}.{module.name}")
         code = loaded.check.__code__
         found.append(RuleModule(loaded.RULE, loaded.check, code.co_varnames[: code.co_argcount]))
+    if not found:  # a folder that cannot be listed is an empty one to pkgutil, and no rule finds no fault
+        raise ReadError("the rules of the auditor cannot be listed")
     order = ("CFG", "FIL", "IDX", "HDR", "NAM", "SHP", "QNT", "MTP", "CNT", "VAL")
     return tuple(sorted(found, key=lambda each: (order.index(each.rule.id[:3]), each.rule.id)))
