@@ -25,6 +25,7 @@ class Format(NamedTuple):
     help: str
     render: "Callable[[AuditReport], str | dict[str, str]]"
     folder: bool = False
+    files: tuple[str, ...] = ()  # in its folder
     needs: str | None = None  # a module that an extra installs
     extra: str | None = None
 
@@ -71,13 +72,18 @@ FORMATS = {
     "junit": Format("write a test case for each rule as JUnit XML", _junit),
     "markdown": Format("write a summary as Markdown, for a CI step", _markdown),
     "csv": Format(
-        "write inventory, tallies and findings as CSV files", _csv, folder=True, needs="pandas", extra="tables"
+        "write inventory, tallies and findings as CSV files",
+        _csv,
+        folder=True,
+        files=("inventory.csv", "tallies.csv", "findings.csv"),
+        needs="pandas",
+        extra="tables",
     ),
 }
 
 
 def check_outputs(options: "argparse.Namespace") -> None:
-    """Refuse, before any work, two outputs in one place, one whose place is not there, and one that lacks its extra."""
+    """Refuse, before any work, what cannot be written, what would harm, and a format that lacks its extra."""
     from auditor.errors import UsageError
 
     places: dict[str, str] = {}
@@ -105,6 +111,27 @@ def check_outputs(options: "argparse.Namespace") -> None:
             raise UsageError(f"--{name} {target}: is a folder: give a file name in it")
         if each.folder and os.path.lexists(target) and not os.path.isdir(target):
             raise UsageError(f"--{name} {target}: is a file: give a folder")
+    if any(place != STANDARD_OUTPUT for place in places):
+        _check_places(options)
+
+
+def _check_places(options: "argparse.Namespace") -> None:
+    """See places.check_places: nothing that a command reads is written over, but a baseline by its next report."""
+    from auditor.places import check_places
+
+    outputs: list[tuple[str, str]] = []
+    for name, target in asked_for(options):
+        if target != STANDARD_OUTPUT:
+            files = FORMATS[name].files
+            outputs += [(name, os.path.join(target, file)) for file in files] if files else [(name, target)]
+    named = [each for key in ("source", "old", "new") if (each := getattr(options, key, None)) is not None]
+    folders = [each for each in named if os.path.isdir(each)]
+    folders += [os.path.dirname(each) or "." for each in named if os.path.basename(each) == "config.json"]
+    read = [each for key in ("report", "policy") if (each := getattr(options, key, None)) is not None]
+    check_places(outputs, checkpoints=folders, read=[*named, *read])
+    baseline = getattr(options, "baseline", None)
+    if baseline is not None:
+        check_places([each for each in outputs if each[0] != "json"], checkpoints=(), read=[baseline])
 
 
 def _check_extra(name: str, module: str, extra: str | None) -> None:

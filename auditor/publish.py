@@ -15,6 +15,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from auditor.errors import SourceError, UsageError
+from auditor.places import is_checkpoint
 from auditor.saved import read_report
 from auditor.text import plural, shown
 from auditor_reports import html, site
@@ -54,6 +55,8 @@ def publish(reports: Sequence[str], directory: str, *, wait: float = WAIT_SECOND
     root = Path(directory)
     if root.exists() and not root.is_dir():
         raise UsageError(f"--site {shown(directory)}: is a file: give a folder")
+    if is_checkpoint(directory):
+        raise UsageError(f"--site {shown(directory)}: is a checkpoint, which is never written to: give another folder")
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root, wait):
