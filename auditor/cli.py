@@ -398,6 +398,7 @@ def entry() -> "NoReturn":
             startup.end_in_order_when_told()
             startup.hold_streams()
             startup.print_in_any_encoding()
+            startup.let_no_library_decide(limited=True)
             startup.keep_freed_memory()
             code = main(alone=True)
             said = b""

@@ -103,19 +103,29 @@ def end_in_order_when_told() -> None:
         signal.signal(signal.SIGTERM, interrupt)
 
 
-def let_no_library_decide() -> None:
-    """Numeric libraries that get no memory end the process with 1, which means failed: let it be 3.
+def let_no_library_decide(*, limited: bool = False) -> None:
+    """Libraries that get no memory end the process as they like, some with 1, which means failed: let it be 3.
 
-    The command itself leaves by another way (`os._exit`), so whoever calls C's `exit` is a library.
+    The command itself leaves by another way (`os._exit`), so whoever calls C's `exit` is a library; whoever aborts is
+    one as well. `limited`: only where this process has limits on its memory, since it costs an import.
     """
+    if limited:
+        import resource
+
+        limits = (resource.getrlimit(each)[0] for each in (resource.RLIMIT_DATA, resource.RLIMIT_AS))
+        if all(each == resource.RLIM_INFINITY for each in limits):
+            return
     import ctypes
+    import signal
 
     try:
         libc = ctypes.CDLL(None)
-        register, leave = libc.__cxa_atexit, ctypes.cast(libc._exit, ctypes.c_void_p)
+        leave, end = (ctypes.cast(each, ctypes.c_void_p) for each in (libc._exit, libc.exit))
+        libc.__cxa_atexit(leave, ctypes.c_void_p(3), None)
+        libc.signal.restype = ctypes.c_void_p
+        libc.signal(int(signal.SIGABRT), end)
     except (OSError, AttributeError):
         return  # not this kind of C library
-    register(leave, ctypes.c_void_p(3), None)
 
 
 def exhausted(error: BaseException) -> str | None:
