@@ -170,14 +170,14 @@ def conduct(
     found = traced(failures, inventory)
     judged = _judged(found, outcomes, rules, known, inventory, started.date())
     findings = tuple(each.finding for each in found) if judged is None else judged.findings
-    incomplete = [*inventory.unread, *(content.unread if content is not None else ())]
+    reasons = [*inventory.unread, *(content.unread if content is not None else ())]
     if reading is not None and content is None:
-        incomplete.append("cancelled before tensor data was read")
+        reasons.append("cancelled before tensor data was read")
     probes = content.probes if content is not None else None
-    incomplete.extend(reason for reason in (configuration.unsupported, configuration.over_limit) if reason)
-    incomplete.extend(
-        f"{each.rule} {each.slug} crashed: {each.reason}" for each in outcomes if each.outcome == "errored"
-    )
+    reasons.extend(reason for reason in (configuration.unsupported, configuration.over_limit) if reason)
+    reasons.extend(f"{each.rule} {each.slug} crashed: {each.reason}" for each in outcomes if each.outcome == "errored")
+    # Two readers may stumble over the same file: that it changed is said once.
+    incomplete = tuple(dict.fromkeys(reasons))
     matched = facts["match"] if isinstance(facts["match"], Match) else None
     inventory_summary = summary.inventory_summary(inventory, facts["census"])
     coverage = summary.coverage(inventory, incomplete, probes)
@@ -201,7 +201,7 @@ def conduct(
         ),
         family=configuration.family.name if configuration.family else None,
         verdict=gate.decide(findings, incomplete, fail_on, unmet),
-        incomplete=tuple(incomplete),
+        incomplete=incomplete,
         fail_on=fail_on,
         policy=Digest(sha256=digest) if digest else None,
         baseline=Digest(sha256=known.sha256) if known is not None and known.sha256 else None,

@@ -30,7 +30,9 @@ from auditor.forge import forge
 from auditor.forge.plan import LIKES, Like
 from auditor.names import expand
 from auditor.options import _size as parse_size
+from auditor.run import conduct
 from auditor.sources import open_source
+from auditor.sources.folder import Folder
 from auditor.walk import walk
 from auditor_schemas.policy import DEFAULT_LIMITS
 from auditor_schemas.report import AuditReport
@@ -286,6 +288,32 @@ def test_a_shard_that_changed_since_its_header_was_read_leaves_the_audit_incompl
     assert len(content.unread) == 1
     assert content.unread[0].startswith(f"{path.name}: ")
     assert {shard.file for shard in content.probes.shards} == {each.name for each in shards_of(copy)} - {path.name}
+
+
+class Moving(Folder):
+    """A folder in which somebody writes one of the shards all the time."""
+
+    def __init__(self, root: Path, moving: str) -> None:
+        super().__init__(str(root), symlinks="follow")
+        self.moving, self.asked = moving, 0
+
+    def stamp(self, path: str) -> str | None:
+        self.asked += 1
+        return f"{self.asked}" if path == self.moving else super().stamp(path)
+
+
+def test_that_a_shard_changed_while_it_was_read_is_said_once(copy: Path) -> None:
+    """Whoever reads its weights stumbles over it, and so does whoever reads its scales for weights elsewhere."""
+    index = json.loads((copy / "model.safetensors.index.json").read_text())["weight_map"]
+    moving = next(
+        index[name + "_scale_inv"] for name in index if index.get(name + "_scale_inv", index[name]) != index[name]
+    )
+    report = conduct(
+        Moving(copy, moving), reading=Reading(depth="full"), family=None, policy=None, fail_on="error", progress=None
+    )
+    assert report.verdict == "incomplete"
+    assert len(report.incomplete) == len(set(report.incomplete)) == len(report.coverage.unread)
+    assert any("changed while it was read" in line for line in report.incomplete)
 
 
 def test_a_read_error_in_the_middle_is_incomplete_and_names_the_byte(copy: Path) -> None:

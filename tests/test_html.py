@@ -96,6 +96,19 @@ def test_a_pass_says_what_it_let_through() -> None:
     assert "May be shipped; 1 warning did not stop it." in page_of(warned).words
 
 
+def test_why_it_failed_names_what_fails_it_and_nothing_that_is_only_worth_knowing() -> None:
+    error = finding("NAM101", "a", "error", "is missing")
+    infos = tuple(finding("IDX111", f"{n}", "info", f"worth knowing {n}") for n in range(3))
+    failed = broken().model_copy(update={"findings": (error, *infos)})
+    why = page_of(failed).words.partition("What was covered")[0].partition("Why")[2]
+    assert "is missing" in why
+    assert "worth knowing" not in why
+    short = failed.model_copy(update={"findings": infos, "unmet": ("the audit is of depth headers",)})
+    words = page_of(short).words.partition("What was covered")[0]
+    assert "Why" not in words
+    assert "worth knowing 2" in words.partition("Worth knowing")[2]
+
+
 def test_sampled_audit_says_how_much_it_saw() -> None:
     words = page_of(sampled()).words
     assert "At depth sample: 1 error in 91,991 tensors of 163 shards; 0.3 % of tensor data was read." in words

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from auditor_reports import text
-from auditor_reports.outline import remarks
-from auditor_reports.view_findings import FindingsView
+from auditor_reports.outline import gates, remarks
+from auditor_reports.view_findings import FindingsView, FindingView
 from auditor_schemas.report import AuditReport
 
 WORDS = {"passed": "Passed", "failed": "Failed", "incomplete": "Incomplete"}
@@ -40,6 +40,7 @@ class VerdictView:
     remarks: tuple[str, ...]
     badges: tuple[Badge, ...]
     heading: str
+    top: tuple[FindingView, ...]
     covered: tuple[Covered, ...]
     depth: str
 
@@ -56,6 +57,7 @@ def verdict_view(report: AuditReport, listed: FindingsView) -> VerdictView:
         remarks=tuple(remarks(report)),
         badges=_badges(report, listed),
         heading=_heading(report, listed),
+        top=_top(report, listed),
         covered=_covered(report),
         depth=report.run.depth,
     )
@@ -67,7 +69,18 @@ def _heading(report: AuditReport, listed: FindingsView) -> str:
         return ""
     if not (listed.roots["error"] or listed.roots["warning"]):
         return "Worth knowing"
-    return "Why" if report.verdict == "failed" else "Most important"
+    return "Why" if report.verdict == "failed" and _gating(report, listed) else "Most important"
+
+
+def _gating(report: AuditReport, listed: FindingsView) -> tuple[FindingView, ...]:
+    first = zip(listed.top, listed.order, strict=False)
+    return tuple(view for view, position in first if gates(report, report.findings[position]))
+
+
+def _top(report: AuditReport, listed: FindingsView) -> tuple[FindingView, ...]:
+    """The most important findings: of a failed audit what fails it; what is worth knowing where there is no other."""
+    reasons = _gating(report, listed) if report.verdict == "failed" else ()
+    return reasons or tuple(view for view in listed.top if view.severity != "info") or listed.top
 
 
 def _answer(report: AuditReport, listed: FindingsView) -> str:
