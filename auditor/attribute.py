@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from auditor.facts import Inventory, Shard
 from auditor.names import patterns
+from auditor.sums import causes_of_sums
 from auditor_schemas.finding import Finding, Location
-from auditor_schemas.rule import AnyMissing, Failure, Scope, Severity, Subject
+from auditor_schemas.rule import WEIGHT, AnyMissing, Failure, Scope, Severity, Subject
 
 _SCOPES = tuple(Scope)
-_WEIGHT = {Severity.ERROR: 2, Severity.WARNING: 1, Severity.INFO: 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def traced(failures: Iterable[Failure], inventory: Inventory) -> tuple[Attribute
     found = []
     for key, group in groups.items():
         kind, subject = subjects[key]
-        root = None if key[2] is None else fingerprints[key[2]]
+        root = None if key[3] is None else fingerprints[key[3]]
         prints = () if kind == _TENSORS else tuple(_fingerprint(one, *_subject([one], shards)) for one in group)
         finding = _finding(group, inventory, fingerprints[key], root, tuple(sorted(set(prints))))
         found.append(Attributed(finding, subject if kind == _TENSORS else (), tuple(group), prints))
@@ -61,20 +61,27 @@ def traced(failures: Iterable[Failure], inventory: Inventory) -> tuple[Attribute
 
 def _order(each: Attributed) -> tuple[bool, int, str, int]:
     finding = each.finding
-    return (finding.caused_by is not None, -_WEIGHT[finding.severity], finding.rule, -finding.count)
+    return (finding.caused_by is not None, -WEIGHT[finding.severity], finding.rule, -finding.count)
 
 
-# Rule id, what its failures fold by, and the same of the root that explains them.
-_Key = tuple[str, object, "tuple[str, object, None] | None"]
+# Rule id, what its failures fold by, what kind of thing these are about, and the same of the root that explains them.
+_Key = tuple[str, object, str, "tuple[str, object, str, None] | None"]
 
 
 def _key(failure: Failure, cause: Failure | None) -> _Key:
-    root = None if cause is None else (cause.rule.id, cause.fold, None)
-    return (failure.rule.id, failure.fold, root)
+    """What failures have in common that are one finding: whoever excuses all that it is about, excuses each."""
+    root = None if cause is None else (cause.rule.id, cause.fold, _kind(cause), None)
+    return (failure.rule.id, failure.fold, _kind(failure), root)
+
+
+def _kind(failure: Failure) -> str:
+    if failure.tensors and not (failure.field and failure.rule.scope == Scope.CONFIG):
+        return _TENSORS
+    return "field" if failure.field else "file"
 
 
 def _precedence(failure: Failure) -> tuple[int, int]:
-    return (_SCOPES.index(failure.rule.scope), -_WEIGHT[failure.rule.severity])
+    return (_SCOPES.index(failure.rule.scope), -WEIGHT[failure.rule.severity])
 
 
 def _causes(ordered: Sequence[Failure], inventory: Inventory) -> list[int | None]:
@@ -84,24 +91,42 @@ def _causes(ordered: Sequence[Failure], inventory: Inventory) -> list[int | None
         for taken in failure.takes:
             wider.setdefault(taken, []).append(position)
     causes = [_cause(position, failure, ordered, wider, inventory) for position, failure in enumerate(ordered)]
+    roots = _roots(causes)
+    for position, cause in causes_of_sums(ordered, roots, inventory).items():
+        if roots[position] is None:
+            roots[position] = cause
+    return roots
+
+
+def _is_of_values(failure: Failure) -> bool:
+    """Whether a failure speaks of what tensors hold: no wrong shape, name or scale makes a value NaN."""
+    return failure.rule.id.startswith("VAL")
+
+
+def _roots(causes: Sequence[int | None]) -> list[int | None]:
+    """For each failure the one at the top of the way up, None for that one itself.
+
+    Failures may explain each other in a circle: the first of them is the root of all.
+    """
+    tops: dict[int, int] = {}
     for position in range(len(causes)):
-        # Failures may explain each other in a circle: the first of them is the root of all.
-        if _leads_to(position, causes):
-            causes[position] = None
-    changing = next(
-        (
-            position
-            for position, failure in enumerate(ordered)
-            if causes[position] is None and failure.rule.scope != Scope.COUNT
-            if (failure.tensors or failure.takes) and failure.rule.severity != Severity.INFO
-        ),
-        None,
-    )
-    for position, failure in enumerate(ordered):
-        # Sums follow from tensors: where a tensor is wrong, a wrong sum says nothing of its own.
-        if failure.rule.scope == Scope.COUNT and failure.rule.severity != Severity.INFO and causes[position] is None:
-            causes[position] = changing
-    return [_root(cause, causes) for cause in causes]
+        at = position
+        way: dict[int, None] = {}
+        while at not in tops and at not in way:
+            way[at] = None
+            above = causes[at]
+            if above is None:
+                break
+            at = above
+        if at in tops:
+            top = tops[at]
+        elif causes[at] is None:
+            top = at
+        else:
+            circle = list(way)
+            top = min(circle[circle.index(at) :])
+        tops.update(dict.fromkeys(way, top))
+    return [None if tops[position] == position else tops[position] for position in range(len(causes))]
 
 
 def _cause(
@@ -127,27 +152,13 @@ def _cause(
 def _explains(cause: int, position: int, ordered: Sequence[Failure]) -> bool:
     """Whether one failure may explain another: a different rule, no milder, and not explained by it in turn."""
     one, other = ordered[cause], ordered[position]
-    if one.rule.id == other.rule.id or _WEIGHT[one.rule.severity] < _WEIGHT[other.rule.severity]:
+    if one.rule.id == other.rule.id or (_is_of_values(other) and not _is_of_values(one) and not other.blames):
+        return False
+    if WEIGHT[one.rule.severity] < WEIGHT[other.rule.severity]:
         return False
     narrower = _SCOPES.index(one.rule.scope) > _SCOPES.index(other.rule.scope)
     mutual = cause > position and any(name in other.takes for name in one.tensors[:1])
     return not narrower and not mutual
-
-
-def _leads_to(position: int, causes: Sequence[int | None]) -> bool:
-    """Whether the way up from a failure comes back to it."""
-    seen = set()
-    cause = causes[position]
-    while cause is not None and cause not in seen and cause != position:
-        seen.add(cause)
-        cause = causes[cause]
-    return cause == position
-
-
-def _root(cause: int | None, causes: Sequence[int | None]) -> int | None:
-    while cause is not None and causes[cause] is not None:
-        cause = causes[cause]
-    return cause
 
 
 def _finding(
@@ -201,15 +212,12 @@ _TENSORS = "tensors"
 
 def _subject(group: Sequence[Failure], shards: Mapping[str, Shard]) -> tuple[str, list[str]]:
     """What failures are about, and its kind: nothing of it changes when shards are renamed."""
-    names = sorted({name for failure in group for name in failure.tensors})
-    fields = sorted({failure.field for failure in group if failure.field})
+    kind = _kind(group[0])
+    if kind == _TENSORS:
+        return kind, sorted({name for failure in group for name in failure.tensors})
+    if kind == "field":
+        return kind, sorted({failure.field for failure in group if failure.field})
     files = sorted({failure.file for failure in group if failure.file})
-    if fields and group[0].rule.scope == Scope.CONFIG:
-        return "field", fields
-    if names:
-        return _TENSORS, names
-    if fields:
-        return "field", fields
     taken = {each for failure in group for each in failure.takes if isinstance(each, str)}
     if not taken:
         # A file is known by the tensors it holds, so it stays the same under another name.

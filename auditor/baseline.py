@@ -1,6 +1,6 @@
 """A baseline: the findings of an earlier report, which do not gate again, member by member."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 
 from auditor.attribute import Attributed
@@ -10,6 +10,7 @@ from auditor.saved import read_digested
 from auditor.text import quoted, shown
 from auditor_schemas.finding import Finding, Gone
 from auditor_schemas.report import RuleOutcome
+from auditor_schemas.rule import WEIGHT, Severity
 
 REPORT_BYTES = 1 << 30
 _DEPTHS = ("headers", "sample", "full")
@@ -27,23 +28,37 @@ def read_baseline(path: str | PathLike[str], *, depth: str, most: int) -> "Basel
         raise UsageError(f"{place}: is the report of an incomplete audit ({reason}): make it from a complete one")
     if _DEPTHS.index(report.run.depth) < _DEPTHS.index(depth):
         raise UsageError(f"{place}: is of depth {report.run.depth}, this audit is of depth {depth}")
-    return Baseline(report.findings, name=place, family=report.family, sha256=digest, most=most)
+    severities = {each.rule: each.severity for each in report.outcomes}
+    return Baseline(report.findings, name=place, family=report.family, sha256=digest, most=most, severities=severities)
 
 
 class Baseline:
     """Earlier findings, asked member by member. `most` bounds how many tensors the patterns of one rule may name.
 
-    Waived findings are no part of it: when the waiver ends, they gate.
+    Waived findings are no part of it: when the waiver ends, they gate. `severities` are those that the rules had
+    then: what was a warning, by a policy perhaps, excuses no error.
     """
 
     def __init__(
-        self, findings: Iterable[Finding], *, name: str, family: str | None, sha256: str | None, most: int
+        self,
+        findings: Iterable[Finding],
+        *,
+        name: str,
+        family: str | None,
+        sha256: str | None,
+        most: int,
+        severities: Mapping[str, Severity] | None = None,
     ) -> None:
         self.family, self.sha256 = family, sha256
         self._name, self._most = name, most
+        self._severities = severities or {}
         self._findings = [each for each in findings if each.status != "waived"]
         self._prints = {each.fingerprint for each in self._findings}
         self._members = {each for finding in self._findings for each in finding.members}
+        # A sum that followed from tensors was nobody's finding: where it stands alone it is wrong in another way.
+        roots = [each for each in self._findings if each.caused_by is None or each.patterns]
+        self._followed = self._prints.union(self._members) - {each.fingerprint for each in roots}
+        self._followed -= {each for finding in roots for each in finding.members}
         self._names: dict[str, frozenset[str]] = {}
 
     def refuse_other_family(self, family: str | None) -> None:
@@ -54,12 +69,16 @@ class Baseline:
     def unknown(self, found: Attributed) -> set[str]:
         """The keys of a finding's members that are not in the baseline: names of tensors, or fingerprints."""
         finding = found.finding
-        if finding.fingerprint in self._prints:
+        own = set(found.tensors or finding.members or (finding.fingerprint,))
+        then = self._severities.get(finding.rule, finding.severity)
+        if finding.caused_by is None and WEIGHT[finding.severity] > WEIGHT[then]:
+            return own
+        followed = self._followed if finding.caused_by is None else frozenset()
+        if finding.fingerprint in self._prints and finding.fingerprint not in followed:
             return set()
-        if not found.tensors:
-            own = set(finding.members) or {finding.fingerprint}
-            return own - self._members - self._prints
-        return set(found.tensors) - self._tensors(finding.rule)
+        if found.tensors:
+            return own - self._tensors(finding.rule)
+        return {each for each in own if each in followed or not (each in self._members or each in self._prints)}
 
     def gone(self, found: Iterable[Attributed], outcomes: Iterable[RuleOutcome]) -> Iterator[Gone]:
         """The roots of the baseline of which members are no longer found, by rules that ran."""

@@ -6,9 +6,10 @@ from typing import Any, TypeVar
 
 from msgspec import Struct, field
 
-from auditor.dtypes import Dtype
-from auditor.expectations import Row
-from auditor.facts import TensorHeader, elements
+from auditor.dtypes import BYTES, Dtype
+from auditor.expectations import Expectations, Row, component_of
+from auditor.facts import Inventory, TensorHeader, elements
+from auditor.names import layer_of
 
 _Held = TypeVar("_Held")
 
@@ -82,6 +83,94 @@ class Match(Struct, frozen=True, dict=True):
 
 def _without(held: dict[str, _Held], names: Collection[str]) -> dict[str, _Held]:
     return {name: each for name, each in held.items() if name not in names}
+
+
+# As a component of its own in sums: block scales are no parameters of what they scale.
+SCALES = "scales"
+
+
+class Part(Struct, frozen=True, gc=False):
+    """How much more of a tensor is stored than is implied, and the component it counts to; None: to none."""
+
+    component: str | None
+    bytes: int
+    elements: int
+
+
+class Differences(Struct, frozen=True, dict=True):
+    """Why sums over the headers are not those over what is implied; worked out for a wrong sum alone.
+
+    Where no config implies anything, the index does: each tensor that it names, once.
+    """
+
+    inventory: Inventory
+    expectations: Expectations | None
+
+    @cached_property
+    def parts(self) -> dict[str, Part]:
+        """The tensors of which more or less is stored than is implied."""
+        index = self.inventory.index.weight_map if self.inventory.index is not None else {}
+        further = self._further()
+        found: dict[str, Part] = {}
+        for name, header in self.inventory.tensors.items():
+            row = self._expected.get(name)
+            size, count = further.get(name, (0, 0))
+            if row is not None:
+                size, count = size - elements(row.shape) * BYTES[row.dtype], count - elements(row.shape)
+            if row is not None or self._expected or name not in index:
+                begin, end = header.data_offsets
+                size, count = size + end - begin, count + elements(header.shape)
+            if size or count:
+                found[name] = Part(self._component(name, row), size, count)
+        for name, row in self._expected.items():
+            if name not in self.inventory.tensors:
+                count = elements(row.shape)
+                found[name] = Part(self._component(name, row), -count * BYTES[row.dtype], -count)
+        return found
+
+    @cached_property
+    def unsized(self) -> frozenset[str]:
+        """The tensors that the index names, that are not there, and of whose size nothing is known."""
+        if self.inventory.index is None:
+            return frozenset()
+        return frozenset(self.inventory.index.weight_map.keys() - self.inventory.tensors.keys() - self._expected.keys())
+
+    def of(self, component: str) -> dict[str, int]:
+        """What each tensor of a component makes, in elements."""
+        return self._by_component.get(component, {})
+
+    @cached_property
+    def _by_component(self) -> dict[str | None, dict[str, int]]:
+        found: dict[str | None, dict[str, int]] = {}
+        for name, part in self.parts.items():
+            if part.elements:
+                found.setdefault(part.component, {})[name] = part.elements
+        return found
+
+    @cached_property
+    def _expected(self) -> dict[str, Row]:
+        return self.expectations.names if self.expectations is not None else {}
+
+    def _component(self, name: str, row: Row | None) -> str | None:
+        if row is None or self.expectations is None:
+            return None
+        if row.role == "scale":
+            return SCALES
+        return component_of(row.component, mtp=layer_of(name) in self.expectations.mtp_layers)
+
+    def _further(self) -> dict[str, tuple[int, int]]:
+        """What is stored of a name beside the tensor that loaders take: its copies in other shards."""
+        tensors = self.inventory.tensors
+        further: dict[str, tuple[int, int]] = {}
+        if self.inventory.stored == len(tensors):
+            return further
+        for shard in self.inventory.parts:
+            for name, header in shard.tensors.items():
+                if tensors[name] is not header:
+                    begin, end = header.data_offsets
+                    size, count = further.get(name, (0, 0))
+                    further[name] = size + end - begin, count + elements(header.shape)
+        return further
 
 
 class Grid(Struct, frozen=True):

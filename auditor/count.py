@@ -6,7 +6,7 @@ Each quantity has one home here; sums are sums of names. Scale tensors are never
 from collections import Counter
 
 from auditor.comparison import Census, Tally
-from auditor.expectations import Expectations, Row, expand
+from auditor.expectations import Expectations, Row, component_of, expand
 from auditor.facts import Inventory, elements
 from auditor.families import Family, Published
 from auditor.match import is_exact
@@ -36,13 +36,6 @@ CONVENTIONS: dict[str, str] = {
     "stored": "copies included, without scales",
     "stored_with_scales": "copies and scales included",
 }
-
-
-def component_of(component: str, *, mtp: bool) -> str:
-    """The component of a row in the main model or in an MTP module."""
-    if not mtp or component.startswith("mtp_"):
-        return component
-    return "mtp_block_norms" if component == "norms" else f"mtp_{component}"
 
 
 def tally(inventory: Inventory, expectations: Expectations | None, census: Census) -> Tally:

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from auditor import count, values
 from auditor.causes import CAUSES, causes_of
-from auditor.comparison import Census, Match
+from auditor.comparison import Census, Differences, Match
 from auditor.configure import Configuration
 from auditor.expectations import Expectations
 from auditor.facts import Blocked, ConfigFile, Inventory
@@ -59,6 +59,7 @@ def facts_of(
         "index_file": inventory.index or Blocked("the checkpoint has no index"),
         "listing": inventory.entries if inventory.listed else Blocked("the source cannot list its files"),
         "config_fields": Blocked(_no_config(configuration)) if configuration.fields is None else configuration.fields,
+        "differences": Differences(inventory, expectations),
         **config_facts(config_file, configuration),
     }
     index = inventory.index

@@ -127,6 +127,13 @@ class Expectations(Struct, frozen=True, dict=True):
             yield from (f"model.layers.{layer}.{suffix}" for suffix in suffixes)
 
 
+def component_of(component: str, *, mtp: bool) -> str:
+    """The component of a row in the main model or in an MTP module."""
+    if not mtp or component.startswith("mtp_"):
+        return component
+    return "mtp_block_norms" if component == "norms" else f"mtp_{component}"
+
+
 def expand(rows: Sequence[Row]) -> tuple[list[str], list[Row]]:
     """One layer's suffixes and their rows, expert after expert where rows of experts stand together."""
     suffixes: list[str] = []

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor import count
-from auditor.comparison import Tally
+from auditor.comparison import Differences, Tally
 from auditor.configure import Configuration, configure
 from auditor.errors import AuditorError, SourceError
 from auditor.expectations import Expectations, Row
@@ -80,7 +80,8 @@ def counted(
 
 def _agree(inventory: Inventory, expectations: Expectations, tally: Tally) -> bool:
     """Whether headers and config count the same, by the rule that an audit applies."""
-    return not any(contradicted_count.check(tally, match(inventory, expectations)))
+    matched, differences = match(inventory, expectations), Differences(inventory, expectations)
+    return not any(contradicted_count.check(tally, matched, differences))
 
 
 def _uncountable(source: str, configuration: Configuration) -> AuditorError:

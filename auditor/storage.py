@@ -3,9 +3,9 @@
 from itertools import chain
 
 from auditor.comparison import Census
-from auditor.count import COMPONENTS, component_of, mtp_census
+from auditor.count import COMPONENTS, mtp_census
 from auditor.dtypes import BYTES, FP8
-from auditor.expectations import Expectations
+from auditor.expectations import Expectations, component_of
 from auditor.facts import Inventory, elements, is_scale, scale_name
 from auditor.names import patterns
 from auditor_schemas.inventory import ComponentBytes, DistantScales, ShardSummary, Storage

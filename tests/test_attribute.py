@@ -1,6 +1,7 @@
 """One root cause is one finding: consequences point at their cause, and nothing is dropped."""
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from auditor.attribute import attribute
 from auditor.facts import Inventory
 from auditor.forge import forge
 from auditor.names import count
-from auditor_schemas.rule import AnyMissing, File, RoundTrip, Rule, Scope, Severity
+from auditor_schemas.policy import Policy, WaiverRule
+from auditor_schemas.rule import AnyMissing, Excess, Failure, File, RoundTrip, Rule, Scope, Severity
 
 NOTHING = Inventory(())
 
@@ -83,6 +85,116 @@ def test_a_wrong_sum_alone_is_a_finding_of_its_own():
     sums = _rule("CNT101", Scope.COUNT)
     (finding,) = attribute([sums.failure("router: 3, needs 4", field="router")], NOTHING)
     assert (finding.severity, finding.caused_by) == ("error", None)
+
+
+def _sum(off: int, parts: dict[str, int], severity: Severity = Severity.ERROR, unsized: frozenset[str] = frozenset()):
+    rule = _rule("IDX111", Scope.COUNT, severity)
+    return rule.failure("sum", field="total", excess=(Excess(0, {}), Excess(off, parts, unsized)))
+
+
+def _cause_of_sum(*failures: Failure) -> str | None:
+    findings = attribute(failures, NOTHING)
+    by_print = {each.fingerprint: each.rule for each in findings}
+    (found,) = [each.caused_by for each in findings if each.rule == "IDX111"]
+    return by_print.get(found)
+
+
+def test_a_sum_follows_from_the_root_whose_tensors_make_the_difference():
+    missing, extra = _rule("NAM101", Scope.TENSOR), _rule("NAM102", Scope.TENSOR)
+    one, other = missing.failure("missing", tensor="a"), extra.failure("extra", tensor="b")
+    parts = {"a": -8, "b": 4}
+    assert _cause_of_sum(one, other, _sum(-8, parts)) == "NAM101"
+    assert _cause_of_sum(one, other, _sum(4, parts)) == "NAM102"
+    assert _cause_of_sum(one, other, _sum(-4, parts)) == "NAM101"  # both together
+    assert _cause_of_sum(one, other, _sum(-7, parts)) is None
+    assert _cause_of_sum(one, _sum(4, parts)) is None
+
+
+def test_a_sum_follows_from_none_that_is_milder_nor_from_one_that_names_no_tensor():
+    mild, grave = _rule("NAM102", Scope.TENSOR, Severity.WARNING), _rule("HDR110", Scope.FILE)
+    assert _cause_of_sum(mild.failure("extra", tensor="a"), _sum(4, {"a": 4})) is None
+    assert _cause_of_sum(mild.failure("extra", tensor="a"), _sum(4, {"a": 4}, Severity.WARNING)) == "NAM102"
+    assert _cause_of_sum(grave.failure("no format", file="x"), _sum(4, {"a": 4})) is None
+    both = mild.failure("extra", tensor="a"), _rule("NAM101", Scope.TENSOR).failure("missing", tensor="b")
+    assert _cause_of_sum(*both, _sum(-4, {"a": 4, "b": -8})) is None
+
+
+def test_a_sum_follows_through_a_consequence_from_its_root():
+    shard, missing = _rule("IDX103", Scope.FILE), _rule("NAM101", Scope.TENSOR)
+    failures = shard.failure("gone", file="x", takes=("a",)), missing.failure("missing", tensor="a")
+    assert _cause_of_sum(*failures, _sum(-8, {"a": -8})) == "IDX103"
+    nowhere = _rule("HDR101", Scope.FILE).failure("unread", file="x", takes=(AnyMissing(),))
+    assert _cause_of_sum(nowhere, _sum(-8, {"a": -8})) == "HDR101"
+
+
+def test_tensors_of_unknown_size_make_a_sum_too_small_and_never_too_large():
+    shard = _rule("IDX103", Scope.FILE).failure("gone", file="x", takes=("a", "b"))
+    assert _cause_of_sum(shard, _sum(-9, {"b": -8}, unsized=frozenset("a"))) == "IDX103"
+    assert _cause_of_sum(shard, _sum(-7, {"b": -8}, unsized=frozenset("a"))) is None
+
+
+def test_a_tensor_that_fails_twice_is_counted_once():
+    shape, dtype = _rule("SHP101", Scope.TENSOR), _rule("SHP102", Scope.TENSOR)
+    failures = [shape.failure("shape", tensor="a"), dtype.failure("dtype", tensor="a"), dtype.failure("x", tensor="b")]
+    assert _cause_of_sum(*failures, _sum(12, {"a": 8, "b": 4})) in ("SHP101", "SHP102")
+
+
+STRICT = Policy(severity={"wrong-total-size": Severity.ERROR})
+
+
+def _off_by(directory: Path, name: str | None, off: int) -> Path:
+    """A checkpoint with one defect, whose total_size is wrong by as much beside it."""
+    forge(directory, like="tiny", sparse=True, break_name=name)
+    index = json.loads((directory / "model.safetensors.index.json").read_text())
+    index["metadata"]["total_size"] += off
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    return directory
+
+
+@pytest.mark.parametrize("name", ["unexpected-tensors", "stray-shard", "missing-metadata", "foreign-norm-dtype"])
+def test_a_milder_defect_beside_a_wrong_sum_does_not_turn_failed_into_passed(tmp_path, name):
+    report = audit(_off_by(tmp_path / "c", name, 17), policy=STRICT)
+    assert report.verdict == "failed"
+    assert [each.severity for each in report.findings if each.rule == "IDX111"] == ["error"]
+
+
+def test_a_waived_defect_beside_a_wrong_sum_does_not_pass_it(tmp_path):
+    waiver = WaiverRule(rule="NAM101", tensor="*", reason="x", expires=date(2999, 1, 1))
+    strict = STRICT.model_copy(update={"waivers": (waiver,)})
+    assert audit(_off_by(tmp_path / "off", "missing-norm", 17), policy=strict).verdict == "failed"
+    assert audit(_off_by(tmp_path / "known", "missing-norm", 0), policy=strict).verdict == "passed"
+
+
+def test_a_sum_that_followed_from_a_defect_of_the_baseline_is_not_known_where_it_stands_alone(tmp_path):
+    lost = json.loads((_off_by(tmp_path / "sound", None, 0) / "model.safetensors.index.json").read_text())
+    now = json.loads((_off_by(tmp_path / "counted", "missing-norm", 0) / "model.safetensors.index.json").read_text())
+    was_there = lost["metadata"]["total_size"] - now["metadata"]["total_size"]
+    before = _off_by(tmp_path / "before", "missing-norm", was_there)
+    report = audit(before, policy=STRICT)
+    assert [each.severity for each in report.findings if each.rule == "IDX111"] == ["info"]
+    (tmp_path / "baseline.json").write_text(report.model_dump_json())
+    assert audit(before, policy=STRICT, baseline=tmp_path / "baseline.json").verdict == "passed"
+    after = _off_by(tmp_path / "after", "missing-norm", 17)
+    assert audit(after, policy=STRICT, baseline=tmp_path / "baseline.json").verdict == "failed"
+
+
+def test_what_a_name_or_a_shape_is_wrong_in_does_not_explain_a_value():
+    shape, value = _rule("SHP101", Scope.TENSOR), _rule("VAL102", Scope.TENSOR)
+    failures = [shape.failure("shape", tensor="a", takes=("a", "a_scale_inv")), value.failure("NaN", tensor="a")]
+    assert [each.caused_by for each in attribute(failures, NOTHING)] == [None, None]
+    zeros = _rule("VAL117", Scope.FILE).failure("all zero", file="x", tensors=("a",), takes=("a",))
+    found = attribute([zeros, value.failure("constant", tensor="a")], NOTHING)
+    assert [each.rule for each in found if each.caused_by is not None] == ["VAL102"]
+
+
+def test_failures_about_tensors_and_about_a_file_alone_are_no_one_finding():
+    """Whoever waives all the tensors of a finding has waived no file that it is about beside them."""
+    rule = _rule("HDR112", Scope.FILE)
+    failures = [
+        rule.failure("between a and b", file="one", tensors=("a",), fold="same"),
+        rule.failure("at the end", file="two", fold="same"),
+    ]
+    assert [each.affected for each in attribute(failures, NOTHING)] == [("a",), ()]
 
 
 def test_a_missing_shard_lists_all_that_it_took_along(tmp_path):

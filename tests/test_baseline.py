@@ -17,6 +17,7 @@ from auditor.saved import read_report
 from auditor_schemas.finding import Finding
 from auditor_schemas.policy import Limits, Policy
 from auditor_schemas.report import AuditReport
+from auditor_schemas.rule import Severity
 
 INDEX = "model.safetensors.index.json"
 
@@ -73,6 +74,15 @@ def _with(directory: Path, *names: str) -> Path:
     index["weight_map"] |= dict.fromkeys(names, "more.safetensors")
     (directory / INDEX).write_text(json.dumps(index))
     return directory
+
+
+def test_what_the_baseline_has_as_a_warning_excuses_no_error(folder, tmp_path):
+    mild = Policy(severity={"missing-block-scale": Severity.WARNING})
+    checkpoint = _checkpoint(folder, "missing-block-scale")
+    for policy, verdict in ((mild, "failed"), (Policy(), "passed")):
+        (tmp_path / "baseline.json").write_text(audit(checkpoint, policy=policy).model_dump_json())
+        report = audit(checkpoint, baseline=tmp_path / "baseline.json")
+        assert (report.verdict, _root(report, "QNT101").severity) == (verdict, "error")
 
 
 # --- names that look like marks ---

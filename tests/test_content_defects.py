@@ -267,7 +267,8 @@ def test_a_name_that_looks_like_a_pattern_hides_no_digest(tiny: Path) -> None:
     digest = audit(tiny, depth="full").content_digest
     assert digest is not None
     assert sum(len(each.xxh3_128) for each in digest.tensors) == 310
-    assert sorted(len(each.xxh3_128) for each in digest.tensors if each.pattern == hostile) == [1, 5]
+    real, named = hostile, hostile.replace("{", "[{]")
+    assert [len(each.xxh3_128) for each in digest.tensors if each.pattern in (real, named)] == [1, 5]
 
 
 def test_complex_numbers_are_counted_once(tmp_path: Path) -> None:

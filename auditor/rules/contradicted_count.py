@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from auditor.comparison import Match, Tally
+from auditor.comparison import SCALES, Differences, Match, Tally
 from auditor.facts import elements
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Excess, Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="CNT101",
@@ -17,7 +17,7 @@ RULE = Rule(
 )
 
 
-def check(tally: Tally, match: Match) -> Iterator[Failure]:
+def check(tally: Tally, match: Match, differences: Differences) -> Iterator[Failure]:
     """One failure per component whose two counts differ; optional copies that are absent do not count."""
     absent = Counter[str]()
     for row in match.absent.values():
@@ -31,12 +31,14 @@ def check(tally: Tally, match: Match) -> Iterator[Failure]:
             field=component,
             expected=expected,
             actual=actual,
+            excess=(Excess(actual - expected, differences.of(component)),),
         )
     if tally.scale_elements != tally.expected_scale_elements:
         yield RULE.failure(
             f"scales: headers hold {tally.scale_elements:,} values, "
             f"the config implies {tally.expected_scale_elements:,}",
-            field="scales",
+            field=SCALES,
             expected=tally.expected_scale_elements,
             actual=tally.scale_elements,
+            excess=(Excess(tally.scale_elements - (tally.expected_scale_elements or 0), differences.of(SCALES)),),
         )

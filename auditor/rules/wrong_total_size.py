@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison import Census
+from auditor.comparison import Census, Differences
 from auditor.facts import Index, Inventory
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Excess, Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="IDX111",
@@ -16,7 +16,7 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory, index: Index, census: Census) -> Iterator[Failure]:
+def check(inventory: Inventory, index: Index, census: Census, differences: Differences) -> Iterator[Failure]:
     """A failure where total_size follows neither convention."""
     total = index.total_size
     if total is not None and total not in (inventory.payload_bytes, 2 * census.elements):
@@ -27,4 +27,16 @@ def check(inventory: Inventory, index: Index, census: Census) -> Iterator[Failur
             field="metadata.total_size",
             expected=inventory.payload_bytes,
             actual=total,
+            excess=(
+                Excess(
+                    inventory.payload_bytes - total,
+                    {name: part.bytes for name, part in differences.parts.items() if part.bytes},
+                    differences.unsized,
+                ),
+                Excess(
+                    2 * census.elements - total,
+                    {name: 2 * part.elements for name, part in differences.parts.items() if part.elements},
+                    differences.unsized,
+                ),
+            ),
         )

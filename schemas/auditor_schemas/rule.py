@@ -1,6 +1,6 @@
 """A rule's record, and the failures that its check yields before they are attributed to causes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,6 +17,10 @@ class Severity(StrEnum):
     ERROR = "error"
     WARNING = "warning"
     INFO = "info"
+
+
+# Which of two matters more.
+WEIGHT = {Severity.ERROR: 2, Severity.WARNING: 1, Severity.INFO: 0}
 
 
 class Scope(StrEnum):
@@ -60,13 +64,26 @@ class ConfigField:
 Subject = str | File | RoundTrip | AnyMissing | ConfigField
 
 
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """By how much a sum is too large, and how much of that each tensor makes; negative where something is lacking.
+
+    `unsized` are tensors that are lacking and whose part in the sum nothing tells.
+    """
+
+    total: int
+    parts: Mapping[str, int]
+    unsized: Set[str] = frozenset()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """One failing subject of a rule. Ranges are half-open; `tensors` are the tensors concerned.
 
     Failures of one rule with the same `fold` become one finding. `takes` is what else the same cause makes fail.
     `blames` is what a cause must have taken to explain this failure: its tensors, unless another one is at the
-    root, as the scale is of a missing scale.
+    root, as the scale is of a missing scale. A sum says its `excess`, once for each way to sum: a cause explains
+    it whose tensors make all of one.
     """
 
     rule: "Rule"
@@ -81,6 +98,7 @@ class Failure:
     tensors: Sequence[str] = ()
     takes: Sequence[Subject] = ()
     blames: Sequence[Subject] = ()
+    excess: Sequence[Excess] = ()
     fold: object = None
 
 
@@ -109,6 +127,7 @@ class Rule(BaseModel):
         tensors: Sequence[str] = (),
         takes: Sequence[Subject] = (),
         blames: Sequence[Subject] = (),
+        excess: Sequence[Excess] = (),
         fold: object = None,
     ) -> Failure:
         """One failing subject: `message` states what is there and what was needed, without advice."""
@@ -126,5 +145,6 @@ class Rule(BaseModel):
             tensors=tensors or ((tensor,) if tensor is not None else ()),
             takes=takes,
             blames=blames,
+            excess=excess,
             fold=message if fold is None else fold,
         )
