@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import sys
@@ -16,6 +17,7 @@ from auditor.sources.folder import Folder
 from auditor_schemas.policy import Limits
 
 LIMIT = Limits().files
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(autouse=True)
@@ -255,7 +257,7 @@ def test_a_checkpoint_reached_through_a_symlink_is_inside_itself(checkpoint):
 def hub(tmp_path) -> Path:
     """A snapshot in the hub's cache: files are symlinks to blobs beside the snapshots."""
     repository = tmp_path / "models--org--name"
-    snapshot = repository / "snapshots" / "0123abc"
+    snapshot = repository / "snapshots" / COMMIT
     snapshot.mkdir(parents=True)
     (repository / "blobs").mkdir()
     (repository / "blobs" / "f00d").write_bytes(b"blob")
@@ -265,7 +267,7 @@ def hub(tmp_path) -> Path:
 
 def test_a_hub_cache_is_inside_with_its_revision(hub):
     folder = Folder(str(hub), symlinks="inside")
-    assert folder.revision == "0123abc"
+    assert folder.revision == COMMIT
     assert folder.entry("a.safetensors") == Entry("file", 4, "inside")
     assert opened(hub, "a.safetensors", symlinks="inside") == b"blob"
 
@@ -299,13 +301,84 @@ def test_a_plain_folder_has_no_revision(checkpoint):
     assert Folder(str(checkpoint), symlinks="follow").revision is None
 
 
+@pytest.mark.parametrize(
+    ("repository", "snapshot", "beside"),
+    [
+        ("backups", "2026-11-28", ("blobs", "refs")),
+        ("backups", COMMIT, ("blobs", "refs")),
+        ("models--org--name", "latest", ("blobs", "refs")),
+        ("models--org--name", COMMIT[:-1], ("blobs", "refs")),
+        ("models--org--name", COMMIT.upper(), ("blobs", "refs")),
+        ("models--org--name", COMMIT, ()),
+    ],
+)
+def test_a_folder_below_one_named_snapshots_is_no_hub_cache_by_that_alone(tmp_path, repository, snapshot, beside):
+    folder = tmp_path / repository / "snapshots" / snapshot
+    folder.mkdir(parents=True)
+    for name in beside:
+        (tmp_path / repository / name).mkdir()
+    (tmp_path / repository / "blobs").mkdir(exist_ok="blobs" in beside or not beside)
+    digest = "ab" * 32
+    (tmp_path / repository / "blobs" / digest).write_bytes(b"1")
+    (folder / "a").symlink_to(f"../../blobs/{digest}")
+    if not beside:
+        shutil.move(tmp_path / repository / "blobs", tmp_path / repository / "elsewhere")
+        (tmp_path / repository / "blobs").symlink_to("elsewhere")
+    there = Folder(str(folder), symlinks="inside")
+    assert there.revision is None
+    assert (there.entry("a").link, there.entry("a").sha256) == ("outside", None)
+    with pytest.raises(ForbiddenError):
+        there.open("a")
+
+
+def test_a_folder_inside_a_snapshot_is_of_that_cache(hub):
+    (hub / "fp8").mkdir()
+    (hub / "fp8" / "a").symlink_to("../../../blobs/f00d")
+    folder = Folder(str(hub / "fp8"), symlinks="inside")
+    assert folder.revision == COMMIT
+    assert folder.entry("a").link == "inside"
+
+
+DOWNLOADED = Path(".cache") / "huggingface" / "download"
+
+
+def _note(folder, name, etag):
+    note = folder / DOWNLOADED / f"{name}.metadata"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(f"{COMMIT}\n{etag}\n1764340000.5\n")
+
+
+def test_a_shard_that_was_downloaded_into_the_folder_declares_its_digest(checkpoint):
+    for name in ("a.safetensors", "b.safetensors", "c.safetensors", "sub/d.safetensors"):
+        (checkpoint / name).parent.mkdir(exist_ok=True)
+        (checkpoint / name).write_bytes(b"1")
+    _note(checkpoint, "a.safetensors", "ab" * 32)
+    _note(checkpoint, "b.safetensors", "ab" * 20)
+    _note(checkpoint, "sub/d.safetensors", '"' + "cd" * 32 + '"')
+    found = {name: entry(checkpoint, name).sha256 for name in ("a.safetensors", "b.safetensors", "c.safetensors")}
+    assert found == {"a.safetensors": "ab" * 32, "b.safetensors": None, "c.safetensors": None}
+    assert entry(checkpoint, "sub/d.safetensors").sha256 == "cd" * 32
+
+
+def test_a_note_of_a_download_that_is_no_note_declares_nothing(checkpoint):
+    for name in ("a.safetensors", "b.safetensors", "c.safetensors", "d.safetensors"):
+        (checkpoint / name).write_bytes(b"1")
+    (checkpoint / DOWNLOADED).mkdir(parents=True)
+    (checkpoint / DOWNLOADED / "a.safetensors.metadata").write_bytes(b"\xff" * 100_000)
+    (checkpoint.parent / "note").write_text(f"{COMMIT}\n{'ab' * 32}\n1\n")
+    (checkpoint / DOWNLOADED / "b.safetensors.metadata").symlink_to(checkpoint.parent / "note")
+    os.mkfifo(checkpoint / DOWNLOADED / "c.safetensors.metadata")
+    (checkpoint / DOWNLOADED / "d.safetensors.metadata").mkdir()
+    assert [entry(checkpoint, f"{name}.safetensors").sha256 for name in "abcd"] == [None] * 4
+
+
 def test_a_hub_cache_ends_at_its_blobs(hub):
     other = hub.parent.parent.parent / "models--other--name" / "blobs"
     other.mkdir(parents=True)
     (other / "beef").write_bytes(b"other")
     (hub / "b").symlink_to(other / "beef")
     (hub.parent.parent / "refs").mkdir()
-    (hub.parent.parent / "refs" / "main").write_bytes(b"0123abc")
+    (hub.parent.parent / "refs" / "main").write_bytes(COMMIT.encode())
     (hub / "c").symlink_to("../../refs/main")
     (hub.parent.parent / "blobs" / "cafe").symlink_to(other / "beef")
     (hub / "d").symlink_to("../../blobs/cafe")

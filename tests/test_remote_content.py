@@ -202,6 +202,24 @@ def test_a_hub_cache_declares_digests_by_the_names_of_its_blobs(damaged, tiny, t
     assert outcome(report.model_dump(mode="json")) == ("failed" if damaged else "passed", 5)
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_folder_that_was_downloaded_into_declares_digests_by_the_clients_notes(damaged, tiny, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny, folder)
+    notes = folder / ".cache" / "huggingface" / "download"
+    notes.mkdir(parents=True)
+    for path in folder.glob("*.safetensors"):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        (notes / f"{path.name}.metadata").write_text(f"{'0' * 40}\n{digest}\n1764340000.5\n")
+    shard = min(folder.glob("*.safetensors"))
+    if damaged:
+        flip(shard)
+    report = auditor.audit(folder, depth="full", reading=reading("full"))
+    roots = [each for each in report.findings if each.caused_by is None and each.severity != "info"]
+    assert [(each.rule, each.location.file) for each in roots] == ([("VAL117", shard.name)] if damaged else [])
+    assert outcome(report.model_dump(mode="json")) == ("failed" if damaged else "passed", 5)
+
+
 # --- what is transferred ---
 
 

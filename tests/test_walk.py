@@ -389,7 +389,7 @@ def test_a_symlink_out_of_the_checkpoint_is_damage_where_the_policy_forbids_it(t
 
 
 def test_a_hub_cache_is_read_under_either_policy(tmp_path):
-    snapshot = tmp_path / "models--a--b" / "snapshots" / "rev"
+    snapshot = tmp_path / "models--a--b" / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
     blobs = tmp_path / "models--a--b" / "blobs"
     blobs.mkdir()

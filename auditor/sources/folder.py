@@ -13,6 +13,8 @@ from auditor.sources import Need, Symlinks
 # O_NONBLOCK: a FIFO put in place between the check and the opening must not block.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _DIGITS = frozenset("0123456789abcdef")
+_NOTES = ".cache/huggingface/download"
+_NOTE_BYTES = 1024
 _GONE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
 _NOT_AT_HAND = (errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # not in memory, or nobody can say
 
@@ -87,8 +89,9 @@ class _OpenFile:
 class Folder:
     """A folder, followed through symlinks to regular files as hub caches and shared disks need it.
 
-    With symlinks "inside" a file outside the checkpoint and its hub cache (`blobs/` beside
-    `snapshots/`) is not opened. Raises SourceError where the folder is not one.
+    With symlinks "inside" a file outside the checkpoint and its hub cache is not opened. A hub cache is
+    `models--org--name/snapshots/<commit>`, with `blobs/` or `refs/` beside `snapshots/`. Raises SourceError where the
+    folder is not one.
     """
 
     revision: str | None = None
@@ -109,10 +112,15 @@ class Folder:
             raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
         roots = [self._root]
         self._blobs = ""
-        if self._root.parent.name == "snapshots":
-            roots.append(self._root.parent.parent / "blobs")
-            self._blobs = f"{roots[1]}/"
-            self.revision = self._root.name
+        snapshot = next(filter(_is_snapshot, (self._root, *self._root.parents)), None)
+        if snapshot is not None:
+            self.revision = snapshot.name
+            blobs = snapshot.parent.parent / "blobs"
+            if _is_directory(blobs):
+                roots.append(blobs)
+                self._blobs = f"{blobs}/"
+        # Where the hub's client notes what it downloaded into this folder, or nothing.
+        self._notes = f"{self._root}/{_NOTES}" if _is_directory(self._root / _NOTES) else ""
         self.identity = str(self._root)
         self._inside = tuple(str(root).rstrip("/") + "/" for root in roots)
 
@@ -172,6 +180,8 @@ class Folder:
             return Entry("file")  # there, but not to be looked at: opening it says why
         except ValueError:  # a NUL byte
             return Entry("absent")
+        if self._notes and sha256 is None and path.endswith(".safetensors"):
+            sha256 = self._noted(path)
         return Entry(_kind(status.st_mode), status.st_size, link, sha256=sha256)  # type: ignore[arg-type]  # link is one of the two literals
 
     def open(self, path: str) -> _OpenFile:
@@ -212,6 +222,23 @@ class Folder:
         name = real.removeprefix(self._blobs)
         return name if self._blobs and name != real and len(name) == 64 and _DIGITS.issuperset(name) else None
 
+    def _noted(self, path: str) -> str | None:
+        """The SHA-256 that the hub's client noted of a large file when it downloaded it into the folder.
+
+        A note has three lines: commit, the hub's ETag, time.
+        """
+        try:
+            descriptor = os.open(f"{self._notes}/{path}.metadata", _FLAGS | os.O_NOFOLLOW)
+            try:
+                is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+                lines = os.read(descriptor, _NOTE_BYTES).splitlines() if is_regular else []
+            finally:
+                os.close(descriptor)
+            name = lines[1].decode("ascii").strip('"') if len(lines) > 1 else ""
+        except (OSError, ValueError):
+            return None
+        return name if len(name) == 64 and _DIGITS.issuperset(name) else None
+
     def _opened(self, descriptor: int, path: str, status: os.stat_result) -> str:
         """The real path of what was opened, not of what the name says a moment later."""
         try:
@@ -226,6 +253,26 @@ class Folder:
 
 def _stamp(status: os.stat_result) -> str:
     return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+
+
+def _is_snapshot(folder: Path) -> bool:
+    """Whether a folder is a commit's in a hub cache."""
+    repository = folder.parent.parent
+    return (
+        folder.parent.name == "snapshots"
+        and len(folder.name) == 40
+        and _DIGITS.issuperset(folder.name)
+        and repository.name.startswith(("models--", "datasets--", "spaces--"))
+        and (_is_directory(repository / "blobs") or _is_directory(repository / "refs"))
+    )
+
+
+def _is_directory(path: Path) -> bool:
+    """Whether a directory is there itself, and no symlink to one."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _kind(mode: int) -> EntryKind:
