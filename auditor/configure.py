@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from auditor.facts import ConfigFault, ConfigFile
 from auditor.families import Family, families, family_for
-from auditor.text import listed, quoted
+from auditor.text import UNSHOWN, listed, quoted
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.policy import Limits
 
@@ -31,6 +31,23 @@ class Configuration(msgspec.Struct, frozen=True):
 
 def configure(file: ConfigFile, limits: Limits, *, family: Family | None = None) -> Configuration:
     """Validate config.json against its family's rules; `family` forces one whatever model_type says."""
+    found = _configured(file, limits, family)
+    return _unquoted(found) if file.outside and found.config is None else found
+
+
+def _unquoted(found: Configuration) -> Configuration:
+    """The same without a word of the file: whoever links config.json to another file shall not read it in a report."""
+    faults: dict[tuple[str, str | None], ConfigFault] = {}
+    for fault in found.faults:
+        field = None if fault.kind == "malformed-config" else fault.field
+        message = "is no config.json" if field is None else "has another value than it needs"
+        faults[fault.kind, field] = ConfigFault(fault.kind, field, f"{message}; {UNSHOWN}")
+    unsupported = None if found.unsupported is None else f"model_type is of no known family; {UNSHOWN}"
+    fields: dict[str, Any] | None = None if found.fields is None else {}
+    return Configuration(fields, tuple(faults.values()), found.family, None, unsupported, found.over_limit)
+
+
+def _configured(file: ConfigFile, limits: Limits, family: Family | None) -> Configuration:
     if file.state == "unread":
         return Configuration(None, (), over_limit=f"config.json: {file.reason}")
     if file.state == "absent":

@@ -188,12 +188,16 @@ class Index(Struct, frozen=True, dict=True):
 
 
 class ConfigFile(Struct, frozen=True):
-    """config.json as read: its bytes, or why there are none."""
+    """config.json as read: its bytes, or why there are none.
+
+    `outside`: reached by a link that leaves the checkpoint, so that nothing of it is shown unless it is a config.
+    """
 
     state: Literal["read", "absent", "damaged", "unread"]
     data: bytes = b""
     sha256: str | None = None
     reason: str | None = None
+    outside: bool = False
 
 
 class Inventory(Struct, frozen=True, dict=True):

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 
 QUOTE_BYTES = 32
+# Why a message says nothing of what a file holds.
+UNSHOWN = "what it holds is not shown, it is reached by a link that leaves the checkpoint"
 
 
 def shown(value: str) -> str:

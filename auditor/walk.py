@@ -20,7 +20,7 @@ from auditor.fileset import impostors, shard_paths
 from auditor.headers import APPLE_DOUBLE, disguise, parse_header
 from auditor.sources import File, Source
 from auditor.sources.begin import CONFIG, HEAD, INDEX, SINGLE, SUFFIX, series
-from auditor.text import quoted
+from auditor.text import UNSHOWN, quoted
 
 if TYPE_CHECKING:
     from auditor_schemas.policy import Limits
@@ -38,7 +38,8 @@ def read_config(source: Source, limits: Limits) -> ConfigFile:
     state, data, reason = _whole(source, CONFIG, limits.config_bytes, "config_bytes")
     if state != "read":
         return ConfigFile(state, reason=reason)
-    return ConfigFile("read", data, hashlib.sha256(data).hexdigest())
+    outside = source.entry(CONFIG).link == "outside"
+    return ConfigFile("read", data, hashlib.sha256(data).hexdigest(), outside=outside)
 
 
 def read_index(source: Source, limits: Limits) -> Index | None:
@@ -203,7 +204,10 @@ def _whole(
 def _read_index(source: Source, limits: Limits, files: Iterable[str]) -> Index:
     state, data, reason = _whole(source, INDEX, limits.index_bytes, "index_bytes")
     if state == "read":
-        return parse_index(data, limits, files)
+        index = parse_index(data, limits, files)
+        if index.state == "damaged" and source.entry(INDEX).link == "outside":
+            return Index("damaged", faults=(Fault("malformed-index", f"is no index; {UNSHOWN}"),))
+        return index
     if state == "unread":
         return Index("unread", reason=reason)
     return Index("damaged", faults=(Fault("malformed-index", reason or "leads nowhere: a broken symlink"),))
@@ -310,11 +314,29 @@ def read_shard(source: Source, path: str, entry: Entry, limits: Limits) -> Shard
     except ReadError as error:
         return Shard(path, entry.size, "unread", reason=str(error).removeprefix(f"{path}: "))
     try:
-        return _shard(file, path, limits)
+        shard = _shard(file, path, limits)
+        return _unquoted(shard) if entry.link == "outside" else shard
     except ReadError as error:
         return Shard(path, file.size, "unread", reason=str(error).removeprefix(f"{path}: "))
     finally:
         file.close()
+
+
+# What a header can have beside being one: nothing of it depends on who chose the bytes.
+_OF_A_HEADER = frozenset({"truncated-shard", "trailing-bytes", "uncovered-bytes", "overlapping-tensors"})
+
+
+def _unquoted(shard: Shard) -> Shard:
+    """A shard as it is where its header is one; else without a byte, number or name of the file it is reached in."""
+    if shard.state == "read" and _OF_A_HEADER.issuperset(fault.slug for fault in shard.faults):
+        return shard
+    faults = {
+        fault.slug: fault
+        if fault.slug in ("not-a-shard", "apple-double")  # these name a kind
+        else Fault(fault.slug, f"header is none; {UNSHOWN}")
+        for fault in shard.faults
+    }
+    return Shard(shard.path, shard.size, shard.state, faults=tuple(faults.values()), reason=shard.reason)
 
 
 def _shard(file: File, path: str, limits: Limits) -> Shard:

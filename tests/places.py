@@ -19,6 +19,8 @@ from tests.servers.proxy import Fault, Proxy
 # What must never be seen in anything that the auditor writes.
 SECRETS = ("SECRETMARK", "X-Amz-", "Signature=", "sig=", "Bearer", "Authorization", "Basic ")
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+# Rules that only a listing answers.
+LISTED = ("IDX101", "IDX105", "FIL103", "FIL104", "FIL105", "FIL110", "FIL111", "FIL113")
 KINDS = ("web", "hub", "s3", "gs", "az")
 
 

@@ -14,7 +14,7 @@ from auditor.sources import open_source, starts
 from auditor.sources.begin import begin
 from auditor.walk import walk
 from auditor_schemas.policy import Limits
-from tests.places import KINDS, Place, audited, place
+from tests.places import KINDS, LISTED, Place, audited, place
 from tests.servers.s3 import s3_server
 from tests.servers.serving import folder_server
 
@@ -31,9 +31,6 @@ def there(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-LISTED = ("IDX101", "IDX105", "FIL103", "FIL104", "FIL105", "FIL110", "FIL111", "FIL113")
 
 
 def same(remote: dict, folder: Path | str, *, lists: bool) -> None:
