@@ -43,7 +43,8 @@ class Match(Struct, frozen=True, dict=True):
     Optional tensors that are absent are in `absent`, not in `missing`. `misshapen` and `mistyped` map
     the names of tensors whose shape or dtype is not the row's. `unexpected` has no row. `missing_layers`
     are the layers of which not one tensor is there, with the names they need; `undeclared_mtp` the layers
-    behind the declared ones that hold an MTP module.
+    behind the declared ones that hold an MTP module; `beyond` the other unexpected names of a layer or an expert
+    whose number the config does not have, each with what is numbered, its number, and how many there are.
     """
 
     missing: dict[str, Row]
@@ -53,6 +54,7 @@ class Match(Struct, frozen=True, dict=True):
     mistyped: dict[str, Row]
     missing_layers: dict[int, tuple[str, ...]] = field(default_factory=dict)
     undeclared_mtp: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    beyond: dict[str, tuple[str, int, int]] = field(default_factory=dict)
 
     @property
     def faults(self) -> int:
@@ -60,7 +62,7 @@ class Match(Struct, frozen=True, dict=True):
         return len(self.missing) + len(self.unexpected) + len(self.misshapen.keys() | self.mistyped.keys())
 
     def without(self, names: Collection[str]) -> "Match":
-        """What is left to explain once these names are. Layers stay as they were found."""
+        """What is left to explain once these names are."""
         if not names:
             return self
         return Match(
@@ -69,15 +71,23 @@ class Match(Struct, frozen=True, dict=True):
             _without(self.unexpected, names),
             _without(self.misshapen, names),
             _without(self.mistyped, names),
-            self.missing_layers,
+            self.present(names).missing_layers,
             self.undeclared_mtp,
+            self.beyond,
         )
 
     def present(self, names: Collection[str]) -> "Match":
         """The same where these names are there in another way: no layer is missing whole that has one of them."""
         layers = {layer: held for layer, held in self.missing_layers.items() if not any(map(names.__contains__, held))}
         return Match(
-            self.missing, self.absent, self.unexpected, self.misshapen, self.mistyped, layers, self.undeclared_mtp
+            self.missing,
+            self.absent,
+            self.unexpected,
+            self.misshapen,
+            self.mistyped,
+            layers,
+            self.undeclared_mtp,
+            self.beyond,
         )
 
 
@@ -213,6 +223,68 @@ class Renaming(Cause, frozen=True):
     stored: str
     example: str
     count: int
+
+
+class Renumbering(Cause, frozen=True):
+    """Layers numbered `by` too high: `stored` for example, which should be `example`."""
+
+    by: int
+    stored: str
+    example: str
+
+
+class Fusion(Cause, frozen=True):
+    """Tensors `stored` that hold others of the layout together, or are parts of one; `pieces` and `whole` their kinds.
+
+    `shape` is that of the first that is stored.
+    """
+
+    stored: tuple[str, ...]
+    pieces: tuple[str, ...]
+    whole: tuple[str, ...]
+    shape: tuple[int, ...]
+
+
+class TensorRank(Cause, frozen=True):
+    """One of `of` tensor-parallel ranks: `count` weights have 1/`of` of their size, such as `example`."""
+
+    of: int
+    count: int
+    example: str
+    actual: tuple[int, ...]
+    needed: tuple[int, ...]
+
+
+class ExpertRank(Cause, frozen=True):
+    """One expert-parallel rank: every layer holds the experts `first` to `last` (included) of `experts`."""
+
+    first: int
+    last: int
+    experts: int
+
+
+class Stage(Cause, frozen=True):
+    """One pipeline stage: the layers `first` to `last` (included) of `layers`, with what goes with its ends."""
+
+    first: int
+    last: int
+    layers: int
+
+
+class LeftOut(Cause, frozen=True):
+    """`layers` whose `count` tensors are stored, in no index, and behind the `declared` layers of the main model."""
+
+    layers: tuple[int, ...]
+    declared: int
+    count: int
+
+
+class ExpertCounts(Cause, frozen=True):
+    """MoE layers, of `layers` in all, with the number of experts that each holds instead of `declared`."""
+
+    counts: dict[int, int]
+    declared: int
+    layers: int
 
 
 class Correction(Struct, frozen=True):

@@ -7,7 +7,10 @@ from auditor.comparison import Census, Grid, Match, Pairing
 from auditor.dtypes import FP8, Dtype
 from auditor.expectations import Expectations, Row, RowNames
 from auditor.facts import MTP_MARKS, SCALE_SUFFIX, Inventory, Shard, TensorHeader, is_scale, scale_name
-from auditor.names import layer_of
+from auditor.names import expert_of, layer_of
+
+# Tables of rotary embeddings that older code saved; loaders pass over them, in whatever layer they are.
+BUFFERS = ".rotary_emb."
 
 _Kind = tuple[Row | None, Dtype, tuple[int, ...]]
 
@@ -90,6 +93,7 @@ def match(inventory: Inventory, expectations: Expectations, census: Census | Non
     unexpected: dict[str, TensorHeader] = {}
     if len(actual) > len(expected) - len(missing) - len(absent):
         unexpected = {name: header for name, header in actual.items() if name not in expected}
+    undeclared = _undeclared_mtp(expectations, unexpected) if unexpected else {}
     return Match(
         missing,
         absent,
@@ -97,7 +101,8 @@ def match(inventory: Inventory, expectations: Expectations, census: Census | Non
         misshapen,
         mistyped,
         _missing_layers(actual, missing) if missing else {},
-        _undeclared_mtp(expectations, unexpected) if unexpected else {},
+        undeclared,
+        _beyond(expectations, unexpected, undeclared) if unexpected else {},
     )
 
 
@@ -120,6 +125,27 @@ def _undeclared_mtp(expectations: Expectations, unexpected: dict[str, TensorHead
         if layer is not None and layer in marked:
             found.setdefault(layer, []).append(name)
     return {layer: tuple(names) for layer, names in found.items()}
+
+
+def _beyond(
+    expectations: Expectations, unexpected: dict[str, TensorHeader], undeclared: Mapping[int, object]
+) -> dict[str, tuple[str, int, int]]:
+    """Unexpected tensors of a layer or an expert that the config does not count; buffers of old code left out."""
+    experts = {
+        layer: max((row.experts for row in template.rows), default=0)
+        for template in expectations.templates
+        for layer in template.layers
+    }
+    found = {}
+    for name in unexpected:
+        layer, expert = layer_of(name), expert_of(name)
+        if layer is None or layer in undeclared or BUFFERS in name:
+            continue
+        if layer not in experts:
+            found[name] = ("layer", layer, len(experts))
+        elif expert is not None and expert >= experts[layer]:
+            found[name] = ("expert", expert, experts[layer])
+    return found
 
 
 def pair(inventory: Inventory, expectations: Expectations | None = None, found: Match | None = None) -> Pairing:

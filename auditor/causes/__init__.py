@@ -7,8 +7,13 @@ to explain. A cause explains no more than it can show name by name, so what else
 from collections.abc import Callable
 
 from auditor.causes.empty import empty
+from auditor.causes.expert_counts import expert_counts
+from auditor.causes.fused import fused
+from auditor.causes.left_out import left_out
 from auditor.causes.lost import lost
+from auditor.causes.partition import expert_rank, stage, tensor_rank
 from auditor.causes.renamed import foreign, renamed
+from auditor.causes.renumbered import renumbered
 from auditor.comparison import Cause, Match
 from auditor.expectations import Expectations
 from auditor.facts import Inventory
@@ -19,9 +24,16 @@ Find = Callable[[Inventory, Expectations, Match], tuple[Cause, ...]]
 # names, and what is not there says least, so absence counts for a cause only after shards that were not read.
 CAUSES: dict[str, Find] = {
     "empty": empty,
+    "left_out": left_out,
+    "renumbered": renumbered,
     "renamings": renamed,
     "foreign": foreign,
+    "fusions": fused,
     "lost": lost,
+    "tensor_rank": tensor_rank,
+    "expert_rank": expert_rank,
+    "stage": stage,
+    "expert_counts": expert_counts,
 }
 
 

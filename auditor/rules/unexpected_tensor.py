@@ -19,9 +19,9 @@ RULE = Rule(
 
 
 def check(match: Match, policy: Policy) -> Iterator[Failure]:
-    """One failure per unexpected tensor that is not part of an undeclared MTP module, nor allowed by the policy."""
+    """One failure per unexpected tensor that no other rule speaks of and the policy does not allow."""
     for name, header in match.unexpected.items():
-        if layer_of(name) in match.undeclared_mtp or allowed(name, policy.allow.unexpected):
+        if layer_of(name) in match.undeclared_mtp or name in match.beyond or allowed(name, policy.allow.unexpected):
             continue
         yield RULE.failure(
             "no tensor of this name follows from the config",

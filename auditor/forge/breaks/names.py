@@ -1,11 +1,14 @@
 """Breaks of names, shapes and dtypes: tensors that are missing, too many, or not what the config implies."""
 
+import re
+from math import ceil
+
 from msgspec.structs import replace
 
 from auditor.expectations import Row
 from auditor.forge.breaks import breaks_as
 from auditor.forge.plan import Plan, Tensor
-from auditor.names import layer_of
+from auditor.names import expert_of, layer_of
 from auditor_schemas.rule import Severity
 
 _ROUTER = "model.layers.{}.mlp.gate.weight"
@@ -89,6 +92,141 @@ def compiled_layers(plan: Plan) -> None:
 
 def _unless_head(name: str, other: str) -> str:
     return name if name == "lm_head.weight" else other
+
+
+@breaks_as("layers-from-one", "layers are numbered from 1", "NAM111")
+def layers_from_one(plan: Plan) -> None:
+    """As exporters count that come from other languages."""
+
+    def change(tensor: Tensor) -> tuple[Tensor]:
+        layer = layer_of(tensor.name)
+        if layer is None:
+            return (tensor,)
+        return (replace(tensor, name=tensor.name.replace(f".{layer}.", f".{layer + 1}.", 1)),)
+
+    plan.rewrite(change)
+
+
+@breaks_as("fused-experts", "the experts of each layer are stored in two stacks", "NAM106")
+def fused_experts(plan: Plan) -> None:
+    """As transformers 5 keeps them in memory, and saves them where nothing turns them back."""
+    experts, width, inner = (plan.config[key] for key in ("n_routed_experts", "hidden_size", "moe_intermediate_size"))
+
+    def change(tensor: Tensor) -> tuple[Tensor, ...]:
+        found = _EXPERT.match(tensor.name)
+        if found is None:
+            return (tensor,)
+        stack, number, projection, scale = found.groups()
+        if number != "0" or projection == "up":
+            return ()
+        sides = (width, inner) if projection == "down" else (2 * inner, width)
+        if scale:
+            sides = (ceil(sides[0] / plan.block[0]), ceil(sides[1] / plan.block[1]))
+        name = f"{stack}{'down' if projection == 'down' else 'gate_up'}_proj{'_scale_inv' if scale else ''}"
+        return (replace(tensor, name=name, shape=(experts, *sides), origin=(experts, *sides)),)
+
+    plan.rewrite(change)
+
+
+_EXPERT = re.compile(r"(model\.layers\.\d+\.mlp\.experts\.)(\d+)\.(gate|up|down)_proj\.weight(_scale_inv)?$")
+
+
+@breaks_as("fused-query-and-latent", "q_a_proj and kv_a_proj_with_mqa are one tensor", "NAM106")
+def fused_query_and_latent(plan: Plan) -> None:
+    """As serving engines join them in memory."""
+    latent = plan.config["kv_lora_rank"] + plan.config["qk_rope_head_dim"]
+
+    def change(tensor: Tensor) -> tuple[Tensor, ...]:
+        if ".kv_a_proj_with_mqa." in tensor.name:
+            return ()
+        if ".q_a_proj." not in tensor.name:
+            return (tensor,)
+        rows, columns = tensor.origin[0] + latent, tensor.origin[1]
+        shape = (rows, columns)
+        if tensor.values == "scales":
+            shape = (ceil(rows / plan.block[0]), ceil(columns / plan.block[1]))
+        name = tensor.name.replace("q_a_proj", "fused_qkv_a_proj_with_mqa")
+        return (replace(tensor, name=name, shape=shape, origin=(rows, columns)),)
+
+    plan.rewrite(change)
+
+
+@breaks_as("expert-beyond-config", "a layer holds an expert more than the config counts", "NAM107")
+def expert_beyond(plan: Plan) -> None:
+    """What stays of a larger model where experts were pruned from config and router alone."""
+    _double(plan, f"model.layers.{plan.moe_layer}.mlp.experts.", "1.", f"{plan.config['n_routed_experts']}.")
+
+
+@breaks_as("layer-beyond-config", "a layer is there that the config does not count", "NAM107")
+def layer_beyond(plan: Plan) -> None:
+    """Behind the MTP module, and no such module itself."""
+    _double(plan, "model.layers.", f"{plan.moe_layer}.", f"{plan.mtp_layers[-1] + 2}.")
+
+
+def _double(plan: Plan, stem: str, part: str, other: str) -> None:
+    """Every tensor of one layer or expert a second time under another number."""
+
+    def change(tensor: Tensor) -> tuple[Tensor, ...]:
+        if not tensor.name.startswith(stem + part):
+            return (tensor,)
+        return tensor, replace(tensor, name=stem + other + tensor.name.removeprefix(stem + part))
+
+    plan.rewrite(change)
+
+
+@breaks_as("layers-left-out", "config.json and index have fewer layers, the shards all of them", "NAM108")
+def layers_left_out(plan: Plan) -> None:
+    """A model cut for a test by editing the two files alone."""
+    end = plan.config["num_hidden_layers"] - 1
+    plan.config |= {"num_hidden_layers": end, "num_nextn_predict_layers": 0}
+    plan.moved.update({each.name: None for each in plan.tensors() if (layer_of(each.name) or 0) >= end})
+
+
+@breaks_as("tensor-parallel-rank", "every tensor that tensor parallelism splits has half of its size", "NAM109")
+def tensor_parallel_rank(plan: Plan) -> None:
+    """One rank of two, saved as the model."""
+
+    def change(tensor: Tensor) -> tuple[Tensor]:
+        row = plan.row(tensor.name)
+        if row is None or row.split is None:
+            return (tensor,)
+        origin = tuple(side // 2 if axis == row.split else side for axis, side in enumerate(tensor.origin))
+        shape = origin
+        if tensor.values == "scales":
+            shape = (ceil(origin[0] / plan.block[0]), ceil(origin[1] / plan.block[1]))
+        return (replace(tensor, shape=shape, origin=origin),)
+
+    plan.rewrite(change)
+
+
+@breaks_as("expert-parallel-rank", "every layer holds the second half of the experts", "NAM109")
+def expert_parallel_rank(plan: Plan) -> None:
+    """One rank of two; what is no expert is replicated, the router among it."""
+    half = plan.config["n_routed_experts"] // 2
+    plan.drop(lambda name: (expert := expert_of(name)) is not None and expert < half)
+
+
+@breaks_as("pipeline-stage", "the first half of the layers is there, with the embedding alone", "NAM109")
+def pipeline_stage(plan: Plan) -> None:
+    """One stage of two, saved as the model."""
+    ends = ("model.norm.weight", "lm_head.weight")
+    plan.drop(lambda name: name in ends or (layer_of(name) or 0) >= plan.moe_layer)
+
+
+@breaks_as("fewer-experts-in-a-layer", "a layer's router and experts are half as many as the config has", "NAM110")
+def fewer_experts(plan: Plan) -> None:
+    """Pruned layer by layer; the config has one number for all."""
+    half = plan.config["n_routed_experts"] // 2
+
+    def change(tensor: Tensor) -> tuple[Tensor, ...]:
+        if layer_of(tensor.name) != plan.moe_layer:
+            return (tensor,)
+        if ".mlp.gate." in tensor.name:
+            shape = (half, *tensor.shape[1:])
+            return (replace(tensor, shape=shape, origin=shape),)
+        return () if (expert_of(tensor.name) or 0) >= half else (tensor,)
+
+    plan.rewrite(change)
 
 
 @breaks_as("ungathered-tensors", "tensors are placeholders without an element", "SHP105")
