@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct, field
 
-from auditor.dtypes import BYTES, Dtype
+from auditor.dtypes import Dtype, packed_bytes
 from auditor.expectations import Expectations, Row, component_of
 from auditor.facts import Inventory, TensorHeader, elements
 from auditor.names import layer_of
@@ -126,7 +126,7 @@ class Differences(Struct, frozen=True, dict=True):
             row = self._expected.get(name)
             size, count = further.get(name, (0, 0))
             if row is not None:
-                size, count = size - elements(row.shape) * BYTES[row.dtype], count - elements(row.shape)
+                size, count = size - packed_bytes(row.dtype, elements(row.shape)), count - elements(row.shape)
             if row is not None or self._expected or name not in index:
                 begin, end = header.data_offsets
                 size, count = size + end - begin, count + elements(header.shape)
@@ -135,7 +135,7 @@ class Differences(Struct, frozen=True, dict=True):
         for name, row in self._expected.items():
             if name not in self.inventory.tensors:
                 count = elements(row.shape)
-                found[name] = Part(self._component(name, row), -count * BYTES[row.dtype], -count)
+                found[name] = Part(self._component(name, row), -packed_bytes(row.dtype, count), -count)
         return found
 
     @cached_property

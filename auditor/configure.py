@@ -6,13 +6,14 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
+from auditor.disguise import disguised
 from auditor.facts import ConfigFault, ConfigFile
 from auditor.families import Family, families, family_for
 from auditor.text import UNSHOWN, listed, quoted
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.policy import Limits
 
-_CONFIG_VALUES = 250_000  # a real config.json has some hundred values, quantised ones with exemption lists more
+_LEVELS = 64  # what no config.json needs, whatever a policy allows of other documents
 
 
 class Configuration(msgspec.Struct, frozen=True):
@@ -54,10 +55,15 @@ def _configured(file: ConfigFile, limits: Limits, family: Family | None) -> Conf
         return Configuration(None, (ConfigFault("missing-config", None, "config.json is not there"),))
     if file.state == "damaged":
         return Configuration(None, (ConfigFault("malformed-config", None, f"config.json {file.reason}"),))
-    fields, faults = _read(file.data, limits)
+    fields, faults, over_limit = _read(file.data, limits)
+    if over_limit is not None:
+        return Configuration(None, (), over_limit=f"config.json: {over_limit}")
     # Of a key that is there twice one loader takes the first value and another the last: nothing follows.
     if fields is None or faults:
         return Configuration(None, tuple(faults))
+    if "error" in fields and "model_type" not in fields:
+        answer = f"is the answer of a server, error {quoted(fields['error'])}, and no configuration"
+        return Configuration(None, (ConfigFault("malformed-config", None, answer),))
     model_type = fields.get("model_type")
     chosen = family or family_for(model_type)
     if chosen is None:
@@ -88,35 +94,44 @@ def _configured(file: ConfigFile, limits: Limits, family: Family | None) -> Conf
         return Configuration(fields, tuple(faults), chosen)
     faults.extend(_contradiction(*each) for each in config.contradictions())
     faults.extend(_differing_lists(config))
-    over_limit = _over_limit(config, limits)
-    if over_limit is not None:
-        faults.append(over_limit)
-        text = f"config.json: {over_limit.field} {over_limit.message}"
+    demand = _over_limit(config, limits)
+    if demand is not None:
+        faults.append(demand)
+        text = f"config.json: {demand.field} {demand.message}"
         return Configuration(fields, tuple(faults), chosen, over_limit=text)
     return Configuration(fields, tuple(faults), chosen, config)
 
 
-def _read(data: bytes, limits: Limits) -> tuple[dict[str, Any] | None, list[ConfigFault]]:
+def _read(data: bytes, limits: Limits) -> tuple[dict[str, Any] | None, list[ConfigFault], str | None]:
+    """The fields, the faults of the document, and the limit that ended its reading."""
     proven = _prove(data)
     if proven is not None:
-        return proven, []
+        return proven, [], None
+    other = disguised(data)
+    if other is not None:
+        return None, [ConfigFault("malformed-config", None, other)], None
     from auditor.strictjson import parse  # the slow path alone pays for it
 
-    document = parse(data, max_depth=limits.json_depth, max_values=_CONFIG_VALUES)
-    faults = []
+    document = parse(data, max_depth=limits.json_depth, max_values=limits.json_values)
+    faults: list[ConfigFault] = []
     for fault in document.faults:
         message = fault.message
         if fault.kind == "duplicate-key":
-            message = f"key {quoted(fault.key)} is there more than once, at byte {fault.offset}"
-        elif fault.kind == "limit":
-            message = f"{message} at byte {fault.offset}"
+            if any(each.field is not None for each in faults):
+                continue  # one of them says what is wrong with the document, and there may be thousands
+            more = f"; and {document.duplicates - 1:,} more keys" if document.duplicates > 1 else ""
+            message = f"key {quoted(fault.key)} is there more than once, at byte {fault.offset}{more}"
+        elif fault.kind == "limit" or (fault.kind == "depth" and limits.json_depth < _LEVELS):
+            return None, [], f"{message} at byte {fault.offset}"
+        elif fault.kind == "depth":
+            message = f"nested deeper than {limits.json_depth} levels at byte {fault.offset}"
         faults.append(ConfigFault("malformed-config", fault.key, message))
     if not document.complete:
-        return None, faults
+        return None, faults, None
     if not isinstance(document.value, dict):
         faults.append(ConfigFault("malformed-config", None, f"is {quoted(document.value)}, needs an object"))
-        return None, faults
-    return document.value, faults
+        return None, faults, None
+    return document.value, faults, None
 
 
 def _prove(data: bytes) -> dict[str, Any] | None:

@@ -103,6 +103,8 @@ def config_facts(file: ConfigFile, configuration: Configuration) -> dict[str, An
         blocked, first = Blocked("config.json was not read"), 0
     elif file.state == "absent":
         blocked, first = Blocked("config.json is missing"), 1
+    elif configuration.fields is None and configuration.over_limit:
+        blocked, first = Blocked("config.json exceeds a limit"), 1
     elif configuration.fields is None:
         blocked, first = Blocked("config.json is malformed"), 2
     elif configuration.family is None and not faults:

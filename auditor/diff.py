@@ -77,7 +77,8 @@ def difference(old: Side, new: Side) -> CheckpointDiff:
     added = _changes((name for name in new.tensors if name not in old.tensors), None, new)
     removed = _changes((name for name in old.tensors if name not in new.tensors), old, None)
     reshaped = _changes((n for n in changed if old.tensors[n][0][1] != new.tensors[n][0][1]), old, new)
-    retyped = _changes((n for n in changed if old.tensors[n][0][0] != new.tensors[n][0][0]), old, new)
+    # What changed in both is listed once: the row has both dtypes and both shapes.
+    retyped = _changes((n for n in changed if old.tensors[n][0][1] == new.tensors[n][0][1]), old, new)
     alike = (name for name in both if old.tensors[name][0] == new.tensors[name][0])
     rewritten = _changes(_rewritten(alike, old, new), old, new)
     config = () if old.config is None or new.config is None else tuple(_fields(old.config, new.config))

@@ -13,9 +13,10 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct, field
 
-from auditor.dtypes import BYTES, FP8, Dtype
+from auditor.dtypes import FP8, Dtype, packed_bytes
 from auditor.entry import Entry
 from auditor.names import layer_of
+from auditor.text import plain_path
 from auditor_schemas.rule import AnyMissing, File, Subject
 
 SCALE_SUFFIX = "_scale_inv"
@@ -74,16 +75,17 @@ class Tiling(Struct, frozen=True):
         following = [iter(names).__next__ for names in self.names]
         names = [following[kind]() for kind in order]
         dtypes, shapes = [each[0] for each in self.kinds], [each[1] for each in self.kinds]
-        sizes = [elements(shape) * BYTES[dtype] for dtype, shape in self.kinds]
+        sizes = [packed_bytes(dtype, elements(shape)) for dtype, shape in self.kinds]
         offsets = pairwise(accumulate(map(sizes.__getitem__, order), initial=0))
         headers = map(TensorHeader, map(dtypes.__getitem__, order), map(shapes.__getitem__, order), offsets)
         return dict(zip(names, headers, strict=True))
 
 
 class Fault(Struct, frozen=True):
-    """Something a header or an index cannot be, as the slug of the rule that reports it.
+    """Something a header or an index cannot be, as the slug of the rule that reports it; one for each kind of it.
 
-    `begin` and `end` are offsets in the file; `tensors` the names concerned.
+    `begin` and `end` are offsets in the file, of the first where there are several; `tensors` the names concerned.
+    `kind` tells apart what one rule reports; faults of one kind in several files are one finding.
     """
 
     slug: str
@@ -93,6 +95,7 @@ class Fault(Struct, frozen=True):
     tensors: tuple[str, ...] = ()
     expected: Any = None
     actual: Any = None
+    kind: str = ""
 
     @property
     def span(self) -> tuple[int, int] | None:
@@ -109,7 +112,8 @@ class Shard(Struct, frozen=True, dict=True):
     read: every tensor of the shard is known. damaged: some are not, by the file's own fault.
     unread: not read for another reason (`reason`), such as permission or a limit. `stray`: no part of the
     checkpoint, since the index names other files; its tensors are not the checkpoint's. `tiling`: the same
-    tensors by kind, where they lie back to back.
+    tensors by kind, where they lie back to back. `entries` and `values`: what its header has of them, tensors or
+    not, where it had to be read value by value.
     """
 
     path: str
@@ -123,6 +127,8 @@ class Shard(Struct, frozen=True, dict=True):
     reason: str | None = None
     stray: bool = False
     tiling: Tiling | None = None
+    entries: int = 0
+    values: int = 0
 
     @property
     def data_begin(self) -> int:
@@ -163,12 +169,17 @@ class Index(Struct, frozen=True, dict=True):
     @cached_property
     def series(self) -> set[tuple[str, int]]:
         """The numbered series that the files it names belong to."""
-        return {member.series for path in self.files if (member := member_of(path)) is not None}
+        return {member.series for path in self.places if (member := member_of(path)) is not None}
+
+    @cached_property
+    def places(self) -> set[str]:
+        """The files it names by their plain paths, where they have one: ./NAME is NAME."""
+        return {plain_path(path) or path for path in self.files}
 
     def claims(self, path: str) -> bool:
         """Whether a file is one of the checkpoint's by its name: named, or numbered like those that are."""
         member = member_of(path)
-        return path in self.files or (member is not None and member.series in self.series)
+        return path in self.places or (member is not None and member.series in self.series)
 
     def holds(self, shard: Shard) -> bool:
         """Whether every tensor of a shard is placed there."""

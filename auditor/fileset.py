@@ -5,10 +5,10 @@ from __future__ import annotations  # the models are named here, not imported
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from auditor.disguise import disguise
 from auditor.errors import AuditorError
-from auditor.headers import disguise
 from auditor.sources.begin import HEAD, POINTER, SINGLE, SUFFIX, companions
-from auditor.text import is_relative
+from auditor.text import plain_path
 
 if TYPE_CHECKING:
     from auditor.entry import Entry
@@ -30,7 +30,9 @@ def shard_paths(entries: Mapping[str, Entry], index: Index | None) -> tuple[list
         chosen = {SINGLE}.intersection(shown) or {path for path in shown if not is_consolidated(path)} or set(shown)
         return sorted(found), set(found) - chosen
     strays = {path for path in found if not index.claims(path)}
-    return sorted({path for path in index.files if is_relative(path)}.union(found)), strays
+    # A file that the index names as ./NAME is its shard all the same, and is read by the plain path.
+    named = {plain for path in index.files if (plain := plain_path(path)) is not None}
+    return sorted(named.union(found)), strays
 
 
 def is_consolidated(path: str) -> bool:

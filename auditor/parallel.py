@@ -6,7 +6,7 @@ Source: the splits of the reference inference code; activations are quantised pe
 from collections.abc import Iterable, Iterator
 from math import ceil
 
-from auditor.dtypes import BYTES
+from auditor.dtypes import packed_bytes
 from auditor.expectations import Expectations, Row
 from auditor.facts import elements, scale_name
 from auditor_schemas.config import DeepseekV3Config
@@ -122,7 +122,7 @@ def _reasons(row: Row, length: int, parallel: int, config: DeepseekV3Config) -> 
 
 
 def _bytes(row: Row) -> int:
-    return elements(row.shape) * BYTES[row.dtype]
+    return packed_bytes(row.dtype, elements(row.shape))
 
 
 def _of_rank(expectations: Expectations, parallel: int, config: DeepseekV3Config) -> int:

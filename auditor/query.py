@@ -117,6 +117,7 @@ def described(
     lines.extend(_places(inventory, name))
     lines.extend(_partner(inventory, rows, name, header))
     sound = row is not None and header is not None and header.shape == row.shape and header.dtype == row.dtype
+    sound = sound and sum(name in shard.tensors for shard in inventory.parts) == 1
     return "\n".join(lines) + "\n", sound
 
 

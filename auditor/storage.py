@@ -4,7 +4,7 @@ from itertools import chain
 
 from auditor.comparison import Census
 from auditor.count import COMPONENTS, mtp_census
-from auditor.dtypes import BYTES, FP8
+from auditor.dtypes import FP8, packed_bytes
 from auditor.expectations import Expectations, component_of
 from auditor.facts import Inventory, elements, is_scale, scale_name
 from auditor.names import patterns
@@ -40,7 +40,7 @@ def _components(inventory: Inventory, expectations: Expectations | None, census:
                 continue
             key = (name if row is None else component_of(name, mtp=mtp), dtype)
             tensors[key] = tensors.get(key, 0) + part
-            sums[key] = sums.get(key, 0) + part * elements(shape) * BYTES[dtype]
+            sums[key] = sums.get(key, 0) + part * packed_bytes(dtype, elements(shape))
     order = {name: position for position, name in enumerate((*COMPONENTS, UNCLASSIFIED))}
     return tuple(
         ComponentBytes(component=component, dtype=dtype, tensors=tensors[component, dtype], bytes=size)

@@ -4,12 +4,14 @@ It is the slow path: fast decoders keep the last of duplicate keys silently and 
 error without saying where. Documents a fast decoder can prove well formed never come here.
 """
 
+import codecs
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-FaultKind = Literal["syntax", "encoding", "duplicate-key", "limit"]
+FaultKind = Literal["syntax", "encoding", "duplicate-key", "depth", "limit"]
 
 # Possessive: a string that could backtrack costs 200 bytes of memory per byte. Escapes are judged later.
 _TOKEN = re.compile(
@@ -23,18 +25,24 @@ _TOKEN = re.compile(
 )
 _SPACE = re.compile(rb"[ \t\n\r]*+")
 _NAMES: dict[bytes, bool | None] = {b"true": True, b"false": False, b"null": None}
-_DUPLICATES = 10_000  # a document with more is refused: each fault costs more memory than the key that makes it
+_DUPLICATES = 10_000  # of more than that the rest is counted: each fault costs more memory than the key that makes it
+_ITEMS = 5  # of an array whose items nobody takes: a quote of it shows four and that there are more
+_STEP = 1 << 20  # bytes decoded at once: a text with one character beyond 16 bits takes four bytes for each
 _DIGITS = 400  # longer integers are refused: parsing them is quadratic
 
 
 @dataclass(frozen=True, slots=True)
 class JsonFault:
-    """One fault of a document; `offset` in bytes from its start, `key` the innermost object key concerned."""
+    """One fault of a document; `offset` in bytes from its start, `key` the object key concerned.
+
+    `path` are the keys of what holds the object that has a key twice, outermost first; None stands for an array's.
+    """
 
     kind: FaultKind
     message: str
     offset: int
     key: str | None = None
+    path: tuple[str | None, ...] = ()
 
 
 @dataclass(slots=True)
@@ -42,49 +50,79 @@ class Document:
     """A parsed document. `complete` is false when a fault ended the reading early.
 
     `value` then holds what was read before. `entries` gives the byte range of each value of the
-    outermost object by key; of duplicate keys the first counts and each later one is a fault.
+    outermost object by key; of duplicate keys the first counts and each later one is a fault, the first
+    thousands by name: `duplicates` counts all. `values` counts what was read, containers and what they hold.
     """
 
     value: Any = None
     complete: bool = False
     faults: list[JsonFault] = field(default_factory=list)
     entries: dict[str, tuple[int, int]] = field(default_factory=dict)
+    duplicates: int = 0
+    values: int = 0
 
 
-class _StopError(Exception):
+# Makes what is kept of a member, from the key of the object that holds it (None for the outermost), its own key,
+# its value, and where that begins and ends.
+Make = Callable[[str | None, str, Any, int, int], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """What a document is read for: members of the objects at one depth, each kept as what `make` makes of it.
+
+    A document may spell a small value in one byte that takes a hundred in memory, so nothing else is held on to:
+    no member has more than `most_values` values inside, and of arrays above them the first items are kept.
+    `make` may raise StopError, which ends the reading.
+    """
+
+    depth: int
+    most_values: int
+    make: Make
+
+
+class StopError(Exception):
+    """Ends the reading of a document, which is then incomplete for this fault."""
+
     def __init__(self, fault: JsonFault) -> None:
         self.fault = fault
 
 
-def parse(data: bytes, *, max_depth: int, max_values: int) -> Document:
+def parse(data: bytes, *, max_depth: int, max_values: int, keep: Keep | None = None) -> Document:
     """Read one JSON document (RFC 8259, UTF-8, no duplicate keys). Never raises on bad input."""
     document = Document()
     try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        document.faults.append(
-            JsonFault("encoding", f"not UTF-8: byte 0x{data[error.start]:02x} at byte {error.start}", error.start)
-        )
-        return document
-    try:
-        _read(data, document, max_depth, max_values)
-    except _StopError as stop:
+        _check_utf8(data)
+        _read(data, document, max_depth, max_values, keep)
+    except StopError as stop:
         document.faults.append(stop.fault)
     return document
 
 
-def _read(data: bytes, document: Document, max_depth: int, max_values: int) -> None:
+def _check_utf8(data: bytes) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for begin in range(0, len(data), _STEP):
+        pending = len(decoder.getstate()[0])
+        try:
+            decoder.decode(data[begin : begin + _STEP], final=begin + _STEP >= len(data))
+        except UnicodeDecodeError as error:
+            at = begin - pending + error.start
+            raise StopError(JsonFault("encoding", f"not UTF-8: byte 0x{data[at]:02x} at byte {at}", at)) from None
+
+
+def _read(data: bytes, document: Document, max_depth: int, max_values: int, keep: Keep | None) -> None:
     stack: list[Any] = []  # open containers, outermost first
     keys: list[str | None] = []  # per open container: the key that waits for its value
     discard: list[bool] = []  # per open container: the waiting key is a duplicate
     state = "value"  # value, value-or-end, key, key-or-end, colon, next
     position = 0
-    values = 0
-    start = 0  # where the current value of the outermost object begins
+    start = 0  # where the current value begins that is taken or has an entry
+    depth = 1 if keep is None else keep.depth
+    inside = 0  # values in the member at that depth
     while True:
         token = _TOKEN.match(data, position)
         if token is None:
-            raise _StopError(_syntax(data, position, state))
+            raise StopError(_syntax(data, position, state))
         begin = token.start(token.lastindex or 0) if token.lastindex else token.end()
         kind = token.lastindex
         if kind in (5, 6):
@@ -101,19 +139,23 @@ def _read(data: bytes, document: Document, max_depth: int, max_values: int) -> N
             else:
                 key = _string(token, begin)
                 if key is None:
-                    raise _StopError(_syntax(data, begin, state))
+                    raise StopError(_syntax(data, begin, state))
                 duplicate = key in stack[-1]
+                if keep is not None and len(stack) < depth and len(stack[-1]) >= keep.most_values:
+                    raise StopError(JsonFault("limit", f"more than {keep.most_values:,} keys in one object", begin))
                 if duplicate:
-                    if len(document.faults) >= _DUPLICATES:
-                        raise _StopError(JsonFault("limit", f"more than {_DUPLICATES:,} duplicate keys", begin))
-                    document.faults.append(JsonFault("duplicate-key", "duplicate key", begin, key))
+                    document.duplicates += 1
+                    if document.duplicates <= _DUPLICATES:
+                        document.faults.append(
+                            JsonFault("duplicate-key", "duplicate key", begin, key, tuple(keys[:-1]))
+                        )
                 keys[-1], discard[-1] = key, duplicate
                 state = "colon"
                 continue
         elif state == "colon":
             if mark != b":":
-                raise _StopError(_syntax(data, begin, state))
-            if len(stack) == 1:
+                raise StopError(_syntax(data, begin, state))
+            if len(stack) == depth:
                 space = _SPACE.match(data, position)
                 start = space.end() if space else position
             state = "value"
@@ -127,15 +169,19 @@ def _read(data: bytes, document: Document, max_depth: int, max_values: int) -> N
                 keys.pop()
                 discard.pop()
             else:
-                raise _StopError(_syntax(data, begin, state))
+                raise StopError(_syntax(data, begin, state))
         else:
             closes = mark == b"]" and state == "value-or-end"
-            values += not closes
-            if values > max_values:
-                raise _StopError(JsonFault("limit", f"more than {max_values:,} values", begin))
+            document.values += not closes
+            if document.values > max_values:
+                raise StopError(JsonFault("limit", f"more than {max_values:,} values (json_values)", begin))
+            if keep is not None:
+                inside = inside + 1 if len(stack) > depth else 0
+                if inside > keep.most_values:
+                    raise StopError(JsonFault("limit", f"more than {keep.most_values:,} values in one entry", begin))
             if mark in (b"{", b"["):
                 if len(stack) >= max_depth:
-                    raise _StopError(JsonFault("limit", f"nested deeper than {max_depth} levels", begin))
+                    raise StopError(JsonFault("depth", f"nested deeper than {max_depth} levels (json_depth)", begin))
                 opened: Any = {} if mark == b"{" else []
                 stack.append(opened)
                 keys.append(None)
@@ -149,7 +195,7 @@ def _read(data: bytes, document: Document, max_depth: int, max_values: int) -> N
                 keys.pop()
                 discard.pop()
             elif mark is not None:
-                raise _StopError(_syntax(data, begin, state))
+                raise StopError(_syntax(data, begin, state))
             else:
                 value = _scalar(token, begin)
         # A value is complete: hand it to the container it stands in.
@@ -158,18 +204,21 @@ def _read(data: bytes, document: Document, max_depth: int, max_values: int) -> N
             break
         holder = stack[-1]
         if isinstance(holder, list):
-            holder.append(value)
-        elif not discard[-1]:
+            if keep is None or len(stack) > depth or len(holder) < _ITEMS:
+                holder.append(value)
+        elif not (discard[-1] if keep is None else any(discard)):
             waiting = keys[-1]
             assert waiting is not None
+            if keep is not None and len(stack) == depth:
+                value = keep.make(keys[-2] if depth > 1 else None, waiting, value, start, position)
             holder[waiting] = value
-            if len(stack) == 1:
+            if keep is None and len(stack) == 1:
                 document.entries[waiting] = (start, position)
         state = "next"
     rest = _SPACE.match(data, position)
     end = rest.end() if rest else position
     if end != len(data):
-        raise _StopError(JsonFault("syntax", f"{len(data) - end:,} bytes after the end of the document", end))
+        raise StopError(JsonFault("syntax", f"{len(data) - end:,} bytes after the end of the document", end))
     document.complete = True
 
 
@@ -183,11 +232,11 @@ def _string(token: "re.Match[bytes]", begin: int) -> str | None:
     try:
         text: str = json.loads(escaped)
     except ValueError:
-        raise _StopError(JsonFault("syntax", f"invalid escape in a string at byte {begin}", begin)) from None
+        raise StopError(JsonFault("syntax", f"invalid escape in a string at byte {begin}", begin)) from None
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise _StopError(JsonFault("encoding", "a string holds half of a surrogate pair", begin)) from None
+        raise StopError(JsonFault("encoding", "a string holds half of a surrogate pair", begin)) from None
     return text
 
 
@@ -201,7 +250,7 @@ def _scalar(token: "re.Match[bytes]", begin: int) -> Any:
     if token.group(5) is None and token.group(6) is None:
         digits: bytes = token.group(4)
         if len(digits) > _DIGITS:
-            raise _StopError(JsonFault("limit", f"an integer of {len(digits):,} digits", begin))
+            raise StopError(JsonFault("syntax", f"an integer of {len(digits):,} digits at byte {begin}", begin))
         # JSON's -0 is not a natural number; as a float it is refused wherever an integer is needed.
         return int(digits) if digits != b"-0" else -0.0
     return float(token.group(0))

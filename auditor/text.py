@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 QUOTE_BYTES = 32
+_NAME_CHARACTERS = 128  # names of releases have up to 70, files with a folder before them somewhat more
 # Why a message says nothing of what a file holds.
 UNSHOWN = "what it holds is not shown, it is reached by a link that leaves the checkpoint"
 
@@ -29,6 +30,12 @@ def _escape(char: str) -> str:
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
+def named(name: str) -> str:
+    """The name of a tensor or of a file, escaped, whole up to a length beyond any in use."""
+    cut = name[:_NAME_CHARACTERS]
+    return f"'{shown(cut)}'" + ("…" if len(name) > len(cut) else "")
+
+
 def quoted(value: object) -> str:
     """A value from a file, at most 32 bytes of it, escaped, fit for one line of a message."""
     if isinstance(value, bytes):
@@ -45,7 +52,8 @@ def quoted(value: object) -> str:
     if isinstance(value, int) and value.bit_length() > 128:
         return f"an integer of {value.bit_length()} bits"
     if isinstance(value, list | tuple):
-        inner = ", ".join(quoted(v) for v in value[:4])
+        # Of an array in an array no more is shown: together they may be as long as the file.
+        inner = ", ".join("[…]" if v and isinstance(v, list | tuple) else quoted(v) for v in value[:4])
         return f"[{inner}{', …' if len(value) > 4 else ''}]"
     if isinstance(value, dict):
         return f"an object of {len(value)} keys"
@@ -99,6 +107,14 @@ def is_relative(path: str) -> bool:
     if not path or len(path) > 4096 or path.startswith("/") or "\\" in path or not path.isprintable():
         return False
     return all(part not in ("", ".", "..") for part in path.split("/"))
+
+
+def plain_path(path: str) -> str | None:
+    """The plain path that one with '.', backslashes or a slash too many means; None where there is none."""
+    path = path.replace("\\", "/")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    plain = "/".join(parts)
+    return plain if not path.startswith("/") and is_relative(plain) else None
 
 
 def nearest(wanted: str, known: Iterable[str]) -> str:

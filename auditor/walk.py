@@ -8,29 +8,26 @@ from __future__ import annotations  # the models are named here, not imported
 import hashlib
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from auditor.deferred import Deferred
+from auditor.disguise import APPLE_DOUBLE, disguise
 from auditor.entry import Entry
 from auditor.errors import ForbiddenError, ReadError
 from auditor.facts import ConfigFile, Fault, Index, Inventory, Shard
 from auditor.fileset import impostors, shard_paths
-from auditor.headers import APPLE_DOUBLE, disguise, parse_header
+from auditor.headers import parse_header
+from auditor.index import parse_index
 from auditor.sources import File, Source
-from auditor.sources.begin import CONFIG, HEAD, INDEX, SINGLE, SUFFIX, series
+from auditor.sources.begin import CONFIG, HEAD, INDEX, SINGLE, SUFFIX
 from auditor.text import UNSHOWN, quoted
 
 if TYPE_CHECKING:
     from auditor_schemas.policy import Limits
 
 Progress = Callable[[int, int], None]
-
-
-class _Weights(msgspec.Struct):
-    weight_map: dict[str, str]
-    metadata: dict[str, Any] | None = None
 
 
 def read_config(source: Source, limits: Limits) -> ConfigFile:
@@ -79,7 +76,7 @@ def walk(
         unread.append(f"{len(paths) - limits.shards:,} shards beyond the limit of {limits.shards:,} (shards)")
         paths = paths[: limits.shards]
     shards: list[Shard] = []
-    held = 0
+    taken = _Taken(limits)
     cancelled = False
     try:
         early.read(progress=None if progress is None else partial(_some, progress, len(paths)))
@@ -91,11 +88,9 @@ def walk(
                 progress(position, len(paths))
             if entry.kind == "file":
                 shards.append(early.shard(path, entry))
-                held += len(shards[-1].tensors)
-                if held > limits.tensors:
-                    unread.append(
-                        f"{held:,} tensors in {len(shards)} of {len(paths)} shards, limit {limits.tensors:,} (tensors)"
-                    )
+                over = taken.beyond(shards[-1])
+                if over is not None:
+                    unread.append(f"{len(shards)} of {len(paths)} shards have {over}")
                     break
         if progress is not None:
             progress(len(paths), len(paths))
@@ -119,7 +114,8 @@ class _Early:
         self._limits = limits
         self._seen = seen
         self._read: dict[str, Shard] = {}
-        self._held = 0
+        self._taken = _Taken(limits)
+        self._full = False
         self._index: Index | None = None
         self._placed: dict[str, bool] = {}
 
@@ -142,14 +138,14 @@ class _Early:
     def read(self, until: str | None = None, progress: Callable[[int], None] | None = None) -> None:
         """Read all that comes, or what comes before `until`."""
         for path in self._source.arriving(until):
-            if self._held > self._limits.tensors:
+            if self._full:
                 return  # what is not taken would keep more from coming
             if not path.endswith(SUFFIX) or path in self._read:
                 continue
             entry = self._source.entry(path)
             if entry.kind == "file":
                 self._read[path] = self.shard(path, entry)
-                self._held += len(self._read[path].tensors)
+                self._full = self._taken.beyond(self._read[path]) is not None
             if progress is not None:
                 progress(len(self._read))
 
@@ -167,6 +163,43 @@ class _Early:
             if self._seen is not None:
                 self._seen(shard)
         return shard
+
+
+class _Taken:
+    """What the headers of the shards read so far hold together, against the limits on all of them."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._tensors = self._header_bytes = self._name_bytes = self._values = 0
+        self._shards: list[Shard] | None = []  # whose names have not been added up: their headers are short enough
+
+    def beyond(self, shard: Shard) -> str | None:
+        """Add a shard; the limit that all of them exceed, if they do."""
+        limits = self._limits
+        self._tensors += max(shard.entries, len(shard.tensors))
+        self._header_bytes += shard.header_bytes
+        self._values += shard.values
+        self._add_names(shard)
+        for there, limit, what, name in (
+            (self._tensors, limits.tensors, "tensors", "tensors"),
+            (self._header_bytes, limits.header_bytes_in_all, "bytes of headers", "header_bytes_in_all"),
+            (self._name_bytes, limits.name_bytes_in_all, "bytes of tensor names", "name_bytes_in_all"),
+            (self._values, limits.json_values_in_all, "values in headers of unusual form", "json_values_in_all"),
+        ):
+            if there > limit:
+                return f"{there:,} {what}, limit {limit:,} ({name})"
+        return None
+
+    def _add_names(self, shard: Shard) -> None:
+        """Names are part of their headers, so they are added up only where these are longer than names may be."""
+        if self._shards is not None:
+            self._shards.append(shard)
+            if self._header_bytes <= self._limits.name_bytes_in_all:
+                return
+            for each in self._shards[:-1]:
+                self._name_bytes += sum(len(name.encode()) for names in each.kinds.values() for name in names)
+            self._shards = None
+        self._name_bytes += sum(len(name.encode()) for names in shard.kinds.values() for name in names)
 
 
 def _some(progress: Progress, total: int, done: int) -> None:
@@ -213,98 +246,6 @@ def _read_index(source: Source, limits: Limits, files: Iterable[str]) -> Index:
     return Index("damaged", faults=(Fault("malformed-index", reason or "leads nowhere: a broken symlink"),))
 
 
-def parse_index(data: bytes, limits: Limits, files: Iterable[str] = ()) -> Index:
-    """model.safetensors.index.json from its bytes: proven well formed, or explained fault by fault.
-
-    `files` are paths that the index probably names; it is read faster and held smaller where it does.
-    """
-    return proven_index(data, limits, files) or _explain_index(data, limits)
-
-
-def proven_index(data: bytes, limits: Limits, files: Iterable[str] = ()) -> Index | None:
-    """The index where its bytes are proven well formed; `files` as above."""
-    weights = _decode_known(data, [*files, *series(data[:HEAD], limits)]) or _decode(data, _Weights)
-    if weights is None or not _proven(data, weights):
-        return None
-    total = (weights.metadata or {}).get("total_size")
-    if total is not None and (type(total) is not int or total < 0):
-        return None
-    return Index("read", hashlib.sha256(data).hexdigest(), weights.weight_map, total)
-
-
-def _decode_known(data: bytes, files: Iterable[str]) -> _Weights | None:
-    """The index where it names these files alone: each path is then one string, not one per tensor."""
-    known = tuple(sorted({file for file in files if file.endswith(SUFFIX)}))
-    if not known or len(known) > 10_000:
-        return None
-    path: Any = Literal.__getitem__(known)
-    return _decode(data, msgspec.defstruct("_Known", [("weight_map", dict[str, path]), _METADATA], bases=(_Weights,)))
-
-
-_METADATA: tuple[str, Any, Any] = ("metadata", dict[str, Any] | None, None)
-
-
-def _decode(data: bytes, shape: Any) -> _Weights | None:
-    try:
-        weights: _Weights = msgspec.json.decode(data, type=shape)
-        return weights
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return None
-
-
-def _proven(data: bytes, weights: _Weights) -> bool:
-    """Whether no key can have been there twice: without escapes, each string is two quotes, and none is left over."""
-    if b"\\" in data:
-        return False
-    metadata = weights.metadata or {}
-    if any(isinstance(value, dict | list) for value in metadata.values()):
-        return False
-    strings = 2 * len(weights.weight_map) + 1
-    strings += 0 if weights.metadata is None and b'"metadata"' not in data else 1
-    strings += len(metadata) + sum(isinstance(value, str) for value in metadata.values())
-    return data.count(b'"') == 2 * strings
-
-
-def _explain_index(data: bytes, limits: Limits) -> Index:
-    from auditor.strictjson import parse  # the slow path alone pays for it
-
-    sha256 = hashlib.sha256(data).hexdigest()
-    document = parse(data, max_depth=limits.json_depth, max_values=limits.json_values)
-    faults: list[Fault] = []
-    placed = document.value.get("weight_map") if isinstance(document.value, dict) else None
-    placed = placed if isinstance(placed, dict) else {}
-    for fault in document.faults:
-        if fault.kind == "limit":
-            return Index("unread", sha256, reason=f"{fault.message} at byte {fault.offset}")
-        text = f"key {quoted(fault.key)} is there more than once" if fault.kind == "duplicate-key" else fault.message
-        names = (fault.key,) if fault.key is not None and fault.key in placed else ()
-        faults.append(Fault("malformed-index", text, fault.offset, None, names))
-    if not document.complete:
-        return Index("damaged", sha256, faults=tuple(faults))
-    value = document.value
-    weight_map = value.get("weight_map") if isinstance(value, dict) else None
-    if not isinstance(value, dict):
-        faults.append(Fault("malformed-index", f"index is {quoted(value)}, needs an object with a weight_map"))
-    elif not isinstance(weight_map, dict):
-        faults.append(Fault("malformed-index", f"weight_map is {quoted(weight_map)}, needs an object of strings"))
-    kept: dict[str, str] = {}
-    for name, path in (weight_map if isinstance(weight_map, dict) else {}).items():
-        if isinstance(path, str):
-            kept[name] = path
-        else:
-            faults.append(
-                Fault("malformed-index", f"weight_map entry is {quoted(path)}, needs a string", tensors=(name,))
-            )
-    metadata = value.get("metadata") if isinstance(value, dict) else None
-    total = metadata.get("total_size") if isinstance(metadata, dict) else None
-    if metadata is not None and not isinstance(metadata, dict):
-        faults.append(Fault("malformed-index", f"metadata is {quoted(metadata)}, needs an object"))
-    if total is not None and (type(total) is not int or total < 0):
-        faults.append(Fault("malformed-index", f"total_size is {quoted(total)}, needs a natural number"))
-        total = None
-    return Index("damaged" if faults else "read", sha256, kept, total, tuple(faults))
-
-
 def read_shard(source: Source, path: str, entry: Entry, limits: Limits) -> Shard:
     """One shard's header, or why it was not read."""
     try:
@@ -336,7 +277,16 @@ def _unquoted(shard: Shard) -> Shard:
         else Fault(fault.slug, f"header is none; {UNSHOWN}")
         for fault in shard.faults
     }
-    return Shard(shard.path, shard.size, shard.state, faults=tuple(faults.values()), reason=shard.reason)
+    kept = tuple(faults.values())
+    return Shard(
+        shard.path,
+        shard.size,
+        shard.state,
+        faults=kept,
+        reason=shard.reason,
+        entries=shard.entries,
+        values=shard.values,
+    )
 
 
 def _shard(file: File, path: str, limits: Limits) -> Shard:
@@ -380,4 +330,6 @@ def _shard(file: File, path: str, limits: Limits) -> Shard:
         header.faults,
         header.over_limit,
         tiling=tiling,
+        entries=header.entries,
+        values=header.values,
     )

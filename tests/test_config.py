@@ -407,16 +407,21 @@ def test_a_forced_family_needs_its_own_fields():
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "needed a value at byte 0, the document ends"),
+        (b"", "is an empty file, 0 bytes"),
+        (b" ", "needed a value at byte 1, the document ends"),
         (b"[]", "is [], needs an object"),
         (b"null", "is null, needs an object"),
         (b'"config"', "is 'config', needs an object"),
-        (b"<!doctype html>", "found '<!doctype ht'"),
+        (b"<!doctype html>", "is an HTML page, 15 bytes, not the JSON document of that name"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a git-lfs pointer, 43 bytes"),
+        (b"\x1f\x8b\x08\x00", "is a gzip archive, 4 bytes"),
+        (b"Entry not found", "is a 'not found' answer of a hub, 15 bytes"),
+        (b'{"error":"Repository not found"}', "is the answer of a server, error 'Repository not found'"),
         (b'{"a":1,}', "at byte 7"),
         (b"{'a':1}", "needed a key in double quotes"),
         (b'{"a":NaN}', "found 'NaN}'"),
-        (b"\xff\xfe{\x00}\x00", "not UTF-8"),
-        (b"\xef\xbb\xbf{}", "found '\\xef\\xbb\\xbf{}'"),
+        (b"\xff\xfe{\x00}\x00", "begins with a byte order mark of UTF-16 (bytes ff fe), needs '{'"),
+        (b"\xef\xbb\xbf{}", "begins with a byte order mark of UTF-8 (bytes ef bb bf), needs '{'"),
         (b'{"a":"\xff"}', "not UTF-8: byte 0xff at byte 6"),
         (b'{"a":"\\ud800"}', "half of a surrogate pair"),
         (b'{"a":1} {}', "2 bytes after the end"),
@@ -438,10 +443,26 @@ def test_a_key_that_is_there_twice_leaves_no_config_to_trust(nested):
     else:
         text = text[:-1] + ', "hidden_size": 7168, "vocab_size": 1}'
     found = configured(text.encode())
-    names = ["fmt"] if nested else ["hidden_size", "vocab_size"]
-    assert faults(found) == [("malformed-config", name) for name in names]
+    assert faults(found) == [("malformed-config", "fmt" if nested else "hidden_size")]
     assert "is there more than once, at byte" in found.faults[0].message
+    assert found.faults[0].message.endswith("; and 1 more keys") is not nested
     assert found.config is None
+
+
+def test_nesting_beyond_a_policys_own_bound_is_a_limit_and_no_fault():
+    deep = b'{"a":' * 20 + b"1" + b"}" * 20
+    assert configured(deep).over_limit is None
+    found = configured(deep + b" \\", json_depth=10)
+    assert (found.faults, found.fields) == ((), None)
+    assert found.over_limit == "config.json: nested deeper than 10 levels (json_depth) at byte 50"
+
+
+def test_more_values_than_the_limit_are_a_limit_and_no_fault():
+    found = configured(json.dumps({**V3, "\n": [0] * 1000}).encode(), json_values=500)
+    assert (found.faults, found.over_limit.partition(" at ")[0]) == (
+        (),
+        "config.json: more than 500 values (json_values)",
+    )
 
 
 def test_a_key_spelt_with_escapes_is_the_same_key():

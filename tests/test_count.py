@@ -10,7 +10,7 @@ from test_families import configs, expand, inventory_of
 
 from auditor.comparison import Tally
 from auditor.count import CONVENTIONS, conventions, figures, tally
-from auditor.dtypes import BYTES
+from auditor.dtypes import packed_bytes
 from auditor.facts import Inventory, Shard, TensorHeader
 from auditor.families import family_for
 from auditor.match import take_census
@@ -24,7 +24,7 @@ def laid_out(tensors: dict[str, tuple[tuple[int, ...], str]], path: str = "model
     """A shard that holds the tensors one behind the other."""
     position, headers = 0, {}
     for name, (shape, dtype) in tensors.items():
-        end = position + prod(shape) * BYTES[dtype]
+        end = position + packed_bytes(dtype, prod(shape))
         headers[name] = TensorHeader(dtype, shape, (position, end))
         position = end
     return Shard(path, 10 + position, "read", header_bytes=2, tensors=headers)

@@ -1,6 +1,7 @@
 """A header is read as the safetensors format states it, and every way to leave the format is a fault with numbers."""
 
 import json
+import tracemalloc
 from collections import Counter
 from math import prod
 
@@ -14,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save as save_torch
 
-from auditor.dtypes import BYTES, DTYPES
+from auditor.disguise import disguise
+from auditor.dtypes import DTYPES, packed_bytes
 from auditor.facts import Fault, TensorHeader, Tiling
-from auditor.headers import Header, disguise, parse_header
+from auditor.headers import Header, parse_header
 from auditor_schemas.policy import Limits
 
 LIMITS = Limits()
@@ -61,7 +63,7 @@ KINDS = st.sampled_from([("BF16", (2, 3)), ("F8_E4M3", (4, 4)), ("F32", ()), ("F
 def test_a_header_held_by_kind_gives_its_entries_again_in_order(kinds):
     tensors, end = {}, 0
     for name, (dtype, shape) in kinds.items():
-        begin, end = end, end + prod(shape) * BYTES[dtype]
+        begin, end = end, end + packed_bytes(dtype, prod(shape))
         tensors[name] = {"dtype": dtype, "shape": shape, "data_offsets": (begin, end)}
     header = read(json.dumps(tensors, separators=(",", ":"), ensure_ascii=False), end)
     assert header.tiling is not None
@@ -85,7 +87,9 @@ def test_the_smallest_header_is_an_empty_object():
 
 def test_metadata_is_kept_and_is_no_tensor():
     header = read('{"__metadata__":{"format":"pt","note":"a}b"}}')
-    assert header == Header({}, {"format": "pt", "note": "a}b"}, (), True, tiling=Tiling([], [], b""))
+    assert header == Header(
+        {}, {"format": "pt", "note": "a}b"}, (), True, tiling=Tiling([], [], b""), values=header.values
+    )
 
 
 def test_metadata_may_stand_behind_the_tensors():
@@ -121,10 +125,30 @@ def test_the_order_of_entries_need_not_be_the_order_of_offsets():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_dtype_has_its_size(dtype):
-    size = BYTES[dtype]
-    assert read(f'{{"a":{entry(dtype, (3,), 0, 3 * size)}}}', 3 * size).faults == ()
-    fault = only_fault(f'{{"a":{entry(dtype, (3,), 0, 3 * size + 1)}}}', 3 * size + 1)
-    assert (fault.slug, fault.expected, fault.actual) == ("invalid-tensor-entry", 3 * size, 3 * size + 1)
+    size = packed_bytes(dtype, 12)
+    assert read(f'{{"a":{entry(dtype, (3, 4), 0, size)}}}', size).faults == ()
+    fault = only_fault(f'{{"a":{entry(dtype, (3, 4), 0, size + 1)}}}', size + 1)
+    assert (fault.slug, fault.expected, fault.actual) == ("invalid-tensor-entry", size, size + 1)
+
+
+@pytest.mark.parametrize("spaced", ["", " "])
+@pytest.mark.parametrize(("dtype", "shape", "size"), [("F4", [1, 2], 1), ("F6_E2M3", [4], 3), ("F6_E3M2", [2, 2], 3)])
+def test_elements_of_less_than_a_byte_are_packed(dtype, shape, size, spaced):
+    raw = f'{{"a":{spaced}{entry(dtype, shape, 0, size)}}}'
+    header = read(raw, size)
+    assert header.faults == ()
+    assert header.tensors == {"a": TensorHeader(dtype, tuple(shape), (0, size))}
+    assert reference(raw.encode(), bytes(size)) is not None
+
+
+@pytest.mark.parametrize("spaced", ["", " "])
+@pytest.mark.parametrize(("dtype", "shape", "size"), [("F4", [3], 2), ("F4", [], 1), ("F6_E2M3", [2], 2)])
+def test_elements_that_end_inside_a_byte_are_no_tensor(dtype, shape, size, spaced):
+    raw = f'{{"a":{spaced}{entry(dtype, shape, 0, size)}}}'
+    fault = only_fault(raw, size)
+    assert (fault.slug, fault.tensors) == ("invalid-tensor-entry", ("a",))
+    assert fault.message.endswith(f"elements of {dtype} end inside a byte")
+    assert reference(raw.encode(), bytes(size)) is None
 
 
 def test_names_may_hold_any_character():
@@ -200,7 +224,7 @@ def test_metadata_is_there_once_and_so_are_its_keys():
     assert only_fault('{"__metadata__":{"a":"1","a":"2"}}').slug == "duplicate-header-key"
 
 
-@pytest.mark.parametrize("value", ["null", "[]", '"pt"', "1", "true"])
+@pytest.mark.parametrize("value", ["[]", '"pt"', "1", "true"])
 def test_metadata_is_an_object(value):
     fault = only_fault(f'{{"__metadata__":{value}}}')
     assert (fault.slug, fault.begin, fault.end) == ("invalid-tensor-entry", 24, 24 + len(value))
@@ -238,7 +262,7 @@ def test_an_entry_has_no_other_field():
     assert fault.message == "unknown key 'strides'"
 
 
-@pytest.mark.parametrize("value", ['"F4"', '"F7"', '"f32"', '"BF16 "', '""', "null", "32", "[]", '{"U8":null}'])
+@pytest.mark.parametrize("value", ['"F2"', '"F7"', '"f32"', '"BF16 "', '""', "null", "32", "[]", '{"U8":null}'])
 def test_a_dtype_is_one_of_the_formats(value):
     fault = only_fault(f'{{"a":{{"dtype":{value},"shape":[1],"data_offsets":[0,1]}}}}', 1)
     assert fault.slug == "invalid-tensor-entry"
@@ -276,9 +300,14 @@ def test_offsets_are_two(value):
     assert "needs two natural numbers" in fault.message
 
 
-def test_a_shape_of_more_than_eight_dimensions_is_refused():
-    assert read(f'{{"a":{entry(shape=[1] * 8)}}}', 1).faults == ()
-    assert only_fault(f'{{"a":{entry(shape=[1] * 9)}}}', 1).message == "shape has 9 dimensions, at most 8 are read"
+@pytest.mark.parametrize("spaced", ["", " "])
+def test_more_dimensions_than_any_library_has_are_a_limit_and_no_damage(spaced):
+    assert read(f'{{"a":{spaced}{entry(shape=[1] * 64)}}}', 1).complete
+    header = read(f'{{"a":{spaced}{entry(shape=[1] * 65)},"b":{entry()}}}', 1)
+    assert header.over_limit == "a tensor of 65 dimensions, no more than 64 are read"
+    assert header.faults == ()
+    assert not header.complete
+    assert list(header.tensors) == ["b"]
 
 
 @pytest.mark.parametrize("spaced", ["", " "])
@@ -307,6 +336,7 @@ def test_offsets_span_what_dtype_and_shape_need():
         ("a",),
         expected=30,
         actual=29,
+        kind="span",
     )
 
 
@@ -325,9 +355,12 @@ def test_tensors_do_not_overlap():
 
 def test_a_tensor_inside_another_overlaps_it_and_so_does_the_next():
     raw = f'{{"a":{entry(shape=(9,), end=9)},"b":{entry(begin=2, end=3)},"c":{entry(begin=8, end=9)}}}'
-    assert [(f.slug, f.tensors) for f in read(raw, 9).faults] == [
-        ("overlapping-tensors", ("b", "a")),
-        ("overlapping-tensors", ("c", "a")),
+    assert [(f.slug, f.tensors, f.message) for f in read(raw, 9).faults] == [
+        (
+            "overlapping-tensors",
+            ("b", "a", "c"),
+            "begins at data byte 2, inside 'a' that ends at 9; and 1 more alike in this file",
+        ),
     ]
 
 
@@ -385,7 +418,7 @@ def test_data_behind_an_empty_header_is_trailing():
 
 def test_unreadable_entries_do_not_make_their_neighbours_look_uncovered():
     header = read(
-        f'{{"a":{entry()},"b":{{"dtype":"F4","shape":[2],"data_offsets":[1,2]}},"c":{entry(begin=2, end=3)}}}', 9
+        f'{{"a":{entry()},"b":{{"dtype":"F2","shape":[2],"data_offsets":[1,2]}},"c":{entry(begin=2, end=3)}}}', 9
     )
     assert [fault.slug for fault in header.faults] == ["invalid-tensor-entry"]
     assert list(header.tensors) == ["a", "c"]
@@ -433,7 +466,7 @@ def test_entries_that_are_no_tensors_count_towards_the_limit():
     assert read('{"a":0,"b":0,"__metadata__":{}}', tensors_per_shard=2).over_limit is None
     header = read('{"a":0,"b":0,"c":0}', tensors_per_shard=2)
     assert header.over_limit == "more than 2 tensors in one shard (tensors_per_shard)"
-    assert len(header.faults) == 2
+    assert [fault.tensors for fault in header.faults] == [("a", "b")]
 
 
 @pytest.mark.parametrize("space", ["", " "])
@@ -446,20 +479,35 @@ def test_a_name_longer_than_the_limit_in_bytes_is_not_read(space):
     assert header.faults == ()
 
 
-def test_nesting_and_values_are_limited_without_a_verdict_on_the_file():
-    for raw in (b'{"a":' + b"[" * 1_000_000, b"[" * 1_000_000, b'{"__metadata__":{"a":' + b"[" * 1_000_000):
-        header = read(raw)
-        assert header.over_limit is not None
-        assert "nested deeper than 64 levels" in header.over_limit
-        assert not header.complete
-        assert header.faults == ()
+@pytest.mark.parametrize("opening", [b'{"a":', b"", b'{"__metadata__":{"a":'])
+def test_nesting_that_no_header_has_is_malformed_and_a_policys_own_bound_a_limit(opening):
+    raw = opening + b"[" * 1_000_000
+    fault = only_fault(raw)
+    assert fault.slug == "malformed-header"
+    assert fault.message.startswith("nested deeper than 64 levels at byte ")
+    assert fault.message.endswith(", a header has 3")
+    assert not read(raw).complete
+    own = read(raw, json_depth=2)
+    assert own.faults == ()
+    assert own.over_limit.startswith("header: nested deeper than 2 levels")
+
+
+def test_a_sound_header_needs_three_levels():
+    raw = f'{{ "a":{entry()}}}'
+    assert read(raw, 1, json_depth=3).complete
+    assert read(raw, 1, json_depth=2).over_limit.startswith("header: nested deeper than 2 levels (json_depth)")
+
+
+def test_values_are_limited_without_a_verdict_on_the_file():
     assert "more than 3 values" in read('{"a":[1,2,3]}', json_values=3).over_limit
 
 
 # --- both paths, one meaning
 
 names = st.text(st.characters(exclude_categories=("Cs",)), max_size=8).filter(lambda name: name != "__metadata__")
-kinds = st.tuples(st.sampled_from(DTYPES), st.lists(st.integers(0, 4), max_size=4))
+kinds = st.tuples(st.sampled_from(DTYPES), st.lists(st.integers(0, 4), max_size=4)).map(
+    lambda kind: (kind[0], [*kind[1], 4] if kind[0] in ("F4", "F6_E2M3", "F6_E3M2") else kind[1])
+)
 
 
 @st.composite
@@ -468,7 +516,7 @@ def tensor_sets(draw):
     layout = draw(st.dictionaries(names, kinds, max_size=6))
     entries, position = {}, 0
     for name, (dtype, shape) in layout.items():
-        end = position + BYTES[dtype] * prod(shape)
+        end = position + packed_bytes(dtype, prod(shape))
         entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [position, end]}
         position = end
     entries = {name: entries[name] for name in draw(st.permutations(list(entries)))}
@@ -502,7 +550,7 @@ def test_a_well_formed_header_means_the_same_however_it_is_written(drawn, paddin
         written(behind, None),
     ):
         header = read(raw, size)
-        assert msgspec.structs.replace(header, tiling=None) == expected
+        assert msgspec.structs.replace(header, tiling=None, entries=0, values=0) == expected
         assert list(header.tensors) == list(entries)
         ends = [0, *(fields["data_offsets"][1] for fields in entries.values())]
         in_order = all(
@@ -519,7 +567,128 @@ def test_faults_of_size_and_offsets_are_the_same_however_the_header_is_written(d
     size = max(0, size + data.draw(st.integers(-3, 3)))
     spaced = written(entries, metadata, separators=(", ", " :"))
     compact = written(entries, metadata).ljust(len(spaced))
-    assert read(compact, size) == read(spaced, size)
+    fast, strict = (msgspec.structs.replace(read(raw, size), entries=0, values=0) for raw in (compact, spaced))
+    assert fast == strict
+
+
+# --- many faults of one kind, and what a hostile header costs
+
+
+@pytest.mark.parametrize("spaced", ["", " "])
+def test_tensors_at_one_place_are_one_fault_of_their_shard_with_all_of_them(spaced):
+    raw = "{" + spaced + ",".join(f'"{n}":{entry()}' for n in range(1_000)) + "}"
+    fault = only_fault(raw, 1)
+    assert fault.slug == "overlapping-tensors"
+    assert fault.message == "begins at data byte 0, inside '0' that ends at 1; and 998 more alike in this file"
+    assert set(fault.tensors) == {str(n) for n in range(1_000)}
+
+
+def test_holes_and_wrong_spans_are_one_fault_each_kind():
+    raw = "{" + ",".join(f'"{n}":{entry(begin=2 * n, end=2 * n + 1)}' for n in range(50)) + "}"
+    assert only_fault(raw, 99).message == "1 bytes before '1' belong to no tensor; and 48 more alike in this file"
+    raw = "{" + ",".join(f'"{n}":{entry("U8", (2,), n, n + 1)}' for n in range(50)) + "}"
+    fault = only_fault(raw, 50)
+    assert (fault.slug, fault.kind, len(fault.tensors)) == ("invalid-tensor-entry", "span", 50)
+
+
+def test_entries_wrong_alike_are_one_fault_and_each_kind_of_fault_its_own():
+    wrong = '{"dtype":"X","shape":[1],"data_offsets":[0,1]}'
+    entries = [f'"{n}":{wrong}' for n in range(20)] + [f'"{n}":{{}}' for n in range(20, 30)] + ['"z":null']
+    header = read("{" + ",".join(entries) + "}")
+    assert [(fault.kind, len(fault.tensors)) for fault in header.faults] == [
+        ("dtype", 20),
+        ("missing", 10),
+        ("entry", 1),
+    ]
+    assert header.entries == 31
+
+
+def test_keys_that_are_there_twice_are_one_fault_that_counts_them():
+    entries = [f'"{n % 50}":{entry(begin=n % 50, end=n % 50 + 1)}' for n in range(120)]
+    fault = only_fault("{" + ",".join(entries) + "}", 50)
+    assert fault.message == "key '0' is there more than once; and 69 more alike in this file"
+    assert len(fault.tensors) == 50
+
+
+def test_a_key_twice_inside_an_entry_is_no_tensor_of_that_name():
+    raw = f'{{"dtype":{entry()},"a":{{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[1,2]}}}}'
+    assert only_fault(raw, 2).tensors == ()
+
+
+@pytest.mark.parametrize("unit", ['"%07d":{}', '"%07d":""'])
+@pytest.mark.parametrize("opening", ['{"a":{', '{"a":{"shape":{', '{"__metadata__":{'])
+def test_what_no_tensor_needs_is_not_held(unit, opening):
+    """A value of three bytes costs two hundred in memory, so of a member no more is read than one may have."""
+    raw = (opening + ",".join(unit % n for n in range(110_000)) + "}" * opening.count("{")).encode()
+    tracemalloc.start()
+    header = read(raw)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "more than 100,000 values in one entry" in header.over_limit
+    assert peak < 40_000_000
+
+
+def test_entries_of_a_header_are_taken_one_by_one():
+    """Many entries, each with as much inside as an entry may have: one is held at a time."""
+    inside = ",".join(f'"{n}":[]' for n in range(5_000))
+    raw = ("{" + ",".join(f'"{n}":{{{inside}}}' for n in range(10)) + "}").encode()
+    tracemalloc.start()
+    header = read(raw)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [fault.kind for fault in header.faults] == ["missing", "key"]
+    assert peak < 4_000_000
+
+
+def test_a_header_that_the_fast_path_would_pay_for_is_left_to_the_strict_reader():
+    raw = ('{"a":{"dtype":"U8","shape":[' + ",".join(["300"] * 400_000) + '],"data_offsets":[0,0]}}').encode()
+    tracemalloc.start()
+    header = read(raw, json_values=200_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "100,000 values in one entry" in header.over_limit
+    assert peak < 10_000_000
+
+
+def test_metadata_of_null_is_none_and_of_another_kind_one_fault():
+    assert read('{"__metadata__":null}') == Header({}, {}, (), True, tiling=Tiling([], [], b""), values=2)
+    many = ",".join(f'"{n}":{n}' for n in range(100))
+    fault = only_fault(f'{{"__metadata__":{{{many}}}}}')
+    assert (fault.kind, fault.message) == (
+        "metadata",
+        "__metadata__ '0' is 0, needs a string; and 99 more alike in this file",
+    )
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b", "__metadata__", "dtype"]),
+            st.sampled_from(
+                [entry(), entry(begin=1, end=2), '{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}', "{}",
+                 '{"format":"pt"}', '{"format":"pt","format":"pt"}', '{"a":"b","c":"a"}', "null"]
+            ),
+        ),
+        max_size=5,
+    ),
+    st.sampled_from([",", ", "]),
+)  # fmt: skip
+def test_no_key_of_a_header_is_there_twice_unnoticed(pairs, comma):
+    raw = "{" + comma.join(f'"{key}":{value}' for key, value in pairs) + "}"
+    header = read(raw, 2)
+
+    def strictly(them):
+        if len(dict(them)) < len(them):
+            raise ValueError
+        return dict(them)
+
+    try:
+        value = json.loads(raw, object_pairs_hook=strictly)
+    except ValueError:
+        assert any(fault.slug == "duplicate-header-key" for fault in header.faults), raw
+        return
+    if not header.faults:
+        assert set(header.tensors) == set(value) - {"__metadata__"}
 
 
 # --- safetensors as the reference
@@ -538,10 +707,8 @@ def reference(raw: bytes, payload: bytes):
 STRICTER = (
     "unknown key",
     "header starts with",
-    "__metadata__ is null",
     "entry is [",
     "dtype is an object",
-    "dimensions,",
 )
 
 
@@ -550,6 +717,8 @@ def agrees_with_safetensors(raw: bytes, payload: bytes) -> None:
     header = read(raw, len(payload))
     if theirs is None:
         assert header.faults or header.over_limit, raw
+    elif header.over_limit:
+        assert header.over_limit.startswith("a tensor of ")
     elif header.faults:
         assert all(
             fault.slug == "duplicate-header-key" or any(words in fault.message for words in STRICTER)
@@ -654,11 +823,12 @@ def test_every_torch_dtype_is_known():
             torch.uint16, torch.int32, torch.uint32, torch.int64, torch.uint64, torch.bool, torch.complex64,
         )
     }  # fmt: skip
+    known = set(DTYPES) - {"F4", "F6_E2M3", "F6_E3M2"}  # which torch has packed, or not at all
     file = save_torch(tensors)
     length = int.from_bytes(file[:8], "little")
     header = read(file[8 : 8 + length], len(file) - 8 - length)
     assert header.faults == ()
-    assert sorted(h.dtype for h in header.tensors.values()) == sorted(DTYPES)
+    assert sorted(h.dtype for h in header.tensors.values()) == sorted(known)
     with_offsets = {n: h.data_offsets[1] - h.data_offsets[0] for n, h in header.tensors.items()}
     assert with_offsets == {n: 3 * t.element_size() for n, t in tensors.items()}
 

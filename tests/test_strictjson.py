@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from auditor.strictjson import Document, parse
+from auditor.strictjson import Document, Keep, parse
 
 DEPTH, VALUES = 64, 100_000
 
@@ -207,24 +207,24 @@ def test_numbers_keep_their_kind():
     assert value == [0, -1, 1.0, 100.0, 0.01, 12345678901234567890123]
 
 
-def test_an_integer_of_more_than_400_digits_is_a_limit_and_quick():
+def test_an_integer_of_more_than_400_digits_is_no_number_that_a_reader_has_and_refused_at_once():
     assert read(b"9" * 400).value == 10**400 - 1
     begin = time.perf_counter()
     fault = only_fault(b"[" + b"9" * 5_000_000 + b"]")
-    assert (fault.kind, fault.offset, fault.message) == ("limit", 1, "an integer of 5,000,000 digits")
+    assert (fault.kind, fault.offset, fault.message) == ("syntax", 1, "an integer of 5,000,000 digits at byte 1")
     assert time.perf_counter() - begin < 1
 
 
 def test_nesting_is_limited_to_the_level():
     assert read(b"[" * 3 + b"]" * 3, max_depth=3).complete
     fault = only_fault(b"[" * 4 + b"]" * 4, max_depth=3)
-    assert (fault.kind, fault.offset, fault.message) == ("limit", 3, "nested deeper than 3 levels")
+    assert (fault.kind, fault.offset, fault.message) == ("depth", 3, "nested deeper than 3 levels (json_depth)")
 
 
 def test_values_are_limited_in_number():
     assert read(b"[1,2]", max_values=3).complete
     fault = only_fault(b"[1,2,3]", max_values=3)
-    assert (fault.kind, fault.offset, fault.message) == ("limit", 5, "more than 3 values")
+    assert (fault.kind, fault.offset, fault.message) == ("limit", 5, "more than 3 values (json_values)")
 
 
 def test_empty_arrays_count_once():
@@ -235,7 +235,7 @@ def test_empty_arrays_count_once():
 def test_a_million_brackets_are_refused_at_once_without_recursion(unit):
     begin = time.perf_counter()
     document = read(unit * 1_000_000)
-    assert document.faults[0].kind == "limit"
+    assert document.faults[0].kind == "depth"
     assert not document.complete
     assert time.perf_counter() - begin < 1
 
@@ -278,7 +278,86 @@ def test_duplicates_before_a_syntax_fault_are_reported_beside_it():
     assert [(fault.kind, fault.offset) for fault in faults] == [("duplicate-key", 7), ("syntax", 13)]
 
 
-def test_duplicate_keys_without_end_are_a_limit():
+def test_of_duplicate_keys_without_end_all_are_counted_and_the_first_told():
     document = read(b'{"a":1' + b',"a":1' * 20_000 + b"}")
-    assert len(document.faults) == 10_001
-    assert (document.faults[-1].kind, document.faults[-1].message) == ("limit", "more than 10,000 duplicate keys")
+    assert document.complete
+    assert document.duplicates == 20_000
+    assert len(document.faults) == 10_000
+
+
+def test_a_duplicate_key_says_what_holds_it():
+    faults = read(b'{"a": {"b": [{"c": 1, "c": 2}], "b": 3}, "a": 4}').faults
+    assert [(fault.key, fault.path) for fault in faults] == [("c", ("a", "b", None)), ("b", ("a",)), ("a", ())]
+
+
+# --- a document of which little is kept
+
+
+def taken(data: bytes, *, depth: int = 1, most_values: int = 100) -> tuple[Document, list]:
+    """What is handed over, with the bytes of each value, and what the document keeps: the number of each."""
+    found = []
+
+    def make(outer, key, value, begin, end):
+        found.append((outer, key, value, data[begin:end]))
+        return len(found)
+
+    keep = Keep(depth=depth, most_values=most_values, make=make)
+    return parse(data, max_depth=DEPTH, max_values=VALUES, keep=keep), found
+
+
+def test_members_are_handed_over_one_by_one_and_kept_as_what_is_made_of_them():
+    document, found = taken(b'{"a": {"x": [1, {"y": 2}]}, "b": 3, "a": {"z": 9}, "c" : [ ]}')
+    assert found == [
+        (None, "a", {"x": [1, {"y": 2}]}, b'{"x": [1, {"y": 2}]}'),
+        (None, "b", 3, b"3"),
+        (None, "c", [], b"[ ]"),
+    ]
+    assert document.value == {"a": 1, "b": 2, "c": 3}
+    assert document.entries == {}
+    assert [fault.key for fault in document.faults] == ["a"]
+
+
+def test_members_of_members_are_handed_over_with_both_keys_and_not_of_a_duplicate():
+    document, found = taken(b'{"m": {"a": "x", "b": [1]}, "n": 1, "m": {"c": 2}, "l": [{"d": 3}]}', depth=2)
+    assert found == [("m", "a", "x", b'"x"'), ("m", "b", [1], b"[1]")]
+    assert document.value == {"m": {"a": 1, "b": 2}, "n": 1, "l": [{"d": 3}]}
+
+
+def test_a_member_has_no_more_values_than_it_may_however_they_are_nested():
+    assert taken(b'{"a": [1, [2, 3]], "b": [1, 2, 3, 4]}', most_values=4)[0].complete
+    document, found = taken(b'{"a": [1], "b": [1, [2, {"c": 3}]]}', most_values=4)
+    assert [(fault.kind, fault.message) for fault in document.faults] == [("limit", "more than 4 values in one entry")]
+    assert [key for _, key, _, _ in found] == ["a"]
+
+
+def test_of_an_array_that_nobody_takes_the_first_items_are_kept():
+    assert taken(b"[1,2,3,4,5,6,7]")[0].value == [1, 2, 3, 4, 5]
+    assert taken(b'{"m": [1,2,3,4,5,6,7]}', depth=2)[0].value == {"m": [1, 2, 3, 4, 5]}
+
+
+@given(st.dictionaries(texts, st.dictionaries(texts, values, max_size=3), max_size=3), styles)
+def test_what_is_handed_over_is_what_would_have_been_kept(value, style):
+    data = json.dumps(value, **style).encode()
+    for depth in (1, 2):
+        found = {}
+
+        def make(outer, key, inner, begin, end, found=found, data=data):
+            assert json.loads(data[begin:end]) == inner
+            found.setdefault(outer, {})[key] = inner
+            return inner
+
+        document = parse(data, max_depth=DEPTH, max_values=VALUES, keep=Keep(depth=depth, most_values=99, make=make))
+        assert document.value == value
+        assert found == (
+            {None: value} if depth == 1 and value else {k: v for k, v in value.items() if v and depth == 2}
+        )
+
+
+@given(st.text("é😀a\xff", max_size=4), st.integers(0, 4))
+def test_what_is_not_utf8_is_found_wherever_it_is_decoded_apart(text, shift):
+    step = 1 << 20
+    head = b'"' + b"a" * (step - 1 - shift)
+    data = head + text.encode() + b"\xff"
+    fault = only_fault(data)
+    assert (fault.kind, fault.offset) == ("encoding", len(data) - 1)
+    assert only_fault(head + "😀".encode()[:3]).offset == len(head)

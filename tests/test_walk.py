@@ -19,9 +19,10 @@ from pydantic import ValidationError
 from auditor.entry import Entry
 from auditor.facts import Fault, Index, Inventory, Shard
 from auditor.forge import forge
+from auditor.index import parse_index
 from auditor.run import conduct
 from auditor.sources.folder import Folder
-from auditor.walk import parse_index, read_config, walk
+from auditor.walk import read_config, walk
 from auditor_schemas.index import CheckpointIndex
 from auditor_schemas.policy import Limits
 from auditor_schemas.rule import File
@@ -438,12 +439,14 @@ def test_a_name_beyond_the_limit_makes_its_shard_unread(pair):
     assert inventory.unread == (f"{TWO}: a tensor name of 513 bytes, limit 512 (name_bytes)",)
 
 
-def test_a_header_nested_beyond_the_limit_makes_its_shard_unread(pair):
+def test_a_header_nested_without_end_is_damaged_and_beyond_a_policys_own_bound_unread(pair):
     raw = b'{"a":' + b"[" * 1_000_000
     (pair / TWO).write_bytes(len(raw).to_bytes(8, "little") + raw)
     inventory = seen(pair)
-    assert shard(inventory, TWO).state == "unread"
-    assert "nested deeper than 64 levels" in inventory.unread[0]
+    assert shard(inventory, TWO).state == "damaged"
+    assert [fault.slug for fault in shard(inventory, TWO).faults] == ["malformed-header"]
+    assert inventory.unread == ()
+    assert shard(seen(pair, json_depth=2), TWO).state == "unread"
 
 
 def test_shards_beyond_the_limit_are_unread(pair):
@@ -558,21 +561,25 @@ def test_metadata_may_be_absent_or_null():
         ('{"weight_map":{"a":"x","\\u0061":"y"}}', ("a",), "key 'a' is there more than once"),
         ('{"weight_map":{"a":"x"},"weight_map":{}}', (), "key 'weight_map' is there more than once"),
         ('{"metadata":{"total_size":1,"total_size":2},"weight_map":{}}', (), "key 'total_size' is there"),
-        ('{"weight_map":{"a":1}}', ("a",), "weight_map entry is 1, needs a string"),
-        ('{"weight_map":{"a":null}}', ("a",), "weight_map entry is null, needs a string"),
-        ('{"weight_map":{"a":["x"]}}', ("a",), "weight_map entry is ['x'], needs a string"),
+        ('{"weight_map":{"a":1}}', ("a",), "weight_map entry 'a' is 1, needs a string"),
+        ('{"weight_map":{"a":null}}', ("a",), "weight_map entry 'a' is null, needs a string"),
+        ('{"weight_map":{"a":["x"]}}', ("a",), "weight_map entry 'a' is ['x'], needs a string"),
         ("{}", (), "weight_map is null, needs an object of strings"),
         ('{"weight_map":[]}', (), "weight_map is [], needs an object of strings"),
         ("[]", (), "index is [], needs an object with a weight_map"),
         ('{"metadata":[],"weight_map":{}}', (), "metadata is [], needs an object"),
         ('{"metadata":{"total_size":-1},"weight_map":{}}', (), "total_size is -1, needs a natural number"),
         ('{"metadata":{"total_size":1.5},"weight_map":{}}', (), "total_size is 1.5, needs a natural number"),
-        ('{"metadata":{"total_size":1e3},"weight_map":{}}', (), "total_size is 1000.0, needs a natural number"),
+        ('{"metadata":{"total_size":1e30},"weight_map":{}}', (), "total_size is 1e+30, needs a natural number"),
         ('{"metadata":{"total_size":true},"weight_map":{}}', (), "total_size is true, needs a natural number"),
-        ('{"metadata":{"total_size":"12"},"weight_map":{}}', (), "total_size is '12', needs a natural number"),
         ('{"weight_map":{"a":"x"}', (), "needed ',' or the end of the object or array at byte 23, the document ends"),
-        ("", (), "needed a value at byte 0, the document ends"),
-        ("<!DOCTYPE html>", (), "found '<!DOCTYPE ht'"),
+        ("", (), "is an empty file, 0 bytes, not the JSON document of that name"),
+        ("<!DOCTYPE html>", (), "is an HTML page, 15 bytes, not the JSON document of that name"),
+        ("version https://git-lfs.github.com/spec/v1\n", (), "is a git-lfs pointer, 43 bytes"),
+        (b"\x1f\x8b\x08\x00", (), "is a gzip archive, 4 bytes"),
+        (b"\xef\xbb\xbf{}", (), "begins with a byte order mark of UTF-8 (bytes ef bb bf), needs '{'"),
+        (b"\xff\xfe{\x00}\x00", (), "begins with a byte order mark of UTF-16 (bytes ff fe), needs '{'"),
+        ('{"error":"Repository not found"}', (), "is the answer of a server, an error, and has no weight_map"),
         ('{"weight_map":{"a":NaN}}', (), "found 'NaN}}'"),
         ('{"weight_map":{"a":"\\ud800"}}', (), "half of a surrogate pair"),
         (b'{"weight_map":{"a":"\xff"}}', (), "not UTF-8"),
@@ -586,8 +593,12 @@ def test_each_fault_of_an_index_says_what_is_there_and_what_is_needed(text, tens
 
 
 def test_several_faults_of_an_index_are_all_reported_and_good_entries_kept():
-    index = index_of('{"metadata":{"total_size":"x"},"weight_map":{"a":"x","b":1,"c":null,"a":"y","d":"z"}}')
-    assert len(index.faults) == 4
+    index = index_of('{"metadata":{"total_size":-1},"weight_map":{"a":"x","b":1,"c":null,"a":"y","d":"z"}}')
+    assert [(fault.message, fault.tensors) for fault in index.faults] == [
+        ("key 'a' is there more than once", ("a",)),
+        ("weight_map entry 'b' is 1, needs a string; and 1 more entries alike", ("b", "c")),
+        ("total_size is -1, needs a natural number", ()),
+    ]
     assert index.weight_map == {"a": "x", "d": "z"}
 
 
@@ -595,15 +606,113 @@ def test_several_faults_of_an_index_are_all_reported_and_good_entries_kept():
     "text",
     ['{"metadata":{"a":' + "[" * 100_000, '{"x":' + "[" * 100_000, "[" * 100_000, '{"weight_map":' + '{"a":' * 100_000],
 )
-def test_an_index_nested_beyond_the_limit_is_unread_and_never_an_exception(text):
+def test_an_index_nested_without_end_is_malformed_and_beyond_a_policys_own_bound_unread(text):
     index = index_of(text)
-    assert index.state == "unread"
-    assert "nested deeper than 64 levels" in index.reason
+    assert index.state == "damaged"
+    assert "nested deeper than 64 levels" in index.faults[0].message
+    own = index_of(text, json_depth=10)
+    assert own.state == "unread"
+    assert own.reason.startswith("nested deeper than 10 levels (json_depth)")
 
 
 def test_an_index_of_more_values_than_the_limit_is_unread():
     index = index_of('{"weight_map":{"a":"x","b":"y","c":1}}', json_values=3)
-    assert (index.state, index.reason) == ("unread", "more than 3 values at byte 27")
+    assert (index.state, index.reason) == ("unread", "more than 3 values (json_values) at byte 27")
+
+
+@pytest.mark.parametrize("size", ["10678324.0", "1.0678324e7", "1067832400e-2"])
+def test_a_total_size_of_fractional_sizes_added_up_is_the_integer_it_is(size):
+    index = index_of(f'{{"metadata":{{"total_size":{size}}},"weight_map":{{"a":"x"}}}}')
+    assert (index.state, index.faults, index.total_size) == ("read", (), 10_678_324)
+    assert isinstance(index.total_size, int)
+
+
+def test_a_total_size_of_text_is_told_and_the_index_used():
+    index = index_of('{"metadata":{"total_size":"12"},"weight_map":{"a":"x"}}')
+    assert (index.state, index.weight_map, index.total_size) == ("read", {"a": "x"}, None)
+    assert [(f.slug, f.message) for f in index.faults] == [
+        ("textual-total-size", "total_size is the text '12', needs a number")
+    ]
+
+
+def test_a_million_wrong_entries_and_duplicates_of_an_index_are_two_faults():
+    count = 20_000
+    entries = ",".join(f'"{n}":{n}' for n in range(count)) + ',"0":1' * count
+    index = index_of(f'{{"weight_map":{{"a":"x",{entries},"a":"y"}}}}')
+    assert [fault.message for fault in index.faults] == [
+        "key '0' is there more than once; and 20,000 more keys",
+        "weight_map entry '0' is 0, needs a string; and 19,999 more entries alike",
+    ]
+    assert len(index.faults[1].tensors) == count
+
+
+def test_every_entry_of_an_index_counts_towards_the_limit_of_tensors():
+    text = '{"weight_map":{"a":"x","b":%s},"n":{"c":1}}'
+    assert index_of(text % '"y"', tensors=3).state == "read"
+    for wrong in ("2", "null", "{}"):
+        index = index_of(text % wrong, tensors=2)
+        assert (index.state, index.reason) == (
+            "unread",
+            f"more than 2 entries (tensors) at byte {(text % wrong).rindex(':') + 1}",
+        )
+    many = index_of('{"weight_map":{"a":"x","b":"x","c":"x"}}', tensors=2)
+    assert many.reason.startswith("more than 2 entries (tensors)")
+
+
+def test_names_of_an_index_are_bounded_one_by_one_and_together():
+    for text in ('{"weight_map":{"%s":"x","b":"x"}}', '{ "weight_map":{"%s":"x","b":"x"}}'):
+        assert index_of(text % ("a" * 511), name_bytes_in_all=512).state == "read"
+        assert index_of(text % ("a" * 513)).reason == "a tensor name of 513 bytes, limit 512 (name_bytes)"
+        index = index_of(text % ("a" * 512), name_bytes_in_all=512)
+        assert index.reason == "513 bytes of tensor names, limit 512 (name_bytes_in_all)"
+
+
+def test_nothing_of_an_index_is_held_that_nobody_needs():
+    """Values of one byte cost a hundred in memory: of 400,000 the reader keeps none."""
+    objects = ",".join("[]" for _ in range(90_000))
+    for text in (
+        f'{{"metadata":{{"a":[{objects}],"b":[{objects}],"c":[{objects}],"d":[{objects}]}},"weight_map":{{}}}}',
+        f'{{"x":{{"a":[{objects}],"b":[{objects}],"c":[{objects}],"d":[{objects}]}},"weight_map":{{}}}}',
+        f'{{"x":[{",".join([objects] * 4)}],"weight_map":{{}}}}',
+    ):
+        data = text.encode()
+        tracemalloc.start()
+        index_of(data)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 10 * len(data)
+
+
+def strictly(pairs):
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError
+    return dict(pairs)
+
+
+index_keys = st.sampled_from(["metadata", "weight_map", "total_size", "a", "b"])
+index_texts = st.recursive(
+    st.sampled_from(['"a"', '"metadata"', "1", "null", "2.0"]),
+    lambda inner: st.lists(st.tuples(index_keys, inner), max_size=3).map(
+        lambda pairs: "{" + ",".join(f'"{key}":{value}' for key, value in pairs) + "}"
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.lists(st.tuples(index_keys, index_texts), max_size=4))
+@example([("weight_map", '{"metadata":"a","metadata":"a"}')])
+@example([("weight_map", '{"metadata":"a"}'), ("weight_map", '{"metadata":"a"}')])
+@example([("weight_map", '{"metadata":"a","a":"a","a":"a"}')])
+def test_no_key_of_an_index_is_there_twice_unnoticed(pairs):
+    text = "{" + ",".join(f'"{key}":{value}' for key, value in pairs) + "}"
+    index = index_of(text)
+    try:
+        value = json.loads(text, object_pairs_hook=strictly)
+    except ValueError:
+        assert index.state == "damaged", text
+        return
+    if index.state == "read":
+        assert index.weight_map == value["weight_map"], text
 
 
 def test_the_index_counts_tensors_by_file():
@@ -642,8 +751,8 @@ def test_a_hostile_header_of_16_mib_stays_within_a_few_times_its_size(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[:4] == [
-        "brackets.safetensors=unread",
-        "digits.safetensors=unread",
+        "brackets.safetensors=damaged",
+        "digits.safetensors=damaged",
         "escapes.safetensors=damaged",
         "one long name.safetensors=unread",
     ]

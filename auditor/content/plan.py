@@ -5,7 +5,7 @@ from math import ceil
 
 from msgspec import Struct
 
-from auditor.dtypes import BYTES, FP8
+from auditor.dtypes import FP8, packed_bytes
 from auditor.facts import Inventory, Shard, TensorHeader, elements, scale_name
 
 # The most memory that one strip of weight blocks may take: what has longer rows is not judged by blocks.
@@ -109,8 +109,7 @@ def readable(shard: Shard) -> Iterator[str]:
     """The tensors whose bytes are all in the file and as many as shape and dtype say; the others are findings."""
     for name, header in shard.tensors.items():
         begin, end = shard.span(name)
-        size = BYTES.get(header.dtype)
-        if size is not None and begin < end <= shard.size and end - begin == size * elements(header.shape):
+        if begin < end <= shard.size and end - begin == packed_bytes(header.dtype, elements(header.shape)):
             yield name
 
 

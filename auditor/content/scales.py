@@ -9,7 +9,7 @@ from auditor.content import outcomes
 from auditor.content.device import Bytes, address
 from auditor.content.native import entry
 from auditor.content.plan import SCALE_DTYPES, Part
-from auditor.dtypes import BYTES
+from auditor.dtypes import packed_bytes
 from auditor.facts import SCALE_SUFFIX
 from auditor.probes import Position, ScaleValues
 
@@ -57,7 +57,7 @@ class Survey:
 
     def __init__(self, part: Part, *, powers_of_two: bool) -> None:
         self._part = part
-        self._width = BYTES[part.dtype]
+        self._width = packed_bytes(part.dtype, 1)
         self._powers_of_two = powers_of_two
         self._counts, self._exponents = np.zeros(9, np.int64), np.zeros(256, np.int64)
         self._firsts: dict[int, Position] = {}

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from auditor.content.cpu import Sweeper
 from auditor.content.device import Bytes
 from auditor.content.fp8 import decode_table
-from auditor.dtypes import BYTES
+from auditor.dtypes import BITS
 from auditor.probes import Position
 from auditor.text import quoted
 
@@ -157,7 +157,7 @@ class Values:
             values = run.view(_INTEGERS[self.dtype])
         else:
             self._compare(run)
-            self.read += run.size // BYTES.get(self.dtype, 1)
+            self.read += run.size * 8 // BITS[self.dtype]
             return
         self._compare(values.view(np.uint64) if self.dtype == "F64" else run if self.dtype == "F8_E8M0" else values)
         self.read += values.size

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from auditor.dtypes import BYTES
+from auditor.dtypes import packed_bytes
 from auditor.expectations import Expectations, Row
 from auditor.facts import SCALE_SUFFIX, elements
 from auditor.families import family_for
@@ -42,7 +42,7 @@ class Tensor(Struct, frozen=True, gc=False):
     @property
     def size(self) -> int:
         """Bytes in the shard."""
-        return elements(self.shape) * BYTES[self.dtype]
+        return packed_bytes(self.dtype, elements(self.shape))
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.facts import Inventory
-from auditor.text import listed, quoted
+from auditor.text import listed, named
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -27,7 +27,7 @@ def check(inventory: Inventory) -> Iterator[Failure]:
     for name, paths in holders.items():
         if len(paths) > 1:
             yield RULE.failure(
-                f"is in {len(paths)} shards: {listed(map(quoted, paths))}",
+                f"is in {len(paths)} shards: {listed(map(named, paths))}",
                 file=paths[0],
                 tensor=name,
                 expected=1,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from auditor.comparison import Cause, Renaming
 from auditor.expectations import Expectations
 from auditor.facts import Inventory
-from auditor.text import plural, quoted
+from auditor.text import named, plural, quoted
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -31,7 +31,7 @@ def check(
         example = min(stored)
         yield RULE.failure(
             f"{there or 'none'} of {plural(expectations.size, 'expected name')} {'is' if there < 2 else 'are'} there, "
-            f"{plural(len(stored), 'tensor')} of other names are, such as {quoted(example)}",
+            f"{plural(len(stored), 'tensor')} of other names are, such as {named(example)}",
             tensor=example,
             tensors=stored,
             takes=explained,
@@ -50,7 +50,7 @@ def check(
 
 def _told(renaming: Renaming) -> str:
     count = f"{renaming.count:,}"
-    example = f"such as {quoted(renaming.stored)} for {quoted(renaming.example)}"
+    example = f"such as {named(renaming.stored)} for {named(renaming.example)}"
     if not renaming.found:
         return f"{count} lack {quoted(renaming.needed)} in front, {example}"
     if not renaming.needed:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from auditor.facts import Inventory, member_of
-from auditor.text import listed, plural, quoted
+from auditor.text import listed, named, plural
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -21,9 +21,9 @@ def check(inventory: Inventory) -> Iterator[Failure]:
     """One failure per series of names with a number missing or too many; without an index they are missing shards."""
     if inventory.unnumbered is not None:
         return
-    named = inventory.index.files if inventory.index is not None else {}
+    files = inventory.index.files if inventory.index is not None else {}
     series: dict[tuple[str, int], dict[int, str]] = {}
-    for path in {*named, *(shard.path for shard in inventory.parts)}:
+    for path in {*files, *(shard.path for shard in inventory.parts)}:
         member = member_of(path.rpartition("/")[2])
         if member is not None:
             series.setdefault(member.series, {})[member.number] = path
@@ -39,7 +39,7 @@ def check(inventory: Inventory) -> Iterator[Failure]:
         if outside:
             faults.append(f"numbered outside 1 to {count}: {listed(outside)}")
         yield RULE.failure(
-            f"{quoted(stem)} counts {plural(count, 'shard')} by its name; {'; '.join(faults)}",
+            f"{named(stem)} counts {plural(count, 'shard')} by its name; {'; '.join(faults)}",
             file=numbers[min(numbers)],
             expected=count,
             actual=len(numbers),

@@ -16,7 +16,7 @@ RULE = Rule(
 
 
 def check(inventory: Inventory) -> Iterator[Failure]:
-    """One failure per fault of this kind that the walk recorded."""
+    """One failure per shard and kind of fault that the walk recorded, with all the tensors concerned."""
     for shard, fault in inventory.faults(RULE.slug):
         yield RULE.failure(
             fault.message,
@@ -27,4 +27,5 @@ def check(inventory: Inventory) -> Iterator[Failure]:
             actual=fault.actual,
             tensors=fault.tensors,
             takes=inventory.lost_with(shard),
+            fold=fault.kind,
         )

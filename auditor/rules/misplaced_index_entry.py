@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.facts import Index, Inventory
-from auditor.text import quoted
+from auditor.text import named
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -23,13 +23,13 @@ def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
     shards = {shard.path: shard for shard in inventory.parts}
     tensors = inventory.tensors
     for name, path in index.weight_map.items():
-        named = shards.get(path)
-        if named is None or named.state != "read" or name in named.tensors or name not in tensors:
+        shard = shards.get(path)
+        if shard is None or shard.state != "read" or name in shard.tensors or name not in tensors:
             continue
         holder = inventory.shard_of(name)
         actual = holder.path if holder is not None else None
         yield RULE.failure(
-            f"the index names {quoted(path)}, the tensor is in {quoted(actual)}",
+            f"the index names {named(path)}, the tensor is in {named(actual or '')}",
             file=path,
             tensor=name,
             expected=path,

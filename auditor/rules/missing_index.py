@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from auditor.entry import Entry
 from auditor.facts import Inventory
+from auditor.text import listed, named
 from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 
 RULE = Rule(
@@ -16,12 +17,17 @@ RULE = Rule(
 )
 
 
+_SUFFIX = ".safetensors.index.json"
+
+
 def check(inventory: Inventory, listing: Mapping[str, Entry]) -> Iterator[Failure]:
     """A failure where there are several shards and no model.safetensors.index.json."""
     count = len(inventory.parts)
     if inventory.index is None and count > 1:
+        others = sorted(path for path in listing if path.endswith(_SUFFIX) and "/" not in path)
+        beside = f"; {listed(map(named, others))} is, which loaders of this layout do not read" if others else ""
         yield RULE.failure(
-            f"model.safetensors.index.json is not there, {count} shards are",
+            f"model.safetensors.index.json is not there, {count} shards are{beside}",
             file="model.safetensors.index.json",
             blames=(File("model.safetensors.index.json"),),
         )

@@ -16,7 +16,7 @@ RULE = Rule(
 
 
 def check(inventory: Inventory) -> Iterator[Failure]:
-    """One failure per fault of this kind that the walk recorded."""
+    """One failure per shard with faults of this kind, and all the tensors concerned."""
     for shard, fault in inventory.faults(RULE.slug):
         yield RULE.failure(
             fault.message,

@@ -2,13 +2,16 @@
 
 LIMITS: dict[str, int] = {
     "config_bytes": 1 << 20,
-    "index_bytes": 256 << 20,
+    "index_bytes": 128 << 20,
     "header_bytes": 100_000_000,
+    "header_bytes_in_all": 200_000_000,
     "json_depth": 64,
     "json_values": 8_000_000,
+    "json_values_in_all": 10_000_000,
     "tensors_per_shard": 1_000_000,
     "tensors": 2_000_000,
     "name_bytes": 512,
+    "name_bytes_in_all": 64 << 20,
     "shards": 10_000,
     "files": 100_000,
     "layers": 1_000,

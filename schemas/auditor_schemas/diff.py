@@ -85,7 +85,8 @@ class CheckpointDiff(Record):
     """Everything that is known to differ, and what could not be compared.
 
     `same`: nothing differs of what could be compared. `changed_bytes` are tensors alike in shape and dtype whose
-    bytes differ by their digests, and `config` the fields that differ, where both sides have them.
+    bytes differ by their digests, and `config` the fields that differ, where both sides have them. A tensor that
+    changed both shape and dtype is in `reshaped` alone.
     """
 
     schema_version: Literal["1"] = "1"

@@ -26,15 +26,29 @@ class Limits(BaseModel):
         le=100_000_000,
         description="Size of one shard's header in bytes; safetensors itself reads no more than 100,000,000.",
     )
+    header_bytes_in_all: Positive = Field(
+        default=LIMITS["header_bytes_in_all"], description="Size of all shards' headers together, in bytes."
+    )
     json_depth: Positive = Field(default=LIMITS["json_depth"], le=1000, description="Nesting of any JSON document.")
     json_values: Positive = Field(
         default=LIMITS["json_values"], description="Values (objects, arrays, strings, numbers) in one JSON document."
     )
+    json_values_in_all: Positive = Field(
+        default=LIMITS["json_values_in_all"],
+        description="Values in all headers together that are not written in the usual form, which take longer to read.",
+    )
     tensors_per_shard: Positive = Field(
         default=LIMITS["tensors_per_shard"], description="Tensors in one shard's header."
     )
-    tensors: Positive = Field(default=LIMITS["tensors"], description="Tensors in all shards together.")
+    tensors: Positive = Field(
+        default=LIMITS["tensors"],
+        description="Tensors in all shards together, and in the index; an entry that describes none counts too.",
+    )
     name_bytes: Positive = Field(default=LIMITS["name_bytes"], description="Length of a tensor name in UTF-8 bytes.")
+    name_bytes_in_all: Positive = Field(
+        default=LIMITS["name_bytes_in_all"],
+        description="Length of all tensor names in the headers together, and of those in the index, in UTF-8 bytes.",
+    )
     shards: Positive = Field(default=LIMITS["shards"], description="Shards named by the index or found in the folder.")
     files: Positive = Field(default=LIMITS["files"], description="Directory entries listed at the source.")
     layers: Positive = Field(default=LIMITS["layers"], description="Layers a config may demand, MTP modules included.")

@@ -41,6 +41,14 @@ config_not_an_object = _text("config-not-an-object", "config.json is an array", 
 config_not_utf8 = _text(
     "config-not-utf8", "config.json holds a Latin-1 letter", lambda raw: raw.replace(b'"silu"', b'"sil\xfc"', 1)
 )
+config_pointer = _text(
+    "config-git-lfs-pointer",
+    "config.json is a git-lfs pointer",
+    lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1727\n",
+)
+config_marked = _text(
+    "config-byte-order-mark", "config.json begins with a byte order mark", lambda raw: b"\xef\xbb\xbf" + raw
+)
 config_duplicate_key = _text(
     "config-duplicate-key",
     "config.json has vocab_size twice",

@@ -133,6 +133,26 @@ null_entry = _edited(
 )
 
 
+packed_cut = _entry(
+    "packed-elements-cut",
+    "a tensor of 4-bit elements would end inside a byte",
+    lambda entry: entry.update(dtype="F4", shape=[3]),
+)
+header_nested = _edited(
+    "header-nested-deep",
+    "a header is nested 3,000 deep",
+    "HDR103",
+    lambda raw: raw[:-1] + b',"a":' + b"[" * 3000 + b"]" * 3000 + b"}",
+)
+
+
+@breaks_as("packed-dtype", "a router's weights are stored in 4 bits, as the format allows", "SHP102")
+def packed_dtype(plan: Plan) -> None:
+    """Sound by the format, so it is the config that they contradict."""
+    name = f"model.layers.{plan.moe_layer}.mlp.gate.weight"
+    plan.alter(lambda each: each == name, dtype="F4")
+
+
 @breaks_as("wrong-data-span", "a tensor's data_offsets span 4 bytes more than it needs", "HDR105")
 def wrong_span(plan: Plan) -> None:
     """The shard's last tensor, and the file is as long as the header says, so its size alone is wrong."""
@@ -191,6 +211,17 @@ def missing_metadata(plan: Plan) -> None:
 def metadata_without_format(plan: Plan) -> None:
     """Other keys are fine, format is the one that loaders read."""
     plan.middle.metadata = {"source": "converted"}
+
+
+@breaks_as("null-metadata", "every shard's __metadata__ is null", "HDR110", severity=Severity.WARNING)
+def null_metadata(plan: Plan) -> None:
+    """What a writer makes of metadata that it was not given; safetensors reads it as none."""
+
+    def edit(raw: bytes) -> bytes:
+        return _compact({**json.loads(raw), "__metadata__": None})
+
+    for shard in plan.shards:
+        shard.edit = edit
 
 
 @breaks_as("outside-symlink", "a shard is a symlink out of the checkpoint", "HDR112", severity=Severity.INFO)

@@ -1,5 +1,6 @@
 """Breaks of the index and of what it says about the shards."""
 
+import re
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -9,11 +10,18 @@ from auditor.forge.plan import Plan, Shard, Tensor, number
 from auditor_schemas.rule import Severity
 
 
-def _text(name: str, title: str, edit: Callable[[bytes], bytes | None], *, rule: str = "IDX102") -> Break:
+def _text(
+    name: str,
+    title: str,
+    edit: Callable[[bytes], bytes | None],
+    *,
+    rule: str = "IDX102",
+    severity: Severity = Severity.ERROR,
+) -> Break:
     def apply(plan: Plan) -> None:
         plan.edit_index = edit
 
-    return breaks_as(name, title, rule)(apply)
+    return breaks_as(name, title, rule, severity=severity)(apply)
 
 
 missing_index = _text("missing-index", "the index is not there", lambda _: None, rule="IDX101")
@@ -22,6 +30,33 @@ index_empty = _text("empty-index", "the index is an empty file", lambda _: b"")
 index_without_map = _text(
     "index-without-weight-map", "the index has no weight_map", lambda raw: raw.replace(b'"weight_map"', b'"weights"', 1)
 )
+
+
+index_pointer = _text(
+    "index-git-lfs-pointer",
+    "the index is a git-lfs pointer",
+    lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 8898324\n",
+)
+index_marked = _text(
+    "index-byte-order-mark", "the index begins with a byte order mark", lambda raw: b"\xef\xbb\xbf" + raw
+)
+total_size_text = _text(
+    "textual-total-size",
+    "total_size is a number in quotes",
+    lambda raw: re.sub(rb'"total_size": ([0-9]+)', rb'"total_size": "\1"', raw),
+    rule="IDX120",
+    severity=Severity.WARNING,
+)
+
+
+@breaks_as("consolidated-index", "the index has the name that mistral's loaders read", "IDX101")
+def consolidated_index(plan: Plan) -> None:
+    """All is there, and loaders of this layout look for another name."""
+
+    def rename(directory: Path) -> None:
+        (directory / "model.safetensors.index.json").rename(directory / "consolidated.safetensors.index.json")
+
+    plan.afterwards.append(rename)
 
 
 def _twice(raw: bytes) -> bytes:
@@ -58,6 +93,18 @@ def missing_last_shards(plan: Plan) -> None:
             (directory / file).unlink()
 
     plan.afterwards.append(remove)
+
+
+@breaks_as("dotted-shard-paths", "the index spells every shard with ./ before it", "IDX104")
+def dotted_paths(plan: Plan) -> None:
+    """Loaders that compare paths with the names in the folder find none of them."""
+    plan.moved.update({name: f"./{file}" for name, file in plan.weight_map().items()})
+
+
+@breaks_as("backslash-shard-paths", "the index spells every shard with a dot and a backslash before it", "IDX104")
+def backslash_paths(plan: Plan) -> None:
+    """As written on a system whose folders are parted so."""
+    plan.moved.update({name: f".\\{file}" for name, file in plan.weight_map().items()})
 
 
 def _unsafe(name: str, title: str, path: str) -> Break:
