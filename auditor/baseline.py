@@ -12,7 +12,6 @@ from auditor_schemas.finding import Finding, Gone
 from auditor_schemas.report import RuleOutcome
 from auditor_schemas.rule import WEIGHT, Severity
 
-REPORT_BYTES = 1 << 30
 _DEPTHS = ("headers", "sample", "full")
 
 
@@ -20,7 +19,7 @@ def read_baseline(path: str | PathLike[str], *, depth: str, most: int) -> "Basel
     """The baseline for an audit of that depth. Raises UsageError where it cannot be one."""
     try:
         report, digest = read_digested(path)
-    except SourceError as error:
+    except (SourceError, UsageError) as error:
         raise UsageError(f"baseline {error}") from error
     place = f"baseline {shown(str(path))}"
     if report.verdict == "incomplete":

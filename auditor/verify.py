@@ -3,12 +3,14 @@
 import hashlib
 from contextlib import closing
 
-from auditor.errors import ReadError
+from auditor.errors import ReadError, UsageError
 from auditor.gate import EXIT_CODES, INCOMPLETE
+from auditor.rules import catalogue
 from auditor.saved import read_report
 from auditor.sources import Source, open_source
 from auditor.summary import fingerprint
-from auditor.text import plural, shown, size
+from auditor.text import plural, quoted, shown, size
+from auditor.version import __version__
 from auditor.walk import read_config, walk
 from auditor_schemas.content import ContentDigest
 from auditor_schemas.policy import DEFAULT_LIMITS
@@ -21,10 +23,14 @@ _REVISION = "not compared: other files (tokenizer, code, README), which no finge
 def verified(report_path: str, source: str, *, digests: bool, pinned: str | None = None) -> tuple[str, int]:
     """What was compared, in lines, and the exit code: 0 the same and passed, 1 not, 3 not readable.
 
+    The report is anybody's file. Raises UsageError (exit 2) where it proves nothing: where it contradicts itself, has
+    rules that this auditor does not know, or digests of what is no shard of the checkpoint.
+
     Where the report has the shards' SHA-256 (depth full) every byte is read again, unless `digests` is False.
     `pinned` is the fingerprint as the audit itself handed it on: the report must be that audit's.
     """
     report = read_report(report_path)
+    _refuse_other_rules(report, report_path)
     name = shown(source)
     if pinned is not None and pinned != report.source.fingerprint:
         lines = [
@@ -46,6 +52,9 @@ def verified(report_path: str, source: str, *, digests: bool, pinned: str | None
             return "\n".join([*lines, _revisions(report, opened), ""]), 1
         if report.verdict != "passed":
             return f"{name} is what was audited, and that {report.verdict}\n", max(1, EXIT_CODES[report.verdict])
+        if report.fail_on == "never":
+            gated = "and that with --fail-on never, so that nothing could fail"
+            return f"{name} is what was audited, {gated}: no pass\n", 1
         read = f"compared: config.json, index, sizes and headers of {plural(len(inventory.shards), 'shard')}"
         content = report.content_digest
         if content is None:
@@ -53,7 +62,9 @@ def verified(report_path: str, source: str, *, digests: bool, pinned: str | None
         elif not digests:
             bytes_ = "not compared: tensor data, by --no-digests"
         else:
-            differing = _differing(opened, content, [shard.path for shard in inventory.parts])
+            paths = [shard.path for shard in inventory.parts]
+            _refuse_other_names(content, paths, report_path)
+            differing = _differing(opened, content, paths)
             if differing is not None:
                 return f"{name} is not what was audited\n  {differing}\n", 1
             bytes_ = f"compared: every byte of {size(sum(each.bytes for each in content.shards))} by SHA-256"
@@ -65,6 +76,26 @@ def verified(report_path: str, source: str, *, digests: bool, pinned: str | None
         _revisions(report, opened),
     ]
     return "\n".join(lines) + "\n", 0
+
+
+def _refuse_other_rules(report: AuditReport, path: str) -> None:
+    known = {module.rule.id for module in catalogue()}
+    ran = {each.rule for each in report.outcomes}
+    for rule in sorted(ran - known):
+        raise UsageError(f"{shown(path)}: has the rule {rule}, which auditor {__version__} does not know")
+    if report.tool.version == __version__:
+        for rule in sorted(known - ran):
+            raise UsageError(f"{shown(path)}: {rule}, a rule of auditor {__version__}, did not run")
+
+
+def _refuse_other_names(content: ContentDigest, paths: list[str], report_path: str) -> None:
+    """A digest of anything but a shard, once, is nothing that an audit writes; no other name is ever opened."""
+    names = [shard.file for shard in content.shards]
+    for name in sorted(set(names) - set(paths)):
+        what = quoted(name) if name else "nothing"
+        raise UsageError(f"{shown(report_path)}: has a SHA-256 of {what}, which is no shard of the checkpoint")
+    if len(set(names)) < len(names):
+        raise UsageError(f"{shown(report_path)}: has two SHA-256 of one shard")
 
 
 def _revisions(report: AuditReport, source: Source) -> str:

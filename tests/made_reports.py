@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from auditor import audit
+from auditor import audit, gate
 from auditor.forge import breaks
 from auditor.forge.plan import plan
 from auditor.forge.write import write
@@ -77,6 +77,30 @@ def full_size(*names: str) -> AuditReport:
         report = audit(directory)
     when = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     return report.model_copy(update={"run": report.run.model_copy(update={"started_at": when, "duration_s": 1.25})})
+
+
+def agreeing(report: AuditReport) -> AuditReport:
+    """The report with outcomes, verdict, baseline and policy as its findings want them: it contradicts nothing."""
+    roots = {each.rule: each for each in report.findings if each.caused_by is None}
+    outcomes = []
+    for each in report.outcomes:
+        root = roots.pop(each.rule, None)
+        if root is not None:
+            each = each.model_copy(update={"outcome": "failed", "slug": root.slug, "severity": root.severity})
+        elif each.outcome == "failed":
+            each = each.model_copy(update={"outcome": "passed"})
+        outcomes.append(each)
+    outcomes += [outcome(each.rule, each.slug, "failed", severity=each.severity) for each in roots.values()]
+    statuses = {each.status for each in report.findings}
+    digest = Digest(sha256=fingerprint("file"))
+    return report.model_copy(
+        update={
+            "outcomes": tuple(outcomes),
+            "baseline": report.baseline or (digest if "known" in statuses else None),
+            "policy": report.policy or (digest if "waived" in statuses else None),
+            "verdict": gate.decide(report.findings, report.incomplete, report.fail_on, report.unmet),
+        }
+    )
 
 
 def sound() -> AuditReport:

@@ -5,6 +5,7 @@ import json
 import random
 from pathlib import Path
 
+import made_reports as made
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -287,6 +288,11 @@ def test_what_is_no_report_is_refused_in_one_line(folder, tmp_path, capsys, cont
     assert err.count("\n") == 1
 
 
+def _forged(report: AuditReport, finding: Finding) -> str:
+    """A report of that finding alone that contradicts nothing: what can be checked of it is right."""
+    return made.agreeing(report.model_copy(update={"findings": (finding,)})).model_dump_json()
+
+
 def test_absent_baseline_is_refused(folder, tmp_path, capsys):
     assert cli.main(["audit", str(_checkpoint(folder, None)), "--baseline", str(tmp_path / "absent.json")]) == 2
     assert "No such file" in capsys.readouterr().err
@@ -296,7 +302,7 @@ def test_absent_baseline_is_refused(folder, tmp_path, capsys):
 def test_hostile_pattern_of_a_baseline_is_bounded(folder, tmp_path, pattern):
     report = audit(_checkpoint(folder, "missing-block-scale"))
     forged = _root(report, "QNT101").model_copy(update={"affected": (pattern,), "fingerprint": "0" * 64})
-    (tmp_path / "forged.json").write_text(report.model_copy(update={"findings": (forged,)}).model_dump_json())
+    (tmp_path / "forged.json").write_text(_forged(report, forged))
     with pytest.raises(UsageError, match=r"limit 2,000,000 \(tensors\)"):
         audit(_checkpoint(folder, "missing-block-scale"), baseline=tmp_path / "forged.json")
 
@@ -315,20 +321,31 @@ def test_hostile_text_of_a_baseline_is_escaped(folder, tmp_path, capsys):
     assert "\\x1b" in err
 
 
-def test_hostile_slug_of_a_baseline_is_escaped_where_it_is_gone(folder, tmp_path, capsys):
+def test_hostile_message_of_a_baseline_is_escaped_where_it_is_gone(folder, tmp_path, capsys):
     report = audit(_checkpoint(folder, "missing-block-scale"))
-    forged = _root(report, "QNT101").model_copy(update={"slug": "\x1b[2J", "message": "\u202ex"})
-    (tmp_path / "forged.json").write_text(report.model_copy(update={"findings": (forged,)}).model_dump_json())
+    forged = _root(report, "QNT101").model_copy(update={"message": "\x1b[2J\u202ex"})
+    (tmp_path / "forged.json").write_text(_forged(report, forged))
     assert cli.main(["audit", str(_checkpoint(folder, None)), "--baseline", str(tmp_path / "forged.json")]) == 0
     out = capsys.readouterr().out
-    assert "GONE    QNT101 \\x1b[2J" in out
+    assert "GONE    QNT101 missing-block-scale" in out
+    assert "\\x1b[2J\\u202ex" in out
     assert not {"\x1b", "\u202e"} & set(out)
+
+
+def test_baseline_whose_slug_is_no_rules_is_refused(folder, tmp_path, capsys):
+    report = audit(_checkpoint(folder, "missing-block-scale"))
+    forged = _root(report, "QNT101").model_copy(update={"slug": "\x1b[2J"})
+    (tmp_path / "forged.json").write_text(_forged(report, forged))
+    assert cli.main(["audit", str(_checkpoint(folder, None)), "--baseline", str(tmp_path / "forged.json")]) == 2
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert "\\x1b" in err
 
 
 def test_empty_finding_of_a_forged_baseline_makes_nothing_known(folder, tmp_path):
     report = audit(_checkpoint(folder, "missing-block-scale"))
     empty = _root(report, "QNT101").model_copy(update={"affected": (), "members": (), "fingerprint": "0" * 64})
-    (tmp_path / "forged.json").write_text(report.model_copy(update={"findings": (empty,)}).model_dump_json())
+    (tmp_path / "forged.json").write_text(_forged(report, empty))
     assert audit(_checkpoint(folder, "missing-block-scale"), baseline=tmp_path / "forged.json").verdict == "failed"
 
 

@@ -357,7 +357,7 @@ def test_nothing_private_is_in_any_file_of_the_site(tmp_path, inbox):
         findings=(made.finding("HDR112", "outside-symlink", "info", "to /srv/private/x", actual="/srv/private/y"),),
         outcomes=(made.outcome("SHP101", "wrong-shape", "errored", reason="OSError: '/srv/private/x'"),),
     )  # fmt: skip
-    publish(saved(inbox, leaky), str(tmp_path / "site"))
+    publish(saved(inbox, made.agreeing(leaky)), str(tmp_path / "site"))
     for name, content in tree(tmp_path / "site").items():
         for private in (b"/srv/private", b"hunter2", b"deadbeef", b"jane"):
             assert private not in content, name
@@ -372,7 +372,7 @@ def test_report_without_anything_private_is_published_as_it_is(tmp_path, inbox):
 
 @pytest.mark.parametrize("text", made.HOSTILE.values(), ids=made.HOSTILE)
 def test_hostile_address_and_finding_are_text_on_the_site_s_pages(text, tmp_path, inbox):
-    hostile = made.hostile(text)
+    hostile = made.agreeing(made.hostile(text))
     publish(saved(inbox, hostile), str(tmp_path / "site"))
     assert broken_links(tmp_path / "site") == []
     for page in [tmp_path / "site" / "index.html", *(tmp_path / "site").glob("checkpoints/*/index.html")]:
