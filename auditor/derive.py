@@ -122,15 +122,14 @@ def _causes(
     """What accounts for many disagreements at once, and the fields that what is left of them contradicts."""
     found, left = causes_of(inventory, expectations, matched)
     explained = {name: {each for cause in causes for each in cause.explains} for name, causes in found.items()}
-    there = set().union(*(names for cause, names in explained.items() if cause != "lost"))
+    there = set().union(*(names for cause, names in explained.items() if cause not in ("lost", "exported")))
     facts = {**found, "match": matched.present(there) if there else matched, "corrections": ()}
-    # A part of a checkpoint shows no count of the whole.
-    if left.faults < 2 or inventory.unnumbered or inventory.exported_module:
+    if left.faults < 2:
         return facts
     config, family = configuration.config, configuration.family
     assert config is not None
     assert family is not None
-    every = frozenset(there | explained["lost"])
+    every = frozenset().union(*explained.values())
     return {**facts, "corrections": infer(inventory, config, family, left, limits, every)}
 
 

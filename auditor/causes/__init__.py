@@ -10,7 +10,7 @@ from auditor.causes.empty import empty
 from auditor.causes.expert_counts import expert_counts
 from auditor.causes.fused import fused
 from auditor.causes.left_out import left_out
-from auditor.causes.lost import lost
+from auditor.causes.lost import exported, lost
 from auditor.causes.partition import expert_rank, stage, tensor_rank
 from auditor.causes.renamed import foreign, renamed
 from auditor.causes.renumbered import renumbered
@@ -22,7 +22,9 @@ Find = Callable[[Inventory, Expectations, Match], tuple[Cause, ...]]
 
 # By the name of the fact that rules ask for, in the order in which they are looked for: what is stored says most by its
 # names, and what is not there says least, so absence counts for a cause only after shards that were not read.
+# `exported` and `lost` have no rule of their own: those about files tell of them.
 CAUSES: dict[str, Find] = {
+    "exported": exported,
     "empty": empty,
     "left_out": left_out,
     "renumbered": renumbered,

@@ -1,27 +1,29 @@
-"""Tensors that are missing with a shard: one that the index names and nobody read, or any where shards are missing."""
-
-import re
+"""Tensors that are missing with a shard, and all that is amiss where the shards are those of an MTP module alone."""
 
 from auditor.comparison import Cause, Match
 from auditor.expectations import Expectations
 from auditor.facts import Inventory
 
-_OF = re.compile(r"-of-([0-9]{1,9})\.safetensors$")
+
+def exported(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Cause, ...]:
+    """One cause for everything: a part of a checkpoint shows nothing of the whole."""
+    if not inventory.exported_module:
+        return ()
+    return (Cause((*match.missing, *match.absent, *match.unexpected, *match.misshapen, *match.mistyped)),)
 
 
 def lost(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Cause, ...]:
-    """One cause for all of them; the rules about files and the index tell of the shards."""
+    """One cause for what the index places in shards nobody read; without an index each of them may have held anything.
+
+    The rules about files and the index tell of the shards.
+    """
     missing = (*match.missing, *match.absent)
     read = {shard.path for shard in inventory.parts if shard.state == "read"}
     if inventory.index is not None and inventory.index.weight_map:
         index = inventory.index.weight_map
         names = tuple(name for name in missing if name in index and index[name] not in read)
+    elif inventory.unnumbered or not read or len(read) < len(inventory.parts):
+        names = missing
     else:
-        names = missing if _is_short(inventory, len(read)) else ()
+        names = ()
     return (Cause(names),) if names else ()
-
-
-def _is_short(inventory: Inventory, read: int) -> bool:
-    """Whether shards are unread, or fewer than their names count: without an index each may have held anything."""
-    counted = [int(found[1]) for shard in inventory.parts if (found := _OF.search(shard.path))]
-    return read < max(len(inventory.parts), 1, *counted)
