@@ -226,11 +226,15 @@ class Renaming(Cause, frozen=True):
 
 
 class Renumbering(Cause, frozen=True):
-    """Layers numbered `by` too high: `stored` for example, which should be `example`."""
+    """Layers numbered `by` too high: `stored` for example, which should be `example`.
+
+    `lacking` are the tensors of layers that would be missing under the right numbers.
+    """
 
     by: int
     stored: str
     example: str
+    lacking: tuple[str, ...]
 
 
 class Fusion(Cause, frozen=True):
@@ -285,6 +289,13 @@ class ExpertCounts(Cause, frozen=True):
     counts: dict[int, int]
     declared: int
     layers: int
+
+
+class FloatDtype(Cause, frozen=True):
+    """Unquantised tensors, all kinds of them, of the float dtype `actual` where the config gives them `needed`."""
+
+    actual: Dtype
+    needed: Dtype
 
 
 class Correction(Struct, frozen=True):

@@ -131,6 +131,17 @@ def test_layers_numbered_from_another_number_are_one_finding(by, roots):
     assert (found[0], f"numbered from {by}" in found[3]) == ("NAM111", True)
 
 
+def test_what_is_missing_from_layers_under_wrong_numbers_is_told_with_them(roots):
+    gone = "model.layers.3.input_layernorm.weight"
+    (found,) = roots(both(lambda plan: plan.drop(gone.__eq__), lambda plan: numbered_from(plan, 1)))
+    assert (found[0], found[3].endswith(f"under the right numbers missing: {gone}")) == ("NAM111", True)
+
+
+def test_a_missing_first_layer_is_no_other_numbering(roots):
+    found = roots(lambda plan: plan.drop(lambda name: name.startswith("model.layers.0.")))
+    assert [each[0] for each in found] == ["NAM103"]
+
+
 @pytest.mark.slow
 def test_a_release_numbered_from_one_is_one_finding(roots):
     (found,) = roots(lambda plan: numbered_from(plan, 1), "v3")
@@ -372,6 +383,33 @@ def test_experts_that_lack_in_one_layer_are_no_rank(roots):
 
 def test_a_missing_head_beside_missing_layers_and_a_final_norm_is_no_stage(roots):
     assert "NAM109" not in [each[0] for each in roots(lambda plan: layers_kept(plan, range(2), *ENDS[:1]))]
+
+
+# --- dtypes
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16"])
+def test_a_checkpoint_in_another_float_dtype_is_one_finding_that_names_the_field(dtype, roots):
+    def change(plan):
+        bf16_conversion(plan)
+        plan.alter(lambda name: not name.endswith("e_score_correction_bias"), dtype=dtype)
+
+    (found,) = roots(change)
+    assert found == ("SHP106", "error", 169, f"torch_dtype is bfloat16, the 169 tensors that it gives BF16 are {dtype}")
+
+
+def test_so_is_one_whose_quantised_weights_are_as_they_should_be(roots):
+    def change(plan):
+        plan.rewrite(lambda each: (replace(each, dtype="F32") if each.dtype == "BF16" else each,))
+        plan.config["dtype"] = plan.config.pop("torch_dtype")
+
+    (found,) = roots(change)
+    assert found == ("SHP106", "error", 33, "dtype is bfloat16, the 33 tensors that it gives BF16 are F32")
+
+
+def test_some_kinds_of_tensors_in_another_dtype_are_told_by_kind(roots):
+    found = roots(lambda plan: plan.alter(lambda name: name.endswith(("mlp.gate.weight", "norm.weight")), dtype="F32"))
+    assert [each[:3] for each in found] == [("SHP102", "error", 4), ("SHP103", "warning", 24)]
 
 
 # --- layers and experts that config and shards have in other numbers

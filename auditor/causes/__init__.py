@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from auditor.causes.empty import empty
 from auditor.causes.expert_counts import expert_counts
+from auditor.causes.float_dtype import float_dtype
 from auditor.causes.fused import fused
 from auditor.causes.left_out import left_out
 from auditor.causes.lost import exported, lost
@@ -36,6 +37,7 @@ CAUSES: dict[str, Find] = {
     "expert_rank": expert_rank,
     "stage": stage,
     "expert_counts": expert_counts,
+    "float_dtype": float_dtype,
 }
 
 

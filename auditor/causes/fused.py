@@ -9,7 +9,8 @@ from auditor.facts import Inventory, elements, is_scale, scale_name
 from auditor.names import expert_of, kind_of, layer_of
 
 _PIECES = 3  # tensors that are joined in one, or that one is split into
-_STORED = 12  # tensors of a block that are tried as pieces of one
+_HELD = 64  # tensors of a block that are tried; no layout has as many
+_STORED = 12  # those that are tried as pieces of one
 
 # Layer, block of it (self_attn, mlp), and expert: what is fused lies within one of these, or in a stack of experts.
 _Place = tuple[int, str, int | None]
@@ -33,7 +34,7 @@ def fused(inventory: Inventory, expectations: Expectations, match: Match) -> tup
     for place, stored in there.items():
         scales = [name for name in stored if is_scale(name)]
         taken: set[str] = set()
-        weights = [name for name in stored if not is_scale(name)]
+        weights = [name for name in stored if not is_scale(name)][:_HELD]
         for pieces, whole in (
             *_joined(weights, gone[place], inventory, taken),
             *_split(weights, gone[place], inventory, taken),

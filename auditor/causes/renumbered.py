@@ -10,10 +10,10 @@ _REMAINING = 0.1  # share of disagreements that may stay for the numbers to be w
 
 def renumbered(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Renumbering, ...]:
     """The distance by which all layers are numbered too high, where nearly all disagreements vanish without it."""
+    if 0 not in match.missing_layers or not (match.unexpected or match.misshapen):
+        return ()
     stored = {name: layer for name in inventory.tensors if (layer := layer_of(name)) is not None}
     by = min(stored.values(), default=0)
-    if not by or not (match.unexpected or match.misshapen):
-        return ()
     expected = expectations.names
     fitting: dict[str, str] = {}
     for name, layer in stored.items():
@@ -21,13 +21,11 @@ def renumbered(inventory: Inventory, expectations: Expectations, match: Match) -
         row = expected.get(needed)
         if row is not None and row.shape == inventory.tensors[name].shape:
             fitting[name] = needed
-    known = {*fitting, *fitting.values()}
-    disagreeing = {*match.missing, *match.unexpected, *match.misshapen, *match.mistyped}
-    if len(disagreeing - known) > _REMAINING * len(disagreeing):
+    there = set(fitting.values())
+    lacking = tuple(name for name, row in expected.items() if not (row.top or row.optional) and name not in there)
+    known = {*fitting, *there, *lacking}
+    disagreeing = {*match.missing, *match.absent, *match.unexpected, *match.misshapen, *match.mistyped}
+    if not fitting or len(disagreeing - known) + len(lacking) > _REMAINING * len(disagreeing):
         return ()
-    example = next(iter(fitting))
-    return (
-        Renumbering(
-            tuple(each for each in known if each in disagreeing or each in match.absent), by, example, fitting[example]
-        ),
-    )
+    stored_name, example = next(iter(fitting.items()))
+    return (Renumbering(tuple(sorted(disagreeing & known)), by, stored_name, example, lacking),)

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from auditor.expectations import Row
 from auditor.forge.breaks import breaks_as
+from auditor.forge.convert import bf16_conversion
 from auditor.forge.plan import Plan, Tensor
 from auditor.names import expert_of, layer_of
 from auditor_schemas.rule import Severity
@@ -272,6 +273,13 @@ def flattened_norm(plan: Plan) -> None:
 def float16_router(plan: Plan) -> None:
     """The same size as BF16, so only the dtype shows it."""
     plan.alter(_ROUTER.format(plan.moe_layer).__eq__, dtype="F16")
+
+
+@breaks_as("float32-master-weights", "all that stays unquantised is F32, torch_dtype is bfloat16", "SHP106")
+def master_weights(plan: Plan) -> None:
+    """As trainers keep weights, of a BF16 conversion."""
+    bf16_conversion(plan)
+    plan.alter(lambda _: True, dtype="F32")
 
 
 @breaks_as("float32-head", "lm_head is F32", "SHP102")
