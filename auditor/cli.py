@@ -121,7 +121,8 @@ def _reading(options: "argparse.Namespace", progress: "Any") -> "Any":
 
     if options.depth == "headers":
         given = [name for name in ("seed", "sample_bytes", "jobs", "resume") if getattr(options, name) is not None]
-        given += ["no_digests"] * options.no_digests + ["device"] * (options.device != "auto")
+        given += ["resume_shared"] * options.resume_shared + ["no_digests"] * options.no_digests
+        given += ["device"] * (options.device != "auto")
         if given:
             name = given[0].replace("_", "-")
             raise UsageError(f"--{name} is for reading tensor data: add --depth sample or --depth full")
@@ -142,6 +143,7 @@ def _reading(options: "argparse.Namespace", progress: "Any") -> "Any":
         device=options.device,
         jobs=options.jobs,
         resume=options.resume,
+        resume_shared=options.resume_shared,
         digests=not options.no_digests,
         progress=None if progress is None else progress.content,
         preparing=None if progress is None else progress.preparing,

@@ -73,6 +73,9 @@ def _content_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--jobs", type=_positive, metavar="N", help="threads that read (default: one for each core)")
     group.add_argument("--resume", metavar="DIR", help="keep what is finished in DIR, and go on from there")
+    group.add_argument(
+        "--resume-shared", action="store_true", help="others may write to that folder, and are trusted with the verdict"
+    )
     group.add_argument("--no-digests", action="store_true", help="no SHA-256 of shards, no XXH3 of tensors: faster")
 
 

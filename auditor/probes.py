@@ -194,7 +194,11 @@ class Probes(Struct, frozen=True, dict=True):
 
 
 class Content(Struct, frozen=True):
-    """The probes, and what could not be read, each with its reason."""
+    """The probes, and what could not be read, each with its reason.
+
+    `resumed` counts the shards whose values are from a state folder; None where there was none.
+    """
 
     probes: Probes
     unread: tuple[str, ...]
+    resumed: int | None = None

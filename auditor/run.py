@@ -198,6 +198,7 @@ def conduct(
             engine="local",
             started_at=started,
             duration_s=round(time.perf_counter() - clock, 3),
+            resumed_shards=content.resumed if content is not None else None,
         ),
         family=configuration.family.name if configuration.family else None,
         verdict=gate.decide(findings, incomplete, fail_on, unmet),

@@ -24,7 +24,7 @@ from auditor.content.plan import Blocks, whole_shards
 from auditor.content.read import read_content
 from auditor.content.sample import sampled_shards
 from auditor.content.shard import ShardReader
-from auditor.content.state import State
+from auditor.content.state import Seal, State, open_folder
 from auditor.errors import ReadError, UsageError
 from auditor.forge import forge
 from auditor.forge.plan import LIKES, Like
@@ -56,7 +56,7 @@ def copy(sound: Path, tmp_path: Path) -> Path:
 def stable(report: AuditReport) -> dict:
     """A report without what differs from run to run."""
     document = report.model_dump(mode="json")
-    for field in ("started_at", "duration_s"):
+    for field in ("started_at", "duration_s", "resumed_shards"):
         del document["run"][field]
     return document
 
@@ -398,7 +398,8 @@ def test_finished_work_counts_only_for_what_it_was_done_for(copy: Path, tmp_path
     source = open_source(str(copy))
     plans = whole_shards(walk(source, DEFAULT_LIMITS), BLOCKS)
     settings = {"depth": "full", "seed": 1, "digests": True, "blocks": BLOCKS}
-    assert all(State(state, source, settings).load(plan) is not None for plan in plans)
+    folder = open_folder(str(state), source, shared=False)
+    assert all(State(folder, Seal(), source, settings).load(plan) is not None for plan in plans)
     if change == "touch":
         os.utime(copy / plans[0].file)
     elif change == "damage":
@@ -406,7 +407,7 @@ def test_finished_work_counts_only_for_what_it_was_done_for(copy: Path, tmp_path
             path.write_bytes(path.read_bytes()[:-20])
     else:
         settings[change] = {"seed": 2, "digests": False, "depth": "sample"}[change]
-    loaded = [State(state, source, settings).load(plan) is not None for plan in plans]
+    loaded = [State(folder, Seal(), source, settings).load(plan) is not None for plan in plans]
     assert not loaded[0]
     # The first shard's weights may have scales in the second, so that one depends on it, and no further one.
     assert all(loaded[2:]) == (change == "touch")
@@ -425,7 +426,7 @@ def test_work_that_cannot_be_saved_leaves_the_audit_incomplete_with_all_findings
     """A full disk: the state folder is on a file system that has no room left."""
     state = tmp_path / "small"
     state.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(state)], check=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k,mode=700", "tmpfs", str(state)], check=False)
     if mounted.returncode:
         pytest.skip("mounting a small file system needs root")
     try:

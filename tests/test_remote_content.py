@@ -61,7 +61,7 @@ def reading(depth: str) -> Reading:
 
 def stable(report: dict, *, lists: bool, declares: bool) -> dict:
     """A report without source and times, what only a listing tells, and what only a store declares."""
-    for key in ("started_at", "duration_s"):
+    for key in ("started_at", "duration_s", "resumed_shards"):
         del report["run"][key]
     del report["source"]
     unlike = set() if lists else set(LISTED)

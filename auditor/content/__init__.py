@@ -23,7 +23,8 @@ Preparing = Callable[[str], None]
 class Reading:
     """How content is read: everything that an audit at depth sample or full lets its user choose.
 
-    `seed` None draws one, `jobs` None takes every core, `resume` names a folder for what is finished.
+    `seed` None draws one, `jobs` None takes every core, `resume` names a folder for what is finished, `resume_shared`
+    says that others may write to it as well and are trusted with the verdict.
     """
 
     depth: Literal["sample", "full"]
@@ -32,6 +33,7 @@ class Reading:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     jobs: int | None = None
     resume: str | None = None
+    resume_shared: bool = False
     digests: bool = True
     progress: Progress | None = field(default=None, compare=False)
     preparing: Preparing | None = field(default=None, compare=False)
@@ -42,6 +44,8 @@ class Reading:
             raise UsageError(f"jobs {self.jobs}: needs at least one thread")
         if self.seed is not None and not 0 <= self.seed < 1 << 63:
             raise UsageError(f"seed {self.seed}: needs a whole number from 0 to 2^63 - 1")
+        if self.resume_shared and self.resume is None:
+            raise UsageError("--resume-shared is for --resume, which names the folder")
         if self.sample_bytes < 1:
             raise UsageError(f"sample_bytes {self.sample_bytes}: needs at least 1 byte")
 

@@ -14,13 +14,13 @@ from auditor.content.plan import STRIP_BYTES, Blocks, ShardPlan, whole_shards
 from auditor.content.sample import sampled_shards
 from auditor.content.shard import ShardReader
 from auditor.content.spot import FEW, MOST, spot_checks
-from auditor.content.state import State, open_folder, seed_of
+from auditor.content.state import Seal, State, open_folder, seed_of
 from auditor.engine.local import Local, Meter, cores
 from auditor.errors import AuditorError, UsageError
 from auditor.facts import Inventory
 from auditor.probes import Content, Functional, Probes, ShardValues
 from auditor.sources import Source
-from auditor.text import listed, quoted
+from auditor.text import listed, quoted, shown
 
 
 def read_content(
@@ -33,14 +33,15 @@ def read_content(
     """
     make, device_name = _devices(reading.device, blocks, reading.jobs or cores())
     fresh = secrets.randbits(32)
-    folder = open_folder(reading.resume, source) if reading.resume is not None else None
     seed = fresh if reading.seed is None else reading.seed
-    unsaved = None
-    if folder is not None:
+    folder = unsaved = None
+    if reading.resume is not None:
+        seal = Seal()
+        folder = open_folder(reading.resume, source, shared=reading.resume_shared)
         try:
-            seed = seed_of(folder, reading.seed, fresh)
+            seed = seed_of(folder, seal, source, reading.seed, fresh)
         except OSError as error:
-            folder, unsaved = None, f"--resume {reading.resume}: cannot be written to: {error.strerror}"
+            folder, unsaved = None, f"--resume {shown(reading.resume)}: cannot be written to: {error.strerror}"
     if reading.depth == "full":
         plans = whole_shards(inventory, blocks)
     else:
@@ -48,7 +49,7 @@ def read_content(
         budget = reading.sample_bytes - reading.sample_bytes // 8
         plans = sampled_shards(inventory, blocks, seed=seed, budget=budget, mtp_layers=mtp_layers)
     settings = {"depth": reading.depth, "seed": seed, "digests": reading.digests, "blocks": blocks}
-    state = State(folder, source, settings) if folder is not None else None
+    state = State(folder, seal, source, settings) if folder is not None else None
     work = _Work(source, blocks, reading, make, plans, state)
     spot = None
     if blocks is not None:
@@ -81,6 +82,7 @@ def read_content(
             partial=not whole or any(shard.unjudged is not None for shard in shards),
         ),
         unread=tuple(unread),
+        resumed=None if reading.resume is None else work.resumed,
     )
 
 
@@ -128,6 +130,7 @@ class _Work:
         state: State | None,
     ) -> None:
         self.done: dict[str, ShardValues] = {}
+        self.resumed = 0
         self._source = source
         self._blocks = blocks
         self._reading = reading
@@ -146,6 +149,7 @@ class _Work:
                 values = self._state.load(plan)
                 if values is not None:
                     self.done[plan.file] = values
+            self.resumed = len(self.done)
         waiting = [plan for plan in self._plans if plan.file not in self.done]
         total = sum(plan.bytes for plan in self._plans)
         before = total - sum(plan.bytes for plan in waiting)
@@ -196,7 +200,9 @@ class _Work:
             try:
                 self._state.save(plan, values)
             except OSError as error:
-                self._unsaved = f"--resume {self._reading.resume}: finished work could not be saved: {error.strerror}"
+                self._unsaved = (
+                    f"--resume {shown(self._reading.resume or '')}: finished work could not be saved: {error.strerror}"
+                )
 
     def _failed(self, plan: ShardPlan, error: Exception) -> None:
         self._refused += 1

@@ -1,78 +1,117 @@
 """What is finished of an interrupted audit: one small JSON file for each shard, in a folder of the user's choice.
 
 A shard's result counts again only if everything it followed from is as it was: tool, source, the file's stamp
-and header, the stamps of the files its scales are in, depth, seed, digests, and what was to be read.
+and header, the stamps of the files its scales are in, depth, seed, digests, and what was to be read. A digest over
+that and the values finds what was edited; with AUDITOR_STATE_KEY it is an HMAC, which only the key's holders can make.
 """
 
 import hashlib
+import hmac
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from auditor.content.kept import Kept
 from auditor.content.plan import ShardPlan
 from auditor.errors import UsageError
 from auditor.probes import Functional, ShardValues
 from auditor.sources import Source
+from auditor.text import shown
 from auditor.version import __version__
 
+KEY = "AUDITOR_STATE_KEY"
+
 _RUN, _FUNCTIONAL = "audit.json", "functional.json"
+_SMALL_BYTES = 1 << 20  # of a file beside the shards' results
+_PART_BYTES, _RANGE_BYTES = 8 << 10, 128  # of a result, for each tensor with its name, and each range of its rows
+_LARGEST_BYTES = 256 << 20
+_T = TypeVar("_T")
 
 
-class _Saved(msgspec.Struct):
+class _Sealed(msgspec.Struct):
+    """A value with what it followed from, and the seal over both."""
+
     key: str
-    values: ShardValues  # with the stamps that the files had when they were read
+    seal: str
+    values: msgspec.Raw
 
 
-class _SavedFunctional(msgspec.Struct):
-    key: str
-    functional: tuple[Functional, ...]
+class Seal:
+    """What tells whether key and values are those that were written: a digest, or an HMAC where there is a secret."""
+
+    def __init__(self) -> None:
+        """Raises UsageError for a secret that is empty, as a pipeline gives it that has none."""
+        secret = os.environ.get(KEY)
+        if secret == "":
+            raise UsageError(f"{KEY} is empty: set it to a secret, or unset it")
+        self._secret = None if secret is None else secret.encode("utf-8", "surrogateescape")
+
+    def over(self, key: str, values: bytes) -> str:
+        """The seal over what values followed from and the values as they are written."""
+        sealed = b"\n".join((key.encode("utf-8", "surrogatepass"), values))
+        if self._secret is None:
+            return hashlib.sha256(sealed).hexdigest()
+        return hmac.new(self._secret, sealed, hashlib.sha256).hexdigest()
+
+    def wrapped(self, key: str, values: object) -> bytes:
+        """A file's bytes."""
+        raw = msgspec.json.encode(values)
+        return msgspec.json.encode(_Sealed(key, self.over(key, raw), msgspec.Raw(raw)))
+
+    def opened(self, data: bytes | None, kind: type[_T]) -> tuple[str, _T] | None:
+        """What a file followed from, and what it says; None where that is not what was written."""
+        if data is None:
+            return None
+        try:
+            sealed = msgspec.json.decode(data, type=_Sealed)
+            raw = bytes(sealed.values)
+            if not hmac.compare_digest(sealed.seal.encode(), self.over(sealed.key, raw).encode()):
+                return None
+            return sealed.key, msgspec.json.decode(raw, type=kind)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return None
 
 
 class State:
     """The folder. `settings` are what a result depends on beside the shard itself."""
 
-    def __init__(self, folder: Path, source: Source, settings: dict[str, Any]) -> None:
+    def __init__(self, folder: Kept, seal: Seal, source: Source, settings: dict[str, Any]) -> None:
         self._folder = folder
+        self._seal = seal
         self._source = source
         self._settings = {"tool": __version__, "source": source.identity, **settings}
 
     def load(self, plan: ShardPlan) -> ShardValues | None:
         """A shard's finished result, if nothing has changed since; anything odd counts as not finished."""
-        try:
-            saved = msgspec.json.decode(self._path(plan).read_bytes(), type=_Saved)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        saved = self._seal.opened(self._folder.read(_name(plan), _most(plan)), ShardValues)
+        if saved is None or not _answers(plan, saved[1]):
             return None
-        return saved.values if saved.key == self._key(plan, saved.values.stamps) == self._key(plan) else None
+        key, values = saved
+        return values if key == self._key(plan, values.stamps) == self._key(plan) else None
 
     def save(self, plan: ShardPlan, values: ShardValues) -> None:
         """Make a shard's result durable; raises OSError where the disk does not take it."""
         key = self._key(plan, values.stamps)
         if key is not None and values.unjudged is None:
-            write_whole(self._path(plan), msgspec.json.encode(_Saved(key, values)))
+            self._folder.write(_name(plan), self._seal.wrapped(key, values))
 
     def load_functional(self, plans: Sequence[ShardPlan], device: str) -> tuple[Functional, ...] | None:
         """The spot check of an audit that had finished reading, if nothing has changed since."""
-        try:
-            saved = msgspec.json.decode((self._folder / _FUNCTIONAL).read_bytes(), type=_SavedFunctional)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-            return None
-        return saved.functional if saved.key == self._key_of_all(plans, device) is not None else None
+        saved = self._seal.opened(self._folder.read(_FUNCTIONAL, _SMALL_BYTES), tuple[Functional, ...])
+        return saved[1] if saved is not None and saved[0] == self._key_of_all(plans, device) else None
 
     def save_functional(self, plans: Sequence[ShardPlan], device: str, found: tuple[Functional, ...]) -> None:
         """Make the spot check durable; raises OSError where the disk does not take it."""
         key = self._key_of_all(plans, device)
         if key is not None:
-            write_whole(self._folder / _FUNCTIONAL, msgspec.json.encode(_SavedFunctional(key, found)))
+            self._folder.write(_FUNCTIONAL, self._seal.wrapped(key, found))
 
     def _key_of_all(self, plans: Sequence[ShardPlan], device: str) -> str | None:
         keys = [self._key(plan) for plan in plans]
         return None if None in keys else hashlib.sha256(msgspec.json.encode([device, *keys])).hexdigest()
-
-    def _path(self, plan: ShardPlan) -> Path:
-        return self._folder / f"{hashlib.sha256(plan.file.encode()).hexdigest()[:24]}.json"
 
     def _key(self, plan: ShardPlan, known: dict[str, str | None] | None = None) -> str | None:
         """What a result follows from; None where nothing tells whether a file has changed since.
@@ -91,47 +130,41 @@ class State:
         return hashlib.sha256(msgspec.json.encode(depends, order="sorted")).hexdigest()
 
 
-def open_folder(path: str, source: Source) -> Path:
+def _name(plan: ShardPlan) -> str:
+    return f"{hashlib.sha256(plan.file.encode()).hexdigest()[:24]}.json"
+
+
+def _most(plan: ShardPlan) -> int:
+    """The most bytes that a result of this plan can have."""
+    ranges = sum(len(part.rows) for part in plan.parts)
+    return min(_SMALL_BYTES + _PART_BYTES * len(plan.parts) + _RANGE_BYTES * ranges, _LARGEST_BYTES)
+
+
+def _answers(plan: ShardPlan, values: ShardValues) -> bool:
+    """Whether values are of the shard and the tensors that are to be read."""
+    wanted = {(part.name, part.dtype, part.shape) for part in plan.parts}
+    return (values.file, values.size) == (plan.file, plan.size) and all(
+        each.file == plan.file and (each.name, each.dtype, each.shape) in wanted for each in values.tensors
+    )
+
+
+def open_folder(path: str, source: Source, *, shared: bool) -> Kept:
     """The state folder, made where it is not there; raises UsageError where it cannot serve."""
-    folder = Path(path)
-    if source.holds(folder):
-        raise UsageError(f"--resume {path}: lies inside the checkpoint, which is never written to: name another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--resume {path}: cannot be made: {error.strerror}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"--resume {path}: cannot be written to: name another folder")
-    for left in folder.glob("*.partial"):  # by an audit that was killed while it wrote
-        left.unlink(missing_ok=True)
-    return folder
+    if source.holds(Path(path)):
+        raise UsageError(
+            f"--resume {shown(path)}: lies inside the checkpoint, which is never written to: name another folder"
+        )
+    return Kept(path, shared=shared)
 
 
-def seed_of(folder: Path, wanted: int | None, fresh: int) -> int:
+def seed_of(folder: Kept, seal: Seal, source: Source, wanted: int | None, fresh: int) -> int:
     """The seed of the audit that the folder belongs to: the one asked for, the one it began with, or a fresh one.
 
     Raises OSError where the disk does not take it.
     """
-    seed = wanted
+    seed, key = wanted, f"seed {source.identity}"
     if seed is None:
-        try:
-            seed = int(msgspec.json.decode((folder / _RUN).read_bytes(), type=dict[str, int])["seed"])
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, KeyError):
-            seed = fresh
-        seed = seed if 0 <= seed < 1 << 63 else fresh
-    write_whole(folder / _RUN, msgspec.json.encode({"seed": seed}))
+        saved = seal.opened(folder.read(_RUN, _SMALL_BYTES), int)
+        seed = saved[1] if saved is not None and saved[0] == key and 0 <= saved[1] < 1 << 63 else fresh
+    folder.write(_RUN, seal.wrapped(key, seed))
     return seed
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole, even after a power cut, or not at all."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise

@@ -79,7 +79,7 @@ class _OpenFile:
                     return
 
     def stamp(self) -> str:
-        """Device, inode, size and time of the last change of the open file."""
+        """Device, inode, size and times of the last change of the open file."""
         return _stamp(os.fstat(self._descriptor))
 
     def close(self) -> None:
@@ -204,7 +204,7 @@ class Folder:
         return _OpenFile(descriptor, status.st_size, path)
 
     def stamp(self, path: str) -> str | None:
-        """Device, inode, size and time of the last change of the file that the path leads to."""
+        """Device, inode, size and times of the last change of the file that the path leads to."""
         try:
             return _stamp(os.stat(path, dir_fd=self._directory))
         except (OSError, ValueError):
@@ -252,7 +252,8 @@ class Folder:
 
 
 def _stamp(status: os.stat_result) -> str:
-    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+    # Whoever writes may set the time of the last change back, but not that of the inode's.
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 def _is_snapshot(folder: Path) -> bool:

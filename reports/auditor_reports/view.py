@@ -124,4 +124,6 @@ def _provenance(report: AuditReport) -> tuple[tuple[str, str], ...]:
         ("tool", f"{report.tool.name} {report.tool.version}"),
         ("report schema", f"version {report.schema_version}"),
     ]
+    if run.resumed_shards is not None:
+        pairs.append(("resumed", f"{text.plural(run.resumed_shards, 'shard')} not read, but told by a state folder"))
     return tuple(pairs)

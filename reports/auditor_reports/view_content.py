@@ -163,6 +163,8 @@ def _facts(report: AuditReport, probes: Probes) -> tuple[tuple[str, str], ...]:
     if run.seed is not None:
         facts.append(("seed", str(run.seed)))
     facts.append(("device", run.device or "CPU"))
+    if run.resumed_shards is not None:
+        facts.append(("shards told by a state folder", text.number(run.resumed_shards)))
     facts.append(("weight blocks read", text.number(coverage.blocks_read)))
     facts.append(("tensors spot-checked", text.number(len(probes.tensors))))
     return tuple(facts)

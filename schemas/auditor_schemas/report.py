@@ -33,7 +33,10 @@ class Source(Record):
 
 
 class Run(Record):
-    """How it was audited. `duration_s` in seconds."""
+    """How it was audited. `duration_s` in seconds.
+
+    `resumed_shards` counts the shards whose content was not read and is told by a state folder; null without one.
+    """
 
     depth: Literal["headers", "sample", "full"]
     seed: int | None
@@ -41,6 +44,7 @@ class Run(Record):
     engine: str
     started_at: datetime
     duration_s: float
+    resumed_shards: int | None = None
 
 
 class Digest(Record):
