@@ -10,6 +10,7 @@ class Entry(NamedTuple):
 
     `sha256` is the digest of the whole file where the store declares one (the hub's large files). `etag` is
     the store's own name for these bytes, opaque except that it changes with them. `target`: where a broken link leads.
+    `sized`: the listing says how many bytes there are.
     """
 
     kind: EntryKind
@@ -18,3 +19,4 @@ class Entry(NamedTuple):
     etag: str | None = None
     sha256: str | None = None
     target: str | None = None
+    sized: bool = True

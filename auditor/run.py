@@ -190,6 +190,7 @@ def conduct(
             uri=_shown_uri(opened),
             revision=opened.revision,
             fingerprint=summary.fingerprint(inventory, config_file),
+            versioned=opened.versioned,
         ),
         run=Run(
             depth=depth,

@@ -162,6 +162,9 @@ def show(report: "AuditReport", *, no_gpu: str = "") -> None:
     )
     read = f"{coverage.headers_read:,} of {plural(coverage.shards, 'header')}"
     console.print(_text(f"  read: config.json, index, {read}; {_content_read(report, no_gpu)}", "dim"))
+    if not report.source.versioned:
+        told = "the source names no version of its files (no ETag, no Last-Modified)"
+        console.print(_text(f"  {told}: a change while they are read may go unseen", "dim"))
     for reason in report.unmet:
         console.print(_text(f"  not enough: {shown(reason)}", _COLOUR["failed"]))
     for reason in report.incomplete:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from auditor import cli
+from auditor.errors import ReadError
 from auditor.forge import forge
 from auditor.sources import transport
+from auditor.sources.hosts import Guard
+from auditor.sources.request import Located
 from tests.places import KINDS, Place, audited, place
+from tests.servers.endless import Endless, drip
 from tests.servers.proxy import Fault
-from tests.servers.serving import Reply, Server
+from tests.servers.serving import Reply, Request, Server, ranged
 
 SHARDS = r"\.safetensors(\?|$)"
 SHARD_NAME = re.compile(r"model-\d+-of-\d+\.safetensors")
@@ -178,3 +184,117 @@ def test_server_that_is_not_there_is_said_quickly(capfd):
     code, text, _ = audited(place, capfd, "--no-cache")
     assert code == 3
     assert "Connection refused" in text
+
+
+# --- what a plain web server may do ---
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    forge(tmp_path / "checkpoint", like="tiny")
+    return tmp_path / "checkpoint"
+
+
+def web(url: str) -> Place:
+    return Place("web", url, {}, [], lambda _: None, list, lists=False)
+
+
+def unnamed(reply: Reply) -> Reply:
+    """Without what names a version."""
+    for name in ("ETag", "Last-Modified"):
+        reply.headers.pop(name, None)
+    return reply
+
+
+@pytest.mark.parametrize("begin", ["<!DOCTYPE html><html>", "\ufeff\n<html lang=en>", "<!-- sign in -->\n<html>"])
+def test_a_sign_in_page_for_every_file_is_no_checkpoint(begin, capfd):
+    body = f"{begin}<form action=/login>".encode()
+    headers = {"Content-Type": "text/html; charset=utf-8", "ETag": '"a"'}
+    with Server(lambda _: Reply(200, body, headers)) as server:
+        code, text, report = audited(web(server.url), capfd, "--no-cache")
+        assert code == 3, text
+        assert report is not None
+        assert "config.json: the server answers with a page (text/html), not with the file" in report["incomplete"]
+        assert {each["slug"] for each in report["findings"]} == {"unread-file"}, text
+
+
+def test_an_answer_that_was_not_asked_for_is_said_with_the_file(tiny, capfd):
+    def answer(request: Request) -> Reply:
+        path = tiny / request.target.path.lstrip("/")
+        return Reply(304) if path.suffix == ".safetensors" else ranged(path, request)
+
+    with Server(answer) as server:
+        code, text, report = audited(web(server.url), capfd, "--no-cache")
+        assert code == 3
+        assert report is not None
+        told = [each for each in report["incomplete"] if SHARD_NAME.match(each)]
+        assert len(told) == 5
+        assert all(each.endswith(": the server answers HTTP 304") for each in told), text
+
+
+def test_a_body_that_drips_ends_with_the_deadline(capfd, monkeypatch):
+    monkeypatch.setattr(transport, "DEADLINE_S", 1.0)
+    head = b"HTTP/1.1 206 OK\r\nContent-Length: 1000\r\nContent-Range: bytes 0-999/1000\r\n\r\n"
+    with Endless(drip(b" " * 1000), head) as server:
+        begun = time.monotonic()
+        code, text, _ = audited(web(server.url), capfd, "--no-cache")
+        assert code == 3
+        assert "config.json: no answer in time; given up, the deadline is 1 s" in text
+        assert time.monotonic() - begun < 6
+
+
+def test_a_large_answer_earns_its_time_and_one_that_drips_does_not(monkeypatch):
+    """However much was asked for: what has come counts, not what was to come."""
+    monkeypatch.setattr(transport, "DEADLINE_S", 1.0)
+    head = b"HTTP/1.1 206 OK\r\nContent-Length: 16777216\r\nContent-Range: bytes 0-16777215/16777216\r\n\r\n"
+    with Endless(drip(b"x" * 1000), head) as server:
+        reader = transport.Transport(Guard())
+        begun = time.monotonic()
+        with pytest.raises(ReadError, match="x: no answer in time"):
+            reader.fetch("x", lambda _: Located(f"{server.url}/x", {}), 0, 16 << 20)
+        assert time.monotonic() - begun < 4
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with Last-Modified", "without a version"])
+def test_a_file_swapped_for_one_of_equal_size_is_noticed_though_no_etag_tells(named, tiny, capfd, tmp_path):
+    """While its content is read: another header at least, or another Last-Modified."""
+    victim = sorted(tiny.glob("*.safetensors"))[2]
+    raw = victim.read_bytes()
+    other = raw.replace(b'"dtype"', b'"dtypf"', 1) if not named else raw[:-1] + bytes([raw[-1] ^ 1])
+    asked: list[str] = []
+
+    def answer(request: Request) -> Reply:
+        path = tiny / request.target.path.lstrip("/")
+        late = False
+        if path == victim:
+            asked.append(request.headers.get("range", ""))
+            late = len(asked) > 2  # its header twice, and then its content
+        if late:
+            victim.write_bytes(other)
+        reply = ranged(path, request)
+        reply.headers.pop("ETag", None)
+        if not named:
+            return unnamed(reply)
+        reply.headers["Last-Modified"] = f"Tue, 24 Nov 2026 06:00:0{int(late)} GMT"
+        return reply
+
+    with Server(answer) as server:
+        code, text, report = audited(web(server.url), capfd, "--no-cache", "--depth", "full", "--jobs", "1")
+    assert code == 3, text
+    assert report is not None
+    assert [each for each in report["incomplete"] if each.startswith(victim.name) and "changed" in each], text
+    assert report["source"]["versioned"] is named
+
+
+def test_a_source_that_names_no_version_is_said_to_name_none(tiny, capfd):
+    with Server(lambda request: unnamed(ranged(tiny / request.target.path.lstrip("/"), request))) as server:
+        assert cli.main(["audit", server.url, "--no-cache"]) == 0
+        assert "names no version of its files" in capfd.readouterr().out
+        code, _, report = audited(web(server.url), capfd, "--no-cache", "--depth", "full")
+        assert code == 0
+        assert report is not None
+        assert (report["source"]["versioned"], report["incomplete"]) == (False, [])
+    with Server(lambda request: ranged(tiny / request.target.path.lstrip("/"), request)) as server:
+        report = audited(web(server.url), capfd, "--no-cache")[2]
+        assert report is not None
+        assert report["source"]["versioned"] is True

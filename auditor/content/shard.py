@@ -50,6 +50,8 @@ class ShardReader:
             tensors = reading.run()
             if file.stamp() != stamp:
                 raise ReadError(f"{plan.file}: changed while it was read")
+            if stamp is None:  # nothing names the version that was read: at least it still begins as it did
+                self._look_again(plan)
             for used, before in reading.stamps.items():
                 if self.source.stamp(used) != before:
                     raise ReadError(f"{used}: changed while it was read")
@@ -65,6 +67,13 @@ class ShardReader:
             unjudged=reading.unjudged,
             stamps=reading.stamps,
         )
+
+    def _look_again(self, plan: ShardPlan) -> None:
+        file = self.source.open(plan.file)
+        try:
+            self._checked(file, plan)
+        finally:
+            file.close()
 
     def _checked(self, file: File, plan: ShardPlan) -> str | None:
         """The file's stamp, if it still is the file whose header was audited."""

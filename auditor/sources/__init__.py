@@ -75,6 +75,10 @@ class Source(Protocol):
         """Whether the source can list its files."""
 
     @property
+    def versioned(self) -> bool:
+        """Whether the store named a version of every file that was opened, so that a change shows while it is read."""
+
+    @property
     def remote(self) -> bool:
         """Whether each read is a request."""
 

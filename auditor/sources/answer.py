@@ -18,12 +18,15 @@ _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _CODE = re.compile(rb"<Code>([A-Za-z]{1,64})</Code>")
+_HTML = re.compile(r"[ \t]*(?:text/html|application/xhtml\+xml)", re.IGNORECASE)
+_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|script|meta|\?xml|!--)", re.IGNORECASE)
 
 
 class Answer(NamedTuple):
     """Bytes from the start of the range; `size` of the whole file, `etag` as the server gave it.
 
-    `url` is where they came from in the end; like any address, never shown.
+    Where it gave none, its Last-Modified is a weak one, which tells versions apart and insists on none. `url` is where
+    they came from in the end; like any address, never shown.
     """
 
     data: bytes | memoryview
@@ -32,8 +35,20 @@ class Answer(NamedTuple):
     url: str = ""
 
 
-class AbsentError(ReadError):
+class RefusedError(ReadError):
+    """The server answers with a status that asking again will not mend, and a code where it gives one."""
+
+    def __init__(self, text: str, status: int, code: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.code = code
+
+
+class AbsentError(RefusedError):
     """The server says that there is no such file."""
+
+    def __init__(self, text: str, status: int = 404, code: str = "") -> None:
+        super().__init__(text, status, code)
 
 
 class UnchangedError(Exception):
@@ -73,6 +88,8 @@ def judge(wire: Wire, asked: Asked, *, url: str, into: memoryview | None) -> Ans
     say, and WireError and OSError as the wire does.
     """
     path, begin, end, status, headers = asked.path, asked.begin, asked.end, wire.status, wire.headers
+    if asked.whole:
+        return _whole(wire, asked, url)
     if status == 206:
         first, last, size = _content_range(path, headers)
         if first != begin or last >= end or (size is not None and last + 1 != min(end, size)):
@@ -86,50 +103,81 @@ def judge(wire: Wire, asked: Asked, *, url: str, into: memoryview | None) -> Ans
         size = int(found[1])
         if size > begin:
             raise ReadError(f"{path}: the server refuses a range within the file's {size:,} bytes")
-        return Answer(b"", size, headers.get("etag"), url)
+        return Answer(b"", size, _version(headers), url)
     else:
-        return _refusal(wire, path, url)
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise ReadError(f"{path}: the server encodes the answer, which a range cannot be read from")
+        return _refusal(wire, asked, url)
+    _refuse_encoded(path, headers)
     length = last + 1 - begin
     if wire.length is not None and wire.length != length:
         raise ReadError(f"{path}: the answer has {wire.length:,} bytes, its range {length:,}")
-    given = headers.get("etag")
+    given = _version(headers)
     if asked.etag is not None and given is not None and not same_etag(given, asked.etag):
         raise ReadError(f"{path}: changed while it was read")
-    return Answer(_body(wire, length, into), size, given, url)
+    data = _body(wire, length, into)
+    if begin == 0 and _HTML.match(headers.get("content-type", "")) and _PAGE.match(data[:512]):
+        raise ReadError(f"{path}: the server answers with a page (text/html), not with the file")
+    return Answer(data, size, given, url)
 
 
-def _refusal(wire: Wire, path: str, url: str) -> str:
+def _whole(wire: Wire, asked: Asked, url: str) -> Answer | str:
+    """A listing."""
+    if wire.status != 200:
+        return _refusal(wire, asked, url)
+    _refuse_encoded(asked.path, wire.headers)
+    data = wire.read(asked.end + 1) if wire.length is None or wire.length <= asked.end else None
+    if data is None or len(data) > asked.end:
+        raise ReadError(
+            f"{asked.path}: the server's answer is longer than the {asked.end:,} bytes that are read of one"
+        )
+    wire.finish()
+    return Answer(data, len(data), None, url)
+
+
+def _refuse_encoded(path: str, headers: dict[str, str]) -> None:
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise ReadError(f"{path}: the server encodes the answer, which a range cannot be read from")
+
+
+def _version(headers: dict[str, str]) -> str | None:
+    """What the server names these bytes."""
+    changed = headers.get("last-modified")
+    return headers.get("etag") or (f'W/"{changed}"' if changed else None)
+
+
+def _refusal(wire: Wire, asked: Asked, url: str) -> str:
     """Where a redirect leads; raises what any other answer means."""
-    status, headers = wire.status, wire.headers
+    path, status, headers = asked.path, wire.status, wire.headers
     if status in _REDIRECTS and "location" in headers:
         wire.read(4096)  # whatever it says, so that the connection is as good as before
         return str(urljoin(url, headers["location"]))
     if status == 200:
         size = "" if wire.length is None else f" of {wire.length:,} bytes"
         raise ReadError(f"{path}: the server ignores ranges and sends the whole file{size}; nothing of it is read")
-    if status == 304:
+    if status == 304 and asked.unless is not None:
         raise UnchangedError
     if status == 412:
         raise ReadError(f"{path}: changed while it was read")
-    body = b"" if status in (404, 410) else bytes(wire.read(2048))
-    code = _CODE.search(body)
-    told = f"HTTP {status}" + (f" {code[1].decode()}" if code else "")
+    body = b"" if status in (404, 410) and not asked.whole else bytes(wire.read(2048))
+    found = _CODE.search(body)
+    code = found[1].decode() if found else ""
+    told = f"HTTP {status} {code}".rstrip()
+    code = code or headers.get("x-error-code", "")
     if status in (404, 410):
-        raise AbsentError(f"{path}: is not there ({told})")
+        raise AbsentError(f"{path}: is not there ({told})", status, code)
     if status in _RETRIED:
         after = _retry_after(headers.get("retry-after"))
         raise TransientError(f"the server answers {told}", after=after, everyone=status in (429, 503))
     if status in (400, 401, 403) and b"expired" in body.lower():
         raise ExpiredError(f"the signature of its address has expired ({told})")
-    if headers.get("x-error-code") == "GatedRepo":
-        raise ReadError(f"{path}: access to this gated repository has not been granted ({told})")
-    if status == 401:
-        raise ReadError(f"{path}: credentials are needed, or those given are not accepted ({told})")
-    if status == 403:
-        raise ReadError(f"{path}: access is denied ({told})")
-    raise ReadError(f"{path}: the server answers {told}")
+    if code == "GatedRepo":
+        reason = f"access to this gated repository has not been granted ({told})"
+    elif status == 401:
+        reason = f"credentials are needed, or those given are not accepted ({told})"
+    elif status == 403:
+        reason = f"access is denied ({told})"
+    else:
+        reason = f"the server answers {told}"
+    raise RefusedError(f"{path}: {reason}", status, code)
 
 
 def _content_range(path: str, headers: dict[str, str]) -> tuple[int, int, int | None]:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
+from base64 import b64decode, b64encode
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from auditor.errors import UsageError
 from auditor.sources.bucket import Access, Bucket, options, setting
 from auditor.sources.hosts import Guard
+from auditor.sources.listing import AZURE
+from auditor.sources.request import Located
 
 if TYPE_CHECKING:
     from auditor.sources.cache import Cache
 
+_VERSION = "2021-12-02"
 _EMULATOR_ACCOUNT = "devstoreaccount1"
 
 
@@ -52,7 +60,28 @@ def _reach(obstore: Any, container: str, prefix: str, guard: Guard) -> Access:
         settings["skip_signature"], query = True, ""
     base = f"{(endpoint or f'https://{account}.blob.core.windows.net').rstrip('/')}/{container}"
     store = obstore.store.AzureStore(container, prefix=prefix or None, config=settings, **options(endpoint))
-    return Access(store, base, signs=signs, query=query)
+
+    def page(asked: str) -> Located:
+        opened = _signature(account, key, container) if key else query
+        return Located(f"{base}?{asked}{'&' + opened if opened else ''}", {"x-ms-version": _VERSION})
+
+    lists = page if signs or query is not None else None
+    return Access(store, base, signs=signs, query=query, page=lists, dialect=AZURE)
+
+
+def _signature(account: str, key: str, container: str) -> str:
+    """A SAS for listing a container, which the library makes of single blobs alone; `_VERSION` says of what it is."""
+    begin, end = (
+        (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ") for seconds in (-300, 900)
+    )
+    place = f"/blob/{account}/{container}"
+    text = "\n".join(["l", begin, end, place, "", "", "", _VERSION, "c", *[""] * 7])
+    try:
+        secret = b64decode(key, validate=True)
+    except ValueError:
+        raise UsageError("the key of the Azure account that the environment names is no base64") from None
+    signature = b64encode(hmac.new(secret, text.encode(), hashlib.sha256).digest()).decode()
+    return urlencode({"sv": _VERSION, "sr": "c", "sp": "l", "st": begin, "se": end, "sig": signature})
 
 
 def _is_true(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What s3://, gs:// and az:// share: obstore lists and signs, and the files are read as any address is."""
+"""What s3://, gs:// and az:// share: obstore signs, and listings and files are read as any address is."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from auditor.entry import Entry
 from auditor.errors import AuditorError, ReadError, SourceError, UsageError
 from auditor.sources import needs, transport
-from auditor.sources.answer import AbsentError, Answer, same_etag
+from auditor.sources.answer import AbsentError, Answer, RefusedError, same_etag
 from auditor.sources.hosts import Guard, is_loopback
+from auditor.sources.listing import PAGE_KEYS, S3, Dialect, listing
 from auditor.sources.remote import Remote
 from auditor.sources.request import Located
 from auditor.sources.transport import Transport
@@ -29,7 +31,6 @@ _STATUS = re.compile(r"(?:status code: |status: )(\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z]{1,64})</Code>")
 _SIGNED_S = 3600
 _SIGNED_AGAIN_S = 2700
-_PAGE = 1000
 
 
 class Access(NamedTuple):
@@ -37,13 +38,16 @@ class Access(NamedTuple):
 
     `signs`: obstore can sign an address without asking anybody. Otherwise `query` is what goes with each
     address (a SAS token, or nothing for public objects), and None means that obstore has to read as well,
-    because nothing but a token in its own hands opens the objects.
+    because nothing but a token in its own hands opens the objects. `page` says where to ask for a page of the listing,
+    of which it is given the query; None where obstore has to list as well.
     """
 
     store: Any
     base: str
     signs: bool
     query: str | None = None
+    page: Callable[[str], Located] | None = None
+    dialect: Dialect = S3
 
 
 def places(source: str) -> tuple[str, str]:
@@ -117,16 +121,53 @@ class Bucket(Remote):
         if not self._guard.private:
             parts = urlsplit(self._access.base)
             self._guard.addresses(parts.hostname or "", parts.port or 443)
-        files: dict[str, Entry] = {}
+        if self._access.page is None:
+            return self._listed_by_store(limit)
+        prefix = f"{self._prefix}/" if self._prefix else ""
         try:
-            for page in self._obstore.list(self._access.store, chunk_size=_PAGE):
-                for each in page:
-                    if len(files) >= limit:
-                        return files, f"the prefix holds more than {limit:,} objects (limit files)"
-                    files[each["path"]] = Entry("file", each["size"], etag=each["e_tag"])
-        except Exception as error:  # whatever the library raises, in words of ours: its own hold addresses
+            return listing(
+                self.transport, self._access.page, self._access.dialect, uri=self.uri, prefix=prefix, limit=limit
+            )
+        except RefusedError as error:
+            raise SourceError(f"{self.uri}: {_refused(error)}") from None
+        except ReadError as error:
+            raise SourceError(str(error)) from None
+        except SourceError:
+            raise
+        except Exception as error:  # of the library, which signs; its own words hold addresses
             raise SourceError(f"{self.uri}: {_told(error, self._scheme)}") from None
-        return files, None
+
+    def _listed_by_store(self, limit: int) -> tuple[dict[str, Entry], str | None]:
+        """The listing by the library's own hands: bounded in time and keys, page by page, and no further by us."""
+        pages: Queue[Any] = Queue(maxsize=4)
+
+        def ask() -> None:
+            try:
+                for page in self._obstore.list(self._access.store, chunk_size=PAGE_KEYS):
+                    pages.put(page)
+                pages.put(None)
+            except Exception as error:  # handed over to who waits
+                pages.put(error)
+
+        threading.Thread(target=ask, name="auditor-listing", daemon=True).start()
+        files: dict[str, Entry] = {}
+        deadline = self.transport.deadline()
+        while True:
+            try:
+                page = pages.get(timeout=max(0.0, deadline - time.monotonic()))
+            except Empty:
+                raise SourceError(f"{self.uri}: the store's list of files does not come in time") from None
+            if page is None:
+                return files, None
+            if isinstance(page, Exception):  # whatever the library raises, in words of ours: its own hold addresses
+                raise SourceError(f"{self.uri}: {_told(page, self._scheme)}") from None
+            before = len(files)
+            for each in page:
+                if len(files) >= limit:
+                    return files, f"the prefix holds more than {limit:,} objects (limit files)"
+                files[each["path"]] = Entry("file", each["size"], etag=each["e_tag"])
+            if len(files) == before:
+                raise SourceError(f"{self.uri}: the store's list of files does not end: a page names nothing new")
 
     def _locate(self, path: str, renew: bool) -> Located:
         if not self._access.signs:
@@ -185,6 +226,23 @@ class Bucket(Remote):
 
 
 _ANONYMOUS = {"s3": "AWS_SKIP_SIGNATURE", "gs": "GOOGLE_SKIP_SIGNATURE", "az": "AZURE_SKIP_SIGNATURE"}
+
+
+def presigned(obstore: Any, store: Any, path: str) -> Located:
+    """Where an object is, with a signature that nobody is asked for."""
+    return Located(obstore.sign(store, "GET", path, expires_in=timedelta(seconds=_SIGNED_S)), {})
+
+
+def _refused(error: RefusedError) -> str:
+    """Why a store does not list, in words of ours."""
+    told = f" (HTTP {error.status}{' ' + error.code if error.code else ''})"
+    if error.status in (404, 410):
+        return f"no such bucket{told}"
+    if error.status in (401, 403):
+        return f"access is denied, by the credentials in use{told}"
+    if error.status in (301, 307) or error.code in ("PermanentRedirect", "AuthorizationHeaderMalformed"):
+        return "the bucket is in another region: set AWS_REGION"
+    return f"the store answers{told.replace('(', '').replace(')', '')}"
 
 
 def _told(error: Exception, scheme: str) -> str:

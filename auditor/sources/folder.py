@@ -96,6 +96,7 @@ class Folder:
 
     revision: str | None = None
     listed = True
+    versioned = True
     remote = False
 
     def __init__(self, path: str, *, symlinks: Symlinks) -> None:

@@ -7,8 +7,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from auditor.errors import UsageError
-from auditor.sources.bucket import Access, Bucket, options, setting
+from auditor.sources.bucket import Access, Bucket, options, presigned, setting
 from auditor.sources.hosts import Guard
+from auditor.sources.request import Located
 
 if TYPE_CHECKING:
     from auditor.sources.cache import Cache
@@ -39,7 +40,18 @@ def _reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
     store = obstore.store.GCSStore(bucket, prefix=prefix or None, config=settings, **options(endpoint))
     # An account's private key signs here; a token (of a user or a machine) cannot, and obstore keeps it.
     signs = not anonymous and bool(account.get("private_key"))
-    return Access(store, f"{endpoint}/{bucket}", signs=signs, query="" if anonymous else None)
+    base = f"{endpoint}/{bucket}"
+
+    def page(query: str) -> Located:
+        if anonymous:
+            return Located(f"{base}?{query}", {})
+        # As for S3, in a parameter that Google knows: a delimiter that no name has in it.
+        asked = settings | {"base_url": f"{base}?{query}&delimiter="}
+        signer = obstore.store.GCSStore(bucket, config=asked, **options(endpoint))
+        return presigned(obstore, signer, os.urandom(16).hex())
+
+    lists = page if anonymous or signs else None
+    return Access(store, base, signs=signs, query="" if anonymous else None, page=lists)
 
 
 def _account(path: str | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A checkpoint on the hub, hf://org/name[@revision]: listed and authenticated by huggingface_hub, read in ranges."""
+"""A checkpoint on the hub, hf://org/name[@revision]: authenticated as huggingface_hub is, read in ranges."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+import msgspec
+
 from auditor.entry import Entry
-from auditor.errors import SourceError, UsageError
-from auditor.sources import needs, transport
+from auditor.errors import ReadError, SourceError, UsageError
+from auditor.sources import needs
+from auditor.sources.answer import RefusedError
 from auditor.sources.hosts import Guard
 from auditor.sources.remote import Remote
 from auditor.sources.request import Located
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LISTING_BYTES = 64 << 20  # of the hub's answer about a repository, in which 100,000 files take some 40 MB
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/ -]{0,254}")
 
 
@@ -53,14 +58,14 @@ class Hub(Remote):
         # Asked when this is imported and then for good: nothing but the hub's own host is to hear of an audit.
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         try:
-            import huggingface_hub
+            from huggingface_hub import constants, utils
         except ImportError:
             raise needs("huggingface_hub", "hf") from None
-        self._hub: Any = huggingface_hub
+        self._client: Any = utils
         # The client reads its environment when it is imported, which may have been long ago.
-        self._endpoint = (os.environ.get("HF_ENDPOINT") or huggingface_hub.constants.ENDPOINT).rstrip("/")
+        self._endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
         guard.admit(self._endpoint)
-        self._guard = guard
+        self._offline = bool(constants.HF_HUB_OFFLINE)
         self._repository = repository
         self._asked = revision
         host = urlsplit(self._endpoint).hostname or ""
@@ -74,52 +79,46 @@ class Hub(Remote):
         self._token: dict[str, str] | None = None
 
     def _list(self, limit: int) -> tuple[dict[str, Entry], str | None]:
-        info = self._info()
-        self.revision = info.sha
+        name = f"{self.uri}{'' if self._asked is None else '@' + shown(self._asked)}"
+        if self._offline:
+            raise SourceError(f"{name}: HF_HUB_OFFLINE is set, and the hub is not asked")
+        at = "" if self._asked is None else f"/revision/{quote(self._asked, safe='')}"
+        url = f"{self._endpoint}/api/models/{self._repository}{at}?blobs=true"
+        try:
+            answer = self.transport.fetch(
+                name, lambda _: Located(url, self._credentials()), 0, _LISTING_BYTES, whole=True
+            )
+        except RefusedError as error:
+            raise SourceError(f"{name}: {_refused(error)}") from None
+        except ReadError as error:
+            raise SourceError(str(error)) from None
+        try:
+            told = msgspec.json.decode(answer.data, type=_Repository)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise SourceError(f"{name}: the hub's list of files cannot be used: {shown(str(error))}") from None
+        if not _COMMIT.fullmatch(told.sha):
+            raise SourceError(f"{name}: the hub names no commit")
+        self.revision = told.sha
         files: dict[str, Entry] = {}
-        for each in info.siblings or ():
+        for each in told.siblings:
             if len(files) >= limit:
                 return files, f"the repository holds more than {limit:,} files (limit files)"
-            sha256 = each.lfs.sha256 if each.lfs is not None else None
-            files[each.rfilename] = Entry("file", each.size or 0, etag=sha256 or each.blob_id, sha256=sha256)
+            files[each.rfilename] = _entry(each, name)
         return files, None
 
-    def _info(self) -> Any:
-        """What the hub says of the repository at the revision; raises SourceError with the hub's own reason."""
-        import time
-
-        name = f"{self.uri}{'' if self._asked is None else '@' + shown(self._asked)}"
-        deadline, pause, unreached = time.monotonic() + transport.DEADLINE_S, 0.5, 0
-        if not self._guard.private:
-            self._guard.addresses(urlsplit(self._endpoint).hostname or "", 443)
-        while True:
-            try:
-                info = self._hub.HfApi(endpoint=self._endpoint).model_info(
-                    self._repository, revision=self._asked, files_metadata=True, timeout=10
-                )
-                break
-            except Exception as error:
-                status, after = _answered(error)
-                transient = status in (None, 408, 425, 429, 500, 502, 503, 504) and _is_transport(error)
-                wait = max(pause, after or 0.0)
-                unreached += status is None
-                if not transient or unreached >= 3 or time.monotonic() + wait > deadline:
-                    raise SourceError(f"{name}: {_reason(error, status)}") from None
-                time.sleep(wait)
-                pause = min(2 * pause, 8.0)
-        if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha):
-            raise SourceError(f"{name}: the hub names no commit")
-        return info
+    def _credentials(self) -> dict[str, str]:
+        """The token, where the client has one, for the hub alone."""
+        if self._token is None:
+            headers = self._client.build_hf_headers()
+            self._token = {name: value for name, value in headers.items() if name.lower() == "authorization"}
+        return self._token
 
     def _locate(self, path: str, renew: bool) -> Located:
-        if self._token is None:
-            headers = self._hub.utils.build_hf_headers()
-            self._token = {name: value for name, value in headers.items() if name.lower() == "authorization"}
         stored = None if renew else self._stored.get(path)
         if stored is not None:  # a second read goes where the first was sent
             return Located(stored, {})
         url = f"{self._endpoint}/{self._repository}/resolve/{self.revision}/{quote(path)}"
-        return Located(url, self._token)
+        return Located(url, self._credentials())
 
     def _fetch(self, path: str, begin: int, end: int, **options: Any) -> Answer:
         # The hub's names for contents (digests) are no ETags of its storage's: commits do not change.
@@ -131,42 +130,54 @@ class Hub(Remote):
         return answer
 
 
-def _answered(error: Exception) -> tuple[int | None, float | None]:
-    """The HTTP status behind an error of the client, and how long the server asks to wait."""
-    response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
-    after = getattr(response, "headers", {}).get("Retry-After", "") if response is not None else ""
-    return status, float(after[:9]) if isinstance(after, str) and after.isdecimal() else None
+class _File(msgspec.Struct):
+    """One file of the hub's list; what it says of the file is looked at by itself, so that the file can be named."""
+
+    rfilename: str
+    size: msgspec.Raw = msgspec.Raw(b"null")
+    blobId: msgspec.Raw = msgspec.Raw(b"null")  # noqa: N815  # the hub's word
+    lfs: msgspec.Raw = msgspec.Raw(b"null")
 
 
-def _is_transport(error: Exception) -> bool:
-    """Whether the error came from the connection or the server, not from what was asked."""
-    names = {each.__name__ for each in type(error).__mro__}
-    if names & {"OfflineModeIsEnabled", "SSLError"}:
-        return False
-    return bool(names & {"RequestException", "HTTPError", "TransportError", "HfHubHTTPError", "OSError"})
+class _Repository(msgspec.Struct):
+    """What the hub says of a repository at a revision, as far as it is wanted."""
+
+    sha: str
+    siblings: list[_File]
 
 
-def _reason(error: Exception, status: int | None) -> str:
-    """The error in words of ours: the client's hold addresses and what the server sent."""
-    kind = type(error).__name__
-    told = "" if status is None else f" (HTTP {status})"
-    if kind == "GatedRepoError":
+class _Large(msgspec.Struct):
+    sha256: str | None = None
+    size: int | None = None
+
+
+def _entry(file: _File, name: str) -> Entry:
+    """A file as listed; raises SourceError, which names it, where the hub says of it what cannot be."""
+    try:
+        size = msgspec.json.decode(file.size, type=int | None)
+        blob = msgspec.json.decode(file.blobId, type=str | None)
+        large = msgspec.json.decode(file.lfs, type=_Large | None) or _Large()
+        size = large.size if size is None else size
+        if size is not None and not 0 <= size < 1 << 63:
+            raise msgspec.ValidationError(f"a size of {size:,}")
+        if large.sha256 is not None and not _SHA256.fullmatch(large.sha256):
+            raise msgspec.ValidationError("a digest that is none")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        told = f"says of {shown(file.rfilename[:255])} what cannot be used: {shown(str(error))}"
+        raise SourceError(f"{name}: the hub's list of files {told}") from None
+    etag = large.sha256 or blob
+    return Entry("file", size or 0, etag=etag, sha256=large.sha256, sized=size is not None)
+
+
+def _refused(error: RefusedError) -> str:
+    """Why the hub does not list, in words of ours."""
+    told = f" (HTTP {error.status})"
+    if error.code == "GatedRepo":
         return f"access to this gated repository has not been granted to the token in use{told}"
-    if kind == "RevisionNotFoundError":
+    if error.code == "RevisionNotFound":
         return f"no such revision{told}"
-    if kind == "RepositoryNotFoundError":
+    if error.code == "RepoNotFound" or error.status in (401, 404):
         return f"no such repository, or it is private and the token in use does not open it{told}"
-    if kind == "DisabledRepoError":
-        return f"the hub has disabled this repository{told}"
-    if status in (401, 403):
+    if error.status == 403:
         return f"the hub does not accept the token in use{told}"
-    if status is not None:
-        return f"the hub answers HTTP {status}"
-    if kind == "OfflineModeIsEnabled":
-        return "HF_HUB_OFFLINE is set, and the hub is not asked"
-    if "SSL" in kind:
-        return "the hub's certificate is not trusted"
-    if "timeout" in kind.lower():
-        return "the hub does not answer in time"
-    return f"the hub cannot be reached ({kind})"
+    return f"the hub answers HTTP {error.status}"

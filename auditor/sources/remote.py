@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from auditor.entry import Entry
 from auditor.errors import ReadError, SourceError
+from auditor.sources.answer import same_etag
 from auditor.sources.request import bare_etag
 from auditor.sources.starts import Start, Starts
 from auditor_schemas.defaults import LIMITS
@@ -102,6 +103,11 @@ class Remote:
         file = RemoteFile(self, start)
         start.data = b""  # the file has it; one opened again later reads what it is asked for
         return file
+
+    @property
+    def versioned(self) -> bool:
+        """Whether every start that came has an ETag or a Last-Modified with it."""
+        return self._begun.versioned
 
     @property
     def identity(self) -> str:
@@ -235,6 +241,7 @@ class RemoteFile:
         self._path = start.path
         self._start = start.data
         self._etag = start.etag
+        self._weak = start.etag is not None and start.etag.startswith("W/")  # no request can insist on it
         self._stamp = source.stamp(start.path)
         self.size = start.size
         self._expected: dict[int, _Piece] = {}  # by the first byte that has not been handed over
@@ -318,6 +325,8 @@ class RemoteFile:
             raise ReadError(f"{self._path}: {error}") from None
         if answer.size != self.size:
             raise ReadError(f"{self._path}: is {answer.size:,} bytes now, was {self.size:,}: changed while it was read")
+        if self._weak and answer.etag is not None and not same_etag(answer.etag, self._etag or ""):
+            raise ReadError(f"{self._path}: changed while it was read")
         if len(answer.data) != len(buffer):
             raise ReadError(f"{self._path}: ended at byte {begin + len(answer.data):,} while it was read")
 

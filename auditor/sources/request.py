@@ -22,7 +22,8 @@ class Located(NamedTuple):
 class Asked(NamedTuple):
     """A range [begin, end) of a file, to be answered before `until` (monotonic).
 
-    `etag`: the file must still be that one. `unless`: its bytes are not wanted if it still is that one.
+    `etag`: the file must still be that one. `unless`: its bytes are not wanted if it still is that one. `whole`: no
+    file but a listing, all of it in one answer of at most `end` bytes, from nobody but the host that is asked.
     """
 
     path: str
@@ -32,11 +33,14 @@ class Asked(NamedTuple):
     until: float
     etag: str | None = None
     unless: str | None = None
+    whole: bool = False
 
 
 def asking(asked: Asked) -> dict[str, str]:
     """The headers that ask for a range."""
-    headers = {"Range": f"bytes={asked.begin}-{asked.end - 1}", **_HEADERS, **asked.where.headers}
+    headers = {**_HEADERS, **asked.where.headers}
+    if not asked.whole:
+        headers["Range"] = f"bytes={asked.begin}-{asked.end - 1}"
     if asked.etag is not None:
         headers["If-Match"] = f'"{bare_etag(asked.etag)}"'  # Azure lists its ETags without quotes
     if asked.unless is not None:

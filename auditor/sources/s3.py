@@ -7,8 +7,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from auditor.errors import UsageError
-from auditor.sources.bucket import Access, Bucket, options, setting
+from auditor.sources.bucket import Access, Bucket, options, presigned, setting
 from auditor.sources.hosts import Guard
+from auditor.sources.request import Located
 from auditor.text import quoted
 
 if TYPE_CHECKING:
@@ -53,7 +54,17 @@ def _reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
     store = obstore.store.S3Store(
         bucket, prefix=prefix or None, config=settings, credential_provider=provider, **options(endpoint)
     )
-    return Access(store, base, signs=not anonymous, query="" if anonymous else None)
+
+    def page(query: str) -> Located:
+        if anonymous:
+            return Located(f"{base}?{query}", {})
+        # The library signs what stands for an object below its endpoint, the endpoint's own query included; whatever
+        # parameter begins with x- S3 passes over.
+        asked = settings | {"endpoint": f"{base}?{query}&x-id=", "virtual_hosted_style_request": True}
+        signer = obstore.store.S3Store(bucket, config=asked, credential_provider=provider, **options(base))
+        return presigned(obstore, signer, "list")
+
+    return Access(store, base, signs=not anonymous, query="" if anonymous else None, page=page)
 
 
 def _is_true(name: str) -> bool:

@@ -85,6 +85,13 @@ class Starts:
             start = self._known.get(path)
         return start if start is not None and start.done.is_set() else None
 
+    @property
+    def versioned(self) -> bool:
+        """Whether the store names a version of all that has come."""
+        with self._lock:
+            come = [each for each in self._known.values() if each.done.is_set() and each.error is None and each.size]
+        return all(each.etag is not None for each in come)
+
     def ahead(self, paths: Sequence[str], need: Need, first: int) -> None:
         """Begin to fetch the starts of these files, as many at once as there may be connections."""
         with self._lock:
@@ -329,10 +336,11 @@ class Starts:
             return None
         if cached is not None and start.need is not None:
             start.need(cached.data, cached.size)  # it may hint at more files, which need not wait for a confirmation
-        if known is not None and known.size == 0:
+        sized = known is not None and known.sized
+        if known is not None and sized and known.size == 0:
             return None
-        end = start.first if known is None else min(START, known.size)
-        if known is not None and start.need is not None and known.size <= start.need(b"", known.size):
+        end = start.first if known is None or not sized else min(START, known.size)
+        if known is not None and sized and start.need is not None and known.size <= start.need(b"", known.size):
             end = known.size  # all of it, in one request
         return Plan(end, known, cached)
 
@@ -359,7 +367,7 @@ class Starts:
             if known is None:
                 raise
             raise ReadError(f"{path}: was listed and is not there any more") from error
-        if known is not None and answer.size != known.size:
+        if known is not None and known.sized and answer.size != known.size:
             raise ReadError(f"{path}: is {answer.size:,} bytes, was listed with {known.size:,}: changed since")
         start.data, start.size, start.etag = answer.data, answer.size, answer.etag
         need = self._needed(start, answer)

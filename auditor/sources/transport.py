@@ -1,8 +1,8 @@
 """Ranged reads over HTTP: pooled connections, retries within a deadline, and no host that nobody named.
 
-Everything that a remote file's bytes come through. obstore and huggingface_hub list and authenticate; their own
-reading follows redirects to any host (and tells it the address it came from, signature included) and does not
-honour Retry-After, so the reading is done here.
+Everything that listings and a remote file's bytes come through. obstore and huggingface_hub authenticate; their own
+requests follow redirects to any host (and tell it the address they came from, signature included), bound no answer and
+do not honour Retry-After, so the asking is done here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SLOWEST = 32 << 10  # bytes a second, below which a large answer is given up
 _HOPS = 5
 _BACKOFF_S, _BACKOFF_MOST_S = 0.2, 8.0
 _UNREACHED = 3  # attempts at a host that does not answer at all
-_HANDSHAKE_LEAST_S = 1.0  # however late it is begun: an attempt after the deadline is there to explain
+_EXPLAINED_S = 1.0  # however late an attempt is begun
 _PRIVATE_HEADERS = ("authorization", "cookie")
 
 
@@ -73,15 +73,17 @@ class Transport:
         into: memoryview | None = None,
         first: Answer | Exception | None = None,
         deadline: float | None = None,
+        whole: bool = False,
     ) -> Answer:
         """The bytes of [begin, end), fewer where the file ends earlier; into a buffer where one is given.
 
         `locate(renew)` says where the file is, anew where a signature has expired. `etag`: the file must still
-        be that one. `unless`: raises UnchangedError if it still is. `first`: what became of a first attempt.
+        be that one. `unless`: raises UnchangedError if it still is.
+        `first`: what became of a first attempt. `whole`: a listing, as Asked says.
         Raises AbsentError for a file that is not there and ReadError, its text beginning with `path`, for all else.
         """
         deadline = self.deadline() if deadline is None else deadline
-        attempt, renewed, asked = 0, False, Asked(path, locate(False), begin, end, deadline, etag, unless)
+        attempt, renewed, asked = 0, False, Asked(path, locate(False), begin, end, deadline, etag, unless, whole)
         while True:
             pause = self._not_before - time.monotonic() if first is None else 0.0
             if pause > 0:  # spread out: all who wait would come back at once
@@ -198,19 +200,20 @@ class Transport:
             moved = self._ask(asked, url=url, headers=headers, into=into)
             if isinstance(moved, Answer):
                 return moved
-            headers = self._onward(asked.path, url, moved, headers)
+            headers = self._onward(asked, url, moved, headers)
             url = moved
         raise ReadError(f"{asked.path}: redirected more than {_HOPS} times")
 
-    def _onward(self, path: str, url: str, target: str, headers: dict[str, str]) -> dict[str, str]:
+    def _onward(self, asked: Asked, url: str, target: str, headers: dict[str, str]) -> dict[str, str]:
         """What may be sent along to where a redirect leads; raises ReadError where it must not be followed."""
+        path = asked.path
         try:
             old, new = self._guard.admit(url), self._guard.admit(target)
         except SourceError as error:
             raise ReadError(f"{path}: redirected to {error}") from None
         if origin(old) == origin(new) or (old.hostname == new.hostname and new.scheme == "https" != old.scheme):
             return headers
-        if not self._abroad:
+        if not self._abroad or asked.whole:
             raise ReadError(f"{path}: redirected to another host, {shown(new.hostname or '')}, which is not followed")
         if is_loopback(new.hostname or "") and not is_loopback(old.hostname or ""):
             raise ReadError(f"{path}: redirected to this machine itself, which is not followed")
@@ -230,7 +233,9 @@ class Transport:
             try:
                 wire = self._connection(parts, asked.until)
                 used = wire.idled
-                wire.until = time.monotonic() + self._deadline + (asked.end - asked.begin) / _SLOWEST
+                # An attempt after the deadline is there to explain, which takes a moment.
+                wire.until = max(asked.until, time.monotonic() + _EXPLAINED_S)
+                wire.pace = float("inf") if asked.whole else _SLOWEST  # what comes earns its time
                 wire.ask(request)
                 return judge(wire, asked, url=url, into=into)
             except WireError as error:
@@ -270,7 +275,7 @@ class Transport:
         if scheme != "https":
             return Wire(plain)
         try:
-            plain.settimeout(min(SILENCE_S, max(_HANDSHAKE_LEAST_S, until - time.monotonic())))
+            plain.settimeout(min(SILENCE_S, max(_EXPLAINED_S, until - time.monotonic())))
             encrypted = self._context().wrap_socket(plain, server_hostname=host)
             encrypted.settimeout(SILENCE_S)
             return Wire(encrypted)

@@ -31,15 +31,19 @@ class Wire:
     """A connection. After `ask`, the answer's `status`, `headers` (names in lower case) and body, by `read`.
 
     `length` is the body's where it was announced. `until`: a TimeoutError after this time (monotonic), however slowly
-    bytes trickle in. `reusable`: the body was read to its end and both sides go on.
+    bytes trickle in; `pace`: so many bytes that come move it by a second. `reusable`: the body was read to its end and
+    both sides go on.
     """
 
     def __init__(self, connection: socket.socket, head: bytes = b"", body: memoryview | None = None) -> None:
         self._socket = connection
+        self._silence = connection.gettimeout()
+        self._patience = float("inf") if self._silence is None else self._silence
         self._buffer = head  # of an answer whose request was sent before, and its body
         self._body = body
         self.idled = False  # so that the other side may have closed it meanwhile
-        self.until = float("inf")
+        self.until = self.pace = float("inf")
+        self._got = 0
         self._begin(b"", 0, {})
 
     def _begin(self, version: bytes, status: int, headers: dict[str, str]) -> None:
@@ -68,6 +72,7 @@ class Wire:
         """Send a request that has no body and read the head of its answer."""
         self._done = False  # nor is a connection that fails here one to use again
         self._body = None
+        self._got = 0
         self._socket.sendall(request)
         self.hear()
 
@@ -128,8 +133,9 @@ class Wire:
             view[:count] = self._buffer[:count]
             self._buffer = self._buffer[count:]
         else:
-            count = self._socket.recv_into(view)
             self._hurry()
+            count = self._socket.recv_into(view)
+            self._got += count
             if count == 0:
                 if self._left is None:
                     self._done = True
@@ -146,8 +152,11 @@ class Wire:
         return count
 
     def _hurry(self) -> None:
-        if time.monotonic() > self.until:
+        """Wait no longer for what comes next than until the time is up."""
+        left = self.until + self._got / self.pace - time.monotonic()
+        if left <= 0:
             raise TimeoutError
+        self._socket.settimeout(min(self._patience, left) if left < float("inf") else self._silence)
 
     def _next_chunk(self) -> None:
         found = _CHUNK.fullmatch(self._line())
@@ -191,8 +200,9 @@ class Wire:
         return status[1], int(status[2]), headers
 
     def _more(self) -> None:
-        data = self._socket.recv(_RECEIVE)
         self._hurry()
+        data = self._socket.recv(_RECEIVE)
+        self._got += len(data)
         if not data:
             raise WireError("the connection was closed", early=True, silent=not self._buffer)
         self._buffer += data

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from auditor_reports.outline import MARKS, SEVERITIES, by_weight, cut, gates, place, remarks, unmet
-from auditor_reports.text import number, percent, plural, share, size
+from auditor_reports.text import UNVERSIONED, number, percent, plural, share, size
 from auditor_reports.text import value as value_text
 from auditor_schemas.finding import Finding
 from auditor_schemas.report import AuditReport
@@ -62,11 +62,15 @@ def _head(report: AuditReport) -> list[str]:
             f"{size(inventory.payload_bytes)} of tensor data",
         ),
         ("Family", code(report.family) if report.family else "none"),
-        ("Revision", code(report.source.revision) if report.source.revision else "none"),
+        ("Revision", code(report.source.revision) if report.source.revision else _no_revision(report)),
         ("Fingerprint", code(report.source.fingerprint) if report.source.fingerprint else "none"),
         ("Made by", f"{code(f'{report.tool.name} {report.tool.version}')} in {max(report.run.duration_s, 0):.1f} s"),
     ]
     return [*lines, "| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)]
+
+
+def _no_revision(report: AuditReport) -> str:
+    return "none" if report.source.versioned else UNVERSIONED
 
 
 def _conclusion(report: AuditReport) -> str:

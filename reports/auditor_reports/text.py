@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 VALUE_CHARACTERS = 2_000
+UNVERSIONED = "none: the source names no version of its files, and a change while they are read may go unseen"
 
 _ACTING = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 # Unsafe or unseen inside a script element; in JSON text these characters only occur in strings.

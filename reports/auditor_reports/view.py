@@ -109,7 +109,7 @@ def _provenance(report: AuditReport) -> tuple[tuple[str, str], ...]:
     )
     pairs = [
         ("source", report.source.uri),
-        ("revision", report.source.revision or "none given"),
+        ("revision", report.source.revision or ("none given" if report.source.versioned else text.UNVERSIONED)),
         ("fingerprint", report.source.fingerprint or "none: not everything it covers could be read"),
         ("family", report.family or "unknown"),
         ("depth", run.depth),

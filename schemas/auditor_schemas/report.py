@@ -25,11 +25,16 @@ class Tool(Record):
 
 
 class Source(Record):
-    """What was audited. `fingerprint` covers sizes, headers, config.json and index, and is silent about payload."""
+    """What was audited. `fingerprint` covers sizes, headers, config.json and index, and is silent about payload.
+
+    `versioned` is false where the store names no version of its files (no ETag, no Last-Modified): whether they stayed
+    the same while they were read shows in their sizes and headers alone.
+    """
 
     uri: str
     revision: str | None
     fingerprint: str | None
+    versioned: bool = True
 
 
 class Run(Record):
