@@ -1,5 +1,6 @@
 """Derives every fact that rules ask for by name, or says what blocks it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
@@ -22,10 +23,11 @@ def expectations_of(configuration: Configuration) -> Expectations | None:
     return configuration.family.expectations(configuration.config)
 
 
-def settled(configuration: Configuration, inventory: Inventory) -> Configuration:
+def settled(configuration: Configuration, held: Callable[[Expectations], Inventory]) -> Configuration:
     """The configuration as the loader reads it that the tensors suit best, where loaders read it differently.
 
     They differ on two lists of exempt modules that differ, on two dtypes that differ, and on no dtype at all.
+    `held` is what there is, for whoever expects something.
     """
     config, family = configuration.config, configuration.family
     if config is None or family is None:
@@ -33,6 +35,7 @@ def settled(configuration: Configuration, inventory: Inventory) -> Configuration
     best, least = config, None
     for reading in config.readings():
         expectations = family.expectations(reading)
+        inventory = held(expectations)
         faults = match(inventory, expectations, take_census(inventory, expectations)).faults
         if least is None or faults < least:
             best, least = reading, faults
@@ -87,7 +90,7 @@ def facts_of(
         "quantization": config.quantization_config or Blocked("config.json declares no quantisation"),
         "expected_architectures": family.architectures,
         "expectations": expectations,
-        **_causes(inventory, configuration, expectations, matched, policy.limits),
+        **explained(inventory, configuration, expectations, matched, policy.limits),
         "tally": tally,
         "figures": count.figures(config, family, counts),
     }
@@ -116,20 +119,20 @@ def config_facts(file: ConfigFile, configuration: Configuration) -> dict[str, An
     return {**facts, **dict.fromkeys(names[first:], blocked)}
 
 
-def _causes(
+def explained(
     inventory: Inventory, configuration: Configuration, expectations: Expectations, matched: Match, limits: Limits
 ) -> dict[str, Any]:
     """What accounts for many disagreements at once, and the fields that what is left of them contradicts."""
     found, left = causes_of(inventory, expectations, matched)
-    explained = {name: {each for cause in causes for each in cause.explains} for name, causes in found.items()}
-    there = set().union(*(names for cause, names in explained.items() if cause not in ("lost", "exported")))
+    told = {name: {each for cause in causes for each in cause.explains} for name, causes in found.items()}
+    there = set().union(*(names for cause, names in told.items() if cause not in ("lost", "exported")))
     facts = {**found, "match": matched.present(there) if there else matched, "corrections": ()}
     if left.faults < 2:
         return facts
     config, family = configuration.config, configuration.family
     assert config is not None
     assert family is not None
-    every = frozenset().union(*explained.values())
+    every = frozenset().union(*told.values())
     return {**facts, "corrections": infer(inventory, config, family, left, limits, every)}
 
 

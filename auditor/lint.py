@@ -1,76 +1,130 @@
-"""config.json and the index alone, without a shard: what can be judged before anything is uploaded."""
+"""config.json and the index alone, without a shard: what can be judged before anything is uploaded.
 
+The rules, their words and the verdict are the audit's; the shards are taken to hold what the index promises.
+"""
+
+import dataclasses
 from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from auditor import gate
 from auditor.attribute import attribute
 from auditor.configure import Configuration, configure
-from auditor.derive import config_facts
+from auditor.derive import expectations_of, explained, facts_of, settled
+from auditor.dtypes import FP8, Dtype
 from auditor.entry import Entry
 from auditor.errors import SourceError, UsageError
-from auditor.expectations import Row
-from auditor.facts import Blocked, ConfigFile, Index, Inventory, Shard, TensorHeader
+from auditor.expectations import Expectations
+from auditor.facts import Blocked, ConfigFile, Index, Inventory, Shard, TensorHeader, scale_name
 from auditor.families import family_named
-from auditor.match import match, pair
+from auditor.match import match, take_census
+from auditor.names import kind_of
 from auditor.rules import catalogue
 from auditor.sources import open_source
 from auditor.sources.begin import CONFIG, INDEX
 from auditor.text import is_relative, listed, plural, shown
 from auditor.walk import read_config, read_index
 from auditor_schemas.finding import Finding
-from auditor_schemas.policy import DEFAULT_LIMITS
+from auditor_schemas.policy import DEFAULT_LIMITS, DEFAULT_POLICY
+from auditor_schemas.report import Verdict
 from auditor_schemas.rule import Failure
 
 # Of these rules the two files say enough; the others need headers, and what did not look has not passed.
-_OF_CONFIG = frozenset({"CFG101", "CFG102", "CFG103", "CFG104", "CFG105", "CFG106", "CFG108"})
+_OF_CONFIG = frozenset(
+    {"CFG101", "CFG102", "CFG103", "CFG104", "CFG105", "CFG106", "CFG108", "CFG110", "CNT102", "QNT111"}
+)
 _OF_INDEX = frozenset({"IDX102", "IDX104", "IDX112"})
-_OF_NAMES = frozenset({"NAM101", "NAM102", "NAM103", "MTP101", "MTP102", "QNT101", "QNT103", "QNT105"})
+_OF_NAMES = frozenset(
+    {
+        "CFG107",
+        "NAM101",
+        "NAM102",
+        "NAM103",
+        "NAM104",
+        "MTP101",
+        "MTP102",
+        "MTP104",
+        "QNT101",
+        "QNT103",
+        "QNT105",
+        "QNT107",
+    }
+)
+DECIDED = _OF_CONFIG | _OF_INDEX | _OF_NAMES
 
 # What these say of shards is not known here.
-_BY_THE_INDEX = {
+BY_THE_INDEX = {
+    "NAM101": "the config implies the tensor, the index has no shard for it",
+    "NAM102": "the index has the tensor, the config does not imply it",
     "QNT101": "the config implies FP8, the index has no weight_scale_inv for it",
     "QNT103": "the index has a scale, the config implies no FP8 weight for it",
 }
 
 
-def linted(files: list[str], *, family: str | None = None) -> tuple[str, int]:
-    """The findings of each checkpoint that the files belong to, in lines, and the exit code."""
+@dataclass(frozen=True, kw_only=True)
+class Linted:
+    """What two files of a folder say: the verdict, every finding, what could not be judged, and who looked."""
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    unread: tuple[str, ...]
+    files: tuple[str, ...]
+    rules: int
+
+
+def linted(arguments: list[str], *, family: str | None = None) -> tuple[str, int]:
+    """The findings of each checkpoint that the arguments name, by file or folder, in lines, and the exit code."""
     folders: dict[str, None] = {}
-    for file in files:
-        path = Path(file)
-        if path.name not in (CONFIG, INDEX):
-            raise UsageError(f"{shown(file)}: lint reads {CONFIG} and {INDEX}, give one of these")
-        folders[str(path.parent)] = None
+    for argument in arguments:
+        path = Path(argument)
+        if path.name in (CONFIG, INDEX):
+            folders[str(path.parent)] = None
+        elif path.is_dir():
+            folders[str(path)] = None
+        else:
+            raise UsageError(f"{shown(argument)}: lint reads {CONFIG} and {INDEX}, give one of these or their folder")
     text, codes = [], []
     for folder in folders:
-        lines, code = _linted(folder, family)
-        text += lines
-        codes.append(code)
+        found = judged(folder, family=family)
+        text += _lines(shown(folder), found)
+        codes.append(gate.EXIT_CODES[found.verdict])
     return "".join(f"{line}\n" for line in text), max(codes)
 
 
-def _linted(folder: str, family: str | None) -> tuple[list[str], int]:
-    with closing(open_source(folder, symlinks="inside")) as source:
+def judged(folder: str, *, family: str | None = None) -> Linted:
+    """The findings of config.json and the index of a folder, as the audit finds them."""
+    with closing(open_source(folder, symlinks=DEFAULT_POLICY.symlinks)) as source:
         config = read_config(source, DEFAULT_LIMITS)
         index = read_index(source, DEFAULT_LIMITS)
-    name = shown(folder)
     if config.state == "absent" and index is None:
-        raise SourceError(f"{name}: neither {CONFIG} nor {INDEX} is there")
+        raise SourceError(f"{shown(folder)}: neither {CONFIG} nor {INDEX} is there")
     configuration = configure(config, DEFAULT_LIMITS, family=family_named(family) if family else None)
     unread = [f"{INDEX}: {index.reason}"] if index is not None and index.state == "unread" else []
     unread += [each for each in (configuration.unsupported, configuration.over_limit) if each]
-    failures, ran = _failures(config, configuration, index)
+    failures, rules = _failures(config, configuration, index)
     findings = attribute(failures, Inventory((), index))  # locations come from the index alone
-    verdict = gate.decide(findings, unread, "error")
-    roots = [each for each in findings if each.caused_by is None]
-    read = " and ".join(each for each, there in ((CONFIG, config.state != "absent"), (INDEX, index)) if there)
-    lines = [f"{name}: {verdict}, {plural(ran, 'rule')} on {read}, no shard read"]
-    lines += [f"  not audited: {shown(reason)}" for reason in unread]
-    for finding in roots:
-        lines += _told(finding)
-    return lines, gate.EXIT_CODES[verdict]
+    return Linted(
+        verdict=gate.decide(findings, unread, "error"),
+        findings=findings,
+        unread=tuple(unread),
+        files=tuple(each for each, there in ((CONFIG, config.state != "absent"), (INDEX, index)) if there),
+        rules=rules,
+    )
+
+
+def _lines(name: str, found: Linted) -> list[str]:
+    files = " and ".join(found.files)
+    lines = [f"{name}: {found.verdict}, {plural(found.rules, 'rule')} on {files}, no shard read"]
+    lines += [f"  not audited: {shown(reason)}" for reason in found.unread]
+    for finding in found.findings:
+        if finding.caused_by is None:
+            lines += _told(finding)
+    return lines
 
 
 def _told(finding: Finding) -> list[str]:
@@ -78,7 +132,7 @@ def _told(finding: Finding) -> list[str]:
     count = f" ({finding.count:,} alike)" if finding.count > 1 else ""
     where = f": {shown(' · '.join(place))}" if place else ""
     lines = [f"  {finding.severity.value.upper()} {finding.rule} {finding.slug}{count}{where}"]
-    lines.append(f"    {shown(_BY_THE_INDEX.get(finding.rule, finding.message))}")
+    lines.append(f"    {shown(BY_THE_INDEX.get(finding.rule, finding.message))}")
     if finding.count > 1:
         lines.append(f"    affects {shown(listed(finding.affected, most=4))}")
     return lines
@@ -86,41 +140,92 @@ def _told(finding: Finding) -> list[str]:
 
 def _failures(config: ConfigFile, configuration: Configuration, index: Index | None) -> tuple[list[Failure], int]:
     """What the rules find that two files are enough for, and how many of them looked."""
-    facts: dict[str, Any] = config_facts(config, configuration)
-    wanted = set(_OF_CONFIG)
-    names: dict[str, Row] = {}
-    valid, chosen = configuration.config, configuration.family
-    if valid is not None and chosen is not None:
-        expectations = chosen.expectations(valid)
-        names = expectations.names
-        quantization = valid.quantization_config or Blocked("config.json declares no quantisation")
-        facts |= {"config": valid, "expected_architectures": chosen.architectures, "quantization": quantization}
+    wanted = _OF_CONFIG
     if index is not None and index.state != "unread":
         wanted |= _OF_INDEX
-        inventory = _promised(index, names)
-        facts |= {"index_file": index, "index": index, "inventory": inventory}
-        if names and index.state == "read":
+        if index.state == "read":
             wanted |= _OF_NAMES
-            found = match(inventory, expectations)
-            facts |= {"expectations": expectations, "match": found, "pairing": pair(inventory, expectations, found)}
+    configuration = settled(configuration, lambda expected: _promised(index, expected))
+    expectations = expectations_of(configuration)
+    inventory = _promised(index, expectations)
+    census = take_census(inventory, expectations)
+    facts = facts_of(inventory, config, configuration, expectations, census, DEFAULT_POLICY)
+    if expectations is not None:
+        facts |= _by_names(inventory, configuration, expectations)
     failures: list[Failure] = []
     ran = 0
     for module in catalogue():
-        usable = all(name in facts and not isinstance(facts[name], Blocked) for name in module.needs)
-        if module.rule.id in wanted and usable:
+        # Without a config nothing is expected of names.
+        usable = not any(isinstance(facts.get(name), Blocked) for name in module.needs)
+        if module.rule.id in wanted and usable and (module.rule.id not in _OF_NAMES or expectations is not None):
             failures += module.check(**{name: facts[name] for name in module.needs})
             ran += 1
     return failures, ran
 
 
-def _promised(index: Index, names: dict[str, Row]) -> Inventory:
+def _promised(index: Index | None, expectations: Expectations | None) -> Inventory:
     """The shards as the index promises them, each tensor with the shape and dtype that the config implies for it."""
+    if index is None:
+        return Inventory(())
+    names = {} if expectations is None else expectations.names
+    declared = expectations is not None and any(row.quantised for row in expectations.layers_of)
     shards = []
     for path in index.files:
         tensors = {}
         for name in index.names_in(path):
             row = names.get(name)
-            tensors[name] = TensorHeader(row.dtype if row else "BF16", row.shape if row else (), (0, 0))
+            dtype = row.dtype if row else "BF16"
+            # A weight with a scale beside it is FP8, unless the config says otherwise of this very weight.
+            if (row is None or not declared) and scale_name(name) in index.weight_map:
+                dtype = FP8
+            tensors[name] = TensorHeader(dtype, row.shape if row else (), (0, 0))
         shards.append(Shard(path, 0, "read", tensors=tensors))
     entries = {path: Entry("file") for path in index.files if is_relative(path)}
     return Inventory(tuple(shards), index, entries)
+
+
+class _AnyShape(tuple[int, ...]):
+    """The shape of a tensor that no config implies: for all that its name says, it may be any."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = tuple.__hash__
+
+
+def _by_names(inventory: Inventory, configuration: Configuration, expectations: Expectations) -> dict[str, Any]:
+    """What names disagree about, and the causes that they show. In the place of shapes are kinds of names."""
+    config, family = configuration.config, configuration.family
+    assert config is not None
+    assert family is not None
+    # Dense and MoE layers both have names of the layout, whichever the config has.
+    every = (
+        family.expectations(config.model_copy(update={"first_k_dense_replace": n})) for n in (0, config.layer_count)
+    )
+    kinds = {row.suffix: (number,) for number, row in enumerate(chain.from_iterable(each.layers_of for each in every))}
+
+    def header(name: str) -> TensorHeader:
+        return TensorHeader(_DTYPE, kinds.get(kind_of(name), _AnyShape()), (0, 0))
+
+    def without_shapes(expected: Expectations) -> Expectations:
+        bare = {row: replace(row, shape=kinds.get(row.suffix, ()), dtype=_DTYPE) for row in expected.layers_of}
+        return Expectations(
+            tuple(map(bare.__getitem__, expected.top)),
+            tuple(replace(each, rows=tuple(map(bare.__getitem__, each.rows))) for each in expected.templates),
+            expected.mtp_layers,
+        )
+
+    shards = [replace(shard, tensors={name: header(name) for name in shard.tensors}) for shard in inventory.shards]
+    bare = Inventory(tuple(shards), inventory.index)
+    named = dataclasses.replace(family, expectations=lambda config: without_shapes(family.expectations(config)))
+    expected = without_shapes(expectations)
+    found = match(bare, expected)
+    return explained(bare, replace(configuration, family=named), expected, found, DEFAULT_LIMITS)
+
+
+_DTYPE: Dtype = "BF16"

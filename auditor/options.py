@@ -173,7 +173,9 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
 
 def _lint_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "exit codes: 0 passed, 1 failed, 2 usage, 3 a file could not be judged"
-    parser.add_argument("files", metavar="FILE", nargs="+", help="config.json or model.safetensors.index.json")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", help="config.json, model.safetensors.index.json, or the folder of both"
+    )
     parser.add_argument("--family", metavar="NAME", help="judge as this model family whatever model_type says")
 
 

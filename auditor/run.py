@@ -154,7 +154,7 @@ def conduct(
             and not inventory.unread
         ):
             raise SourceError(f"{opened.uri}: nothing to audit: no config.json, no index and no *.safetensors file")
-        declared, configuration = configuration, settled(configuration, inventory)
+        declared, configuration = configuration, settled(configuration, lambda _: inventory)
         if configuration is not declared:
             expectations = expectations_of(configuration)
             taker = CensusTaker(expectations)
