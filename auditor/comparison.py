@@ -298,6 +298,14 @@ class FloatDtype(Cause, frozen=True):
     needed: Dtype
 
 
+class Packing(Cause, frozen=True):
+    """`count` modules stored in another quantisation's `format`; `stored` is a tensor of one."""
+
+    format: str
+    stored: str
+    count: int
+
+
 class Correction(Struct, frozen=True):
     """A config field whose value the tensors contradict with one voice: with `shown`, `explained` would agree.
 

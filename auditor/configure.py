@@ -1,6 +1,6 @@
 """config.json, from bytes to a validated ModelConfig of a family, with every fault named by its field."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from auditor.disguise import disguised
 from auditor.facts import ConfigFault, ConfigFile
 from auditor.families import Family, families, family_for
+from auditor.quantised import Declared, of_config, of_sidecar
 from auditor.text import UNSHOWN, listed, quoted
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.policy import Limits
@@ -19,7 +20,8 @@ _LEVELS = 64  # what no config.json needs, whatever a policy allows of other doc
 class Configuration(msgspec.Struct, frozen=True):
     """What config.json says. `config` is None when its faults leave nothing to derive expectations from.
 
-    `unsupported` is the reason where no family knows the model_type; `over_limit` where a limit refused it.
+    `unsupported` is the reason where no family knows the model_type or reads the quantisation, which is then
+    `foreign`; `over_limit` where a limit refused it.
     """
 
     fields: dict[str, Any] | None
@@ -28,11 +30,21 @@ class Configuration(msgspec.Struct, frozen=True):
     config: DeepseekV3Config | None = None
     unsupported: str | None = None
     over_limit: str | None = None
+    foreign: Declared | None = None
 
 
-def configure(file: ConfigFile, limits: Limits, *, family: Family | None = None) -> Configuration:
-    """Validate config.json against its family's rules; `family` forces one whatever model_type says."""
-    found = _configured(file, limits, family)
+def configure(
+    file: ConfigFile,
+    limits: Limits,
+    *,
+    family: Family | None = None,
+    sidecar: Callable[[], ConfigFile] = lambda: ConfigFile("absent"),
+) -> Configuration:
+    """Validate config.json against its family's rules; `family` forces one whatever model_type says.
+
+    `sidecar` reads hf_quant_config.json, which is asked for where config.json declares no quantisation.
+    """
+    found = _configured(file, limits, family, sidecar)
     return _unquoted(found) if file.outside and found.config is None else found
 
 
@@ -44,11 +56,16 @@ def _unquoted(found: Configuration) -> Configuration:
         message = "is no config.json" if field is None else "has another value than it needs"
         faults[fault.kind, field] = ConfigFault(fault.kind, field, f"{message}; {UNSHOWN}")
     unsupported = None if found.unsupported is None else f"model_type is of no known family; {UNSHOWN}"
+    foreign = None if found.foreign is None else found.foreign.unquoted()
+    if foreign is not None:
+        unsupported = foreign.told
     fields: dict[str, Any] | None = None if found.fields is None else {}
-    return Configuration(fields, tuple(faults.values()), found.family, None, unsupported, found.over_limit)
+    return Configuration(fields, tuple(faults.values()), found.family, None, unsupported, found.over_limit, foreign)
 
 
-def _configured(file: ConfigFile, limits: Limits, family: Family | None) -> Configuration:
+def _configured(
+    file: ConfigFile, limits: Limits, family: Family | None, sidecar: Callable[[], ConfigFile]
+) -> Configuration:
     if file.state == "unread":
         return Configuration(None, (), over_limit=f"config.json: {file.reason}")
     if file.state == "absent":
@@ -87,10 +104,19 @@ def _configured(file: ConfigFile, limits: Limits, family: Family | None) -> Conf
         return Configuration(fields, tuple(faults), unsupported=reason)
     if not isinstance(model_type, str) and family is not None:
         fields = {**fields, "model_type": family.model_types[0]}
+    foreign = of_config(fields)
+    if foreign is None and fields.get("quantization_config") is None:
+        foreign = _beside(sidecar(), limits)
     try:
-        config = chosen.config.model_validate(fields)
+        # Of another format this family has no rules; the other fields are judged all the same.
+        rest = fields if foreign is None else {**fields, "quantization_config": None}
+        config = chosen.config.model_validate(rest)
     except ValidationError as error:
         faults.extend(_faults(error))
+        config = None
+    if foreign is not None:
+        return Configuration(fields, tuple(faults), chosen, unsupported=foreign.told, foreign=foreign)
+    if config is None:
         return Configuration(fields, tuple(faults), chosen)
     faults.extend(_contradiction(*each) for each in config.contradictions())
     faults.extend(_differing_lists(config))
@@ -100,6 +126,12 @@ def _configured(file: ConfigFile, limits: Limits, family: Family | None) -> Conf
         text = f"config.json: {demand.field} {demand.message}"
         return Configuration(fields, tuple(faults), chosen, over_limit=text)
     return Configuration(fields, tuple(faults), chosen, config)
+
+
+def _beside(file: ConfigFile, limits: Limits) -> Declared | None:
+    fields = _read(file.data, limits)[0] if file.state == "read" else None
+    found = None if fields is None else of_sidecar(fields)
+    return found.unquoted() if found is not None and file.outside else found
 
 
 def _read(data: bytes, limits: Limits) -> tuple[dict[str, Any] | None, list[ConfigFault], str | None]:

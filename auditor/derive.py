@@ -13,6 +13,7 @@ from auditor.expectations import Expectations
 from auditor.facts import Blocked, ConfigFile, Inventory
 from auditor.infer import infer
 from auditor.match import match, pair, take_census
+from auditor.text import plural
 from auditor_schemas.policy import Limits, Policy
 
 
@@ -63,6 +64,7 @@ def facts_of(
         "listing": inventory.entries if inventory.listed else Blocked("the source cannot list its files"),
         "config_fields": Blocked(_no_config(configuration)) if configuration.fields is None else configuration.fields,
         "differences": Differences(inventory, expectations),
+        "foreign_format": configuration.foreign,
         **config_facts(config_file, configuration),
     }
     index = inventory.index
@@ -76,7 +78,9 @@ def facts_of(
     if config is None or family is None or expectations is None:
         blocked = Blocked(_no_config(configuration))
         derived = ("config", "quantization", "expected_architectures", "expectations", "match", "corrections", *CAUSES)
-        facts |= {"census": census, "pairing": pair(inventory)}
+        # How another format pairs weights with scales is not known.
+        pairing = pair(inventory) if configuration.foreign is None else blocked
+        facts |= {"census": census, "pairing": pairing}
         return {**facts, **dict.fromkeys((*derived, "tally", "figures"), blocked)}
     matched = match(inventory, expectations, census)
     tally = count.tally(inventory, expectations, census)
@@ -136,7 +140,16 @@ def explained(
     return {**facts, "corrections": infer(inventory, config, family, left, limits, every)}
 
 
+def unread_formats(facts: dict[str, Any]) -> list[str]:
+    """The formats of weights that nothing declares and no family reads: what these weights hold is not audited."""
+    if isinstance(facts["config"], Blocked) or not isinstance(facts["quantization"], Blocked):
+        return []
+    return [f"{plural(each.count, 'weight')} are {each.format}, which no family reads" for each in facts["packed"]]
+
+
 def _no_config(configuration: Configuration) -> str:
+    if configuration.foreign:
+        return "no family reads the quantisation"
     if configuration.unsupported:
         return "no family knows the model_type"
     if configuration.over_limit:
@@ -163,8 +176,8 @@ def examined(facts: dict[str, Any]) -> dict[str, int]:
         "expected tensors": expectations.size if derived else 0,
         "layers": sum(len(template.layers) for template in expectations.templates) if derived else 0,
         "MTP modules": len(expectations.mtp_layers) if derived else 0,
-        "FP8 weights": pairing.scaled + len(pairing.unscaled),
-        "scales": pairing.scaled + len(pairing.orphans),
+        "FP8 weights": 0 if isinstance(pairing, Blocked) else pairing.scaled + len(pairing.unscaled),
+        "scales": 0 if isinstance(pairing, Blocked) else pairing.scaled + len(pairing.orphans),
         "components": 0 if isinstance(facts["tally"], Blocked) else len(facts["tally"].components),
         "families": 0 if isinstance(facts["family"], Blocked) else 1,
         "figures": 0 if isinstance(facts["figures"], Blocked) else len(facts["figures"]),

@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from auditor import gate
 from auditor.attribute import attribute
+from auditor.comparison import Renaming
 from auditor.configure import Configuration, configure
-from auditor.derive import expectations_of, explained, facts_of, settled
+from auditor.derive import expectations_of, explained, facts_of, settled, unread_formats
 from auditor.dtypes import FP8, Dtype
 from auditor.entry import Entry
 from auditor.errors import SourceError, UsageError
@@ -24,6 +25,7 @@ from auditor.facts import Blocked, ConfigFile, Index, Inventory, Shard, TensorHe
 from auditor.families import family_named
 from auditor.match import match, take_census
 from auditor.names import kind_of
+from auditor.quantised import SIDECAR
 from auditor.rules import catalogue
 from auditor.sources import open_source
 from auditor.sources.begin import CONFIG, INDEX
@@ -36,9 +38,9 @@ from auditor_schemas.rule import Failure
 
 # Of these rules the two files say enough; the others need headers, and what did not look has not passed.
 _OF_CONFIG = frozenset(
-    {"CFG101", "CFG102", "CFG103", "CFG104", "CFG105", "CFG106", "CFG108", "CFG110", "CNT102", "QNT111"}
+    {"CFG101", "CFG102", "CFG103", "CFG104", "CFG105", "CFG106", "CFG108", "CFG110", "CNT102", "QNT111", "QNT112"}
 )
-_OF_INDEX = frozenset({"IDX102", "IDX104", "IDX112"})
+_OF_INDEX = frozenset({"IDX102", "IDX104", "IDX112", "FIL102"})
 _OF_NAMES = frozenset(
     {
         "CFG107",
@@ -46,6 +48,7 @@ _OF_NAMES = frozenset(
         "NAM102",
         "NAM103",
         "NAM104",
+        "NAM107",
         "MTP101",
         "MTP102",
         "MTP104",
@@ -53,6 +56,7 @@ _OF_NAMES = frozenset(
         "QNT103",
         "QNT105",
         "QNT107",
+        "QNT113",
     }
 )
 DECIDED = _OF_CONFIG | _OF_INDEX | _OF_NAMES
@@ -101,12 +105,16 @@ def judged(folder: str, *, family: str | None = None) -> Linted:
     with closing(open_source(folder, symlinks=DEFAULT_POLICY.symlinks)) as source:
         config = read_config(source, DEFAULT_LIMITS)
         index = read_index(source, DEFAULT_LIMITS)
+        sidecar = read_config(source, DEFAULT_LIMITS, SIDECAR)
     if config.state == "absent" and index is None:
         raise SourceError(f"{shown(folder)}: neither {CONFIG} nor {INDEX} is there")
-    configuration = configure(config, DEFAULT_LIMITS, family=family_named(family) if family else None)
+    forced = family_named(family) if family else None
+    configuration = configure(config, DEFAULT_LIMITS, family=forced, sidecar=lambda: sidecar)
     unread = [f"{INDEX}: {index.reason}"] if index is not None and index.state == "unread" else []
     unread += [each for each in (configuration.unsupported, configuration.over_limit) if each]
-    failures, rules = _failures(config, configuration, index)
+    facts = _facts(config, configuration, index)
+    unread += unread_formats(facts)
+    failures, rules = _failures(facts, index)
     findings = attribute(failures, Inventory((), index))  # locations come from the index alone
     return Linted(
         verdict=gate.decide(findings, unread, "error"),
@@ -138,26 +146,29 @@ def _told(finding: Finding) -> list[str]:
     return lines
 
 
-def _failures(config: ConfigFile, configuration: Configuration, index: Index | None) -> tuple[list[Failure], int]:
+def _facts(config: ConfigFile, configuration: Configuration, index: Index | None) -> dict[str, Any]:
+    """The audit's facts, of shards that hold what the index promises and the config implies for it."""
+    configuration = settled(configuration, lambda expected: _promised(index, expected))
+    expectations = expectations_of(configuration)
+    inventory = _promised(index, expectations)
+    facts = facts_of(
+        inventory, config, configuration, expectations, take_census(inventory, expectations), DEFAULT_POLICY
+    )
+    return facts if expectations is None else facts | _by_names(inventory, configuration, expectations)
+
+
+def _failures(facts: dict[str, Any], index: Index | None) -> tuple[list[Failure], int]:
     """What the rules find that two files are enough for, and how many of them looked."""
     wanted = _OF_CONFIG
     if index is not None and index.state != "unread":
         wanted |= _OF_INDEX
-        if index.state == "read":
+        # Without a config nothing is expected of names.
+        if index.state == "read" and not isinstance(facts["expectations"], Blocked):
             wanted |= _OF_NAMES
-    configuration = settled(configuration, lambda expected: _promised(index, expected))
-    expectations = expectations_of(configuration)
-    inventory = _promised(index, expectations)
-    census = take_census(inventory, expectations)
-    facts = facts_of(inventory, config, configuration, expectations, census, DEFAULT_POLICY)
-    if expectations is not None:
-        facts |= _by_names(inventory, configuration, expectations)
     failures: list[Failure] = []
     ran = 0
     for module in catalogue():
-        # Without a config nothing is expected of names.
-        usable = not any(isinstance(facts.get(name), Blocked) for name in module.needs)
-        if module.rule.id in wanted and usable and (module.rule.id not in _OF_NAMES or expectations is not None):
+        if module.rule.id in wanted and not any(isinstance(facts.get(name), Blocked) for name in module.needs):
             failures += module.check(**{name: facts[name] for name in module.needs})
             ran += 1
     return failures, ran
@@ -207,7 +218,10 @@ def _by_names(inventory: Inventory, configuration: Configuration, expectations: 
     every = (
         family.expectations(config.model_copy(update={"first_k_dense_replace": n})) for n in (0, config.layer_count)
     )
-    kinds = {row.suffix: (number,) for number, row in enumerate(chain.from_iterable(each.layers_of for each in every))}
+    kinds = {
+        row.suffix: (number,)
+        for number, row in enumerate(chain.from_iterable(each.layers_of for each in every), _NO_SUM)
+    }
 
     def header(name: str) -> TensorHeader:
         return TensorHeader(_DTYPE, kinds.get(kind_of(name), _AnyShape()), (0, 0))
@@ -225,7 +239,18 @@ def _by_names(inventory: Inventory, configuration: Configuration, expectations: 
     named = dataclasses.replace(family, expectations=lambda config: without_shapes(family.expectations(config)))
     expected = without_shapes(expectations)
     found = match(bare, expected)
-    return explained(bare, replace(configuration, family=named), expected, found, DEFAULT_LIMITS)
+    facts = explained(bare, replace(configuration, family=named), expected, found, DEFAULT_LIMITS)
+    # Without shapes one word for another is a guess, unless it accounts for everything.
+    told = {name for renaming in facts["renamings"] for name in renaming.explains}
+    if found.without(told).faults:
+        facts["renamings"] = tuple(each for each in facts["renamings"] if not _is_reworded(each))
+    return facts
+
+
+def _is_reworded(renaming: Renaming) -> bool:
+    """Whether one word stands in the place of another one, as opposed to a piece too many, too few or moved."""
+    return renaming.found.count(".") == renaming.needed.count(".") == 1
 
 
 _DTYPE: Dtype = "BF16"
+_NO_SUM = 10**9  # numbers of kinds begin here, so that none is a sum, a part or a multiple of others

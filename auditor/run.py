@@ -16,7 +16,7 @@ from auditor.attribute import Attributed, traced
 from auditor.comparison import Match
 from auditor.configure import Configuration, configure
 from auditor.content import Reading, check_extra
-from auditor.derive import examined, expectations_of, facts_of, settled
+from auditor.derive import examined, expectations_of, facts_of, settled, unread_formats
 from auditor.errors import SourceError, UsageError
 from auditor.expectations import Expectations
 from auditor.facts import Blocked, ConfigFile, Inventory
@@ -25,6 +25,7 @@ from auditor.gate import FailOn
 from auditor.match import CensusTaker
 from auditor.parallel import expert_parallelism, parallelism, pipeline_parallelism
 from auditor.probes import Content, Probes
+from auditor.quantised import SIDECAR
 from auditor.rules import RuleModule, catalogue
 from auditor.sources import Source, Symlinks, open_source
 from auditor.sources.begin import INDEX, begin
@@ -138,7 +139,12 @@ def conduct(
             begin(opened, rules.limits)
         config_file = read_config(opened, rules.limits) if read is None else read[0]
         # All that the headers are no part of comes first: a walk under way elsewhere needs the time.
-        configuration = configure(config_file, rules.limits, family=forced)
+        configuration = configure(
+            config_file,
+            rules.limits,
+            family=forced,
+            sidecar=lambda: read_config(opened, rules.limits, SIDECAR),
+        )
         if known is not None and configuration.family is not None:
             known.refuse_other_family(configuration.family.name)
         expectations = expectations_of(configuration)
@@ -175,6 +181,7 @@ def conduct(
         reasons.append("cancelled before tensor data was read")
     probes = content.probes if content is not None else None
     reasons.extend(reason for reason in (configuration.unsupported, configuration.over_limit) if reason)
+    reasons.extend(unread_formats(facts))
     reasons.extend(f"{each.rule} {each.slug} crashed: {each.reason}" for each in outcomes if each.outcome == "errored")
     # Two readers may stumble over the same file: that it changed is said once.
     incomplete = tuple(dict.fromkeys(reasons))

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 
-def read_config(source: Source, limits: Limits) -> ConfigFile:
-    """The bytes of config.json, at most the limit's."""
-    state, data, reason = _whole(source, CONFIG, limits.config_bytes, "config_bytes")
+def read_config(source: Source, limits: Limits, path: str = CONFIG) -> ConfigFile:
+    """The bytes of config.json, or of another file of its kind, at most the limit's."""
+    state, data, reason = _whole(source, path, limits.config_bytes, "config_bytes")
     if state != "read":
         return ConfigFile(state, reason=reason)
-    outside = source.entry(CONFIG).link == "outside"
+    outside = source.entry(path).link == "outside"
     return ConfigFile("read", data, hashlib.sha256(data).hexdigest(), outside=outside)
 
 

@@ -229,7 +229,7 @@ def test_an_empty_config_lacks_every_required_field():
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("quant_method", "awq", "needs one of 'fp8'"),
+        ("quant_method", "FP8", "needs one of 'fp8'"),
         ("quant_method", None, "needs one of 'fp8'"),
         ("fmt", "e5m2", "needs one of 'e4m3'"),
         ("activation_scheme", "static", "needs one of 'dynamic'"),

@@ -12,6 +12,7 @@ from auditor.causes.float_dtype import float_dtype
 from auditor.causes.fused import fused
 from auditor.causes.left_out import left_out
 from auditor.causes.lost import exported, lost
+from auditor.causes.packed import packed
 from auditor.causes.partition import expert_rank, stage, tensor_rank
 from auditor.causes.renamed import foreign, renamed
 from auditor.causes.renumbered import renumbered
@@ -27,6 +28,7 @@ Find = Callable[[Inventory, Expectations, Match], tuple[Cause, ...]]
 CAUSES: dict[str, Find] = {
     "exported": exported,
     "empty": empty,
+    "packed": packed,
     "left_out": left_out,
     "renumbered": renumbered,
     "renamings": renamed,

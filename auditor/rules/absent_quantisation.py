@@ -1,9 +1,9 @@
-"""Where config.json declares FP8 there are FP8 weights; a BF16 or FP4 export drops or changes quantization_config."""
+"""Where config.json declares FP8 there are FP8 weights; a BF16 export drops quantization_config."""
 
 from collections import Counter
 from collections.abc import Iterator
 
-from auditor.comparison import Match, Pairing
+from auditor.comparison import Cause, Match, Pairing
 from auditor.dtypes import FP8
 from auditor.expectations import Expectations
 from auditor.facts import Inventory, is_scale
@@ -27,11 +27,17 @@ def check(
     quantization: QuantizationConfig,
     expectations: Expectations,
     match: Match,
+    packed: tuple[Cause, ...],
 ) -> Iterator[Failure]:
-    """A failure where quantization_config is there and not one weight is FP8."""
+    """A failure where quantization_config is there and not one weight is FP8, nor of a format that is told apart."""
     if pairing.scaled or pairing.unscaled:
         return
-    names = [name for name, row in expectations.names.items() if row.quantised and name in inventory.tensors]
+    told = {name for cause in packed for name in cause.explains}
+    names = [
+        name
+        for name, row in expectations.names.items()
+        if row.quantised and name in inventory.tensors and name not in told
+    ]
     dtypes = Counter(inventory.tensors[name].dtype for name in names)
     if not names:
         return

@@ -129,7 +129,14 @@ def differing_exemptions(plan: Plan) -> None:
 
 zero_block = _quantization("zero-block-size", "weight_block_size holds a 0", {"weight_block_size": [0, 128]})
 flat_block = _quantization("flat-block-size", "weight_block_size has one number", {"weight_block_size": [128]})
-foreign_method = _quantization("foreign-quant-method", "quant_method is awq", {"quant_method": "awq"})
+foreign_method = _field(
+    "foreign-quant-method",
+    "quant_method is awq",
+    "QNT112",
+    lambda config: {"quantization_config": {**config["quantization_config"], "quant_method": "awq"}},
+    severity=Severity.WARNING,
+    exit_code=3,
+)
 foreign_format = _quantization("foreign-fp8-format", "fmt is e5m2", {"fmt": "e5m2"})
 
 

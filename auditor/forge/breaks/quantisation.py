@@ -99,7 +99,7 @@ def bf16_export(plan: Plan) -> None:
     unquantise(plan)
 
 
-@breaks_as("fp4-export-keeps-config", "all weights are packed FP4, quantization_config is still FP8's", "QNT106")
+@breaks_as("fp4-export-keeps-config", "all weights are packed FP4, quantization_config is still FP8's", "QNT113")
 def fp4_export(plan: Plan) -> None:
     """Two values a byte, a scale per 16 columns, and two scalars per weight."""
 

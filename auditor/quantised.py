@@ -1,0 +1,93 @@
+"""Which format of quantised weights a declaration names, where it is another than the published FP8 blocks."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from auditor.text import UNSHOWN, quoted
+
+SIDECAR = "hf_quant_config.json"
+SUPPORTED = "fp8 with weight_block_size"
+
+# What writers call their formats where the name alone does not say it.
+_NAMES = {
+    "awq": "AWQ", "gptq": "GPTQ", "blockwise_int8": "block INT8", "w8a8_int8": "INT8", "mxfp4": "MXFP4",
+    "bitsandbytes": "bitsandbytes", "compressed-tensors": "compressed-tensors", "modelopt": "ModelOpt",
+}  # fmt: skip
+
+
+class Declared(Struct, frozen=True):
+    """A format that is no published FP8 block format: its name for a person, and the field of a file that says so."""
+
+    name: str
+    file: str
+    field: str
+    value: str
+
+    def unquoted(self) -> "Declared":
+        """The same without a word of the file."""
+        return Declared("another format", self.file, self.field.partition(".")[0], "")
+
+    @property
+    def told(self) -> str:
+        """What is declared, where, and what could be read instead."""
+        if not self.value:
+            return f"{self.field} in {self.file} is of a format that no family reads; {UNSHOWN}"
+        return (
+            f"{self.field} in {self.file} is {self.value}: {self.name}, which no family reads; supported: {SUPPORTED}"
+        )
+
+
+def of_config(fields: Mapping[str, Any]) -> Declared | None:
+    """The format that config.json declares; None where it is FP8 blocks, none at all, or nothing that can be told."""
+    quantization = fields.get("quantization_config")
+    if not isinstance(quantization, dict):
+        return None
+    return _told(quantization, "config.json", "quantization_config")
+
+
+def of_sidecar(fields: Mapping[str, Any]) -> Declared | None:
+    """The format that hf_quant_config.json declares, as ModelOpt writes it beside a config.json that is silent."""
+    quantization = fields.get("quantization")
+    return _told(quantization, SIDECAR, "quantization") if isinstance(quantization, dict) else None
+
+
+def _told(quantization: Mapping[str, Any], file: str, field: str) -> Declared | None:
+    for key in ("quant_algo", "moe_quant_algo", "format", "expert_dtype", "quant_method"):
+        value = quantization.get(key)
+        # ModelOpt's FP8 has one scale a tensor; everywhere else fp8 is the published format or part of it.
+        published = isinstance(value, str) and value.lower() == "fp8" and key != "quant_algo"
+        if isinstance(value, str) and value and not published:
+            return Declared(_name(quantization, key, value), file, f"{field}.{key}", quoted(value))
+    return None
+
+
+def _name(quantization: Mapping[str, Any], key: str, value: str) -> str:
+    method = quantization.get("quant_method")
+    writer = _NAMES.get(method, "") if isinstance(method, str) and key != "quant_method" else ""
+    parts = [writer, _NAMES.get(value, _short(value)), *_details(quantization)]
+    return " ".join(dict.fromkeys(part for part in parts if part))
+
+
+def _details(quantization: Mapping[str, Any]) -> Iterator[str]:
+    """Algorithms of single layers, and bits, where the declaration has them."""
+    layers = quantization.get("quantized_layers")
+    if isinstance(layers, dict):
+        algorithms = {each.get("quant_algo") for each in layers.values() if isinstance(each, dict)}
+        yield " and ".join(sorted(_short(each) for each in algorithms if isinstance(each, str))[:3])
+    groups = quantization.get("config_groups")
+    weights = [quantization, *(each.get("weights") for each in _values(groups) if isinstance(each, dict))]
+    for each in weights:
+        if isinstance(each, dict):
+            kind, bits = each.get("type", ""), each.get("num_bits", each.get("bits"))
+            if isinstance(bits, int) and 0 < bits < 65 and kind in ("", "int", "float"):
+                yield f"{bits}-bit{f' {kind}' if kind else ''}"
+
+
+def _values(groups: object) -> list[Any]:
+    return list(groups.values())[:9] if isinstance(groups, dict) else []
+
+
+def _short(value: str) -> str:
+    return quoted(value)[1:-1] if len(value) <= 32 else quoted(value)
