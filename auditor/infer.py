@@ -1,12 +1,14 @@
 """Finds config fields that the tensors contradict with one voice.
 
-Where the config and the tensors disagree, each integer field is solved for the value that the tensors
-show; a field counts as contradicted only when the corrected config makes nearly all disagreements vanish.
+Where the config and the tensors disagree, each field is solved for the value that the tensors show; a field counts as
+contradicted only when the corrected config makes nearly all disagreements vanish.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
+from math import gcd
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -45,7 +47,7 @@ def infer(
     corrections: list[Correction] = []
     left = _BUDGET
     while found.faults > 1 and len(corrections) < 3:
-        best: tuple[int, str, int, DeepseekV3Config, Match] | None = None
+        best: tuple[int, str, Any, DeepseekV3Config, Match] | None = None
         for field, value in islice(_candidates(inventory, config, family, found, told), _CANDIDATES):
             changed = _changed(config, family, field, value, limits)
             if changed is None:
@@ -86,8 +88,8 @@ def _names(found: Match) -> set[str]:
 
 def _candidates(
     inventory: Inventory, config: DeepseekV3Config, family: Family, found: Match, told: frozenset[str]
-) -> Iterator[tuple[str, int]]:
-    """Values that some tensor shows, the most frequent first; then the counts that names show."""
+) -> Iterator[tuple[str, Any]]:
+    """Values that some tensor shows, the most frequent first; then what names show."""
     votes: Counter[tuple[str, int]] = Counter()
     slopes = _slopes(config, family)
     for name, row in islice(found.misshapen.items(), _EVIDENCE):
@@ -115,6 +117,41 @@ def _candidates(
         ):
             if getattr(config, field) not in (None, value) and value >= 0:
                 yield field, value
+    if found.unexpected:
+        yield from _shown_by_presence(inventory, config, list(found.unexpected))
+
+
+def _shown_by_presence(
+    inventory: Inventory, config: DeepseekV3Config, names: Sequence[str]
+) -> Iterator[tuple[str, Any]]:
+    """Fields that decide which tensors there are, where tensors are there that another value gives.
+
+    What is absent shows nothing: a tool that drops the correction biases does not say that there should be none.
+    """
+    first = {suffix: next((name for name in names if name.endswith(suffix)), None) for suffix in _TELLING}
+    query, low_rank, shared, bias, router, added = first.values()
+    if query is not None and config.q_lora_rank is not None:
+        yield "q_lora_rank", None
+    if low_rank is not None and config.q_lora_rank is None and inventory.tensors[low_rank].shape:
+        yield "q_lora_rank", inventory.tensors[low_rank].shape[0]
+    if shared is not None and config.n_shared_experts is None and config.moe_intermediate_size:
+        yield "n_shared_experts", sum(inventory.tensors[shared].shape[:1]) // config.moe_intermediate_size
+    if bias is not None and config.topk_method != "noaux_tc":
+        yield "topk_method", "noaux_tc"
+    if added is not None and not config.attention_bias:
+        yield "attention_bias", True
+    if router is not None or config.moe_layer_freq > 1 or any(name.endswith(".mlp.gate_proj.weight") for name in names):
+        routed = {layer_of(name) or 0 for name in inventory.tensors if name.endswith(".mlp.gate.weight")}
+        frequency = gcd(*routed)
+        if frequency and frequency != config.moe_layer_freq:
+            yield "moe_layer_freq", frequency
+
+
+# Of each kind of tensor that one field decides, how its name ends.
+_TELLING = (
+    ".self_attn.q_proj.weight", ".self_attn.q_a_proj.weight", ".mlp.shared_experts.gate_proj.weight",
+    ".mlp.gate.e_score_correction_bias", ".mlp.gate.weight", ".self_attn.o_proj.bias",
+)  # fmt: skip
 
 
 def _slopes(config: DeepseekV3Config, family: Family) -> dict[tuple[str, int], list[tuple[str, int]]]:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from auditor import audit
 from auditor.forge import planned
-from auditor.forge.convert import bf16_conversion
+from auditor.forge.convert import bf16_conversion, unquantise
 from auditor.forge.plan import Plan
 from auditor.forge.write import write
 
@@ -65,6 +65,9 @@ NAMES = {
     "no model": (r"^model\.", "", 308, "lack 'model.' in front"),
     "other head": (r"^model\.", "transformer.", 308, "have 'transformer.' where 'model.' is needed"),
     "other word": (r"\.self_attn\.", ".attention.", 60, "have 'attention.' where 'self_attn.' is needed"),
+    "nested words": (r"^(?:(model\.layers\.\d+\.))?", r"_wrapped.\1_wrapped.", 309, "have '_wrapped.' in their names"),
+    "last word": (r"\.weight$", ".weight_orig", 169, "have 'weight_orig' where 'weight' is needed"),
+    "one word fewer": (r"\.gate\.(e_score)", r".\1", 4, "where 'gate.e_score_correction_bias' is needed"),
     "MTP module": (r"^model\.layers\.4\.", "mtp.", 76, "have 'mtp.' where 'model.layers.4.' is needed"),
     "MTP modules": (r"^model\.layers\.4\.", "model.mtp.layers.0.", 76, "have 'model.mtp.layers.0.' where"),
 }
@@ -492,6 +495,11 @@ def test_tensors_without_an_element_are_one_finding_whatever_shapes_they_need(wa
 def test_a_release_of_placeholders_is_one_finding(roots):
     (found,) = roots(lambda plan: shaped(plan, "", lambda shape: (0,)), "v3")
     assert found[:3] == ("SHP105", "error", 91_991)
+
+
+def test_placeholders_of_a_bf16_model_that_keeps_its_quantization_config_are_told_first(roots):
+    (found,) = roots(both(unquantise, lambda plan: shaped(plan, "", lambda shape: (0,))))
+    assert found[0] == "SHP105"
 
 
 def test_a_tensor_of_another_shape_beside_empty_ones_is_still_told(roots):

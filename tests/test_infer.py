@@ -81,6 +81,33 @@ def test_two_wrong_fields_are_both_named():
     assert sorted(contradicted(stored(TRUE), declared)) == [("moe_intermediate_size", 32, 16), ("vocab_size", 97, 96)]
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "other"),
+    [
+        ("q_lora_rank", 24, None),
+        ("q_lora_rank", None, 24),
+        ("n_shared_experts", 2, None),
+        ("attention_bias", True, False),
+        ("topk_method", "noaux_tc", "greedy"),
+        ("moe_layer_freq", 2, 1),
+        ("moe_layer_freq", 1, 2),
+    ],
+)
+def test_a_field_that_decides_which_tensors_there_are_is_named_where_they_are_there(field, value, other):
+    true = {**TRUE, field: value}
+    assert contradicted(stored(true), {**true, field: other}) == [(field, other, value)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "other"),
+    [("n_shared_experts", None, 2), ("attention_bias", False, True), ("topk_method", "greedy", "noaux_tc")],
+)
+def test_tensors_that_are_not_there_show_nothing_about_such_a_field(field, value, other):
+    """A tool that drops the correction biases does not say that there should be none."""
+    true = {**TRUE, field: value}
+    assert contradicted(stored(true), {**true, field: other}) == []
+
+
 def test_the_correction_lists_the_tensors_it_explains():
     family = family_for("deepseek_v3")
     config = family.config.model_validate({**TRUE, "vocab_size": 97})

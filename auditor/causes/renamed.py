@@ -24,7 +24,7 @@ class Rewriting(NamedTuple):
     leading: bool
 
     def applied(self, name: str) -> Iterator[str]:
-        """The names that come of it, one for each place where `found` stands."""
+        """The names that come of it: one for each place where `found` stands, and one for all of them."""
         if self.leading:
             if name.startswith(self.found):
                 yield self.needed + name[len(self.found) :]
@@ -34,6 +34,8 @@ class Rewriting(NamedTuple):
         while place >= 0:
             yield (text[: place + 1] + self.needed + text[place + 1 + len(self.found) :]).strip(".")
             place = text.find(f".{self.found}", place + 1)
+        if text.count(f".{self.found}") > 1:  # wrappers nest
+            yield text.replace(f".{self.found}", f".{self.needed}").strip(".")
 
 
 def renamed(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Renaming, ...]:
@@ -123,15 +125,18 @@ def _moved(name: str, heads: list[str]) -> Iterator[Rewriting]:
     for end in range(len(parts)):
         found = "".join(f"{part}." for part in parts[:end])
         for head in heads:
+            # A number in front may be the MTP module's; that of another layer makes it another tensor.
             numbered = any(part.isdecimal() for part in parts[:end])
-            if found != head and not (numbered and (head == heads[0] or found.startswith("model.layers."))):
+            other = numbered and (head == heads[0] or found.startswith("model.layers."))
+            if not other and not f".{found}".endswith(f".{head}"):
                 yield Rewriting(found, head, leading=True)
 
 
 def _reworded(name: str, words: list[str]) -> Iterator[Rewriting]:
-    """Put a word of the layout in the place of another one; how scales are spelled is told elsewhere."""
+    """Put a word of the layout in the place of another one or before it; scales' spellings are told elsewhere."""
     for part in name.split("."):
         if not part.isdecimal() and "scale" not in part:
             for word in words:
                 if word != part and "scale" not in word:
                     yield Rewriting(f"{part}.", f"{word}.", leading=False)
+                    yield Rewriting(f"{part}.", f"{word}.{part}.", leading=False)

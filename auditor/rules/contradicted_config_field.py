@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison import Correction
+from auditor.text import quoted
 from auditor_schemas.rule import ConfigField, Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -19,7 +20,7 @@ def check(corrections: tuple[Correction, ...]) -> Iterator[Failure]:
     """One failure per field for which nearly all tensors show another value with one voice."""
     for correction in corrections:
         yield RULE.failure(
-            f"{correction.field} is {correction.declared}, the tensors show {correction.shown}",
+            f"{correction.field} is {quoted(correction.declared)}, the tensors show {quoted(correction.shown)}",
             file="config.json",
             field=correction.field,
             expected=correction.shown,

@@ -11,24 +11,21 @@ RULE = Rule(
     slug="empty-tensor",
     title="A tensor has no element",
     severity=Severity.ERROR,
-    scope=Scope.TENSOR,
+    scope=Scope.CHECKPOINT,
     examines="tensors",
 )
 
 
 def check(inventory: Inventory, match: Match, empty: tuple[Cause, ...]) -> Iterator[Failure]:
-    """One failure per tensor of a shape with a 0, all of one cause."""
+    """One failure for all tensors of a shape with a 0."""
     for cause in empty:
-        for name in cause.explains:
-            row = match.misshapen.get(name)
-            if row is None:
-                continue
-            actual = inventory.tensors[name].shape
-            yield RULE.failure(
-                f"shape is {actual}, without an element, needs {row.shape}",
-                tensor=name,
-                expected=list(row.shape),
-                actual=list(actual),
-                takes=(name, scale_name(name)),
-                fold=RULE.slug,
-            )
+        names = [name for name in cause.explains if name in match.misshapen]
+        actual, needed = inventory.tensors[names[0]].shape, match.misshapen[names[0]].shape
+        yield RULE.failure(
+            f"shape is {actual}, without an element, needs {needed}",
+            tensor=names[0],
+            expected=list(needed),
+            actual=list(actual),
+            tensors=names,
+            takes=(*cause.explains, *map(scale_name, names)),
+        )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from auditor.comparison import Cause, Renaming
 from auditor.expectations import Expectations
-from auditor.facts import Inventory
+from auditor.facts import Inventory, scale_name
 from auditor.text import named, plural, quoted
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -26,6 +26,7 @@ def check(
     if not explained:
         return
     stored = [name for name in explained if name in inventory.tensors]
+    takes = (*explained, *map(scale_name, stored))
     there = len(inventory.tensors) - len(stored)
     if foreign:
         example = min(stored)
@@ -34,7 +35,7 @@ def check(
             f"{plural(len(stored), 'tensor')} of other names are, such as {named(example)}",
             tensor=example,
             tensors=stored,
-            takes=explained,
+            takes=takes,
         )
         return
     first = renamings[0]
@@ -44,15 +45,20 @@ def check(
         expected=first.example,
         actual=first.stored,
         tensors=stored,
-        takes=explained,
+        takes=takes,
     )
 
 
 def _told(renaming: Renaming) -> str:
     count = f"{renaming.count:,}"
-    example = f"such as {named(renaming.stored)} for {named(renaming.example)}"
+    example = f"such as {quoted(renaming.stored)} for {quoted(renaming.example)}"
+    # A piece ends in a dot but at the end of a name.
+    found, needed = (
+        quoted(piece if piece in name else piece[:-1])
+        for piece, name in ((renaming.found, renaming.stored), (renaming.needed, renaming.example))
+    )
     if not renaming.found:
-        return f"{count} lack {quoted(renaming.needed)} in front, {example}"
+        return f"{count} lack {needed} in front, {example}"
     if not renaming.needed:
-        return f"{count} have {quoted(renaming.found)} in their names, {example}"
-    return f"{count} have {quoted(renaming.found)} where {quoted(renaming.needed)} is needed, {example}"
+        return f"{count} have {found} in their names, {example}"
+    return f"{count} have {found} where {needed} is needed, {example}"
