@@ -201,7 +201,9 @@ def _count(options: "argparse.Namespace") -> int:
     def written() -> str:
         import json
 
-        return json.dumps(result, indent=2) + "\n"
+        from auditor.text import shown_json
+
+        return shown_json(json.dumps(result, indent=2)) + "\n"
 
     asked = [] if options.json is None else [(options.json, written)]
     return write_all(asked, lambda: show_counts(result), 1 if result["agree"] is False else 0, _complain)
@@ -290,6 +292,7 @@ def _diff(options: "argparse.Namespace") -> int:
     from auditor.diff import compared
     from auditor.diff_text import lines
     from auditor.outputs import asked_for, check_outputs, write_all
+    from auditor.text import shown_json
 
     check_outputs(options)
     diff = compared(options.old, options.new)
@@ -299,7 +302,7 @@ def _diff(options: "argparse.Namespace") -> int:
 
         return render(diff)
 
-    formats = {"json": lambda: diff.model_dump_json(indent=2) + "\n", "html": page}
+    formats = {"json": lambda: shown_json(diff.model_dump_json(indent=2)) + "\n", "html": page}
     return write_all(
         [(target, formats[name]) for name, target in asked_for(options)],
         lambda: sys.stdout.write("".join(f"{line}\n" for line in lines(diff))),

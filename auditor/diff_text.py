@@ -11,7 +11,11 @@ _SIGN = {"added": "+", "removed": "-", "changed": "~", "new": "+", "gone": "-"}
 
 
 def lines(diff: CheckpointDiff) -> Iterator[str]:
-    """The whole difference, long lists cut; the JSON has all of them."""
+    """The whole difference, long lists cut; the JSON has all of them. No text of a side acts on a terminal."""
+    return map(shown, _lines(diff))
+
+
+def _lines(diff: CheckpointDiff) -> Iterator[str]:
     yield f"OLD  {_side(diff.old)}"
     yield f"NEW  {_side(diff.new)}"
     for title, sign, changes in (

@@ -31,7 +31,9 @@ class Format(NamedTuple):
 
 
 def _json(report: "AuditReport") -> str:
-    return report.model_dump_json(indent=2) + "\n"
+    from auditor.text import shown_json
+
+    return shown_json(report.model_dump_json(indent=2)) + "\n"
 
 
 def _html(report: "AuditReport") -> str:

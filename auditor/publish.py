@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from auditor.errors import SourceError, UsageError
 from auditor.places import is_checkpoint
 from auditor.saved import read_report
-from auditor.text import plural, shown
+from auditor.text import plural, shown, shown_json
 from auditor_reports import html, site
 from auditor_reports.redact import redacted
 from auditor_schemas.report import AuditReport
@@ -71,7 +71,7 @@ def _readied(path: str) -> tuple[AuditReport, str, site.Entry]:
     if report.tool.name != "auditor":
         raise SourceError(f"{shown(path)}: not a report of auditor: tool.name is {shown(report.tool.name[:64])}")
     report = redacted(report)
-    document = report.model_dump_json(indent=2) + "\n"
+    document = shown_json(report.model_dump_json(indent=2)) + "\n"
     return report, document, site.entry(report, document)
 
 
@@ -104,7 +104,7 @@ def _write_site(root: Path, documents: Sequence[tuple[AuditReport, str, site.Ent
 
 
 def _recorded(record: site.Record) -> str:
-    return record.model_dump_json(indent=1) + "\n"
+    return shown_json(record.model_dump_json(indent=1)) + "\n"
 
 
 def _record(root: Path) -> site.Record:

@@ -333,11 +333,15 @@ def _judged(
 
 
 def _shown_uri(source: Source) -> str:
-    """The source without what only concerns this machine: the last component of an absolute local path."""
+    """The source without what only concerns this machine: the last component of an absolute local path.
+
+    Bytes of a path that are no text become escapes: a report is UTF-8.
+    """
     if source.remote:
         return source.uri
     path = Path(source.uri)
-    return path.name if path.is_absolute() and path.name else source.uri
+    uri = path.name if path.is_absolute() and path.name else source.uri
+    return uri.encode("utf-8", "backslashreplace").decode()
 
 
 def _policy(policy: Policy | str | PathLike[str] | None, symlinks: Symlinks | None) -> tuple[Policy, str | None]:

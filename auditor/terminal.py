@@ -58,8 +58,8 @@ def verdict_line(report: "AuditReport") -> str:
     excused += f"; {plural(unused, 'waiver')} unused" if unused else ""
     reasons = f"; not audited: {shown(listed(report.incomplete, most=1))}" if report.incomplete else ""
     mark = _printable(_MARK[report.verdict] + " ")
-    return (
-        f"{mark}{report.verdict} at depth {_depth(report)}: {shown(report.source.uri)}: {what}, "
+    return shown(
+        f"{mark}{report.verdict} at depth {_depth(report)}: {report.source.uri}: {what}, "
         f"{size(inventory.payload_bytes)}; {found or ('no findings' if not roots else 'nothing new')}{excused}{reasons}"
     )
 
@@ -194,9 +194,10 @@ def _console() -> "Console":
 
 
 def _text(text: str, style: str = "") -> Any:
+    """Whatever is printed comes by here: no text of a report acts on a terminal, from whichever field it is."""
     from rich.text import Text
 
-    return Text(text, style=style, overflow="fold")
+    return Text(shown(text), style=style, overflow="fold")
 
 
 def _reasons(skipped: list[Any]) -> str:

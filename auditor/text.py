@@ -36,6 +36,22 @@ def named(name: str) -> str:
     return f"'{shown(cut)}'" + ("…" if len(name) > len(cut) else "")
 
 
+def shown_json(document: str) -> str:
+    """A JSON text in which no character acts on a terminal: equal when read, with these characters as its escapes."""
+    if document.isascii() and "\x7f" not in document:
+        return document
+    import re
+    import unicodedata
+
+    def escaped(found: "re.Match[str]") -> str:
+        if unicodedata.category(found[0]) not in _ACTING:
+            return found[0]
+        units = found[0].encode("utf-16-be", "surrogatepass")
+        return "".join(f"\\u{units[each : each + 2].hex()}" for each in range(0, len(units), 2))
+
+    return re.sub("[\x7f-\U0010ffff]", escaped, document)
+
+
 def quoted(value: object) -> str:
     """A value from a file, at most 32 bytes of it, escaped, fit for one line of a message."""
     if isinstance(value, bytes):

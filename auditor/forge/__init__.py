@@ -8,7 +8,7 @@ from auditor.errors import AuditorError, UsageError
 from auditor.forge.breaks import Break, breaks
 from auditor.forge.plan import LIKES, Plan, plan
 from auditor.forge.write import Progress, Strips, write
-from auditor.text import plural, size
+from auditor.text import plural, shown, size
 
 __all__ = ["LIKES", "Break", "Forged", "breaks", "forge", "planned"]
 
@@ -28,11 +28,11 @@ class Forged:
         """One line for a person."""
         what = f"{plural(self.tensors, 'tensor')} in {plural(self.shards, 'shard')}, {size(self.apparent_bytes)}"
         if self.broken is None:
-            return f"{self.directory}: {what}, sound"
+            return f"{shown(str(self.directory))}: {what}, sound"
         expected = (
             f"{self.broken.rule}, exit {self.broken.exit_code}" if self.broken.rule else f"exit {self.broken.exit_code}"
         )
-        return f"{self.directory}: {what}, broken: {self.broken.title} ({expected})"
+        return f"{shown(str(self.directory))}: {what}, broken: {self.broken.title} ({expected})"
 
 
 def forge(

@@ -104,8 +104,8 @@ def _rules(report: AuditReport, pages: Mapping[str, str]) -> list[dict[str, Any]
 
 
 def _rule(rule: RuleOutcome, page: str | None) -> dict[str, Any]:
-    title = cut(rule.title, DESCRIPTION - 64) or rule.rule
-    text = page or f"{rule.rule} {shown(rule.slug)}: {title}"
+    title = cut(rule.title, DESCRIPTION - 64) or shown(rule.rule)
+    text = page or f"{shown(rule.rule)} {shown(rule.slug)}: {title}"
     return {
         "id": shown(rule.rule),
         "name": cut(rule.slug, 200),
@@ -270,7 +270,7 @@ def _invocation(report: AuditReport, index: Mapping[str, int], results_left_out:
     notifications: list[dict[str, Any]] = [
         {
             "level": "error",
-            "message": {"text": _plain_message(f"{each.rule} crashed: {cut(each.reason or 'no reason', TEXT)}")},
+            "message": {"text": _plain_message(f"{shown(each.rule)} crashed: {cut(each.reason or 'no reason', TEXT)}")},
             "associatedRule": {"id": shown(each.rule), "index": index[shown(each.rule)]},
         }
         for each in crashed
