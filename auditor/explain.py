@@ -55,17 +55,17 @@ class Entries:
                 text = f"{fault.message} (counted from the header's start)"
                 if fault.kind == "depth":
                     text = f"nested deeper than {depth} levels at byte {at}, a header has {LEVELS}"
-                self.faults.tell(Fault("malformed-header", text, at, 8 + len(raw)))
+                self.faults.tell(Fault("malformed-header", text, at, 8 + len(raw), kind=fault.kind))
         if broken:
             self.tensors, self.metadata, self.complete = {}, None, False
             self.faults = _of_document(self.faults)
         elif document.complete and not isinstance(document.value, dict):
             text = f"header is {quoted(document.value)}, needs an object"
-            self.faults.tell(Fault("malformed-header", text, 8, 8 + len(raw)))
+            self.faults.tell(Fault("malformed-header", text, 8, 8 + len(raw), kind="no object"))
             self.complete = False
         elif document.complete and raw[:1] != b"{":
             text = f"header starts with {quoted(raw[:1])}, needs '{{'"
-            self.faults.tell(Fault("malformed-header", text, 8, 9))
+            self.faults.tell(Fault("malformed-header", text, 8, 9, kind="start"))
         return self
 
     def _duplicate(self, document: Document, fault: JsonFault, at: int) -> None:

@@ -84,7 +84,7 @@ def tallies(tally: Tally) -> Tallies:
 def coverage(inventory: Inventory, unread: Iterable[str], probes: Probes | None = None) -> Coverage:
     """What was read: headers, and of the tensors' bytes what `probes` saw."""
     headers = sum(shard.state == "read" for shard in inventory.parts)
-    named = inventory.index.files if inventory.index is not None else {}
+    named = inventory.index.places if inventory.index is not None else ()
     shards = len({shard.path for shard in inventory.parts}.union(named))
     values = probes.tensors.values() if probes is not None else ()
     return Coverage(

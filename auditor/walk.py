@@ -292,8 +292,8 @@ def _unquoted(shard: Shard) -> Shard:
 def _shard(file: File, path: str, limits: Limits) -> Shard:
     size = file.size
 
-    def damaged(slug: str, message: str, begin: int, end: int) -> Shard:
-        return Shard(path, size, "damaged", faults=(Fault(slug, message, begin, end),))
+    def damaged(slug: str, message: str, begin: int, end: int, kind: str = "") -> Shard:
+        return Shard(path, size, "damaged", faults=(Fault(slug, message, begin, end, kind=kind),))
 
     head = file.read(0, min(size, HEAD))
     kind = disguise(head, size)
@@ -302,10 +302,14 @@ def _shard(file: File, path: str, limits: Limits) -> Shard:
     if kind is not None:
         return damaged("not-a-shard", f"is {kind}, {size:,} bytes, not a safetensors file", 0, size)
     if size < 8:
-        return damaged("invalid-header-length", f"file is {size} bytes, the header's length alone needs 8", 0, size)
+        return damaged(
+            "invalid-header-length", f"file is {size} bytes, the header's length alone needs 8", 0, size, "no length"
+        )
     length = int.from_bytes(head[:8], "little")
     if length < 2:
-        return damaged("invalid-header-length", f"header length is {length}, the smallest header '{{}}' has 2", 0, 8)
+        return damaged(
+            "invalid-header-length", f"header length is {length}, the smallest header '{{}}' has 2", 0, 8, "small"
+        )
     if length > size - 8:
         text = f"header length is {length:,}, file has {size - 8:,} bytes behind it; it starts with {quoted(head)}"
         return damaged("invalid-header-length", text, 0, 8)

@@ -303,7 +303,7 @@ def test_hostile_pattern_of_a_baseline_is_bounded(folder, tmp_path, pattern):
     report = audit(_checkpoint(folder, "missing-block-scale"))
     forged = _root(report, "QNT101").model_copy(update={"affected": (pattern,), "fingerprint": "0" * 64})
     (tmp_path / "forged.json").write_text(_forged(report, forged))
-    with pytest.raises(UsageError, match=r"limit 2,000,000 \(tensors\)"):
+    with pytest.raises(UsageError, match=r"limit 600,000 \(tensors\)"):
         audit(_checkpoint(folder, "missing-block-scale"), baseline=tmp_path / "forged.json")
 
 

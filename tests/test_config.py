@@ -509,7 +509,7 @@ def test_a_config_that_is_no_file_is_malformed():
         (
             {"num_hidden_layers": 999, "n_routed_experts": 4_096},
             "n_routed_experts",
-            "demands 24,606,000 tensors, limit 1,200,000 (expected_tensors)",
+            "demands 24,606,000 tensors, limit 600,000 (expected_tensors)",
         ),
     ],
     ids=shown,

@@ -25,4 +25,5 @@ def check(inventory: Inventory) -> Iterator[Failure]:
             span=fault.span,
             tensors=fault.tensors,
             takes=inventory.lost_with(shard),
+            fold=fault.kind or RULE.slug,
         )

@@ -24,4 +24,5 @@ def check(inventory: Inventory) -> Iterator[Failure]:
             tensor=fault.tensors[0] if fault.tensors else None,
             span=fault.span,
             tensors=fault.tensors,
+            fold=RULE.slug,
         )
