@@ -7,16 +7,22 @@ info, pointing at their cause; rules know nothing of this.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-from auditor.facts import Inventory, Shard
-from auditor.names import patterns
+from auditor.facts import Inventory
+from auditor.names import count, patterns
 from auditor.sums import causes_of_sums
 from auditor_schemas.finding import Finding, Location
 from auditor_schemas.rule import WEIGHT, AnyMissing, Failure, Scope, Severity, Subject
 
 _SCOPES = tuple(Scope)
+# What is kept, far above what any layout within the limits needs: entries of a list, findings of a rule, values of one.
+MOST, MOST_FINDINGS, MOST_VALUES = 50_000, 10_000, 1_000
+# In a finding's key: what is beyond the findings that its rule may have.
+_BEYOND = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +48,17 @@ def traced(failures: Iterable[Failure], inventory: Inventory) -> tuple[Attribute
     """The findings of `attribute`, each with what it was folded from."""
     ordered = sorted(failures, key=_precedence)
     causes = _causes(ordered, inventory)
-    groups: dict[_Key, list[Failure]] = {}
-    for failure, cause in zip(ordered, causes, strict=True):
-        groups.setdefault(_key(failure, None if cause is None else ordered[cause]), []).append(failure)
-    shards = {shard.path: shard for shard in inventory.shards}
-    subjects = {key: _subject(group, shards) for key, group in groups.items()}
-    fingerprints = {key: _fingerprint(group[0], *subjects[key]) for key, group in groups.items()}
+    groups = _grouped(ordered, causes)
+    subjects = Subjects(inventory)
+    fingerprints = {key: subjects.fingerprint(group) for key, group in groups.items()}
     found = []
     for key, group in groups.items():
-        kind, subject = subjects[key]
         root = None if key[3] is None else fingerprints[key[3]]
-        prints = () if kind == _TENSORS else tuple(_fingerprint(one, *_subject([one], shards)) for one in group)
+        of_tensors = _kind(group[0]) == _TENSORS
+        prints = () if of_tensors else tuple(subjects.fingerprint([one]) for one in group)
         finding = _finding(group, inventory, fingerprints[key], root, tuple(sorted(set(prints))))
-        found.append(Attributed(finding, subject if kind == _TENSORS else (), tuple(group), prints))
+        tensors = subjects.of(group)[1] if of_tensors else ()
+        found.append(Attributed(finding, tensors, tuple(group), prints))
     found.sort(key=_order)
     return tuple(found)
 
@@ -65,13 +69,41 @@ def _order(each: Attributed) -> tuple[bool, int, str, int]:
 
 
 # Rule id, what its failures fold by, what kind of thing these are about, and the same of the root that explains them.
-_Key = tuple[str, object, str, "tuple[str, object, str, None] | None"]
+_Root = tuple[str, object, str, None]
+_Key = tuple[str, object, str, _Root | None]
 
 
-def _key(failure: Failure, cause: Failure | None) -> _Key:
-    """What failures have in common that are one finding: whoever excuses all that it is about, excuses each."""
-    root = None if cause is None else (cause.rule.id, cause.fold, _kind(cause), None)
-    return (failure.rule.id, failure.fold, _kind(failure), root)
+def _grouped(ordered: Sequence[Failure], causes: Sequence[int | None]) -> "dict[_Key, list[Failure]]":
+    """The failures that are one finding: whoever excuses all that it is about, excuses each.
+
+    What a rule yields beyond its most findings is one more, of roots and of consequences each.
+    """
+    groups: dict[_Key, list[Failure]] = {}
+    first_root: dict[str, _Root] = {}
+    counts: Counter[tuple[str, bool]] = Counter()
+    moved: dict[_Root, _Root] = {}
+    for of_roots in (True, False):
+        for position, failure in enumerate(ordered):
+            cause = causes[position]
+            if (cause is None) is not of_roots:
+                continue
+            rule, above = failure.rule.id, None
+            if cause is not None:
+                by = ordered[cause]
+                above = (by.rule.id, by.fold, _kind(by), None)
+                above = moved.get(above, above)
+            key: _Key = (rule, failure.fold, _kind(failure), above)
+            if key not in groups:
+                if counts[rule, of_roots] >= MOST_FINDINGS:
+                    above = None if above is None else first_root.setdefault(rule, above)
+                    beyond = (rule, _BEYOND, _kind(failure), above)
+                    if above is None:
+                        moved[rule, failure.fold, _kind(failure), None] = (rule, _BEYOND, _kind(failure), None)
+                    key = beyond
+                else:
+                    counts[rule, of_roots] += 1
+            groups.setdefault(key, []).append(failure)
+    return groups
 
 
 def _kind(failure: Failure) -> str:
@@ -86,11 +118,8 @@ def _precedence(failure: Failure) -> tuple[int, int]:
 
 def _causes(ordered: Sequence[Failure], inventory: Inventory) -> list[int | None]:
     """For each failure the position of the failure that explains it, followed to the root."""
-    wider: dict[Subject, list[int]] = {}
-    for position, failure in enumerate(ordered):
-        for taken in failure.takes:
-            wider.setdefault(taken, []).append(position)
-    causes = [_cause(position, failure, ordered, wider, inventory) for position, failure in enumerate(ordered)]
+    takers = _Takers(ordered, inventory)
+    causes = [_cause(position, failure, ordered, takers) for position, failure in enumerate(ordered)]
     roots = _roots(causes)
     for position, cause in causes_of_sums(ordered, roots, inventory).items():
         if roots[position] is None:
@@ -129,35 +158,55 @@ def _roots(causes: Sequence[int | None]) -> list[int | None]:
     return [None if tops[position] == position else tops[position] for position in range(len(causes))]
 
 
-def _cause(
-    position: int, failure: Failure, ordered: Sequence[Failure], wider: dict[Subject, list[int]], inventory: Inventory
-) -> int | None:
+class _Takers:
+    """The failures that take a subject along: of each rule the first, which stands for the others."""
+
+    def __init__(self, ordered: Sequence[Failure], inventory: Inventory) -> None:
+        self._there = inventory.tensors
+        self._of: dict[Subject, tuple[int, ...]] = {}
+        for position, failure in enumerate(ordered):
+            alone = (position,)
+            for taken in failure.takes:
+                before = self._of.setdefault(taken, alone)
+                if before is not alone and all(ordered[each].rule.id != failure.rule.id for each in before):
+                    self._of[taken] = (*before, position)
+        self._lost = self._of.get(AnyMissing(), ())
+
+    def of(self, subject: Subject) -> tuple[int, ...]:
+        """Their positions, first those of files of which nothing is known."""
+        takers = self._of.get(subject, ())
+        if self._lost and isinstance(subject, str) and subject not in self._there:
+            return self._lost + takers
+        return takers
+
+
+def _cause(position: int, failure: Failure, ordered: Sequence[Failure], takers: _Takers) -> int | None:
     if failure.rule.severity == Severity.INFO:
         return None
     # What a rule says of a file is a defect of its own, unless it blames what made the file unreadable.
     subjects = failure.blames or (() if failure.rule.scope == Scope.FILE else failure.tensors)
-    lost = wider.get(AnyMissing(), [])
     shared: int | None = None
+    own = frozenset(failure.takes) if len(failure.takes) > 1 else failure.takes
     for subject in subjects:
-        takers = wider.get(subject, [])
-        if lost and isinstance(subject, str) and subject not in inventory.tensors:
-            takers = lost + takers
-        found = next((each for each in takers if _explains(each, position, ordered)), None)
+        found = next((each for each in takers.of(subject) if _explains(each, position, ordered, own)), None)
         if found is None:
             return None
         shared = found if shared is None else min(shared, found)
     return shared
 
 
-def _explains(cause: int, position: int, ordered: Sequence[Failure]) -> bool:
-    """Whether one failure may explain another: a different rule, no milder, and not explained by it in turn."""
+def _explains(cause: int, position: int, ordered: Sequence[Failure], takes: Container[Subject]) -> bool:
+    """Whether one failure may explain another: a different rule, no milder, and not explained by it in turn.
+
+    `takes` are the other's.
+    """
     one, other = ordered[cause], ordered[position]
     if one.rule.id == other.rule.id or (_is_of_values(other) and not _is_of_values(one) and not other.blames):
         return False
     if WEIGHT[one.rule.severity] < WEIGHT[other.rule.severity]:
         return False
     narrower = _SCOPES.index(one.rule.scope) > _SCOPES.index(other.rule.scope)
-    mutual = cause > position and any(name in other.takes for name in one.tensors[:1])
+    mutual = cause > position and any(name in takes for name in one.tensors[:1])
     return not narrower and not mutual
 
 
@@ -169,21 +218,40 @@ def _finding(
     names = list(dict.fromkeys(name for failure in group for name in failure.tensors))
     by_file = rule.scope in (Scope.FILE, Scope.CONFIG, Scope.COUNT)
     more_files = sorted({failure.file for failure in group if failure.file}) if by_file and len(group) > 1 else []
+    affected = (*more_files, *patterns(names))
+    kept = affected[:MOST]
     return Finding(
         rule=rule.id,
         slug=rule.slug,
         severity=rule.severity if caused_by is None else Severity.INFO,
-        message=first.message,
+        message=_message(group),
         location=_location(first, inventory),
-        expected=_by_file(group, "expected") if more_files else first.expected,
-        actual=_by_file(group, "actual") if more_files else first.actual,
+        expected=_few(_by_file(group, "expected") if more_files else first.expected),
+        actual=_few(_by_file(group, "actual") if more_files else first.actual),
         count=len(group) if by_file or not names else len(names),
-        affected=(*more_files, *patterns(names)),
-        affected_files=len(more_files),
+        affected=kept,
+        affected_files=min(len(more_files), MOST),
         caused_by=caused_by,
         fingerprint=fingerprint,
-        members=members,
+        members=members[:MOST],
+        more=len(members[MOST:]) + len(more_files[MOST:]) + sum(map(count, affected[max(MOST, len(more_files)) :])),
     )
+
+
+def _message(group: Sequence[Failure]) -> str:
+    """The first failure's; of what is beyond a rule's findings, with how many others there are."""
+    others = len({failure.fold for failure in group}) - 1
+    beside = f"; beyond {MOST_FINDINGS:,} findings of this rule, {others:,} others" if others else ""
+    return f"{group[0].message}{beside}"
+
+
+def _few(value: object) -> object:
+    """A value as it is, or its first parts and how many there are."""
+    if isinstance(value, dict) and len(value) > MOST_VALUES:
+        return {**dict(islice(value.items(), MOST_VALUES)), "…": f"{len(value) - MOST_VALUES:,} more"}
+    if isinstance(value, list | tuple) and len(value) > MOST_VALUES:
+        return [*value[:MOST_VALUES], f"… {len(value) - MOST_VALUES:,} more"]
+    return value
 
 
 def _by_file(group: Sequence[Failure], side: str) -> object:
@@ -210,22 +278,39 @@ def _location(failure: Failure, inventory: Inventory) -> Location:
 _TENSORS = "tensors"
 
 
-def _subject(group: Sequence[Failure], shards: Mapping[str, Shard]) -> tuple[str, list[str]]:
+class Subjects:
     """What failures are about, and its kind: nothing of it changes when shards are renamed."""
-    kind = _kind(group[0])
-    if kind == _TENSORS:
-        return kind, sorted({name for failure in group for name in failure.tensors})
-    if kind == "field":
-        return kind, sorted({failure.field for failure in group if failure.field})
-    files = sorted({failure.file for failure in group if failure.file})
-    taken = {each for failure in group for each in failure.takes if isinstance(each, str)}
-    if not taken:
-        # A file is known by the tensors it holds, so it stays the same under another name.
-        taken = {name for path in files if path in shards for name in shards[path].tensors}
-    return ("tensors of a file", sorted(taken)) if taken else ("file", files)
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._shards = {shard.path: shard for shard in inventory.shards}
+        self._held: dict[tuple[str, tuple[str, ...]], str] = {}
+
+    def fingerprint(self, group: Sequence[Failure]) -> str:
+        """SHA-256 of rule, kind of subject and subject, without the values seen."""
+        rule, files = group[0].rule.id, _files(group)
+        # A file's tensors are spelled out once, however many failures speak of the file.
+        by_files = _kind(group[0]) == "file" and not any(failure.takes for failure in group)
+        if by_files and (rule, files) in self._held:
+            return self._held[rule, files]
+        canonical = json.dumps([rule, *self.of(group)], separators=(",", ":"), ensure_ascii=True)
+        found = hashlib.sha256(canonical.encode()).hexdigest()
+        if by_files:
+            self._held[rule, files] = found
+        return found
+
+    def of(self, group: Sequence[Failure]) -> tuple[str, Sequence[str]]:
+        """The kind and the subjects of failures that are one finding."""
+        kind = _kind(group[0])
+        if kind == _TENSORS:
+            return kind, sorted({name for failure in group for name in failure.tensors})
+        if kind == "field":
+            return kind, sorted({failure.field for failure in group if failure.field})
+        taken = {each for failure in group for each in failure.takes if isinstance(each, str)}
+        if not taken:
+            # A file is known by the tensors it holds, so it stays the same under another name.
+            taken = {name for path in _files(group) if path in self._shards for name in self._shards[path].tensors}
+        return ("tensors of a file", sorted(taken)) if taken else ("file", _files(group))
 
 
-def _fingerprint(first: Failure, kind: str, subject: list[str]) -> str:
-    """SHA-256 of rule, kind of subject and subject, without the values seen."""
-    canonical = json.dumps([first.rule.id, kind, subject], separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def _files(group: Sequence[Failure]) -> tuple[str, ...]:
+    return tuple(sorted({failure.file for failure in group if failure.file}))

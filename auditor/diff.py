@@ -145,6 +145,9 @@ def _stored(inventory: Inventory) -> dict[str, tuple[_Kind, _Files]]:
 
 def _laid_out(report: AuditReport, path: str) -> dict[str, tuple[_Kind, _Files]]:
     """Every tensor of a report's layout; the report may be anybody's, so its patterns are bounded."""
+    if report.left_out.get("layout"):
+        more = report.left_out["layout"]
+        raise SourceError(f"{shown(path)}: leaves out {more:,} patterns of its tensors: compare the checkpoint itself")
     _bound(sum(count(row.pattern) for row in report.layout), path)
     tensors: dict[str, tuple[_Kind, _Files]] = {}
     for row in report.layout:

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import islice, takewhile
-from operator import methodcaller
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -76,16 +74,19 @@ class Expectations(Struct, frozen=True, dict=True):
     def rows_of(self, names: Sequence[str]) -> list[Row | None]:
         """The row of each name or None. Fastest where names of one layer stand together; `names` is not made for it."""
         rows: list[Row | None] = []
-        while len(rows) < len(names):
-            first = names[len(rows)]
+        count = len(names)
+        while (begin := len(rows)) < count:
+            first = names[begin]
             layer = first[len(_LAYERS) :].partition(".")[0]
             prefix = f"{_LAYERS}{layer}."
             held = self._by_layer.get(layer) if first.startswith(prefix) else None
             if held is None:
                 rows.append(self._by_top.get(first))
             else:
-                run = takewhile(methodcaller("startswith", prefix), islice(names, len(rows), None))
-                rows += map(held.get, [name[len(prefix) :] for name in run])
+                end, cut = begin + 1, len(prefix)
+                while end < count and names[end].startswith(prefix):
+                    end += 1
+                rows += map(held.get, [name[cut:] for name in names[begin:end]])
         return rows
 
     @cached_property

@@ -317,7 +317,11 @@ class Inventory(Struct, frozen=True, dict=True):
 
     def shard_of(self, name: str) -> Shard | None:
         """The shard that holds a tensor (of several the last), or None."""
-        return next((shard for shard in reversed(self.parts) if name in shard.tensors), None)
+        return self._holders.get(name)
+
+    @cached_property
+    def _holders(self) -> dict[str, Shard]:
+        return {name: shard for shard in self.parts for name in shard.tensors}
 
 
 class ConfigFault(Struct, frozen=True):

@@ -38,6 +38,11 @@ def matcher(glob: str) -> Callable[[str], object]:
     return re.compile(f"{first}{middle}.*{others[-1]}\\Z", re.DOTALL).match
 
 
+def literal_start(glob: str) -> str:
+    """How every name begins that a glob matches: what stands before its first sign."""
+    return re.split(r"[*?\[{]", glob, maxsplit=1)[0]
+
+
 def allowed(name: str, globs: Iterable[str]) -> bool:
     """Whether a name matches one of the globs."""
     return any(matcher(glob)(name) for glob in globs)

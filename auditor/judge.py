@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from auditor.attribute import Attributed
+from auditor.attribute import MOST, Attributed
 from auditor.baseline import Baseline
 from auditor.names import patterns
 from auditor.waive import Files, Member, Waivers, members
@@ -45,18 +45,21 @@ def judge(
 
 def _judged(found: Attributed, waivers: Waivers, baseline: Baseline | None, files: Files) -> Finding:
     finding = found.finding
+    if finding.more:  # nobody has seen all of it
+        if waivers.has(finding.rule):
+            waivers.covered(finding.rule, members(found, files))
+        return finding
     unknown = None if baseline is None else baseline.unknown(found)
-    positions = waivers.of(finding.rule)
-    if unknown is None and not positions:
+    waived = waivers.has(finding.rule)
+    if unknown is None and not waived:
         return finding
     known = unknown is not None and not unknown
-    if known and not positions:
+    if known and not waived:
         return finding.model_copy(update={"status": "known"})
     them = list(members(found, files))
     rest = {each for each in them if unknown is None or each.key in unknown}
     used = []
-    for position in positions:
-        covered = waivers.covered(position, them)
+    for position, covered in waivers.covered(finding.rule, them) if waived else ():
         if covered and (known or covered & rest):
             used.append(position)
         rest -= covered
@@ -66,12 +69,12 @@ def _judged(found: Attributed, waivers: Waivers, baseline: Baseline | None, file
     if not rest and used:
         waivers.use(used)
         return finding.model_copy(update={"status": "waived", "waiver": waivers.joined(used)})
-    return finding.model_copy(update={"uncovered": _names(rest)}) if len(rest) < len(set(them)) else finding
+    return finding.model_copy(update={"uncovered": _names(rest)[:MOST]}) if len(rest) < len(set(them)) else finding
 
 
 def _inherited(finding: Finding, roots: dict[str, Finding]) -> Finding:
     root = roots.get(finding.caused_by or "")
-    if root is None or finding.status != "new":
+    if root is None or finding.status != "new" or finding.more:
         return finding
     return finding.model_copy(update={"status": root.status, "waiver": root.waiver, "uncovered": ()})
 

@@ -6,6 +6,8 @@ from itertools import product
 
 # A number is a path component of digits without leading zeros, as layers and experts are numbered.
 _NUMBER = re.compile(r"(?<![^.\-])(0|[1-9][0-9]{0,8})(?=[.\-]|$)")
+# Numbers of one name that are folded, the first ones: what holds more is no name of a layer or expert.
+_MOST_NUMBERS = 8
 # A brace of a name, as a pattern and a glob have it: what is left between braces of its own is a run of numbers.
 _BRACE, _ESCAPED = "{", "[{]"
 # A run of them, as `patterns` writes it. More digits are no number of a layer or expert, but a hostile text.
@@ -55,15 +57,25 @@ def patterns(names: Iterable[str]) -> tuple[str, ...]:
 
     Each distinct name is covered exactly once. An opening brace in a name is written [{].
     """
-    kinds: dict[tuple[str, ...], set[tuple[int, ...]]] = {}
+    return tuple(sorted(pattern for them in alike(names) for pattern in _folded(them)))
+
+
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """The distinct names, those together that differ in their numbers alone."""
+    kinds: dict[tuple[str, ...], list[str]] = {}
     for name in dict.fromkeys(names):
-        parts = _NUMBER.split(name)
-        kinds.setdefault(tuple(parts[::2]), set()).add(tuple(map(int, parts[1::2])))
-    folded = []
-    for texts, numbers in kinds.items():
-        for ranges in _boxes(numbers):
-            folded.append("".join(escaped(t) + r for t, r in zip(texts, (*ranges, ""), strict=True)))
-    return tuple(sorted(folded))
+        kinds.setdefault(tuple(_NUMBER.split(name, _MOST_NUMBERS)[::2]), []).append(name)
+    return list(kinds.values())
+
+
+def _folded(them: list[str]) -> Iterator[str]:
+    """Names that are alike, as patterns."""
+    if len(them) == 1:
+        yield escaped(them[0])
+        return
+    texts = [escaped(text) for text in _NUMBER.split(them[0], _MOST_NUMBERS)[::2]]
+    for ranges in _boxes({tuple(map(int, _NUMBER.split(name, _MOST_NUMBERS)[1::2])) for name in them}):
+        yield "".join(text + numbers for text, numbers in zip(texts, (*ranges, ""), strict=True))
 
 
 def _boxes(numbers: set[tuple[int, ...]]) -> Iterator[tuple[str, ...]]:
@@ -72,6 +84,8 @@ def _boxes(numbers: set[tuple[int, ...]]) -> Iterator[tuple[str, ...]]:
     width = len(next(iter(numbers)))
     rows: list[tuple[object, ...]] = list(numbers)
     for position in reversed(range(width)):
+        if len({row[position] for row in rows}) == 1:
+            continue
         current = {}
         for row in rows:
             current.setdefault((*row[:position], *row[position + 1 :]), []).append(row[position])  # type: ignore[arg-type]  # still an int here

@@ -190,6 +190,8 @@ def conduct(
     coverage = summary.coverage(inventory, incomplete, probes)
     blocks = summary.fp8_blocks(facts["census"], configuration.config)
     unmet = gate.unmet(rules.require, depth, coverage, payload_bytes=inventory_summary.payload_bytes, fp8_blocks=blocks)
+    layout, unlisted = summary.layout(inventory, expectations, matched, facts["census"])
+    cells, uncelled = summary.cells(expectations, matched, failures)
     tally = count.tally(inventory, None, facts["census"]) if isinstance(facts["tally"], Blocked) else facts["tally"]
     return AuditReport(
         tool=Tool(name="auditor", version=__version__),
@@ -221,8 +223,9 @@ def conduct(
         findings=findings,
         figures=() if isinstance(facts["figures"], Blocked) else facts["figures"],
         inventory=inventory_summary,
-        layout=summary.layout(inventory, expectations, matched, facts["census"]),
-        cells=summary.cells(expectations, matched, failures),
+        layout=layout,
+        cells=cells,
+        left_out={name: more for name, more in (("layout", unlisted), ("cells", uncelled)) if more},
         tallies=summary.tallies(tally),
         coverage=coverage,
         **_evidence(content),

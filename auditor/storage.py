@@ -52,14 +52,14 @@ def _components(inventory: Inventory, expectations: Expectations | None, census:
 
 def _distant_scales(inventory: Inventory) -> tuple[DistantScales, ...]:
     apart: dict[tuple[str, str], list[str]] = {}
-    holders: dict[str, str] = {}  # scales by shard, made where the first weight lies apart from its own
+    holders: dict[str, str] | None = None  # scales by shard, made where the first weight lies apart from its own
     for shard in inventory.parts:
         held = set(chain.from_iterable(shard.kinds.values()))
         weights = chain.from_iterable(names for (dtype, _), names in shard.kinds.items() if dtype == FP8)
         for name in weights:
             if scale_name(name) in held or is_scale(name):
                 continue
-            if not holders:
+            if holders is None:
                 holders = {
                     each: part.path
                     for part in inventory.parts

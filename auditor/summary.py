@@ -8,8 +8,8 @@ from typing import Literal
 from auditor.comparison import Census, Match, Tally
 from auditor.dtypes import FP8
 from auditor.expectations import Expectations, Row
-from auditor.facts import ConfigFile, Inventory
-from auditor.names import escaped, layer_of, patterns
+from auditor.facts import ConfigFile, Inventory, Kind
+from auditor.names import alike, escaped, layer_of, patterns
 from auditor.probes import Probes
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.figures import ComponentTally, Count, Figure, Tallies
@@ -19,6 +19,8 @@ from auditor_schemas.report import AuditReport, Cell, Coverage, RuleOutcome, Run
 from auditor_schemas.rule import Failure
 
 Worst = Literal["passed", "info", "warning", "error", "unread"]
+# Rows of the layout and cells of the map that a report lists, far above what any layout within the limits needs.
+MOST = 50_000
 _RANK: tuple[Worst, ...] = ("passed", "info", "warning", "error", "unread")
 
 
@@ -114,10 +116,10 @@ def fingerprint(inventory: Inventory, config: ConfigFile) -> str | None:
 
 def layout(
     inventory: Inventory, expectations: Expectations | None, match: Match | None, census: Census
-) -> tuple[LayoutRow, ...]:
-    """The whole inventory in patterns of one shape and dtype, with the shards that hold them."""
+) -> tuple[tuple[LayoutRow, ...], int]:
+    """The inventory in patterns of one shape and dtype, with the shards that hold them; and how many are left out."""
     if expectations is None or match is None or match.faults or match.absent:
-        return tuple(_enumerated(inventory))
+        return _enumerated(inventory)
     shown = {}  # shards by pattern, once per set of shards
     rows = []
     for row, layers in expectations.layers_of.items():
@@ -126,7 +128,7 @@ def layout(
             shown[held] = file_patterns(held)
         for pattern, count in _row_patterns(row, layers):
             rows.append(LayoutRow(pattern=pattern, shape=row.shape, dtype=row.dtype, files=shown[held], count=count))
-    return tuple(sorted(rows, key=lambda each: each.pattern))
+    return tuple(sorted(rows, key=lambda each: each.pattern)), 0
 
 
 def _row_patterns(row: Row, layers: list[int]) -> Iterable[tuple[str, int]]:
@@ -148,28 +150,25 @@ def _row_patterns(row: Row, layers: list[int]) -> Iterable[tuple[str, int]]:
         yield f"model.layers.{text}.{suffix}", len(run) * experts
 
 
-def _enumerated(inventory: Inventory) -> Iterable[LayoutRow]:
-    kinds: dict[tuple[str, tuple[int, ...]], dict[str, str]] = {}
+def _enumerated(inventory: Inventory) -> tuple[tuple[LayoutRow, ...], int]:
+    kinds: dict[Kind, dict[str, str]] = {}
     for shard in inventory.parts:
         for name, header in shard.tensors.items():
             kinds.setdefault((header.dtype, header.shape), {})[name] = shard.path
-    rows = []
+    found: list[tuple[str, str, tuple[int, ...], tuple[str, ...]]] = []
+    shown: dict[frozenset[str], tuple[str, ...]] = {}  # shards by pattern, once per set of shards
     for (dtype, shape), holders in kinds.items():
-        kinds_of_name: dict[str, list[str]] = {}
-        for name in holders:
-            kinds_of_name.setdefault(_numberless(name), []).append(name)
-        for names in kinds_of_name.values():
-            files = file_patterns(sorted({holders[name] for name in names}))
-            for pattern in patterns(names):
-                rows.append(LayoutRow(pattern=pattern, shape=shape, dtype=dtype, files=files, count=_covered(pattern)))
-    return sorted(rows, key=lambda each: (each.pattern, each.dtype))
-
-
-def _numberless(name: str) -> str:
-    return name.translate(_NO_DIGITS)
-
-
-_NO_DIGITS = str.maketrans("", "", "0123456789")
+        for names in alike(holders):
+            held = frozenset(holders[name] for name in names)
+            if held not in shown:
+                shown[held] = file_patterns(sorted(held))
+            found.extend((pattern, dtype, shape, shown[held]) for pattern in patterns(names))
+    found.sort()
+    rows = (
+        LayoutRow(pattern=pattern, shape=shape, dtype=dtype, files=files, count=_covered(pattern))
+        for pattern, dtype, shape, files in found[:MOST]
+    )
+    return tuple(rows), len(found[MOST:])
 
 
 def _covered(pattern: str) -> int:
@@ -202,10 +201,12 @@ def file_patterns(paths: Iterable[str]) -> tuple[str, ...]:
     return (*runs, *plain)
 
 
-def cells(expectations: Expectations | None, match: Match | None, failures: Iterable[Failure]) -> tuple[Cell, ...]:
-    """The map: each layer's modules with their worst outcome and counts of tensors and failures."""
+def cells(
+    expectations: Expectations | None, match: Match | None, failures: Iterable[Failure]
+) -> tuple[tuple[Cell, ...], int]:
+    """The map: each layer's modules with their worst outcome and counts; and how many cells are left out."""
     if expectations is None or match is None:
-        return ()
+        return (), 0
     counts: dict[tuple[int | None, str], dict[str, int]] = {}
     worst: dict[tuple[int | None, str], Worst] = {}
     for row in expectations.top:
@@ -235,9 +236,9 @@ def cells(expectations: Expectations | None, match: Match | None, failures: Iter
     for name, row in match.missing.items():
         seen = counts[layer_of(name), row.module]
         seen["missing"] = seen.get("missing", 0) + 1
-    return tuple(
+    ordered = sorted(counts.items(), key=lambda each: (each[0][0] is None, each[0][0] or 0, each[0][1]))
+    kept = tuple(
         Cell(layer=layer, module=module, worst=worst.get((layer, module), "passed"), counts=count)
-        for (layer, module), count in sorted(
-            counts.items(), key=lambda each: (each[0][0] is None, each[0][0] or 0, each[0][1])
-        )
+        for (layer, module), count in ordered[:MOST]
     )
+    return kept, len(ordered[MOST:])

@@ -319,7 +319,9 @@ def _show_finding(console: "Console", finding: "Finding", consequences: "list[Fi
         console.print(_text(f"    affects {shown(pattern)}", "dim"))
     if len(affected) > _PATTERNS:
         rest = plural(len(affected) - _PATTERNS, "pattern")
-        console.print(_text(f"    and {rest} more; --json or --html has all", "dim"))
+        console.print(_text(f"    and {rest} more; --json or --html has {'these' if finding.more else 'all'}", "dim"))
+    if finding.more:
+        console.print(_text(f"    and {finding.more:,} more that no report lists", "dim"))
     if finding.uncovered:
         rest = listed([shown(each) for each in finding.uncovered], most=_PATTERNS)
         console.print(_text(f"    excused in part; neither waived nor known: {rest}"))

@@ -1,13 +1,13 @@
 """Waivers: which members of a finding a policy excuses today, and what became of each waiver. Pure."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
 from auditor.attribute import Attributed
 from auditor.facts import Index
-from auditor.globs import matcher
+from auditor.globs import literal_start, matcher
 from auditor_schemas.finding import Waiver, WaiverUse
 from auditor_schemas.policy import WaiverRule
 from auditor_schemas.report import RuleOutcome
@@ -60,6 +60,34 @@ class Files:
         return self._files.get(tensor)
 
 
+class _Candidates:
+    """The waivers of one rule by how the names that they match begin, so that none is tried on all names."""
+
+    def __init__(self) -> None:
+        self._tests: dict[int, list[tuple[str, Callable[[str], object]]]] = {}
+        self._starts: dict[tuple[str, int], dict[str, list[int]]] = {}
+
+    def add(self, position: int, waiver: WaiverRule) -> None:
+        """One more waiver, known by its position."""
+        globs = [(kind, glob) for kind in ("tensor", "file", "field") if (glob := getattr(waiver, kind)) is not None]
+        self._tests[position] = [(kind, matcher(glob)) for kind, glob in globs]
+        kind, glob = globs[0] if globs else ("", "")
+        start = literal_start(glob)
+        self._starts.setdefault((kind, len(start)), {}).setdefault(start, []).append(position)
+
+    def matching(self, member: Member) -> Iterator[int]:
+        """The positions of the waivers that match a member."""
+        for (kind, length), by_start in self._starts.items():
+            value = getattr(member, kind) if kind else ""
+            for position in () if value is None else by_start.get(value[:length], ()):
+                if all(_matches(test, getattr(member, each)) for each, test in self._tests[position]):
+                    yield position
+
+
+def _matches(test: Callable[[str], object], value: str | None) -> bool:
+    return value is not None and bool(test(value))
+
+
 @dataclass(slots=True)
 class _Tally:
     findings: int = 0
@@ -74,29 +102,27 @@ class Waivers:
     rules: tuple[tuple[WaiverRule, Rule], ...]
     today: date
     _tallies: dict[int, _Tally] = field(default_factory=dict)
+    _of: dict[str, "_Candidates"] = field(default_factory=dict)
 
-    def of(self, rule: str) -> list[int]:
-        """The positions of a rule's waivers, expired ones included."""
-        return [position for position, (_, each) in enumerate(self.rules) if each.id == rule]
+    def __post_init__(self) -> None:
+        for position, (waiver, rule) in enumerate(self.rules):
+            self._of.setdefault(rule.id, _Candidates()).add(position, waiver)
 
-    def covered(self, position: int, them: Sequence[Member]) -> set[Member]:
-        """The members that a waiver covers; expired ones are counted but cover nothing."""
-        waiver = self.rules[position][0]
-        tests = [
-            (matcher(glob), kind)
-            for kind, glob in (("tensor", waiver.tensor), ("file", waiver.file), ("field", waiver.field))
-            if glob is not None
-        ]
-        hit = {
-            each
-            for each in them
-            if all((value := getattr(each, kind)) is not None and matches(value) for matches, kind in tests)
-        }
-        if hit:
+    def has(self, rule: str) -> bool:
+        """Whether any waiver is of a rule, expired ones included."""
+        return rule in self._of
+
+    def covered(self, rule: str, them: Iterable[Member]) -> list[tuple[int, set[Member]]]:
+        """The waivers of a rule that match members, by position, with those that each covers: expired ones none."""
+        hits: dict[int, set[Member]] = {}
+        for each in them:
+            for position in self._of[rule].matching(each):
+                hits.setdefault(position, set()).add(each)
+        for position, hit in hits.items():
             tally = self._tallies.setdefault(position, _Tally())
             tally.findings += 1
             tally.members += len(hit)
-        return hit if self.active(position) else set()
+        return [(position, hit if self.active(position) else set()) for position, hit in sorted(hits.items())]
 
     def active(self, position: int) -> bool:
         """Whether a waiver still waives: through its last day."""

@@ -1,16 +1,20 @@
 """One root cause is one finding: consequences point at their cause, and nothing is dropped."""
 
 import json
+import time
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from auditor import audit
-from auditor.attribute import attribute
-from auditor.facts import Inventory
+from auditor.attribute import MOST, MOST_FINDINGS, attribute, traced
+from auditor.baseline import Baseline
+from auditor.facts import Inventory, Shard, TensorHeader
 from auditor.forge import forge
+from auditor.judge import judge
 from auditor.names import count
+from auditor.waive import Files, Waivers
 from auditor_schemas.policy import Policy, WaiverRule
 from auditor_schemas.rule import AnyMissing, Excess, Failure, File, RoundTrip, Rule, Scope, Severity
 
@@ -195,6 +199,49 @@ def test_failures_about_tensors_and_about_a_file_alone_are_no_one_finding():
         rule.failure("at the end", file="two", fold="same"),
     ]
     assert [each.affected for each in attribute(failures, NOTHING)] == [("a",), ()]
+
+
+# --- what a file makes long ---
+
+
+def test_of_more_than_a_report_lists_the_rest_is_counted_and_the_finding_excused_by_nothing(tmp_path):
+    rule = _rule("NAM102", Scope.TENSOR)
+    failures = [rule.failure("extra", tensor=f"x{n}.w") for n in range(MOST + 7)]
+    (found,) = traced(failures, NOTHING)
+    assert (len(found.finding.affected), found.finding.more, found.finding.count) == (MOST, 7, MOST + 7)
+    waiver = WaiverRule(rule="NAM102", tensor="*", reason="x", expires=date(2999, 1, 1))
+    baseline = Baseline([found.finding], name="x", family=None, sha256=None, most=2 * MOST)
+    judged = judge(
+        [found], [], waivers=Waivers(((waiver, rule),), date(2026, 1, 1)), baseline=baseline, files=Files([])
+    )
+    assert [each.status for each in judged.findings] == ["new"]
+    assert [each.state for each in judged.waivers] == ["partial"]
+
+
+def test_a_rule_has_so_many_findings_and_one_more_for_the_rest():
+    rule, shard = _rule("IDX108", Scope.TENSOR), _rule("IDX103", Scope.FILE)
+    total = MOST_FINDINGS + 100
+    failures = [rule.failure(f"the index names {n}", tensor=f"x{n}.w") for n in range(total)]
+    roots = attribute(failures, NOTHING)
+    assert len(roots) == MOST_FINDINGS + 1
+    assert sum(each.count for each in roots) == sum(len(each.affected) for each in roots) == total
+    (rest,) = [each for each in roots if each.count > 1]
+    assert rest.message.endswith("; beyond 10,000 findings of this rule, 99 others")
+    lost = shard.failure("gone", file="x", takes=tuple(f"x{n}.w" for n in range(total)))
+    root, *consequences = attribute([lost, *failures], NOTHING)
+    assert (root.rule, len(consequences)) == ("IDX103", MOST_FINDINGS + 1)
+    assert {each.caused_by for each in consequences} == {root.fingerprint}
+
+
+def test_what_a_hundred_thousand_failures_of_one_file_are_about_is_spelled_out_once():
+    header = TensorHeader("BF16", (1,), (0, 2))
+    held = Shard("x", 10, "read", tensors={f"x{n}": header for n in range(20_000)})
+    rule = _rule("HDR105", Scope.FILE)
+    begin = time.monotonic()
+    failures = [rule.failure("entry", file="x", span=(n, n + 1), fold="entry") for n in range(20_000)]
+    (finding,) = attribute(failures, Inventory((held,)))
+    assert finding.count == 20_000
+    assert time.monotonic() - begin < 20
 
 
 def test_a_missing_shard_lists_all_that_it_took_along(tmp_path):

@@ -1,15 +1,22 @@
 """Waivers: they excuse what they cover as a whole, until a date, for a reason, and none is silent."""
 
+import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from auditor import audit, cli
+from auditor.attribute import traced
+from auditor.facts import Inventory
 from auditor.forge import forge
+from auditor.globs import literal_start
+from auditor.judge import judge
+from auditor.waive import Files, Waivers
 from auditor_schemas.finding import Finding, WaiverUse
 from auditor_schemas.policy import Policy, WaiverRule
 from auditor_schemas.report import AuditReport
+from auditor_schemas.rule import Rule, Scope, Severity
 
 TODAY = datetime.now(UTC).date()
 FAR = date(2999, 1, 31)
@@ -91,6 +98,25 @@ def test_unused_waiver_of_a_sound_checkpoint_warns_and_does_not_gate(tmp_path, c
 def test_waiver_of_a_rule_that_did_not_run_is_not_called_unused(folder):
     report = _audit(folder, "config-not-json", _waiver("NAM101", tensor="*"))
     assert _states(report) == ["not_run"]
+
+
+def test_thousands_of_waivers_for_thousands_of_findings_take_a_moment():
+    rule = Rule(
+        id="SHP101", slug="wrong-shape", title="", severity=Severity.ERROR, scope=Scope.TENSOR, examines="tensors"
+    )
+    names = [f"x.{n:05d}.w" for n in range(5_000)]
+    found = traced([rule.failure(f"shape {name}", tensor=name) for name in names], Inventory(()))
+    waivers = Waivers(tuple((_waiver("SHP101", tensor=f"{name[:-1]}?"), rule) for name in names[1:]), TODAY)
+    begin = time.monotonic()
+    judged = judge(found, [], waivers=waivers, baseline=None, files=Files([]))
+    assert time.monotonic() - begin < 10
+    assert [each.location.tensor for each in judged.findings if each.status == "new"] == names[:1]
+    assert {each.state for each in judged.waivers} == {"used"}
+
+
+@pytest.mark.parametrize("glob", ["", "x", "x*", "*", "?y", "[xy]z", "{1-3}", "a.{0-1}.b", "[{]a"])
+def test_what_a_glob_matches_begins_as_it_does_before_its_first_sign(glob):
+    assert literal_start(glob) == {"x": "x", "x*": "x", "a.{0-1}.b": "a."}.get(glob, "")
 
 
 # --- dates ---

@@ -20,9 +20,10 @@ def check(inventory: Inventory, policy: Policy) -> Iterator[Failure]:
     """One failure per symlink that was not followed because the policy forbids it."""
     if policy.symlinks != "inside":
         return
+    shards = {shard.path: shard for shard in inventory.shards}
     for path, entry in inventory.entries.items():
         if entry.link == "outside":
-            shard = next((each for each in inventory.shards if each.path == path), None)
+            shard = shards.get(path)
             takes = inventory.lost_with(shard) if shard is not None else (File(path),)
             yield RULE.failure(
                 "is a symlink that leads out of the checkpoint and was not read",

@@ -63,6 +63,11 @@ def place(finding: Finding) -> list[str]:
     return parts
 
 
+def unlisted(finding: Finding) -> list[str]:
+    """That there is more than the report lists, as a sentence, or nothing."""
+    return [f"and {number(finding.more)} more that no report lists"] if finding.more else []
+
+
 def layers(finding: Finding) -> tuple[int, int] | None:
     """The first and the last layer of what a finding about tensors affects; None outside the layers."""
     if finding.location.tensor is None:

@@ -246,6 +246,7 @@ def _details(group: _Group, findings: Sequence[Finding], most: int) -> dict[str,
         details["actual"] = cut(value_text(first.actual), most) if first.actual is not None else None
         details["affected"] = [cut(each, most) for each in first.affected[:4]] if most == TEXT else []
         details["affectedPatterns"] = len(first.affected)
+        details["unlisted"] = first.more or None
         details["causedBy"] = shown(first.caused_by) if first.caused_by else None
     return {key: value for key, value in details.items() if value not in (None, [])}
 

@@ -71,7 +71,7 @@ def _findings(report: AuditReport) -> _Rows:
     columns = (
         "rule", "slug", "severity", "status", "message", "file", "tensor", "field", "byte_begin", "byte_end",
         "first_layer", "last_layer", "expected", "actual", "count", "affected", "caused_by", "fingerprint",
-        "waiver_reason", "waiver_owner", "waiver_expires",
+        "waiver_reason", "waiver_owner", "waiver_expires", "more",
     )  # fmt: skip
     return columns, map(_finding, report.findings)
 
@@ -84,7 +84,7 @@ def _finding(each: Finding) -> tuple[Any, ...]:
         each.rule, each.slug, each.severity.value, each.status, each.message, at.file, at.tensor, at.field, begin, end,
         first, last, _stated(each.expected), _stated(each.actual), each.count, " ".join(each.affected),
         each.caused_by, each.fingerprint, waiver.reason if waiver else None, waiver.owner if waiver else None,
-        waiver.expires.isoformat() if waiver else None,
+        waiver.expires.isoformat() if waiver else None, each.more,
     )  # fmt: skip
 
 

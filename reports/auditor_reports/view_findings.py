@@ -241,12 +241,17 @@ def _worded(finding: Finding, anchor: str) -> FindingView:
         actual=text.shown(text.value(finding.actual)) if compared else None,
         times=text.plural(finding.count, "time") if finding.count > 1 else None,
         patterns=tuple(map(text.shown, affected)),
-        affected=text.plural(len(affected), "pattern") if affected else None,
+        affected=_extent(finding) if affected else None,
         waiver=_shown(waiver.reason) if waiver else None,
         owner=_shown(waiver.owner) if waiver else None,
         expires=waiver.expires.isoformat() if waiver else None,
         touches=touched(finding),
     )
+
+
+def _extent(finding: Finding) -> str:
+    more = f", and {text.number(finding.more)} more that no report lists" if finding.more else ""
+    return text.plural(len(finding.affected), "pattern") + more
 
 
 def _shown(value: str | None) -> str | None:

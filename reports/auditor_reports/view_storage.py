@@ -142,16 +142,16 @@ def storage_view(report: AuditReport) -> StorageView:
         layout=tuple(_layout(row) for row in report.layout[:LAYOUT_ROWS]),
         layout_summary=f"{text.plural(report.inventory.tensors, 'tensor')} in "
         f"{text.plural(len(report.layout), 'pattern')}",
-        layout_hidden=_hidden(len(report.layout), LAYOUT_ROWS, "pattern"),
+        layout_hidden=_hidden(len(report.layout), LAYOUT_ROWS, "pattern", unlisted=report.left_out.get("layout", 0)),
     )
 
 
-def _hidden(count: int, shown: int, noun: str, nouns: str | None = None) -> str | None:
-    return (
-        f"{text.plural(count - shown, f'more {noun}', nouns and f'more {nouns}')} in the JSON"
-        if count > shown
-        else None
-    )
+def _hidden(count: int, shown: int, noun: str, nouns: str | None = None, *, unlisted: int = 0) -> str | None:
+    """How many more there are in the JSON, and how many that no report lists."""
+    if count <= shown:
+        return None
+    beyond = f", {text.number(unlisted)} that no report lists" if unlisted else ""
+    return f"{text.plural(count - shown, f'more {noun}', nouns and f'more {nouns}')} in the JSON{beyond}"
 
 
 def _distant_summary(apart: int) -> str:

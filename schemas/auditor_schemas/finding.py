@@ -31,7 +31,8 @@ class Finding(Record):
 
     `count` is the number of failing subjects; `affected` lists the tensors complete, in {a-b} patterns in which an
     opening brace of a name is written [{]. The first `affected_files` of it are files, by their paths as they are;
-    None in reports that do not say it.
+    None in reports that do not say it. Of what a hostile checkpoint makes too long to list, `more` counts the
+    tensors, files or members left out; such a finding is neither known nor waived.
     `members` are the fingerprints of the subjects one by one, where they are not tensors. `uncovered` is what
     of it neither baseline nor waiver covers, where they cover a part: the finding then gates as a whole.
     """
@@ -52,6 +53,7 @@ class Finding(Record):
     waiver: Waiver | None = None
     members: tuple[str, ...] = ()
     uncovered: tuple[str, ...] = ()
+    more: int = Field(default=0, ge=0)
 
     @property
     def patterns(self) -> tuple[str, ...]:

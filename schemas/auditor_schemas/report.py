@@ -118,6 +118,10 @@ class AuditReport(Record):
     inventory: InventorySummary
     layout: tuple[LayoutRow, ...]
     cells: tuple[Cell, ...]
+    left_out: dict[str, int] = Field(
+        default={},
+        description="How many rows of `layout` and `cells` are not listed, where a hostile file has too many.",
+    )
     parallelism: tuple[Parallelism, ...]
     tallies: Tallies
     coverage: Coverage

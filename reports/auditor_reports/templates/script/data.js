@@ -68,7 +68,10 @@ class Finding {
   get actual() { return this.compared ? this.otherwise?.actual ?? this.raw.actual ?? "none" : null; }
   get times() { return this.raw.count > 1 ? plural(this.raw.count, "time") : null; }
   get patterns() { return this.otherwise?.patterns ?? this.raw.affected; }
-  get affected() { return this.patterns.length ? plural(this.patterns.length, "pattern") : null; }
+  get affected() {
+    const more = this.raw.more ? `, and ${grouped(this.raw.more)} more that no report lists` : "";
+    return this.patterns.length ? plural(this.patterns.length, "pattern") + more : null;
+  }
   get explains() { return this.consequences.length ? plural(this.consequences.length, "finding") : null; }
   get waiver() { return this.otherwise?.waiver ?? null; }
   get owner() { return this.otherwise?.owner ?? null; }
