@@ -247,3 +247,28 @@ def test_a_limit_ends_the_reading_though_more_would_come_if_it_were_taken(tmp_pa
         source.close()
     assert len(inventory.unread) == 1
     assert "limit 1 (tensors)" in inventory.unread[0]
+
+
+@pytest.mark.parametrize("kind", ["web", "hub", "s3"])
+def test_a_single_file_that_loaders_prefer_is_seen_from_afar(kind, tmp_path, monkeypatch, capfd):
+    forge(tmp_path / "checkpoint", like="tiny", sparse=True, break_name="single-file-beside-index")
+    with place(kind, tmp_path / "place") as there:
+        there.put(tmp_path / "checkpoint")
+        there.hear(monkeypatch)
+        code, _, report = audited(there, capfd)
+    assert report is not None
+    assert (code, [each["rule"] for each in report["findings"] if each["severity"] == "error"]) == (1, ["FIL101"])
+
+
+@pytest.mark.parametrize("kind", ["hub", "s3"])
+def test_a_pointer_in_a_companions_place_is_seen_from_afar(kind, tmp_path, monkeypatch, capfd):
+    forge(tmp_path / "checkpoint", like="tiny", sparse=True, break_name="pointer-for-tokenizer")
+    (tmp_path / "checkpoint" / "vocab.json").write_bytes(b"{}" + b" " * 5_000)
+    with place(kind, tmp_path / "place") as there:
+        there.put(tmp_path / "checkpoint")
+        there.hear(monkeypatch)
+        code, _, report = audited(there, capfd)
+        asked = [target for target in there.targets() if "vocab.json" in target]
+    assert report is not None
+    assert (code, [each["rule"] for each in report["findings"] if each["severity"] == "warning"]) == (0, ["FIL112"])
+    assert asked == []
