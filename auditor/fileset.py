@@ -2,11 +2,12 @@
 
 from __future__ import annotations  # the models are named here, not imported
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from auditor.disguise import disguise
 from auditor.errors import AuditorError
+from auditor.facts import member_of
 from auditor.sources.begin import HEAD, POINTER, SINGLE, SUFFIX, companions
 from auditor.text import plain_path
 
@@ -22,17 +23,31 @@ def shard_paths(entries: Mapping[str, Entry], index: Index | None) -> tuple[list
     """The shards to read, in order, and those of them that are no part of the checkpoint.
 
     Without an index all are shards, unless one is called model.safetensors, or some consolidated: a loader takes the
-    one alone, and leaves out the others.
+    one alone, and leaves out the others. Of several series of one stem the most complete is the checkpoint.
     """
     found = [path for path in entries if path.endswith(SUFFIX)]
     if index is None or not index.weight_map:
         shown = [path for path in found if not path.startswith(".")]  # as globs have it
         chosen = {SINGLE}.intersection(shown) or {path for path in shown if not is_consolidated(path)} or set(shown)
-        return sorted(found), set(found) - chosen
+        return sorted(found), (set(found) - chosen) | _other_series(chosen)
     strays = {path for path in found if not index.claims(path)}
     # A file that the index names as ./NAME is its shard all the same, and is read by the plain path.
     named = {plain for path in index.files if (plain := plain_path(path)) is not None}
     return sorted(named.union(found)), strays
+
+
+def _other_series(paths: Iterable[str]) -> set[str]:
+    """The members of all series of a stem but the one that lacks the least."""
+    series: dict[str, dict[int, list[str]]] = {}
+    for path in paths:
+        member = member_of(path)
+        if member is not None:
+            series.setdefault(member.stem, {}).setdefault(member.total, []).append(path)
+    others: set[str] = set()
+    for totals in series.values():
+        chosen = min(totals, key=lambda total: (total - len(totals[total]), total))
+        others.update(path for total, members in totals.items() if total != chosen for path in members)
+    return others
 
 
 def is_consolidated(path: str) -> bool:

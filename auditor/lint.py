@@ -40,7 +40,7 @@ from auditor_schemas.rule import Failure
 _OF_CONFIG = frozenset(
     {"CFG101", "CFG102", "CFG103", "CFG104", "CFG105", "CFG106", "CFG108", "CFG110", "CNT102", "QNT111", "QNT112"}
 )
-_OF_INDEX = frozenset({"IDX102", "IDX104", "IDX112", "FIL102"})
+_OF_INDEX = frozenset({"FIL102", "FIL106", "IDX102", "IDX104", "IDX112"})
 _OF_NAMES = frozenset(
     {
         "CFG107",

@@ -420,6 +420,8 @@ _SEEN_WITHOUT_SHARDS = {
     "CFG103",
     "CFG104",
     "CFG105",
+    "FIL102",
+    "FIL106",
     "IDX102",
     "IDX104",
     "NAM101",

@@ -165,6 +165,12 @@ def test_a_second_series_of_another_stem_is_one_by_its_tensors(tiny):
     assert only(tiny).rule == "FIL107"
 
 
+def test_two_splits_without_an_index_are_the_missing_index_and_the_second_series(tmp_path):
+    forge(tmp_path / "c", like="tiny", sparse=True, break_name="second-series")
+    (tmp_path / "c" / INDEX).unlink()
+    assert sorted(roots(tmp_path / "c")) == [("FIL107", "error"), ("IDX101", "error")]
+
+
 def test_numbered_files_of_other_tensors_are_strays(tiny):
     (tiny / "adapter-00001-of-00001.safetensors").write_bytes(len(b"{}").to_bytes(8, "little") + b"{}")
     assert roots(tiny) == [("IDX105", "warning")]
@@ -317,6 +323,15 @@ def test_a_mark_in_the_place_of_a_shard_follows_from_the_missing_shard(tiny):
     shard = shards(tiny)[1]
     shard.rename(f"{shard}.incomplete")
     assert only(tiny).rule == "IDX103"
+
+
+def test_marks_of_shards_that_nothing_names_yet_follow_from_those_that_are_missing(tiny):
+    for path in (*shards(tiny)[2:], tiny / INDEX):
+        path.rename(f"{path}.incomplete")
+    assert only(tiny).rule == "IDX114"
+    for path in shards(tiny):
+        path.rename(f"{path}.incomplete")
+    assert only(tiny).rule == "IDX113"
 
 
 def test_a_mark_beside_a_short_shard_follows_from_the_short_shard(tiny):

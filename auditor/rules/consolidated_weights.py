@@ -22,7 +22,7 @@ def check(inventory: Inventory, listing: Mapping[str, Entry]) -> Iterator[Failur
     parts = {shard.path for shard in inventory.parts}
     for path, entry in sorted(listing.items()):
         is_weights = path.startswith("consolidated") and path.endswith(".safetensors")
-        if is_weights and entry.kind == "file" and parts - {path} and path not in parts:
+        if is_weights and entry.kind == "file" and parts and path not in parts:
             yield RULE.failure(
                 f"is there beside {plural(len(parts), 'shard')}: vLLM (load format auto) loads what is called "
                 "consolidated*.safetensors, and nothing else",

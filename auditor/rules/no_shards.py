@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.facts import Inventory
-from auditor_schemas.rule import AnyMissing, Failure, Rule, Scope, Severity
+from auditor_schemas.rule import AnyMissing, Failure, File, Rule, Scope, Severity
 
 RULE = Rule(
     id="IDX113",
@@ -22,4 +22,6 @@ def check(inventory: Inventory) -> Iterator[Failure]:
         and not inventory.parts
         and not (inventory.index is not None and inventory.index.weight_map)
     ):
-        yield RULE.failure("no *.safetensors file is there", takes=(AnyMissing(),), blames=(AnyMissing(),))
+        # A download's marks are called like the files that are not there yet.
+        marked = [File(path.rpartition(".")[0]) for path in inventory.entries]
+        yield RULE.failure("no *.safetensors file is there", takes=(AnyMissing(), *marked), blames=(AnyMissing(),))

@@ -1,6 +1,5 @@
 """Files are called as the index, or every loader, calls them: also in case, Unicode normalisation and suffix."""
 
-import unicodedata
 from collections.abc import Iterator, Mapping
 
 from auditor.entry import Entry
@@ -21,7 +20,7 @@ _CONFIG, _INDEX, _SUFFIX = "config.json", "model.safetensors.index.json", ".safe
 
 def check(inventory: Inventory, listing: Mapping[str, Entry]) -> Iterator[Failure]:
     """One failure per name that is wanted and absent while a like one is there."""
-    wanted = [_CONFIG, _INDEX, *(inventory.index.files if inventory.index is not None else ())]
+    wanted = dict.fromkeys((_CONFIG, _INDEX, *(inventory.index.files if inventory.index is not None else ())))
     absent = [path for path in wanted if path not in listing or listing[path].kind == "absent"]
     if not absent:
         return
@@ -50,11 +49,18 @@ def check(inventory: Inventory, listing: Mapping[str, Entry]) -> Iterator[Failur
 
 
 def _folded(path: str) -> str:
-    return unicodedata.normalize("NFC", path).casefold().removesuffix(_SUFFIX)
+    return _composed(path).casefold().removesuffix(_SUFFIX)
+
+
+def _composed(path: str) -> str:
+    if path.isascii():
+        return path
+    from unicodedata import normalize  # plain names, which nearly all are, do without
+
+    return normalize("NFC", path)
 
 
 def _difference(wanted: str, there: str) -> str:
     if wanted.endswith(_SUFFIX) != there.endswith(_SUFFIX) and wanted.casefold() != there.casefold():
         return "its suffix"
-    same = unicodedata.normalize("NFC", wanted) == unicodedata.normalize("NFC", there)
-    return "Unicode normalisation" if same else "case"
+    return "Unicode normalisation" if _composed(wanted) == _composed(there) else "case"

@@ -49,6 +49,7 @@ def begin(source: Source, limits: Limits) -> None:
     source.ahead([CONFIG], needed(CONFIG, limits))
     source.ahead([INDEX], index, _INDEX_BYTES)
     if not source.listed:
+        source.ahead([SINGLE], needed(SINGLE, limits))
         source.warm(_SHARDS)
     shards = sorted(path for path, entry in entries.items() if path.endswith(SUFFIX) and entry.kind == "file")
     source.ahead(shards[: limits.shards], needed(SINGLE, limits))
