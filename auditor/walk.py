@@ -238,9 +238,14 @@ def _read_index(source: Source, limits: Limits, files: Iterable[str]) -> Index:
     state, data, reason = _whole(source, INDEX, limits.index_bytes, "index_bytes")
     if state == "read":
         index = parse_index(data, limits, files)
-        if index.state == "damaged" and source.entry(INDEX).link == "outside":
-            return Index("damaged", faults=(Fault("malformed-index", f"is no index; {UNSHOWN}"),))
-        return index
+        if not index.faults or source.entry(INDEX).link != "outside":
+            return index
+        faults = tuple(
+            Fault(slug, f"is no index as it has to be; {UNSHOWN}")
+            for slug in sorted({each.slug for each in index.faults})
+        )
+        kept = index.weight_map if index.state == "read" else {}
+        return Index(index.state, None if index.state == "damaged" else index.sha256, kept, index.total_size, faults)
     if state == "unread":
         return Index("unread", reason=reason)
     return Index("damaged", faults=(Fault("malformed-index", reason or "leads nowhere: a broken symlink"),))
