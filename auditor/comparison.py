@@ -77,11 +77,11 @@ class Match(Struct, frozen=True, dict=True):
         )
 
     def present(self, names: Collection[str]) -> "Match":
-        """The same where these names are there in another way: no layer is missing whole that has one of them."""
+        """The same where these names are there in another way: no copy is absent, no layer with one is missing whole."""
         layers = {layer: held for layer, held in self.missing_layers.items() if not any(map(names.__contains__, held))}
         return Match(
             self.missing,
-            self.absent,
+            _without(self.absent, names),
             self.unexpected,
             self.misshapen,
             self.mistyped,

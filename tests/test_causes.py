@@ -91,6 +91,15 @@ def test_the_same_holds_at_full_size(name, like, roots):
     assert (found[0], words in found[3]) == ("NAM104", True)
 
 
+def test_copies_under_another_name_are_not_told_as_absent(tmp_path):
+    directory = tmp_path / "checkpoint"
+    directory.mkdir()
+    plan = planned("tiny")
+    renaming("^", "module.")(plan)
+    write(plan, directory, strips=None)
+    assert "MTP104" not in {each.rule for each in audit(directory).findings}
+
+
 def test_what_is_missing_beside_a_prefix_is_still_missing(roots):
     found = roots(
         both(renaming("^", "module."), lambda plan: plan.drop(lambda name: name.endswith("2.mlp.gate.weight")))

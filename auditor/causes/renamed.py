@@ -102,7 +102,7 @@ def _best(
     for name, shape, rewritings in asked:
         for each in dict.fromkeys(rewritings):
             row = next((gone[needed] for needed in each.applied(name) if needed in gone), None)
-            if row is not None and shape in (row.shape, ()):  # an index alone knows no shape
+            if row is not None and row.shape == shape:
                 votes[each] += 1
     return max(votes, key=lambda each: (votes[each], -len(each.found), each), default=None)
 
