@@ -77,7 +77,7 @@ class Match(Struct, frozen=True, dict=True):
         )
 
     def present(self, names: Collection[str]) -> "Match":
-        """The same where these names are there in another way: no copy is absent, no layer with one is missing whole."""
+        """The same where these names are there in another way: no copy is absent, no layer of one missing whole."""
         layers = {layer: held for layer, held in self.missing_layers.items() if not any(map(names.__contains__, held))}
         return Match(
             self.missing,

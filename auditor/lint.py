@@ -49,6 +49,7 @@ _OF_NAMES = frozenset(
         "NAM103",
         "NAM104",
         "NAM107",
+        "NAM111",
         "MTP101",
         "MTP102",
         "MTP104",
