@@ -1,8 +1,11 @@
 """Reads a policy: every fault is one line that names the file, the line, the key, and what was meant."""
 
 import hashlib
+import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,29 @@ from auditor.text import listed, nearest, quoted, shown
 from auditor_schemas.policy import Policy
 from auditor_schemas.rule import Rule
 
-POLICY_BYTES = 1 << 20
+POLICY_BYTES = 512 << 10
 _TOLD = 5
 _Path = tuple[str | int, ...]
+_Fault = tuple[_Path, Callable[[], str]]  # where, and what it is, in words that only a fault that is told is worth
+
+_MOST = 1000  # faults that are looked at
+
+# A key of more parts than any policy needs: its reader takes the square of their number in time and memory.
+_PARTS = 16
+_NAME = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+_DEEP = re.compile(rf"(?:^[ \t]*+\[{{0,2}}|[{{,])(?:[ \t]*+{_NAME}[ \t]*+\.){{{_PARTS}}}", re.MULTILINE)
+
+_PART = re.compile(_NAME)
+_KEY = re.compile(rf"[ \t]*+{_NAME}(?:[ \t]*+\.[ \t]*+{_NAME})*+[ \t]*+")
+_SPACE = re.compile(r"(?:[ \t\r\n]++|#[^\n]*+)*+")
+_TOKEN = re.compile(
+    r'"""(?:[^"\\]++|\\.|"{1,2}(?!"))*+"{3,5}'
+    r"|'''(?:[^']++|'{1,2}(?!'))*+'{3,5}"
+    r'|"(?:[^"\\\n]++|\\.)*+"'
+    r"|'[^'\n]*+'"
+    r"|#[^\n]*+|[\[\]{}\n]|[^\"'#\[\]{}\n]++",
+    re.DOTALL,
+)
 
 
 def read_policy(path: str | PathLike[str], rules: Iterable[RuleModule]) -> tuple[Policy, str]:
@@ -34,6 +57,7 @@ def read_policy(path: str | PathLike[str], rules: Iterable[RuleModule]) -> tuple
         raise UsageError(f"{place}: is longer than {POLICY_BYTES:,} bytes")
     try:
         text = data.decode()
+        _refuse_deep_keys(text, place)
         document = tomllib.loads(text)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
@@ -42,56 +66,90 @@ def read_policy(path: str | PathLike[str], rules: Iterable[RuleModule]) -> tuple
         raise UsageError(f"{place}: not TOML: {shown(str(error))}") from error
     try:
         policy = Policy.model_validate(document)
-        faults = list(_faults(policy, [module.rule for module in rules]))
+        faults = list(islice(_faults(policy, [module.rule for module in rules]), _MOST))
     except ValidationError as error:
-        faults = [_explained(each) for each in error.errors(include_url=False)]
+        faults = [(tuple(each["loc"]), partial(_explained, each)) for each in error.errors(include_url=False)[:_MOST]]
     if faults:
-        lines = text.splitlines(keepends=True)
-        found = sorted((line_of(lines, where), f"{_spelled(where)}{message}") for where, message in faults)
-        told = [f"line {line}: {message}" for line, message in found[:_TOLD]]
-        more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+        places = _places(text)
+        found = sorted(((_line(places, where), _spelled(where)), number) for number, (where, _) in enumerate(faults))
+        told = [f"line {line}: {where}{faults[number][1]()}" for (line, where), number in found[:_TOLD]]
+        more = f"; and {len(found) - _TOLD:,}{' or' if len(found) == _MOST else ''} more" if len(found) > _TOLD else ""
         raise UsageError(f"{place}, {'; '.join(told)}{more}")
     return policy, hashlib.sha256(data).hexdigest()
 
 
 def check_policy(policy: Policy, rules: Iterable[RuleModule]) -> None:
     """Raise UsageError where a policy made in Python names a rule, a family or a glob that cannot be."""
-    for where, message in _faults(policy, [module.rule for module in rules]):
-        raise UsageError(f"policy: {_spelled(where)}{message}")
+    for where, explain in _faults(policy, [module.rule for module in rules]):
+        raise UsageError(f"policy: {_spelled(where)}{explain()}")
 
 
 def line_of(lines: list[str], where: _Path) -> int:
-    """The line, from 1, where the statement begins that brings a key into a TOML document.
+    """The line, from 1, where the statement begins that brings a key into a valid TOML document.
 
-    TOML readers keep no lines, so the reader itself is asked: the first lines that it can read alone and that hold
-    the key end with that statement. Of a key that is missing it is the line of the table that lacks it.
+    Of a key that is missing it is the line of the table that lacks it.
     """
-    while where and not _holds(lines, len(lines), where):
-        where = where[:-1]
-    low, high = 0, len(lines)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _holds(lines, middle, where):
-            high = middle
-        else:
-            low = middle
-    return max(high, 1)
+    return _line(_places("".join(lines)), where)
 
 
-def _holds(lines: list[str], count: int, where: _Path) -> bool:
-    """Whether the first lines, and those that end the statement in which they stop, hold a key."""
-    for stop in range(count, len(lines) + 1):
-        try:
-            value: Any = tomllib.loads("".join(lines[:stop]))
-        except tomllib.TOMLDecodeError:
-            continue
-        for step in where:
-            try:
-                value = value[step]
-            except (KeyError, IndexError, TypeError):
-                return False
-        return True
-    return False
+def _line(places: dict[_Path, int], where: _Path) -> int:
+    return next((places[where[:end]] for end in range(len(where), 0, -1) if where[:end] in places), 1)
+
+
+def _places(text: str) -> dict[_Path, int]:
+    """The line of every key that a statement of a valid document brings, and of all above it: the first that does.
+
+    TOML readers keep no lines. One pass over the text finds where statements begin and end, which is all that counts.
+    """
+    places: dict[_Path, int] = {}
+    arrays: dict[_Path, int] = {}  # how many tables of a name there were so far
+    table: _Path = ()
+    at, line, counted = _end(_SPACE, text, 0), 1, 0
+    while at < len(text):
+        line, counted = line + text.count("\n", counted, at), at
+        brackets = 2 if text.startswith("[[", at) else int(text[at] == "[")
+        end = _end(_KEY, text, at + brackets)
+        parts = [_decoded(part) for part in _PART.findall(text, at + brackets, end)]
+        path: _Path = () if brackets else table
+        for number, part in enumerate(parts, 1):
+            path = (*path, part)
+            if brackets == 2 and number == len(parts):
+                arrays[path] = arrays.get(path, 0) + 1
+            if brackets and path in arrays:
+                path = (*path, arrays[path] - 1)
+        table = path if brackets else table
+        for length in range(1, len(path) + 1):
+            places.setdefault(path[:length], line)
+        at = _end(_SPACE, text, end + brackets if brackets else _value_end(text, end))
+    return places
+
+
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    found = pattern.match(text, at)
+    return at if found is None else found.end()
+
+
+def _value_end(text: str, at: int) -> int:
+    depth = 0
+    for token in _TOKEN.finditer(text, at):
+        depth += (token[0] in "[{") - (token[0] in "]}")
+        if token[0] == "\n" and depth <= 0:
+            return token.end()
+    return len(text)
+
+
+def _decoded(part: str) -> str:
+    if part[0] in "\"'":
+        return str(next(iter(tomllib.loads(f"{part} = 0")))) if "\\" in part else part[1:-1]
+    return part
+
+
+def _refuse_deep_keys(text: str, place: str) -> None:
+    """See _PARTS. Where text of a string looks like such a key it is refused as well, which no policy needs."""
+    deep = _DEEP.search(text)
+    if deep is not None:
+        line = text.count("\n", 0, deep.start()) + 1
+        raise UsageError(f"{place}, line {line}: a key of more than {_PARTS} parts")
 
 
 def rule_named(name: str, rules: Iterable[Rule]) -> Rule | None:
@@ -101,57 +159,61 @@ def rule_named(name: str, rules: Iterable[Rule]) -> Rule | None:
 
 def no_such_rule(name: str, rules: Iterable[Rule]) -> str:
     """What to say of a name that is no rule's."""
-    near = nearest(name, [word for each in rules for word in (each.id, each.slug)])
+    near = nearest(name[:80], [word for each in rules for word in (each.id, each.slug)])
     return f"no rule {shown(name[:80])}{near}; `auditor rules` lists them"
 
 
-def _faults(policy: Policy, rules: list[Rule]) -> Iterator[tuple[_Path, str]]:
+def _faults(policy: Policy, rules: list[Rule]) -> Iterator[_Fault]:
     """What the schema cannot know: rules, families and globs that are not."""
     seen: dict[str, str] = {}
     for name in policy.severity:
         rule = rule_named(name, rules)
         if rule is None:
-            yield ("severity", name), no_such_rule(name, rules)
+            yield ("severity", name), partial(no_such_rule, name, rules)
         elif rule.id in seen:
-            yield ("severity", name), f"is {rule.id} {rule.slug}, which {shown(seen[rule.id])} names already"
+            said = f"is {rule.id} {rule.slug}, which {shown(seen[rule.id])} names already"
+            yield ("severity", name), partial(str, said)
         else:
             seen[rule.id] = name
     known = sorted(families())
     for position, name in enumerate(policy.allow.families or ()):
         if name not in known:
-            near = nearest(name, known)
-            yield ("allow", "families", position), f"no family {quoted(name)}{near}; there are {listed(known, most=9)}"
+            yield ("allow", "families", position), partial(_no_such_family, name, known)
     globs: list[tuple[_Path, str]] = [
         (("allow", "unexpected", position), glob) for position, glob in enumerate(policy.allow.unexpected)
     ]
     for position, waiver in enumerate(policy.waivers):
         if rule_named(waiver.rule, rules) is None:
-            yield ("waivers", position, "rule"), no_such_rule(waiver.rule, rules)
+            yield ("waivers", position, "rule"), partial(no_such_rule, waiver.rule, rules)
         targets = (("tensor", waiver.tensor), ("file", waiver.file), ("field", waiver.field))
         globs += [(("waivers", position, kind), glob) for kind, glob in targets if glob is not None]
     for where, glob in globs:
         try:
             matcher(glob)
         except UsageError as error:
-            yield where, str(error)
+            yield where, partial(str, str(error))
 
 
-def _explained(error: Any) -> tuple[_Path, str]:
-    """One fault of the schema: where, what is there and what was needed."""
+def _no_such_family(name: str, known: list[str]) -> str:
+    return f"no family {quoted(name)}{nearest(name, known)}; there are {listed(known, most=9)}"
+
+
+def _explained(error: Any) -> str:
+    """One fault of the schema: what is there and what was needed."""
     where: _Path = tuple(error["loc"])
     kind, message = error["type"], error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         keys = _keys(where[:-1])
-        near = nearest(str(where[-1]), keys)
-        return where, f"no such key{near or ';'} here may stand {listed(keys, most=20)}"
+        near = nearest(str(where[-1])[:80], keys)
+        return f"no such key{near or ';'} here may stand {listed(keys, most=20)}"
     if kind == "missing":
-        return where, "is missing"
+        return "is missing"
     if where[-1:] == ("expires",) and kind.startswith("date"):
-        return where, f"is {quoted(error['input'])}, needs a date such as 2027-01-31, without quotes"
+        return f"is {quoted(error['input'])}, needs a date such as 2027-01-31, without quotes"
     if kind == "value_error":
-        return where, message
+        return str(message)
     message = message.replace("Input should", "should").replace("String should", "should")
-    return where, f"is {quoted(error['input'])}, {message[:1].lower()}{message[1:]}"
+    return f"is {quoted(error['input'])}, {message[:1].lower()}{message[1:]}"
 
 
 def _keys(where: _Path) -> list[str]:

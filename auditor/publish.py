@@ -6,6 +6,7 @@ somewhere. A lock keeps two publishers from losing each other's reports.
 """
 
 import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ INDEX = "index.html"
 CHECKPOINTS = "checkpoints"
 LOCK = ".auditor-lock"
 PARTIAL = ".auditor-partial"
+RECORD_BYTES = 64 << 20
 WAIT_SECONDS = 60.0
 
 
@@ -83,14 +85,12 @@ def _write_site(root: Path, documents: Sequence[tuple[AuditReport, str, site.Ent
     if not (root / INDEX).exists():  # an index of nothing, so that no page leads back to where nothing is yet
         written += _put(root / RECORD, _recorded(before)) + _put(root / INDEX, site.index_page(before))
     for report, document, entry in documents:
-        place = root / CHECKPOINTS / site.folder(entry.uri)
-        place.mkdir(parents=True, exist_ok=True)
+        place = _folder(_folder(root / CHECKPOINTS) / site.folder(entry.uri))
         written += _put(place / f"{entry.id}.json", document)
         written += _put(place / f"{entry.id}.html", html.render(report))
     pages = site.checkpoint_pages(record)
     for folder, page in pages.items():
-        place = root / CHECKPOINTS / folder
-        place.mkdir(parents=True, exist_ok=True)
+        place = _folder(_folder(root / CHECKPOINTS) / folder)
         written += _put(place / INDEX, page)
     written += _put(root / RECORD, _recorded(record))
     written += _put(root / INDEX, site.index_page(record))
@@ -111,7 +111,7 @@ def _record(root: Path) -> site.Record:
     """What the site holds; an index that is not the publisher's own is never overwritten."""
     path = root / RECORD
     try:
-        return site.Record.model_validate_json(path.read_bytes())
+        return site.Record.model_validate_json(_read(path, RECORD_BYTES))
     except FileNotFoundError:
         if (root / INDEX).exists():
             raise UsageError(
@@ -126,23 +126,49 @@ def _record(root: Path) -> site.Record:
         ) from error
 
 
+def _read(path: Path, most: int) -> bytes:
+    """A regular file of the site's own, of a bounded size: what else is there by its name is somebody's trap."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        _own(file.fileno(), path)
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise UsageError(f"{shown(str(path))}: larger than {most:,} bytes: not a site's")
+    return data
+
+
+def _own(descriptor: int, path: Path) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise UsageError(f"{shown(str(path))}: is no file of the site's own: name an empty folder, or a site")
+
+
+def _folder(path: Path) -> Path:
+    """A folder of the site, made where it is not there; a link would lead what is written out of the site."""
+    path.mkdir(exist_ok=True)
+    if path.is_symlink():
+        raise UsageError(f"{shown(str(path))}: is a link: a site's folders are its own")
+    return path
+
+
 def _sweep(root: Path) -> None:
     """Remove what a publisher that was ended left unfinished."""
     for leftover in [*root.glob(f"*{PARTIAL}"), *(root / CHECKPOINTS).glob(f"*/*{PARTIAL}")]:
-        leftover.unlink()
+        if not leftover.is_dir() or leftover.is_symlink():
+            leftover.unlink()
 
 
 def _put(path: Path, text: str) -> bool:
     """Write a file whole, unless it is the same already."""
     data = text.encode("utf-8")
     try:
-        if path.stat().st_size == len(data) and path.read_bytes() == data:
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_size == len(data) and _read(path, len(data)) == data:
             return False
     except FileNotFoundError:
         pass
     partial = path.with_name(path.name + PARTIAL)
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "xb") as file:  # never through a link that stands there
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -159,7 +185,9 @@ def _locked(root: Path, wait: float) -> Iterator[None]:
     import fcntl
 
     deadline = time.monotonic() + wait
-    with open(root / LOCK, "ab") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    with open(os.open(root / LOCK, flags, 0o666), "ab") as file:
+        _own(file.fileno(), root / LOCK)
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

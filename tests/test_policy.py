@@ -380,3 +380,61 @@ def test_documented_policy_is_one(tmp_path):
         path = tmp_path / f"{number}.toml"
         path.write_text(block.partition("```")[0])
         read_policy(path, RULES)
+
+
+_LONG = {
+    "one key of many parts": "a." * 20_000 + "a = 1\n",
+    "one table of many parts": "[" + "a." * 20_000 + "a]\n",
+    "a quoted key of many parts": '"a b" . ' * 5_000 + "a = 1\n",
+    "an inline key of many parts": "x = { " + "a." * 20_000 + "a = 1 }\n",
+    "deep arrays": "x = " + "[" * 100_000,
+    "many keys": "".join(f"key{number} = 1\n" for number in range(20_000)),
+    "many tables": "".join(f"[table{number}]\n" for number in range(20_000)),
+    "many empty waivers": "[[waivers]]\n" * 20_000,
+    "a long array before a fault": "[allow]\nunexpected = [\n" + "'x',\n" * 50_000 + "]\nx = 1\n",
+    "many rules that are not": "[severity]\n" + "".join(f"wrong-shap{number} = 'error'\n" for number in range(15_000)),
+    "longer than a policy is": "#" * (1 << 20),
+}
+
+
+@pytest.mark.parametrize("name", _LONG)
+def test_a_hostile_policy_is_refused_in_time_in_line_with_its_size(tmp_path, name):
+    started = time.perf_counter()
+    with pytest.raises(UsageError) as refusal:
+        _read(tmp_path, _LONG[name])
+    assert len(str(refusal.value)) < 3_000
+    assert time.perf_counter() - started < 20  # quadratic readings of these took minutes
+
+
+def test_dots_in_strings_and_comments_are_no_parts_of_keys(tmp_path):
+    reason = "see " + "a.b" * 30
+    text = _WAIVER.replace("reason = 'x'", f"reason = '{reason}'") + "# " + "a." * 50
+    assert _read(tmp_path, text).waivers[0].reason == reason
+    assert _read(tmp_path, _WAIVER.replace("tensor = '*'", "tensor = 'model.layers.{0-4}.mlp.experts.{0-9}.w'"))
+
+
+def test_lines_of_keys_are_found_in_every_spelling():
+    text = """a = 1 # [x]
+"b c".d = '''
+e = 1
+''' # f
+[ g . "h" ] # i
+'j.k' = { l = [1,
+  2], m = "]" }
+[[n]]
+o = 1
+[n.p]
+q = \"\"\"\\\"\"\"\"
+[[n]]
+[[n.r]]
+[[n.r]]
+s = 1
+"""
+    tomllib.loads(text)
+    places = {
+        ("a",): 1, ("b c",): 2, ("b c", "d"): 2, ("g",): 5, ("g", "h"): 5, ("g", "h", "j.k"): 6,
+        ("g", "h", "j.k", "l", 1): 6, ("n",): 8, ("n", 0, "o"): 9, ("n", 0, "p"): 10, ("n", 0, "p", "q"): 11,
+        ("n", 1): 12, ("n", 1, "r", 0): 13, ("n", 1, "r", 1, "s"): 15, ("absent",): 1, ("n", 1, "absent"): 12,
+    }  # fmt: skip
+    lines = text.splitlines(keepends=True)
+    assert {where: line_of(lines, where) for where in places} == places

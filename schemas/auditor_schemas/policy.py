@@ -82,7 +82,9 @@ class Allowed(BaseModel):
         default=None, min_length=1, description="Model families that pass; any of them where this is absent."
     )
     unexpected: tuple[Glob, ...] = Field(
-        default=(), description="Globs of tensors that the config does not imply and that are allowed all the same."
+        default=(),
+        max_length=10_000,
+        description="Globs of tensors that the config does not imply and that are allowed all the same.",
     )
 
 
@@ -130,7 +132,7 @@ class Policy(BaseModel):
     )
     require: Required = Field(default_factory=Required)
     allow: Allowed = Field(default_factory=Allowed)
-    waivers: tuple[WaiverRule, ...] = ()
+    waivers: tuple[WaiverRule, ...] = Field(default=(), max_length=10_000)
     limits: Limits = Field(default_factory=Limits)
     symlinks: Literal["follow", "inside"] = Field(
         default="follow",
