@@ -162,7 +162,10 @@ def _diff_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify_options(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "exit codes: 0 it is what was audited, and that passed; 1 it is not; 2 usage; 3 not readable"
+    parser.epilog = (
+        "exit codes: 0 it is what was audited, and that passed; 1 it is not; 2 usage, or a report that proves nothing; "
+        "3 not readable"
+    )
     parser.add_argument("report", metavar="REPORT.json", help="the report of the audit")
     parser.add_argument("source", metavar="SOURCE", help="what is about to be released")
     parser.add_argument("--fingerprint", metavar="HEX", help="what the audit's own output said, beside the report")
