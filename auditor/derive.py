@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from auditor import count, values
+from auditor import count, value_facts
 from auditor.causes import CAUSES, causes_of
 from auditor.comparison import Census, Differences, Match
 from auditor.configure import Configuration
@@ -181,5 +181,5 @@ def examined(facts: dict[str, Any]) -> dict[str, int]:
         "components": 0 if isinstance(facts["tally"], Blocked) else len(facts["tally"].components),
         "families": 0 if isinstance(facts["family"], Blocked) else 1,
         "figures": 0 if isinstance(facts["figures"], Blocked) else len(facts["figures"]),
-        **values.examined(facts["probes"], facts["declared_digests"]),
+        **value_facts.examined(facts["probes"], facts["declared_digests"]),
     }

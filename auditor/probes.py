@@ -35,10 +35,11 @@ class BlockValues(Struct, frozen=True):
     `largest` counts blocks by largest |code| (0 to 127; 126 is 448, 127 is NaN). exact, value_equal, changed
     and undefined add up to `blocks`; `overflowing` are those of the undefined whose codes are numbers and whose
     scale is finite, yet which dequantise to infinity. `error` is the largest relative error over the changed blocks.
-    `drifted` are those of the changed whose codes survive while the scale moves, as after a detour through BF16
-    or a reciprocal. `foreign` are the blocks that the published formula cannot have left: neither exact, nor
-    (with scales that are powers of two) a largest code of 224 at half the scale; `unsaturated` are those of
-    them whose largest code alone says so.
+    `drifted` are those of the changed whose codes survive while the scale moves, by its last bit as after a
+    reciprocal. `foreign` are the blocks that no formula in use can have left: neither exact, nor with a largest code
+    of 448 (of 224 and more where the scale is a power of two), nor at the clamp; `unsaturated` are those of them whose
+    largest code says so, `narrow` those that scaling to 240, the largest value of E4M3FNUZ, leaves, and `first_other`
+    is the first that is not.
     """
 
     blocks: int = 0
@@ -52,11 +53,13 @@ class BlockValues(Struct, frozen=True):
     drifted: int = 0
     foreign: int = 0
     unsaturated: int = 0
+    narrow: int = 0
     error: float = 0.0
     first_nan: BlockNote | None = None
     first_overflowing: BlockNote | None = None
     first_changed: BlockNote | None = None
     first_foreign: BlockNote | None = None
+    first_other: BlockNote | None = None
 
 
 class Position(Struct, frozen=True):
@@ -76,7 +79,8 @@ class ScaleValues(Struct, frozen=True):
     nan, infinite, zero, negative and subnormal add up without overlap: a negative scale is finite, normal or not,
     a subnormal one positive. `first` has the first value of each kind that a scale should not be, under the name of
     its field, or `not_power_of_two` for the first finite positive one that is none. `bf16` counts the finite
-    positive ones whose last 16 bits are zero, powers of two among them.
+    positive ones whose last 16 bits are zero, powers of two among them; `published` those that are amax / 448 of some
+    amax, `reciprocal` those that are 1 / (448 / amax) of one.
     """
 
     values: int
@@ -89,6 +93,8 @@ class ScaleValues(Struct, frozen=True):
     powers_of_two: int = 0
     clamped: int = 0
     bf16: int = 0
+    published: int = 0
+    reciprocal: int = 0
     minimum: float | None = None
     median: float | None = None
     maximum: float | None = None
@@ -101,7 +107,8 @@ class TensorValues(Struct, frozen=True):
     """What was read of one tensor. `read` counts elements; `rows` are the rows read, empty for all of them.
 
     Minimum and maximum are over finite values, of FP8 over codes without their scales; None where there is
-    none. `constant`: every element read has the same bits. `xxh3` is the XXH3-128 of all its bytes, `strips`
+    none. `constant`: every element read has the same bits. `e4m3`: every element read, in BF16, F16 or F32, is a
+    number that E4M3 has. `xxh3` is the XXH3-128 of all its bytes, `strips`
     that of each range of rows where only some were read.
     """
 
@@ -117,6 +124,7 @@ class TensorValues(Struct, frozen=True):
     minimum: float | None = None
     maximum: float | None = None
     constant: bool = False
+    e4m3: bool = False
     rows: tuple[tuple[int, int], ...] = ()
     xxh3: str | None = None
     strips: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from auditor import count, gate, summary, values
+from auditor import count, gate, summary, value_facts, values
 from auditor.attribute import Attributed, traced
 from auditor.comparison import Match
 from auditor.configure import Configuration, configure
@@ -171,7 +171,7 @@ def conduct(
             except KeyboardInterrupt:  # before anything was read: the headers' report stands
                 content = None
     facts = facts_of(inventory, config_file, configuration, expectations, taker.census(inventory), rules)
-    facts |= values.content_facts(_read(content, reading), values.declared(inventory))
+    facts |= value_facts.content_facts(_read(content, reading), values.declared(inventory))
     failures, outcomes = _apply(modules, facts, examined(facts))
     found = traced(failures, inventory)
     judged = _judged(found, outcomes, rules, known, inventory, started.date())
@@ -387,6 +387,8 @@ def _apply(
                 # A policy may have given the rule another severity than the one its failures carry.
                 failures.extend(each if each.rule is rule else replace(each, rule=rule) for each in found)
                 outcome = "failed" if found else "passed"
+                if not found and not looked_at:  # what had nothing to look at has not passed
+                    outcome, reason = "not_applicable", f"nothing to look at: no {rule.examines}"
         outcomes.append(
             RuleOutcome(
                 rule=rule.id,

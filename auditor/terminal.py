@@ -80,9 +80,11 @@ def _content_read(report: "AuditReport", no_gpu: str) -> str:
     where = f"{plural(coverage.tensors_read, 'tensor')}, {plural(coverage.blocks_read, 'weight block')}"
     seed = f", seed {report.run.seed}" if depth == "sample" else ""
     device = f"{report.run.device}{f' ({shown(no_gpu)})' if no_gpu else ''}"
+    formula = report.probes.scale_formula
+    scales = "" if formula is None else f", scales by {'no known formula' if formula == 'none' else formula}"
     resumed, shards = report.run.resumed_shards, plural(report.inventory.shards, "shard")
     state = f"; {resumed:,} of {shards}' results are from the state folder" if resumed else ""
-    return f"{part} ({share(coverage.payload_bytes_read, payload)}): {where}, on {device}{seed}{state}"
+    return f"{part} ({share(coverage.payload_bytes_read, payload)}): {where}{scales}, on {device}{seed}{state}"
 
 
 def _printable(text: str) -> str:

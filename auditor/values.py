@@ -1,19 +1,25 @@
 """What rules about values have in common: which tensors hold bad values, where the first stands, what was looked at."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
-from auditor.dtypes import FP8
 from auditor.facts import SCALE_SUFFIX, Blocked, Inventory
 from auditor.names import expert_of, is_vocabulary, layer_of
 from auditor.probes import Position, Probes, ScaleValues, TensorValues
 from auditor.text import plural
 from auditor_schemas.rule import RoundTrip
 
+# Blocks or scales that all have in common what chance would have given to half of them: no chance any more.
+ENOUGH = 16
 NOT_READ = Blocked("tensor data is not read at depth headers")
 # The copies that an MTP module stores, by what follows its layer, and what they are copies of.
-_ORIGINALS = {"embed_tokens.weight": "model.embed_tokens.weight", "shared_head.head.weight": "lm_head.weight"}
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+_ORIGINALS = {"embed_tokens.weight": EMBEDDING, "shared_head.head.weight": HEAD}
+CORRECTION_BIAS = ".e_score_correction_bias"
+# The largest scale that a quantiser gives a block of zeros: 1e-4 / 240, rounded up to a power of two.
+LARGEST_CLAMP = 2.0**-21
 
 
 class Bad(Struct, frozen=True):
@@ -174,51 +180,45 @@ def alike(groups: dict[tuple[int, ...], dict[str, TensorValues]]) -> list[list[t
     return [keys for keys in found.values() if len(keys) > 1]
 
 
+def zeroed_experts(probes: Probes) -> dict[tuple[int, int], tuple[TensorValues, ...]]:
+    """Routed experts, by layer and number, that were quantised from zeros, as codes and scales read say.
+
+    None of a layer of which they are the half or more: a layer is not pruned to nothing.
+    """
+    found: dict[tuple[int, int], tuple[TensorValues, ...]] = {}
+    experts = by_expert(probes.tensors.values())
+    for key, members in experts.items():
+        weights = tuple(values for values in members.values() if values.scales is None)
+        scales = [values.scales for values in members.values() if values.scales is not None]
+        if weights and len(scales) == len(weights) and all(map(entirely_zero, weights)) and all(map(_of_zeros, scales)):
+            found[key] = weights
+    sizes, zeros = (Counter(layer for layer, _ in each) for each in (experts, found))
+    return {key: weights for key, weights in found.items() if 2 * zeros[key[0]] < sizes[key[0]]}
+
+
+def _of_zeros(scales: ScaleValues) -> bool:
+    """Whether scales are what a quantiser gives blocks of zeros: its clamp, or 1."""
+    positive = sum(scales.exponents.values()) == scales.values and scales.maximum is not None
+    return positive and ((scales.maximum or 0) <= LARGEST_CLAMP or scales.minimum == scales.maximum == 1)
+
+
+def within_240(probes: Probes) -> int:
+    """Of blocks whose codes have no more than 240, the largest value of E4M3FNUZ, throughout: how many reach it.
+
+    0 where a block exceeds it, and where too few reach it to be a range. In E4M3 240 is 0x77, and 0x6E is 120, which
+    is where a scale that is rounded up to a power of two leaves the largest code at the least.
+    """
+    largest: Counter[int] = Counter()
+    for values in probes.weights():
+        if values.blocks is not None:
+            largest.update(values.blocks.largest)
+    reach = sum(count for code, count in largest.items() if 0x6E <= code <= 0x77)
+    filled = sum(count for code, count in largest.items() if 0 < code < 0x7F)
+    exceed = any(0x77 < code < 0x7F for code in largest)
+    return 0 if exceed or reach < ENOUGH or 4 * reach < filled else reach
+
+
 def declared(inventory: Inventory) -> dict[str, str]:
     """The SHA-256 that the store declares of each shard, where it declares one."""
     entries = {shard.path: inventory.entries.get(shard.path) for shard in inventory.parts}
     return {path: entry.sha256 for path, entry in entries.items() if entry is not None and entry.sha256 is not None}
-
-
-def content_facts(
-    probes: Probes | Blocked, declared: Mapping[str, str] | None = None
-) -> dict[str, Probes | Mapping[str, str] | Blocked]:
-    """The facts that rules about values ask for, by name; each but the first only where it can be had.
-
-    `declared`: the SHA-256 of shards as the store declares it, by path.
-    """
-    names = ("probes", "whole_probes", "ue8m0_probes", "digests", "whole_digests", "declared_digests")
-    if isinstance(probes, Blocked):
-        return dict.fromkeys(names, probes)
-    sampled = Blocked("not every byte is read at depth sample")
-    undigested = Blocked("no digests were made")
-    # Without --no-digests every tensor has one; with it vocabulary matrices alone.
-    digested = [values.xxh3 is not None or bool(values.strips) for values in probes.tensors.values()]
-    return {
-        "probes": probes,
-        "whole_probes": probes if probes.complete else sampled,
-        "ue8m0_probes": probes if probes.powers_of_two else Blocked("config.json declares no scale_fmt"),
-        "digests": probes if any(digested) else undigested,
-        "whole_digests": sampled if not probes.complete else probes if digested and all(digested) else undigested,
-        "declared_digests": declared or Blocked("the source declares no SHA-256 of its shards"),
-    }
-
-
-def examined(probes: Probes | Blocked, declared: Mapping[str, str] | Blocked | None = None) -> dict[str, int]:
-    """How many subjects of each kind there are for rules about values to look at."""
-    if isinstance(probes, Blocked):
-        return {}
-    tensors = probes.tensors.values()
-    named = {} if declared is None or isinstance(declared, Blocked) else declared
-    return {
-        "tensors read": len(tensors),
-        "FP8 tensors read": sum(values.dtype == FP8 for values in tensors),
-        "unquantised tensors read": sum(values.dtype != FP8 and values.scales is None for values in tensors),
-        "scales read": sum(values.scales is not None for values in tensors),
-        "weight blocks read": sum(values.blocks.blocks for values in tensors if values.blocks is not None),
-        "shards read": len(probes.shards),
-        "digests compared": sum(shard.sha256 is not None and shard.file in named for shard in probes.shards),
-        "MTP copies compared": sum(1 for _ in copies(probes)),
-        "experts read": len(by_expert(tensors)),
-        "layers read": len(by_layer(tensors)),
-    }

@@ -85,6 +85,8 @@ def _values(name: str, file: str, every: dict, powers: bool) -> TensorValues:
         minimum=float(finite.min()) if finite.size else None,
         maximum=float(finite.max()) if finite.size else None,
         constant=data == data[:size] * flat.size,
+        e4m3=dtype != "F8_E4M3"
+        and bool((torch.from_numpy(flat).to(torch.float8_e4m3fn).float().numpy() == flat).all()),
         xxh3=hashlib.sha256(data).hexdigest(),
         first_nonfinite=_position(odd, flat, begin, size),
         blocks=_blocks(name, every, powers) if dtype == "F8_E4M3" and f"{name}_scale_inv" in every else None,
@@ -141,7 +143,19 @@ def _blocks(name: str, every: dict, powers: bool) -> BlockValues:
     _, shape, raw, _ = every[f"{name}_scale_inv"]
     grid = np.frombuffer(raw, "<f4").reshape(shape)
     counts = dict.fromkeys(
-        ("zero", "exact", "value_equal", "changed", "undefined", "overflowing", "drifted", "foreign", "unsaturated"), 0
+        (
+            "zero",
+            "exact",
+            "value_equal",
+            "changed",
+            "undefined",
+            "overflowing",
+            "drifted",
+            "foreign",
+            "unsaturated",
+            "narrow",
+        ),
+        0,
     )
     largest: dict[int, int] = {}
     firsts: dict[str, BlockNote] = {}
@@ -151,12 +165,14 @@ def _blocks(name: str, every: dict, powers: bool) -> BlockValues:
             block = codes[row * BLOCK : (row + 1) * BLOCK, column * BLOCK : (column + 1) * BLOCK]
             most = int((block & 0x7F).max())
             scale = grid[row, column]
-            outcome, codes_survive, error, halved = _round_trip(block, scale, powers)
+            outcome, codes_survive, error = _round_trip(block, scale, powers)
             counts[outcome] += 1
             counts["zero"] += most == 0
             largest[most] = largest.get(most, 0) + 1
-            foreign = outcome in ("value_equal", "changed") and not (powers and most == 0x76 and halved)
+            foreign = outcome in ("value_equal", "changed") and not _left(most, scale, powers)
             counts["foreign"] += foreign
+            narrow = foreign and _left_within_240(most, scale)
+            counts["narrow"] += narrow
             overflowing = outcome == "undefined" and most != 0x7F and bool(np.isfinite(scale))
             overflowing = overflowing and scale != 0
             counts["overflowing"] += overflowing
@@ -170,19 +186,39 @@ def _blocks(name: str, every: dict, powers: bool) -> BlockValues:
                 ("first_overflowing", overflowing),
                 ("first_changed", outcome == "changed"),
                 ("first_foreign", foreign),
+                ("first_other", foreign and not narrow),
             ):
                 if holds:
                     firsts.setdefault(kind, note)
     return BlockValues(blocks=sum(largest.values()), largest=largest, error=worst, **counts, **firsts)
 
 
-def _round_trip(codes: np.ndarray, scale: np.float32, powers: bool) -> tuple[str, bool, float, bool]:
+def _left(most: int, scale: np.float32, powers: bool) -> bool:
+    """Whether a quantiser leaves such a block: by amax, with and without a clamp, or rounded up to a power of two."""
+    if scale < TINY:
+        return False
+    if np.frexp(scale)[0] == 0.5 and (most >= 0x76 or scale == 2.0**-22):
+        return True
+    if powers:
+        return False
+    clamp = LEAST / LARGEST
+    at_clamp = np.nextafter(clamp, np.float32(0)) <= scale <= np.nextafter(clamp, np.float32(1))
+    return bool(at_clamp or most == 0x7E or (most == 0 and (scale < clamp or scale == 1)))
+
+
+def _left_within_240(most: int, scale: np.float32) -> bool:
+    if scale < TINY or most > 0x77:
+        return False
+    return bool(scale <= 2.0**-21 or most >= (0x6E if np.frexp(scale)[0] == 0.5 else 0x76))
+
+
+def _round_trip(codes: np.ndarray, scale: np.float32, powers: bool) -> tuple[str, bool, float]:
     if ((codes & 0x7F) == 0x7F).any() or not np.isfinite(scale) or scale == 0:
-        return "undefined", False, 0.0, False
+        return "undefined", False, 0.0
     with np.errstate(over="ignore"):
         values = _decoded(codes) * scale
     if not np.isfinite(values).all():
-        return "undefined", False, 0.0, False
+        return "undefined", False, 0.0
     again = np.maximum(np.abs(values).max(), LEAST) / LARGEST
     if powers:
         again = np.float32(2.0 ** ceil(log2(again)))
@@ -191,12 +227,12 @@ def _round_trip(codes: np.ndarray, scale: np.float32, powers: bool) -> tuple[str
     revalued = _decoded(recoded) * again
     survive = bool((recoded == codes).all())
     if survive and again == scale:
-        return "exact", True, 0.0, False
+        return "exact", True, 0.0
     if (revalued == values).all():
-        return "value_equal", survive, 0.0, bool(again == scale / 2)
+        return "value_equal", survive, 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.abs(revalued - values) / np.abs(values)
-    return "changed", survive, float(np.nanmax(error[np.isfinite(error)], initial=0.0)), False
+    return "changed", survive, float(np.nanmax(error[np.isfinite(error)], initial=0.0))
 
 
 def _decoded(codes: np.ndarray) -> np.ndarray:

@@ -92,3 +92,18 @@ def test_scales_of_other_float_dtypes_are_the_numbers_that_torch_reads(dtype: st
     data = bytes(range(256)) * 8
     read = torch.frombuffer(bytearray(data), dtype=kind).float().numpy()
     assert np.array_equal(as_floats(data, dtype), read, equal_nan=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scales_are_counted_by_the_formulas_that_give_them(seed: int) -> None:
+    """Of either formula all of its own scales, and about nine and eight in ten of the other's."""
+    amax = torch.from_numpy(np.exp(np.random.default_rng(seed).uniform(-9, 3, (50, 400))).astype(np.float32))
+    published = probe_scales((amax / 448.0).numpy())
+    reciprocal = probe_scales((448.0 / amax).reciprocal().numpy())
+    divided = probe_scales((torch.tensor(448.0) / amax).reciprocal().numpy())
+    assert published.published == reciprocal.reciprocal == divided.reciprocal == 20_000
+    assert 15_500 < published.reciprocal < 17_500
+    assert 17_500 < reciprocal.published < 19_000
+    other = probe_scales(np.random.default_rng(seed).uniform(1e-4, 2e-4, (50, 400)).astype(np.float32))
+    assert other.published < 18_700
+    assert other.reciprocal < 17_500

@@ -1,7 +1,8 @@
 """Rules about values, by their smallest facts: what they find, where they say it is, and what they let pass."""
 
 from collections.abc import Iterable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from msgspec.structs import replace
@@ -11,10 +12,12 @@ from auditor.facts import Blocked, Inventory, Shard, TensorHeader, elements
 from auditor.names import kind_of
 from auditor.probes import BlockNote, BlockValues, Position, Probes, ScaleValues, ShardValues, TensorValues
 from auditor.rules import catalogue
-from auditor.values import NOT_READ, content_facts, examined
+from auditor.value_facts import content_facts, examined
+from auditor.values import NOT_READ
 from auditor_schemas.rule import Failure
 
-CHECKS = {module.rule.slug: module.check for module in catalogue() if module.rule.id.startswith("VAL")}
+RULES = {module.rule.slug: module for module in catalogue() if module.rule.id.startswith("VAL")}
+CHECKS = {slug: module.check for slug, module in RULES.items()}
 WEIGHT = "model.layers.3.mlp.experts.7.up_proj.weight"
 SCALE = f"{WEIGHT}_scale_inv"
 TYPICAL = 1.8e-4
@@ -40,12 +43,18 @@ def _scales(name: str = SCALE, median: float = TYPICAL, **more: Any) -> TensorVa
 
 
 def _weight(name: str = WEIGHT, **blocks: Any) -> TensorValues:
-    return _tensor(name, dtype="F8_E4M3", blocks=BlockValues(**({"blocks": 6, "exact": 6} | blocks)))
+    return _tensor(
+        name, dtype="F8_E4M3", minimum=-448.0, maximum=448.0, blocks=BlockValues(**({"blocks": 6, "exact": 6} | blocks))
+    )
 
 
 def _found(slug: str, *tensors: TensorValues, **more: Any) -> list[Failure]:
-    declared = [{}] if slug == "differing-digest" else []
-    return list(CHECKS[slug](_probes(*tensors, **more), *declared))
+    probes = _probes(*tensors, **more)
+    tied = SimpleNamespace(tie_word_embeddings=True)
+    facts = {**content_facts(probes), "declared_digests": {}, "config": tied, "inventory": Inventory(())}
+    # Whatever the depth: what each fact is blocked by has tests of its own.
+    whole = {name: probes for name, fact in facts.items() if isinstance(fact, Blocked)}
+    return list(CHECKS[slug](**{name: whole.get(name, facts[name]) for name in RULES[slug].needs}))
 
 
 def _one(slug: str, *tensors: TensorValues, **more: Any) -> Failure:
@@ -155,15 +164,15 @@ class TestOutlyingScale:
 
     @pytest.mark.parametrize("peers", [2, 5, 300])
     def test_a_reciprocal_grid_is_one_finding(self, peers):
-        failure = _one("outlying-scale", *self._kind([TYPICAL] * peers + [1 / TYPICAL]))
+        failure = _one("impossible-scale", *self._kind([TYPICAL] * peers + [1 / TYPICAL]))
         assert failure.tensor == _expert(peers)
         assert "5.56e+03" in failure.message
 
     def test_a_lone_reciprocal_grid_is_absurd_by_itself(self):
-        assert "median scale 5.56e+03" in _one("outlying-scale", *self._kind([1 / TYPICAL])).message
+        assert "median scale 5.56e+03" in _one("impossible-scale", *self._kind([1 / TYPICAL])).message
 
     def test_a_checkpoint_of_reciprocals_is_one_finding(self):
-        failures = _found("outlying-scale", *self._kind([1 / TYPICAL] * 40))
+        failures = _found("impossible-scale", *self._kind([1 / TYPICAL] * 40))
         (finding,) = attribute(failures, Inventory(()))
         assert finding.count == 40
 
@@ -207,6 +216,39 @@ class TestOutlyingScale:
         assert "at block row 1, column 1 is 65,536 times the median" in failure.message
         assert (failure.begin, failure.end) == (116, 120)
 
+    def test_the_factor_says_whether_a_model_could_have_such_weights(self):
+        for factor, slug in ((65, "outlying-scale"), (2.0**19, "outlying-scale"), (2.0**21, "impossible-scale")):
+            kind = [TYPICAL] * 9
+            tensors = self._kind([*kind, kind[0] * factor])
+            assert [each for each in ("outlying-scale", "impossible-scale") if _found(each, *tensors)] == [slug], factor
+
+    @pytest.mark.parametrize(("maximum", "slug"), [(140.0, "outlying-scale"), (150.0, "impossible-scale")])
+    def test_a_single_scale_that_makes_weights_beyond_65536_is_an_error(self, maximum, slug):
+        lone = _scales(maximum=maximum, largest=Position(4, 116, 120, str(maximum)))
+        assert [each for each in ("outlying-scale", "impossible-scale") if _found(each, lone)] == [slug]
+        steep = _scales(median=0.5, maximum=maximum, largest=Position(4, 116, 120, str(maximum)))
+        assert bool(_found("impossible-scale", steep)) == (slug == "impossible-scale")
+
+    def test_text_in_one_grid_is_an_error_that_names_both_sizes(self):
+        failure = _one("impossible-scale", *self._kind([TYPICAL] * 9 + [1e30]))
+        assert failure.message == (
+            "median scale 1e+30 is 5.6e+33 times the 0.00018 of 10 tensors of its kind and makes weights of 4.48e+32"
+        )
+
+    @pytest.mark.parametrize("peers", [0, 9])
+    def test_scales_of_1_throughout_beside_full_codes_are_an_error(self, peers):
+        ones = _scales(_expert(20), 1.0, minimum=1.0, maximum=1.0)
+        weight = _weight(_expert(20).removesuffix("_scale_inv"))
+        full = replace(weight, minimum=-448.0, maximum=416.0)
+        failure = _one("impossible-scale", ones, full, *self._kind([TYPICAL] * peers))
+        assert failure.message == "all 6 scales are 1: codes of up to 448 are taken for the weights"
+
+    def test_scales_of_1_beside_weights_that_were_cast_to_codes_are_no_error(self):
+        ones = _scales(_expert(20), 1.0, minimum=1.0, maximum=1.0)
+        cast = replace(_weight(_expert(20).removesuffix("_scale_inv")), minimum=-0.1, maximum=0.15)
+        for slug in ("impossible-scale", "outlying-scale"):
+            assert _found(slug, ones, cast) == []
+
     def test_a_block_of_heavy_weights_is_sound(self):
         assert _found("outlying-scale", _scales(maximum=TYPICAL * 100)) == []
 
@@ -230,28 +272,46 @@ class TestIrreproducibleBlock:
     NOTE = BlockNote(4, 55, 1.79e-4, 126, 1e-7, 1000, 2000)
 
     def test_a_lone_weight_is_told_in_its_own_figures_and_the_first_block_is_placed(self):
-        drift = {"changed": 180, "drifted": 180, "foreign": 180, "error": 0.0039, "first_foreign": self.NOTE}
+        damage = {"changed": 180, "unsaturated": 170, "foreign": 180, "error": 0.0039, "first_foreign": self.NOTE}
         other = [_weight(f"v{number}", blocks=100, exact=100) for number in range(9)]
-        failure = _one("irreproducible-block", _weight("w", blocks=280, exact=100, **drift), *other)
+        failure = _one("irreproducible-block", _weight("w", blocks=280, exact=100, **damage), *other)
         assert failure.message == (
-            "180 of 280 blocks read cannot come from scale = amax / 448: 180 keep their codes and move their scale, "
+            "180 of 280 blocks read cannot come from scale = amax / 448: 170 lack the largest code that it leaves, "
             "values change by up to 0.39 %; the first at block row 4, column 55"
         )
         assert (failure.begin, failure.end) == (1000, 2000)
 
-    def test_a_checkpoint_whose_scales_drifted_is_one_finding(self):
+    def test_a_checkpoint_whose_blocks_all_changed_is_one_finding(self):
         names = [f"model.layers.{layer}.self_attn.o_proj.weight" for layer in range(61)]
-        weights = [_weight(name, exact=4, changed=2, drifted=2, foreign=2, error=1e-7) for name in names]
+        weights = [_weight(name, exact=4, changed=2, foreign=2, error=1e-7) for name in names]
         (finding,) = attribute(_found("irreproducible-block", *weights), Inventory(()))
         assert (finding.count, finding.severity) == (61, "warning")
         assert finding.message.startswith("122 of 366 blocks read")
         assert finding.message.endswith("in 61 weights")
 
-    def test_damage_is_not_lost_among_drifted_scales(self):
-        drifted = [_weight(f"w{number}", exact=4, changed=2, drifted=2, foreign=2) for number in range(50)]
-        damaged = _weight("damaged", exact=5, changed=1, foreign=1, unsaturated=1, error=0.5)
-        findings = attribute(_found("irreproducible-block", *drifted, damaged), Inventory(()))
-        assert sorted(finding.count for finding in findings) == [1, 50]
+    def test_scales_that_drifted_by_their_last_bit_are_sound(self):
+        assert _found("irreproducible-block", _weight(exact=4, changed=2, drifted=2, error=1e-7)) == []
+
+    def test_codes_within_240_are_one_note_and_what_that_does_not_explain_is_found(self):
+        narrow = {"foreign": 6, "narrow": 6, "exact": 0, "largest": {0x77: 6}, "first_foreign": self.NOTE}
+        tensors = [_weight(f"w{number}", **narrow) for number in range(4)]
+        assert _found("irreproducible-block", *tensors) == []
+        note = _one("narrow-codes", *tensors)
+        assert note.message == (
+            "no code exceeds 240, the range of E4M3FNUZ, in 24 weight blocks read; those of E4M3 reach 448"
+        )
+        other = BlockNote(0, 1, 1.79e-4, 0x50, 0.5, 0, 500)
+        damaged = _weight("damaged", **(narrow | {"narrow": 5, "largest": {0x77: 5, 0x50: 1}, "first_other": other}))
+        failure = _one("irreproducible-block", *tensors, damaged)
+        assert failure.message.startswith("1 of 6 blocks read cannot come from scale = amax / 240")
+        assert failure.message.endswith("the first at block row 0, column 1")
+        assert failure.tensor == "damaged"
+
+    @pytest.mark.parametrize(
+        "largest", [{0x77: 6, 0x78: 1}, {0x77: 1, 0x50: 30}, {0x7E: 1, 0x77: 30}, {0x77: 15}, {0: 40}]
+    )
+    def test_codes_that_exceed_240_or_hardly_reach_it_are_no_range(self, largest):
+        assert _found("narrow-codes", _weight(blocks=sum(largest.values()), largest=largest)) == []
 
     def test_value_equal_blocks_of_powers_of_two_are_sound(self):
         assert _found("irreproducible-block", _weight(exact=5, value_equal=1), powers_of_two=True) == []
@@ -264,7 +324,8 @@ class TestIrreproducibleBlock:
         ("slug", "damage"),
         [
             ("nonfinite-scale", {"nan": 1}), ("zero-scale", {"zero": 1}), ("negative-scale", {"negative": 1}),
-            ("subnormal-scale", {"subnormal": 1}), ("outlying-scale", {"median": 6000.0}),
+            ("subnormal-scale", {"subnormal": 1}), ("outlying-scale", {"median": 3.0}),
+            ("impossible-scale", {"median": 6000.0}),
         ],
     )  # fmt: skip
     def test_a_bad_scale_explains_the_blocks_of_its_weight_and_of_no_other(self, slug, damage):
@@ -340,6 +401,145 @@ class TestZeroAndConstant:
 
     def test_a_tensor_of_nan_is_not_called_constant(self):
         assert _found("constant-tensor", _tensor("x", constant=True, nan=256 * 384, minimum=None)) == []
+
+
+class TestZeroedExpert:
+    """Experts that were pruned to zeros or added as zeros, and experts that were lost."""
+
+    def _layer(self, zero: int, *, clamp: float = 1e-4 / 448, of: int = 8, matrices: int = 3) -> list[TensorValues]:
+        tensors = []
+        for number in range(of):
+            for projection in ("gate", "up", "down")[: matrices if number < zero else 3]:
+                scale = _expert(number, projection)
+                weight = _weight(scale.removesuffix("_scale_inv"))
+                at_clamp = {"median": clamp, "minimum": clamp, "maximum": clamp, "exponents": {-23: 6}}
+                tensors.append(_scales(scale, **(at_clamp if number < zero else {})))
+                lost = {"zeros": weight.read, "minimum": 0.0, "maximum": 0.0}
+                tensors.append(replace(weight, **(lost if number < zero else {})))
+        return tensors
+
+    @pytest.mark.parametrize("clamp", [1e-4 / 448, 2.0**-22, 1e-4 / 240, 1e-12 / 448, 1.0])
+    def test_zeros_with_the_scales_that_a_quantiser_gives_zeros_are_a_warning(self, clamp):
+        tensors = self._layer(3, clamp=clamp)
+        failures = _found("zeroed-expert", *tensors)
+        assert len(failures) == 3
+        assert (
+            "expert 0 of layer 3 is 0 in all 3 matrices, with the scales of zeros; 3 experts are" in failures[0].message
+        )
+        assert failures[0].rule.severity == "warning"
+        assert _found("all-zero-tensor", *tensors) == []
+        assert _found("impossible-scale", *tensors) == _found("irreproducible-block", *tensors) == []
+
+    @pytest.mark.parametrize("scale", [TYPICAL, 1e-5])
+    def test_zeros_beside_scales_of_weights_are_lost_weights(self, scale):
+        tensors = self._layer(1, clamp=scale)
+        assert _found("zeroed-expert", *tensors) == []
+        assert len(_found("all-zero-tensor", *tensors)) == 3
+
+    def test_one_matrix_of_a_living_expert_is_lost(self):
+        tensors = [replace(each, zeros=0) if "experts.0.down" in each.name else each for each in self._layer(1)]
+        assert (_found("zeroed-expert", *tensors), len(_found("all-zero-tensor", *tensors))) == ([], 2)
+
+    def test_half_a_layer_is_not_pruned(self):
+        tensors = self._layer(4)
+        assert (_found("zeroed-expert", *tensors), len(_found("all-zero-tensor", *tensors))) == ([], 12)
+
+    def test_zeros_of_an_expert_in_bf16_say_nothing_of_where_they_are_from(self):
+        tensors = [replace(each, blocks=None, dtype="BF16") for each in self._layer(1) if each.scales is None]
+        assert (_found("zeroed-expert", *tensors), len(_found("all-zero-tensor", *tensors))) == ([], 3)
+
+
+class TestUnscaledCodes:
+    """Matrices that hold the codes of quantised ones as numbers."""
+
+    CODES: ClassVar = {"e4m3": True, "minimum": -448.0, "maximum": 416.0}
+
+    @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
+    def test_codes_stored_as_floats_are_an_error_that_says_what_they_are(self, dtype):
+        failure = _one("unscaled-codes", _tensor(WEIGHT, dtype=dtype, **self.CODES))
+        assert failure.message == (
+            f"all 98,304 values are values of E4M3, up to 448: FP8 codes stored as {dtype}, their scales not applied"
+        )
+
+    def test_a_sample_says_how_much_it_looked_at(self):
+        strip = _tensor(WEIGHT, read=49_152, rows=((0, 128),), **self.CODES)
+        assert "all 49,152 values read of 98,304 are" in _one("unscaled-codes", strip, depth="sample").message
+
+    @pytest.mark.parametrize(
+        "sound",
+        [{"e4m3": False}, {"minimum": -1.0, "maximum": 1.0}, {"constant": True}],
+    )
+    def test_weights_are_not_codes(self, sound):
+        assert _found("unscaled-codes", _tensor(WEIGHT, **(self.CODES | sound))) == []
+
+    def test_a_bias_of_large_numbers_is_not_codes(self):
+        assert _found("unscaled-codes", _tensor("model.x.bias", (8,), **self.CODES)) == []
+
+
+class TestCorrectionBiases:
+    """Biases that training would have moved."""
+
+    def _biases(self, zero: int, of: int = 4) -> list[TensorValues]:
+        names = [f"model.layers.{layer}.mlp.gate.e_score_correction_bias" for layer in range(of)]
+        return [_tensor(name, (8,), "F32", zeros=8 if number < zero else 0) for number, name in enumerate(names)]
+
+    @pytest.mark.parametrize(("zero", "words"), [(4, "all 4 correction biases"), (1, "1 of 4 correction biases")])
+    def test_zero_biases_are_one_note(self, zero, words):
+        note = _one("zero-correction-bias", *self._biases(zero))
+        assert note.message == f"{words} read hold nothing but 0"
+        assert (note.rule.severity, len(note.tensors)) == ("info", zero)
+
+    def test_trained_biases_are_no_note(self):
+        assert _found("zero-correction-bias", *self._biases(0)) == []
+
+
+class TestUndeclaredPowersOfTwo:
+    """Scales for kernels that the config does not ask for."""
+
+    def _grids(self, powers: int, count: int = 5, **more: Any) -> list[TensorValues]:
+        return [_scales(_expert(number), powers_of_two=powers, **more) for number in range(count)]
+
+    def test_all_scales_powers_of_two_are_one_note_that_names_the_field(self):
+        note = _one("undeclared-powers-of-two", *self._grids(6))
+        assert note.message == (
+            "all 30 block scales read are powers of two, and quantization_config has no scale_fmt ue8m0"
+        )
+        assert (note.field, note.rule.severity) == ("quantization_config.scale_fmt", "info")
+
+    def test_a_few_or_some_or_those_of_1_are_no_note(self):
+        assert _found("undeclared-powers-of-two", *self._grids(6, 2)) == []
+        assert _found("undeclared-powers-of-two", *self._grids(6), _scales(powers_of_two=5)) == []
+        assert _found("undeclared-powers-of-two", *self._grids(6, minimum=1.0, maximum=1.0)) == []
+
+    def test_where_it_is_declared_there_is_nothing_to_note(self):
+        assert isinstance(content_facts(_probes(*self._grids(6), powers_of_two=True))["free_probes"], Blocked)
+
+
+class TestStoredTiedHead:
+    """A head beside tie_word_embeddings."""
+
+    @pytest.mark.parametrize(("digest", "words"), [("1", "holds the bytes of"), ("2", "holds other bytes than")])
+    def test_whether_both_are_equal_is_told(self, digest, words):
+        note = _one(
+            "stored-tied-head",
+            _tensor("model.embed_tokens.weight", xxh3="1"),
+            _tensor("lm_head.weight", xxh3=digest),
+        )
+        assert note.message == f"lm_head.weight {words} model.embed_tokens.weight; tie_word_embeddings is true"
+        assert (note.rule.severity, note.tensor) == ("info", "lm_head.weight")
+
+    def test_a_sample_says_of_how_many_strips(self):
+        strips = {"rows": ((0, 128), (256, 384)), "strips": ("a", "b"), "read": 98_304}
+        note = _one(
+            "stored-tied-head",
+            _tensor("model.embed_tokens.weight", **strips),
+            _tensor("lm_head.weight", **(strips | {"strips": ("a", "c")})),
+            depth="sample",
+        )
+        assert "in 1 of 2 strips of rows read" in note.message
+
+    def test_without_a_head_there_is_nothing_to_compare(self):
+        assert _found("stored-tied-head", _tensor("model.embed_tokens.weight", xxh3="1")) == []
 
 
 class TestZeroFilledTail:
@@ -514,7 +714,7 @@ class TestFacts:
         facts, counted = content_facts(NOT_READ), examined(_probes(_weight(), _scales()))
         for module in catalogue():
             if module.rule.id.startswith("VAL"):
-                assert set(module.needs) <= {*facts, "inventory"}
+                assert set(module.needs) <= {*facts, "inventory", "config"}
                 assert module.rule.examines in counted
         assert (counted["weight blocks read"], counted["scales read"], counted["FP8 tensors read"]) == (6, 1, 1)
 

@@ -37,7 +37,7 @@ def judge_strip(
     roundtrip.judge_strip(
         carray(strip, size), columns, block_rows, block_columns, carray(signed_rc, grid), carray(unsigned_rc, grid),
         carray(scale_rc, (scale_rows, grid_columns)), powers_of_two != 0, first_row, carray(magnitudes, 128),
-        carray(counts, 9), carray(largest_codes, 128), carray(firsts, (4, 3)), carray(measures, (5, 2)),
+        carray(counts, 10), carray(largest_codes, 128), carray(firsts, (5, 3)), carray(measures, (6, 2)),
         carray(present, 128),
     )  # fmt: skip
 
@@ -56,7 +56,7 @@ def weigh(
         columns, block_rows, block_columns, carray(signed_rc, grid), carray(unsigned_rc, grid),
         carray(signed_lanes, width), carray(unsigned_lanes, width), carray(zero_lanes, width),
         carray(scale_rc, (scale_rows, grid_columns)), powers_of_two != 0, first_row, carray(magnitudes, 128),
-        carray(counts, 9), carray(largest_codes, 128), carray(firsts, (4, 3)), carray(measures, (5, 2)),
+        carray(counts, 10), carray(largest_codes, 128), carray(firsts, (5, 3)), carray(measures, (6, 2)),
         carray(present, 128), carray(out, 7),
     )  # fmt: skip
 
@@ -69,7 +69,7 @@ def zeros_at_end(run: Any, size: int, zeros: Any) -> None:
 def survey(bits: Any, size: int, clamped: int, clamped_power: int, counts: Any, firsts: Any, exponents: Any) -> None:
     """`kernels.survey`."""
     kernels.survey(
-        carray(bits, size), clamped, clamped_power, carray(counts, 9), carray(firsts, 7), carray(exponents, 256)
+        carray(bits, size), clamped, clamped_power, carray(counts, 11), carray(firsts, 8), carray(exponents, 256)
     )
 
 

@@ -22,10 +22,10 @@ class Judge:
         self._scale_rc = np.ascontiguousarray(scale_rc, np.float32)
         self._scales = address(self._scale_rc)
         self._blocks = blocks
-        self._counts = np.zeros(9, np.int64)
+        self._counts = np.zeros(10, np.int64)
         self._largest = np.zeros(128, np.int64)
-        self._firsts = np.full((4, 3), -1, np.int64)
-        self._measures = np.zeros((5, 2))
+        self._firsts = np.full((5, 3), -1, np.int64)
+        self._measures = np.zeros((6, 2))
         self._present = np.zeros(128, np.uint8)
         self._judge = entry("judge_strip")
         self._memory = [
@@ -64,11 +64,13 @@ class Judge:
             drifted=counts[outcomes.DRIFTED],
             foreign=counts[outcomes.FOREIGN],
             unsaturated=counts[outcomes.UNSATURATED],
-            error=float(self._measures[4, 0]),
+            narrow=counts[outcomes.NARROW],
+            error=float(self._measures[5, 0]),
             first_nan=self._note(outcomes.FIRST_NAN),
             first_overflowing=self._note(outcomes.FIRST_OVERFLOWING),
             first_changed=self._note(outcomes.FIRST_CHANGED),
             first_foreign=self._note(outcomes.FIRST_FOREIGN),
+            first_other=self._note(outcomes.FIRST_OTHER),
         )
 
     def _note(self, kind: int) -> BlockNote | None:

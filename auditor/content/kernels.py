@@ -212,6 +212,7 @@ def survey(bits: Any, clamped: Any, clamped_power: Any, counts: Any, firsts: Any
     positive normal number.
     """
     largest: Any = 0
+    smallest: Any = 0x7F800000
     for k in range(bits.size):
         code = np.int64(bits[k])
         exponent, mantissa = (code >> 23) & 255, code & 0x7FFFFF
@@ -229,13 +230,38 @@ def survey(bits: Any, clamped: Any, clamped_power: Any, counts: Any, firsts: Any
             exponents[exponent] += 1
             counts[6] += mantissa == 0
             counts[8] += code & 0xFFFF == 0
+            published, reciprocal = _formulas(bits[k])
+            counts[9] += published
+            counts[10] += reciprocal
             if code > largest:
                 largest = code
                 firsts[6] = k
+            if code < smallest:
+                smallest = code
+                firsts[7] = k
         if kind >= 0:
             counts[kind] += 1
             if firsts[kind] < 0:
                 firsts[kind] = k
+
+
+@compiled
+def _formulas(bits: Any) -> Any:
+    """Whether some amax gives this scale, of such bits, as amax / 448, and whether one does as 1 / (448 / amax).
+
+    Each operation rounds by half a unit at most, so what gives it is 448 times the scale, or a neighbour. torch takes
+    1 / amax · 448 for 448 / amax where 448 is a number of Python's.
+    """
+    scale = np.uint32(bits).view(np.float32)
+    around = np.int64(np.float32(scale * np.float32(448)).view(np.uint32))
+    published, reciprocal = False, False
+    for step in range(-1, 2):
+        amax = np.uint32(around + step).view(np.float32)
+        published |= np.float32(amax / np.float32(448)) == scale
+        inverse = np.float32(np.float32(np.float32(1) / amax) * np.float32(448))
+        reciprocal |= np.float32(np.float32(1) / inverse) == scale
+        reciprocal |= np.float32(np.float32(1) / np.float32(np.float32(448) / amax)) == scale
+    return published, reciprocal
 
 
 @compiled

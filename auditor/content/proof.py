@@ -99,16 +99,16 @@ def _strips() -> Iterator[Trial]:
     magnitudes = [code * 2.0**-9 if code < 8 else (8 + code % 8) * 2.0 ** (code // 8 - 10) for code in range(128)]
     codes, largest = [0x7E, 1, 0x7F, 0, 0x7E, 0, 8, 9], _kept([0x7E, 0x7F, 0x7E, 9])
     scales, first_row, error = _kept([9.0, 1.0, 2.0, 1.5, 1.0]), 1, 32 / 672
-    counts = [0, 1, 1, 1, 1, 0, 2, 1, 0]
-    firsts = [2, 0, 127, 3, 0, 126, 3, 0, 126, -1, -1, -1]
-    measures = [2.0, 0.0, 1.5, error, 1.5, error, 0.0, 0.0, error, 0.0]
+    counts = [0, 1, 1, 1, 1, 0, 2, 1, 0, 0]
+    firsts = [2, 0, 127, 3, 0, 126, 3, 0, 126, -1, -1, -1, 3, 0, 126]
+    measures = [2.0, 0.0, 1.5, error, 1.5, error, 0.0, 0.0, 1.5, error, error, 0.0]
     none = [0] * 128
     yield Trial(
         "judge_strip",
         (
             _kept(codes), len(codes), 2, 1, 2, 4, 1, largest, largest, scales, 5, 1, first_row, _kept(magnitudes),
-            Elements([0] * 9, counts), Elements(none, _with(none, {9: 1, 126: 2, 127: 1})),
-            Elements([-1] * 12, firsts), Elements([0.0] * 10, measures), Elements([1] * 128, _with(none, {8: 1, 9: 1})),
+            Elements([0] * 10, counts), Elements(none, _with(none, {9: 1, 126: 2, 127: 1})),
+            Elements([-1] * 15, firsts), Elements([0.0] * 12, measures), Elements([1] * 128, _with(none, {8: 1, 9: 1})),
         ),
     )  # fmt: skip
 
@@ -143,8 +143,8 @@ def _weighed() -> Trial:
             function, 5, 8, Elements([0] * 2, None), Elements([0] * 4, list(_FILE[8:])), 4, _PLACE, len(_FILE),
             2, 1, 2, 2, 1, *grids, *lanes, 2, _kept([9.0, 1.0, 2.0, 4.0, 8.0, 1.0, 1.0]), 7, 1, 1,
             _kept([448.0 if code == 0x7E else 0.0 for code in range(128)]),
-            Elements([0] * 9, [0, 4, 0, 0, 0, 0, 0, 0, 0]), Elements(none, _with(none, {0x7E: 4})),
-            _kept([-1] * 12), _kept([0.0] * 10), _kept([1] * 128), Elements([-1] * 7, [8, 4, 1, 1, 4, 0x7E, 0]),
+            Elements([0] * 10, [0, 4, 0, 0, 0, 0, 0, 0, 0, 0]), Elements(none, _with(none, {0x7E: 4})),
+            _kept([-1] * 15), _kept([0.0] * 12), _kept([1] * 128), Elements([-1] * 7, [8, 4, 1, 1, 4, 0x7E, 0]),
         ),
     )  # fmt: skip
 
@@ -154,8 +154,8 @@ def _survey() -> Trial:
     one, more = 0x3F800000, 0x3FC00000
     bits = [one, 0x7FC00000, 0x7F800000, 0, 0xBF800000, 1, more]
     none = [0] * 256
-    counts, firsts = [1, 1, 1, 1, 1, 1, 1, 2, 2], [1, 2, 3, 4, 5, 6, 6]
-    results = (Elements([0] * 9, counts), Elements([-1] * 7, firsts), Elements(none, _with(none, {127: 2})))
+    counts, firsts = [1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2], [1, 2, 3, 4, 5, 6, 6, 0]
+    results = (Elements([0] * 11, counts), Elements([-1] * 8, firsts), Elements(none, _with(none, {127: 2})))
     return Trial("survey", (_kept(bits), len(bits), more, one, *results))
 
 

@@ -106,11 +106,10 @@ def judge_strip(
 ) -> None:
     """Judge a strip's blocks. `first_row` is the strip's first row of blocks in the weight.
 
-    `counts`, `largest_codes`, `firsts` (4 × 3, rows begin at -1) and `measures` (4 × 2; and in row 4 the largest
+    `counts`, `largest_codes`, `firsts` (5 × 3, rows begin at -1) and `measures` (5 × 2; and in row 5 the largest
     error) are added to. `present` has room for 128 flags.
     """
     rows = strip.size // columns
-    clamped = np.float32(2.0**-22) if powers_of_two else np.float32(np.float32(1e-4) / np.float32(448))
     for r in range(signed_rc.shape[0]):
         if _is_plain(signed_rc[r], unsigned_rc[r], scale_rc[first_row + r], powers_of_two):
             largest_codes[126] += signed_rc.shape[1]
@@ -133,27 +132,62 @@ def judge_strip(
                     )  # fmt: skip
                     outcome, error, survive = reproduce(present, magnitudes, scale, powers_of_two)
             counts[outcome] += 1
-            measures[4, 0] = max(measures[4, 0], error)
+            measures[5, 0] = max(measures[5, 0], error)
             counts[5] += outcome == 3 and survive
-            foreign: Any = outcome == 2 or outcome == 3
-            unsaturated: Any = False
-            if foreign and powers_of_two:
-                # A largest code of 224 at half its scale is what rounding up to a power of two may leave.
-                foreign = not (outcome == 2 and largest == 0x76)
-                unsaturated = foreign and largest < 0x76 and scale != clamped
-            elif foreign:
-                unsaturated = largest < 0x7E and scale != clamped
+            foreign: Any = (outcome == 2 or outcome == 3) and not _left_by_rounding_up(largest, scale)
+            if foreign and not powers_of_two:
+                foreign = not _left_by_another_formula(largest, scale)
+            narrow: Any = foreign and _left_within_240(largest, scale)
             counts[6] += foreign
-            counts[7] += unsaturated
+            counts[7] += foreign and largest < (0x76 if powers_of_two else 0x7E)
+            counts[9] += narrow
+            if foreign and not narrow and firsts[4, 0] < 0:
+                _note(firsts, measures, 4, first_row + r, c, largest, scale, error)
             overflowing = outcome == 4 and largest != 127 and np.isfinite(scale)
             counts[8] += overflowing
             if overflowing and firsts[3, 0] < 0:
                 _note(firsts, measures, 3, first_row + r, c, largest, scale, error)
-            kind = 0 if largest == 127 else (1 if outcome == 3 else (2 if foreign else -1))
-            if kind >= 0 and firsts[kind, 0] < 0:
-                _note(firsts, measures, kind, first_row + r, c, largest, scale, error)
-            if kind == 1 and firsts[2, 0] < 0:  # what has changed is foreign as well
+            if largest == 127 and firsts[0, 0] < 0:
+                _note(firsts, measures, 0, first_row + r, c, largest, scale, error)
+            if outcome == 3 and firsts[1, 0] < 0:
+                _note(firsts, measures, 1, first_row + r, c, largest, scale, error)
+            if foreign and firsts[2, 0] < 0:
                 _note(firsts, measures, 2, first_row + r, c, largest, scale, error)
+
+
+@compiled
+def _left_by_rounding_up(largest: Any, scale: Any) -> Any:
+    """Whether a scale that is rounded up to a power of two leaves such a block, whether or not a config says so.
+
+    The largest code is above 224 before it is rounded, and at the clamp it may be any.
+    """
+    if not scale >= np.float32(2.0**-126) or _bits(scale) & np.uint32(0x7FFFFF):
+        return False
+    return largest >= 0x76 or scale == np.float32(2.0**-22)
+
+
+@compiled
+def _left_by_another_formula(largest: Any, scale: Any) -> Any:
+    """Whether a formula in use that is not the published one leaves such a block.
+
+    1 / (448 / amax), amax times 1 / 448 and divisions that a GPU approximates move a scale by its last bits and leave
+    the largest code where it is; some have no clamp; one without takes 1 for the scale of zeros.
+    """
+    if not scale >= np.float32(2.0**-126):
+        return False
+    clamped = np.float32(np.float32(1e-4) / np.float32(448))
+    if abs(np.int64(_bits(scale)) - np.int64(_bits(clamped))) <= 1:
+        return True
+    return largest == 0x7E or (largest == 0 and (scale < clamped or scale == np.float32(1)))
+
+
+@compiled
+def _left_within_240(largest: Any, scale: Any) -> Any:
+    """Whether such a block is left where 240, the largest value of E4M3FNUZ, stands in the place of 448."""
+    if largest > 0x77 or not scale >= np.float32(2.0**-126):
+        return False
+    power: Any = not _bits(scale) & np.uint32(0x7FFFFF)
+    return largest >= (0x6E if power else 0x76) or scale <= np.float32(2.0**-21)  # 1e-4 / 240, rounded up
 
 
 @compiled

@@ -59,33 +59,36 @@ class Survey:
         self._part = part
         self._width = packed_bytes(part.dtype, 1)
         self._powers_of_two = powers_of_two
-        self._counts, self._exponents = np.zeros(9, np.int64), np.zeros(256, np.int64)
+        self._counts, self._exponents = np.zeros(outcomes.COUNTS, np.int64), np.zeros(256, np.int64)
         self._firsts: dict[int, Position] = {}
         self._values = 0
-        self._range: tuple[np.float32, np.float32] | None = None
+        self._range: tuple[float, float] | None = None
         self._kept: list[Floats] | None = [] if part.elements <= EXACT_VALUES else None
         self._upper: npt.NDArray[np.int64] | None = None if self._kept is not None else np.zeros(1 << 16, np.int64)
 
     def add(self, run: Bytes, element: int) -> None:
         """A run of the tensor's bytes, from flat index `element` on."""
         scale = as_floats(run.data, self._part.dtype)
-        firsts = np.full(7, -1, np.int64)
+        firsts = np.full(outcomes.FIRSTS, -1, np.int64)
         entry("survey")(
             address(scale), scale.size, *_CLAMPED, address(self._counts), address(firsts), address(self._exponents)
         )
         self._values += scale.size
-        for kind, index in enumerate(firsts.tolist()):
-            if index >= 0 and kind != outcomes.LARGEST_SCALE:
+        *odd, largest, smallest = firsts.tolist()
+        for kind, index in enumerate(odd):
+            if index >= 0:
                 self._firsts.setdefault(kind, self._position(scale, index, element))
-        usable = scale[(scale >= np.finfo(np.float32).smallest_normal) & (scale < np.inf)]
-        if not usable.size:
+        if largest < 0:
             return
-        least, most = usable.min(), usable.max()
+        least, most = float(scale[smallest]), float(scale[largest])
         if self._range is None or most > self._range[1]:
-            self._firsts[outcomes.LARGEST_SCALE] = self._position(scale, int(firsts[outcomes.LARGEST_SCALE]), element)
+            self._firsts[outcomes.LARGEST_SCALE] = self._position(scale, largest, element)
         self._range = (least, most) if self._range is None else (min(least, self._range[0]), max(most, self._range[1]))
+        usable = scale
+        if max(odd[: outcomes.NO_POWER_OF_TWO]) >= 0:  # NaN to subnormal
+            usable = scale[(scale >= np.finfo(np.float32).smallest_normal) & (scale < np.inf)]
         if self._kept is not None:
-            self._kept.append(usable)
+            self._kept.append(np.array(usable))
         elif self._upper is not None:
             self._upper += np.bincount(usable.view(np.uint32) >> np.uint32(16), minlength=1 << 16)
 
@@ -97,7 +100,8 @@ class Survey:
         if self._range is None:
             return None
         if self._kept is not None:
-            ordered = np.sort(np.concatenate(self._kept))
+            ordered = np.concatenate(self._kept)
+            ordered.sort()
             return float(ordered[ordered.size // 2])
         assert self._upper is not None
         reached = np.cumsum(self._upper)
@@ -118,9 +122,11 @@ class Survey:
             powers_of_two=odd[outcomes.POWER_OF_TWO],
             clamped=odd[outcomes.CLAMPED],
             bf16=odd[outcomes.BF16],
-            minimum=float(self._range[0]) if self._range is not None else None,
+            published=odd[outcomes.PUBLISHED],
+            reciprocal=odd[outcomes.RECIPROCAL],
+            minimum=self._range[0] if self._range is not None else None,
             median=self._median(),
-            maximum=float(self._range[1]) if self._range is not None else None,
+            maximum=self._range[1] if self._range is not None else None,
             exponents={each - _BIAS: int(self._exponents[each]) for each in np.flatnonzero(self._exponents).tolist()},
             first={
                 name: self._firsts[kind]

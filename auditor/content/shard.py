@@ -234,6 +234,7 @@ class _Reading:
             minimum=values.minimum,
             maximum=values.maximum,
             constant=values.constant,
+            e4m3=values.e4m3,
             rows=part.rows,
             xxh3=digest,
             strips=tuple(strips),

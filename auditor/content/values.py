@@ -4,6 +4,7 @@ Float formats are judged by their bits; what a run's largest codes do not tell (
 sign) is looked at code by code.
 """
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from auditor.content.cpu import Sweeper
 from auditor.content.device import Bytes
-from auditor.content.fp8 import decode_table
+from auditor.content.fp8 import decode_table, encode_bf16
 from auditor.dtypes import BITS
 from auditor.probes import Position
 from auditor.text import quoted
@@ -40,6 +41,16 @@ FORMATS = {
 _INTEGERS = {"BOOL": "u1", "U8": "u1", "I8": "i1", "U16": "u2", "I16": "i2", "U32": "u4", "I32": "i4", "U64": "u8",
              "I64": "i8"}  # fmt: skip
 _TABLE = decode_table()
+_FEW = 64  # values, of which hardly all are E4M3's where not all of a tensor are
+
+
+@cache
+def _on_grid(dtype: str) -> npt.NDArray[np.bool_]:
+    """Which of the 65,536 codes of BF16 or F16 are numbers that E4M3 has."""
+    held = np.zeros(1 << 16, np.bool_)
+    numbers = _TABLE[np.isfinite(_TABLE)]
+    held[numbers.astype(np.float16).view(np.uint16) if dtype == "F16" else encode_bf16(numbers)] = True
+    return held
 
 
 def decoded(dtype: str, code: int) -> float:
@@ -70,6 +81,7 @@ class Values:
         self._smallest: float | None = None
         self._largest: float | None = None
         self._constant = True
+        self._e4m3 = dtype in ("BF16", "F16", "F32")
         self._first: Any = None
 
     def add(self, run: Bytes, element: int, begin: int) -> None:
@@ -78,6 +90,8 @@ class Values:
             self._add_plain(run, element, begin)
             return
         codes = run.view(self._format.codes)
+        if self._e4m3:
+            self._e4m3 = self._is_on_grid(codes[:_FEW]) and self._is_on_grid(codes)
         self.absorb(codes, *self._sweeper.sweep(codes), element, begin)
 
     def take(self, count: int, smallest: int, largest: int, zeros: int) -> None:
@@ -125,6 +139,17 @@ class Values:
     def constant(self) -> bool:
         """Whether all elements, more than one, have the same bits."""
         return self._constant and self.read > 1
+
+    @property
+    def e4m3(self) -> bool:
+        """Whether all elements, of a wider float format, are numbers that E4M3 has."""
+        return self._e4m3 and self.read > 0
+
+    def _is_on_grid(self, codes: npt.NDArray[Any]) -> bool:
+        held = _on_grid("F16" if self.dtype == "F16" else "BF16")
+        if self.dtype == "F32":
+            return not (codes & np.uint32(0xFFFF)).any() and bool(held[codes >> np.uint32(16)].all())
+        return bool(held[codes].all())
 
     def _shown(self, value: float | None) -> float | None:
         if value is None or self._format is None:

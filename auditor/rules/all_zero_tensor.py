@@ -1,9 +1,9 @@
 """Weights, norms and vocabulary matrices are not entirely zero."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from auditor.facts import scale_name
-from auditor.probes import Probes
+from auditor.probes import Probes, TensorValues
 from auditor.values import Bad, entirely_zero, may_be_zero, round_trip_of, share, together
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -17,12 +17,13 @@ RULE = Rule(
 )
 
 
-def check(probes: Probes) -> Iterator[Failure]:
-    """One failure per tensor of zeros that is neither a bias nor a tensor of scales; they fold."""
+def check(probes: Probes, zeroed_experts: Mapping[tuple[int, int], tuple[TensorValues, ...]]) -> Iterator[Failure]:
+    """One failure per tensor of zeros that is no bias, no tensor of scales and no pruned expert's; they fold."""
+    pruned = {values.name for weights in zeroed_experts.values() for values in weights}
     found = [
         Bad(values, values.read, values.read)
         for values in probes.tensors.values()
-        if entirely_zero(values) and not may_be_zero(values)
+        if entirely_zero(values) and not may_be_zero(values) and values.name not in pruned
     ]
     for bad, message in together(found, lambda bad: f"{share(bad.values)} are 0", whole=True):
         yield RULE.failure(

@@ -113,7 +113,7 @@ def content_view(report: AuditReport) -> ContentView | None:
                 kind=outcome,
                 mark=mark,
                 words=words,
-                meaning=MEANINGS[outcome],
+                meaning=MEANINGS[outcome] + (_drifted(trips) if outcome == "changed" else ""),
                 blocks=text.number(counts[outcome]),
                 share=text.share(counts[outcome], blocks),
             )
@@ -137,6 +137,11 @@ def content_view(report: AuditReport) -> ContentView | None:
         else (),
         digests_hidden=_hidden(len(digest.shards), DIGEST_ROWS, "shard") if digest else None,
     )
+
+
+def _drifted(trips: Iterable[RoundTrip]) -> str:
+    drifted = sum(trip.drifted for trip in trips)
+    return f"; {text.number(drifted)} keep their codes, and their scale moves by its last bits" if drifted else ""
 
 
 def _hidden(count: int, shown: int, noun: str) -> str | None:
@@ -166,6 +171,9 @@ def _facts(report: AuditReport, probes: Probes) -> tuple[tuple[str, str], ...]:
     if run.resumed_shards is not None:
         facts.append(("shards told by a state folder", text.number(run.resumed_shards)))
     facts.append(("weight blocks read", text.number(coverage.blocks_read)))
+    if probes.scale_formula is not None:
+        none = probes.scale_formula == "none"
+        facts.append(("scale formula", "none that is known" if none else probes.scale_formula))
     facts.append(("tensors spot-checked", text.number(len(probes.tensors))))
     return tuple(facts)
 

@@ -121,28 +121,34 @@ def arbitrary_scales(plan: Plan) -> None:
     plan.config["quantization_config"]["scale_fmt"] = "ue8m0"
 
 
-@value_break(
-    "reciprocal-scale-grid",
-    "one weight's scales are stored as reciprocals",
-    "VAL108",
-    severity=Severity.WARNING,
-    also=("VAL109",),
-)
+@value_break("reciprocal-scale-grid", "one weight's scales are stored as reciprocals", "VAL120", also=("VAL109",))
 def reciprocal_grid(plan: Plan) -> None:
     """The name says inverse and the format means the multiplier."""
     plan.edit(scale_name(_expert(plan)).__eq__, lambda scales: 1 / scales)
 
 
-@value_break(
-    "reciprocal-scales",
-    "all block scales are stored as reciprocals",
-    "VAL108",
-    severity=Severity.WARNING,
-    also=("VAL109",),
-)
+@value_break("reciprocal-scales", "all block scales are stored as reciprocals", "VAL120", also=("VAL109",))
 def reciprocal_scales(plan: Plan) -> None:
     """No tensor differs from its kind, so only the magnitude itself shows it."""
     plan.edit(_scales(plan).__contains__, lambda scales: 1 / scales)
+
+
+@value_break("unit-scales", "all block scales are 1", "VAL120", also=("VAL109",))
+def unit_scales(plan: Plan) -> None:
+    """Buffers that were allocated with ones and never filled: codes of up to 448 are taken for the weights."""
+    plan.edit(_scales(plan).__contains__, lambda scales: scales * 0 + 1)
+
+
+@value_break("text-in-scales", "one weight's scales are text", "VAL120", also=("VAL109",))
+def text_in_scales(plan: Plan) -> None:
+    """Bytes of a web page, each four of them a number of 10^30 and the like."""
+
+    def edit(scales: Array) -> Array:
+        text = b"<p>Too many requests. Please try again later. "
+        count = scales.size * 4
+        return type(scales)(scales.shape, scales.dtype, (text * (count // len(text) + 1))[:count])
+
+    plan.edit(scale_name(_expert(plan)).__eq__, edit)
 
 
 @value_break("huge-scale", "one block scale is 65,536 times too large", "VAL108", severity=Severity.WARNING)
@@ -156,7 +162,7 @@ def huge_scale(plan: Plan) -> None:
     plan.edit(scale_name(_expert(plan)).__eq__, edit)
 
 
-@value_break("overflowing-scale", "one block scale times its codes is infinite", "VAL118", also=("VAL108",))
+@value_break("overflowing-scale", "one block scale times its codes is infinite", "VAL118", also=("VAL120",))
 def overflowing_scale(plan: Plan) -> None:
     """A number itself, and so are the codes."""
 
@@ -195,14 +201,6 @@ def rounded_scales(plan: Plan) -> None:
     plan.edit(_scales(plan).__contains__, edit)
 
 
-@value_break(
-    "reciprocal-formula", "all block scales were made as 1 / (448 / amax)", "VAL109", severity=Severity.WARNING
-)
-def reciprocal_formula(plan: Plan) -> None:
-    """Two roundings for one: some scales move by the last bit."""
-    plan.edit(_scales(plan).__contains__, lambda scales: 1 / (1 / scales))
-
-
 @value_break("lost-code-bit", "one block's codes have lost a bit", "VAL109", severity=Severity.WARNING)
 def lost_code_bit(plan: Plan) -> None:
     """The exponent's highest: the block's largest weights are gone, and its scale no longer follows from them."""
@@ -220,6 +218,35 @@ def zero_weight(plan: Plan) -> None:
     plan.edit(_expert(plan).__eq__, lambda codes: codes * 0)
 
 
+@value_break(
+    "zeroed-expert", "a routed expert was quantised from zeros", "VAL119", severity=Severity.WARNING, also=("VAL114",)
+)
+def zeroed_expert(plan: Plan) -> None:
+    """As pruning leaves experts in place, and padding makes more of them."""
+    prefix = f"model.layers.{plan.moe_layer}.mlp.experts.1."
+    scales = {name for name in _scales(plan) if name.startswith(prefix)}
+    codes = {tensor.name for tensor in plan.tensors() if tensor.name.startswith(prefix)} - scales
+    plan.edit(codes.__contains__, lambda codes: codes * 0)
+    plan.edit(scales.__contains__, lambda scales: scales * 0 + scales.dtype.type(1e-4) / scales.dtype.type(448))
+
+
+@value_break("unscaled-codes", "BF16 weights are FP8 codes without their scales", "VAL123")
+def unscaled_codes(plan: Plan) -> None:
+    """A conversion to BF16 that cast the codes and never multiplied."""
+    weights = {tensor.name for tensor in plan.tensors() if tensor.values == "codes"}
+    del plan.config["quantization_config"]
+    plan.drop(_scales(plan).__contains__)
+    plan.alter(weights.__contains__, dtype="BF16", values="weights")
+
+    def edit(bits: Array) -> Array:
+        from auditor.content.fp8 import decode_table, encode_bf16, encode_e4m3
+
+        weight = (bits.astype("<u4") << 16).view("<f4")
+        return encode_bf16(decode_table()[encode_e4m3(weight * (448 / abs(weight).max()))])
+
+    plan.edit(weights.__contains__, edit)
+
+
 @value_break("zero-norm", "a norm is entirely zero", "VAL110")
 def zero_norm(plan: Plan) -> None:
     """Whatever passes it is 0."""
@@ -233,7 +260,10 @@ def constant_norm(plan: Plan) -> None:
 
 
 @value_break(
-    "zero-filled-tail", "a shard's second half is zeros", "VAL112", also=("VAL104", "VAL109", "VAL110", "VAL114")
+    "zero-filled-tail",
+    "a shard's second half is zeros",
+    "VAL112",
+    also=("VAL104", "VAL109", "VAL110", "VAL114", "VAL124"),
 )
 def zero_filled_tail(plan: Plan) -> None:
     """A truncated download, made as long as it should be."""
