@@ -211,7 +211,7 @@ class _Reading:
             if weight is not None:
                 self._weigh(weight, begin, end, hasher, again=again)
             else:
-                width = (part.end - part.begin) // part.elements
+                width = max(1, (part.end - part.begin) // part.elements)  # several elements of F4 share a byte
                 for run, place in self._runs(begin, end, self._reader.run_bytes, hasher, again=again):
                     values.add(run, (place - part.begin) // width, place)
                     if survey is not None:
