@@ -69,6 +69,7 @@ def test_every_rule_can_be_seen_firing():
     """
     shown = {each.rule for each in breaks().values()} | {rule for each in breaks().values() for rule in each.also}
     elsewhere = {"HDR111", "HDR113", "CNT102", "CNT101", "QNT111", "NAM105", "CFG109", "VAL117"}
+    elsewhere |= {"VAL121", "VAL122", "VAL125"}  # notes about what is no defect: tests/test_legitimate_values.py
     assert {module.rule.id for module in catalogue()} - shown <= elsewhere
 
 

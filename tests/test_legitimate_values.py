@@ -176,3 +176,19 @@ def test_codes_stored_as_floats_fail_and_dequantised_weights_do_not(tmp_path: Pa
     assert finding.count > 50 if depth == "full" else finding.count > 5
     sound = audit(edited(tmp_path / "small", lambda plan: unscaled(plan, 0.5)), depth=depth)
     assert "VAL123" not in {each.rule for each in sound.findings}
+
+
+@pytest.mark.parametrize("equal", [True, False])
+@pytest.mark.parametrize("depth", ["full", "sample"])
+def test_a_stored_head_beside_tied_embeddings_is_told_equal_or_not(tmp_path: Path, depth: str, equal: bool) -> None:
+    def tie(plan: Plan) -> None:
+        plan.config["tie_word_embeddings"] = True
+        if equal:
+            plan.alter("lm_head.weight".__eq__, stream="model.embed_tokens.weight")
+            plan.alter(lambda name: name.endswith("shared_head.head.weight"), stream="model.embed_tokens.weight")
+
+    report = audit(edited(tmp_path / "x", tie), depth=depth)
+    (note,) = [each for each in report.findings if each.rule == "VAL125"]
+    words = "holds the bytes of" if equal else "holds other bytes than"
+    assert note.message.startswith(f"lm_head.weight {words} model.embed_tokens.weight")
+    assert note.severity == "info"
