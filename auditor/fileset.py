@@ -71,6 +71,8 @@ def impostors(source: Source, entries: Mapping[str, Entry]) -> dict[str, str]:
 
 def _kind(source: Source, path: str, entry: Entry) -> str | None:
     """What the first bytes of a file say it is instead; None also where they cannot be had."""
+    if not entry.sized:
+        return None
     if source.remote and not 0 < entry.size <= POINTER:
         return disguise(b"", entry.size)
     try:

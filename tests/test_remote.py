@@ -238,10 +238,13 @@ def test_who_wants_connections_opened_does_not_wait_for_who_waits_for_an_answer(
 
 
 def test_a_limit_ends_the_reading_though_more_would_come_if_it_were_taken(tmp_path, monkeypatch):
-    forge(tmp_path / "checkpoint", like="tiny", sparse=True)
+    forge(tmp_path / "root" / "model", like="tiny", sparse=True)
+    (tmp_path / "root" / "model" / "model.safetensors.index.json").unlink()  # which would be beyond the limit before
     monkeypatch.setattr(starts, "_HELD", 2 * starts.START)
-    with folder_server(tmp_path / "checkpoint") as server:
-        source = open_source(server.url, cache=False)
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    with s3_server(tmp_path / "root", "models", signed=False) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        source = open_source("s3://models/model", cache=False)
         begin(source, Limits())
         inventory = walk(source, Limits(tensors=1))
         source.close()

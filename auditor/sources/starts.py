@@ -315,6 +315,9 @@ class Starts:
     def _done(self, start: Start) -> None:
         with self._lock:
             self._pending -= 1
+            if start.error is not None:  # there is nothing that anybody would take
+                self._held -= start.held
+                start.held = 0
             self._arrived.append(start.path)
             start.done.set()
             self._lock.notify_all()
