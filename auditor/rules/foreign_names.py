@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from auditor.comparison import Cause, Renaming
 from auditor.expectations import Expectations
 from auditor.facts import Inventory, scale_name
-from auditor.text import named, plural, quoted
+from auditor.text import named, plural
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -51,10 +51,10 @@ def check(
 
 def _told(renaming: Renaming) -> str:
     count = f"{renaming.count:,}"
-    example = f"such as {quoted(renaming.stored)} for {quoted(renaming.example)}"
+    example = f"such as {named(renaming.stored)} for {named(renaming.example)}"
     # A piece ends in a dot but at the end of a name.
     found, needed = (
-        quoted(piece if piece in name else piece[:-1])
+        named(piece if piece in name else piece[:-1])
         for piece, name in ((renaming.found, renaming.stored), (renaming.needed, renaming.example))
     )
     if not renaming.found:

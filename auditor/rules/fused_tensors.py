@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from auditor.comparison import Fusion
 from auditor.facts import scale_name
-from auditor.text import listed, quoted
+from auditor.text import listed, named
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -34,7 +34,7 @@ def check(fusions: tuple[Fusion, ...]) -> Iterator[Failure]:
 
 
 def _told(fusion: Fusion) -> str:
-    pieces, whole = " and ".join(map(quoted, fusion.pieces)), " and ".join(fusion.whole)
+    pieces, whole = " and ".join(map(named, fusion.pieces)), " and ".join(fusion.whole)
     if len(fusion.pieces) > 1:
         return f"{whole} is stored split in {pieces}"
     return f"{whole} are stored fused in {pieces} {fusion.shape}"

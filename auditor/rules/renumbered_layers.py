@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison import Renumbering
-from auditor.text import listed, quoted
+from auditor.text import listed, named
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -21,7 +21,7 @@ def check(renumbered: tuple[Renumbering, ...]) -> Iterator[Failure]:
     for each in renumbered:
         lacking = f"; under the right numbers missing: {listed(each.lacking)}" if each.lacking else ""
         yield RULE.failure(
-            f"layers are numbered from {each.by}, such as {quoted(each.stored)} for {quoted(each.example)}{lacking}",
+            f"layers are numbered from {each.by}, such as {named(each.stored)} for {named(each.example)}{lacking}",
             tensor=each.stored,
             expected=each.example,
             actual=each.stored,

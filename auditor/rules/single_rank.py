@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison import ExpertRank, Stage, TensorRank
-from auditor.text import plural, quoted
+from auditor.text import named, plural
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -23,7 +23,7 @@ def check(
     told = [
         *(
             f"{plural(each.count, 'tensor')} have 1/{each.of} of a dimension that tensor parallelism splits, such as "
-            f"{quoted(each.example)}: shape is {each.actual}, needs {each.needed}: one of {each.of} ranks"
+            f"{named(each.example)}: shape is {each.actual}, needs {each.needed}: one of {each.of} ranks"
             for each in tensor_rank
         ),
         *(
