@@ -48,6 +48,9 @@ def parse_header(raw: bytes, data_bytes: int, limits: Limits) -> Header:
     proven = _prove(raw, limits)
     if proven is not None:
         tensors, metadata = proven
+        if len(tensors) > limits.tensors_per_shard:
+            over = f"more than {limits.tensors_per_shard:,} tensors in one shard (tensors_per_shard)"
+            return Header({}, metadata, (), False, over, entries=len(tensors))
         tiling = _tiling(tensors, data_bytes)
         if tiling is not None or _tiling(dict(sorted(tensors.items(), key=_by_offset)), data_bytes) is not None:
             return Header(tensors, metadata, (), True, tiling=tiling)
@@ -95,7 +98,7 @@ def _prove(raw: bytes, limits: Limits) -> tuple[dict[str, TensorHeader], dict[st
         tensors = _decode_tensors(body)
     except (msgspec.DecodeError, ValueError):
         return None
-    if _encode(tensors) != body or "__metadata__" in tensors or len(tensors) > limits.tensors_per_shard:
+    if _encode(tensors) != body or "__metadata__" in tensors:
         return None
     if tensors and max(map(len, tensors)) * 4 > limits.name_bytes and _long_names(tensors, limits):
         return None
