@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --constraint ci/constraints.txt
 JOBS ?= 2
-FUZZ_CASES ?= 100000
+FUZZ_CASES ?= 1000000
 FUZZ_SEED ?= 1
 SCHEMAS := config config-v3.2 index policy report rule finding diff
 
@@ -86,7 +86,7 @@ test-slow: $(VENV)/.servers  ## the slow tests
 	$(BIN)/python -m pytest --dist loadfile -n $(JOBS) -m slow
 
 fuzz: $(VENV)/.dev  ## the long fuzz: FUZZ_CASES cases from FUZZ_SEED, recorded in benchmarks/results
-	$(BIN)/python tests/fuzz/headers_fuzz.py --cases $(FUZZ_CASES) --seed $(FUZZ_SEED) --jobs $(JOBS) --record
+	$(BIN)/python -m tests.fuzz all --cases $(FUZZ_CASES) --seed $(FUZZ_SEED) --jobs $(JOBS) --record
 
 $(VENV)/.peers: $(VENV)/.dev benchmarks/peers/requirements.txt
 	@./ci/venv.sh $(VENV)/peers
