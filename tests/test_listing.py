@@ -167,6 +167,7 @@ ODD = {
     "nothing": b"",
     "cut": b"<ListBucketResult><Contents><Key>a",
     "an object without a name": b"<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>",
+    "an encoding that nobody knows": b'<?xml version="1.0" encoding="TF-8"?><ListBucketResult></ListBucketResult>',
     "no UTF-8": b"<ListBucketResult>\xff\xfe</ListBucketResult>",
 }
 

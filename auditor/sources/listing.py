@@ -102,7 +102,7 @@ def parsed(document: bytes) -> Page | None:
     reader = _Reader()
     try:
         reader.parser.Parse(document, True)
-    except (ExpatError, _OddError, ValueError):
+    except (ExpatError, _OddError, ValueError, LookupError):  # the last: an encoding that nobody knows
         return None
     return Page(reader.files, reader.after) if reader.known else None
 
