@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from auditor.sources.listing import parsed
-
 from auditor.errors import AuditorError
 from auditor.sources import open_source
+from auditor.sources.listing import parsed
 from tests.fuzz.damage import damage_bytes, damage_document
 from tests.fuzz.running import Outcome
 from tests.servers.serving import Reply, Server
