@@ -1,0 +1,379 @@
+"""Measures how every stage and every output grows with what a checkpoint, a policy or a baseline holds.
+
+    python benchmarks/growth.py [--record] [--scale FACTOR] [--only NAME…]
+
+Each input is made in two sizes, ten times apart, the larger near the default limits, and audited in a process of its
+own: the processor time of each stage and output, which a busy machine does not change much, and the peak memory. The
+exponent between the sizes is that of time = size^exponent; what takes under 0.2 s at the larger size is not fitted.
+Names are synthetic; nothing is downloaded.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+RESULTS = Path(__file__).resolve().parent / "results" / "growth.md"
+BOUND = 1.15
+LEAST = 0.2  # seconds that are fitted
+MOST_WAIT = 600  # seconds for one input, all that is measured of it together
+INDEX = "model.safetensors.index.json"
+PER_SHARD = 100_000
+OUTPUTS = ("json", "html", "sarif", "junit", "markdown", "csv")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One way to be large: `sizes` of what `build` writes into a folder, and the options of its audit."""
+
+    what: str
+    sizes: tuple[int, int]
+    build: Callable[[Path, int], dict[str, Any]]
+
+
+# --- what is audited ---
+
+
+def _forged(folder: Path) -> None:
+    from auditor.forge import forge
+
+    forge(folder, like="tiny", sparse=True)
+
+
+def _shards(folder: Path, names: Iterable[str], *, per_shard: int = PER_SHARD, index: bool = True) -> list[str]:
+    """Shards of one byte for each name, beside a tiny checkpoint, and the index that places them there."""
+    _forged(folder)
+    document = json.loads((folder / INDEX).read_text())
+    rest, files = list(names), []
+    for number, begin in enumerate(range(0, len(rest), per_shard)):
+        held = rest[begin : begin + per_shard]
+        file = f"more-{number:05d}.safetensors"
+        entries = (f'"{name}":{{"dtype":"U8","shape":[1],"data_offsets":[{n},{n + 1}]}}' for n, name in enumerate(held))
+        header = ('{"__metadata__":{"format":"pt"},' + ",".join(entries) + "}").encode()
+        with (folder / file).open("wb") as out:
+            out.write(len(header).to_bytes(8, "little") + header)
+            out.truncate(8 + len(header) + len(held))
+        document["weight_map"].update(dict.fromkeys(held, file))
+        document["metadata"]["total_size"] += len(held)
+        files.append(file)
+    if index:
+        (folder / INDEX).write_text(json.dumps(document))
+    return files
+
+
+def _random(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()[:24]
+
+
+def sound(folder: Path, size: int) -> dict[str, Any]:
+    """A sound release with ever more layers."""
+    from headers import forged
+
+    forged(folder, max(4, round(size / 1552)))
+    return {}
+
+
+def unexpected(folder: Path, size: int) -> dict[str, Any]:
+    """Tensors that follow from no config, numbered."""
+    _shards(folder, (f"model.layers.{n // 1000}.extra.{n % 1000}.weight" for n in range(size)))
+    return {}
+
+
+def scattered(folder: Path, size: int) -> dict[str, Any]:
+    """Tensors whose names have nothing in common: a pattern for each."""
+    _shards(folder, (f"x.{_random(n)}" for n in range(size)))
+    return {}
+
+
+def sparse(folder: Path, size: int) -> dict[str, Any]:
+    """Tensors whose numbers fold nowhere: every other one of many."""
+    _shards(folder, (f"x.{n * 7919 % 1_000_003}.y.{n * 104_729 % 999_983}" for n in range(size)))
+    return {}
+
+
+def wide(folder: Path, size: int) -> dict[str, Any]:
+    """Names of 510 bytes, with a number in every second."""
+    tail = ".1" * 243
+    _shards(folder, (f"{n:024d}{tail}" for n in range(size)), per_shard=50_000)
+    return {}
+
+
+def misplaced(folder: Path, size: int) -> dict[str, Any]:
+    """An index that names for each tensor another shard than its own."""
+    names = [f"model.layers.{n // 1000}.extra.{n % 1000}.weight" for n in range(size)]
+    files = _shards(folder, names, per_shard=max(1, size // 10))
+    document = json.loads((folder / INDEX).read_text())
+    moved = dict(zip(files, [*files[1:], files[0]], strict=True))
+    document["weight_map"] = {name: moved.get(file, file) for name, file in document["weight_map"].items()}
+    (folder / INDEX).write_text(json.dumps(document))
+    return {}
+
+
+def findings(folder: Path, size: int) -> dict[str, Any]:
+    """As many findings as tensors: each is misplaced from and to a pair of shards of its own."""
+    names = [f"x.{_random(n)}" for n in range(size)]
+    files = _shards(folder, names, per_shard=max(1, size // 1000))
+    document = json.loads((folder / INDEX).read_text())
+    document["weight_map"].update((name, files[n * 7919 % len(files)]) for n, name in enumerate(names))
+    (folder / INDEX).write_text(json.dumps(document))
+    return {}
+
+
+def unindexed(folder: Path, size: int) -> dict[str, Any]:
+    """Tensors that the index omits."""
+    _shards(folder, (f"x.{_random(n)}" for n in range(size)), index=False)
+    return {}
+
+
+def missing(folder: Path, size: int) -> dict[str, Any]:
+    """A release of ever more layers of which every second shard is gone."""
+    sound(folder, size)
+    for shard in sorted(folder.glob("*.safetensors"))[::2]:
+        shard.unlink()
+    return {}
+
+
+def unscaled(folder: Path, size: int) -> dict[str, Any]:
+    """FP8 weights of which not one has a scale."""
+    _shards(folder, (f"model.layers.{n // 1000}.extra.{n % 1000}.weight" for n in range(size)))
+    for shard in folder.glob("more-*"):
+        data = shard.read_bytes().replace(b'"U8"', b'"F8_E4M3"')
+        length = len(data) - 8 - data.count(b'"F8_E4M3"')
+        shard.write_bytes(length.to_bytes(8, "little") + data[8:])
+    return {}
+
+
+def shards(folder: Path, size: int) -> dict[str, Any]:
+    """Shards of ten tensors each."""
+    _shards(folder, (f"x.{_random(n)}" for n in range(size * 10)), per_shard=10)
+    return {}
+
+
+def headerless(folder: Path, size: int) -> dict[str, Any]:
+    """Shards that are none, without an index."""
+    _forged(folder)
+    (folder / INDEX).unlink()
+    for number in range(size):
+        (folder / f"more-{number:05d}.safetensors").write_bytes(b"\xff" * 16)
+    return {}
+
+
+def waivers(folder: Path, size: int) -> dict[str, Any]:
+    """Waivers of one tensor each, for as many unexpected tensors."""
+    _shards(folder, (f"x.{_random(n)}" for n in range(size)))
+    lines = (
+        f'[[waivers]]\nrule = "NAM102"\ntensor = "x.{_random(n)}"\nreason = "x"\nexpires = 2999-01-01\n'
+        for n in range(size)
+    )
+    (folder / "policy.toml").write_text("\n".join(lines))
+    return {"policy": "policy.toml"}
+
+
+def globs(folder: Path, size: int) -> dict[str, Any]:
+    """A hundred waivers with stars, for ever more unexpected tensors."""
+    _shards(folder, (f"x.{_random(n)}" for n in range(size)))
+    lines = (
+        f'[[waivers]]\nrule = "NAM102"\ntensor = "*.{n:02x}*"\nreason = "x"\nexpires = 2999-01-01\n' for n in range(100)
+    )
+    (folder / "policy.toml").write_text("\n".join(lines))
+    return {"policy": "policy.toml"}
+
+
+def known(folder: Path, size: int) -> dict[str, Any]:
+    """A baseline that has every finding."""
+    findings(folder, size)
+    return {"baseline": True}
+
+
+SHAPES = {
+    "sound": Shape("tensors, sound", (50_000, 500_000), sound),
+    "unexpected": Shape("unexpected tensors, numbered", (50_000, 500_000), unexpected),
+    "scattered": Shape("unexpected tensors, a pattern each", (50_000, 500_000), scattered),
+    "sparse": Shape("unexpected tensors, numbers that do not fold", (50_000, 500_000), sparse),
+    "wide": Shape("unexpected tensors with names of 510 bytes", (10_000, 100_000), wide),
+    "misplaced": Shape("misplaced index entries", (50_000, 500_000), misplaced),
+    "findings": Shape("misplaced index entries, a finding each", (50_000, 500_000), findings),
+    "unindexed": Shape("tensors that the index omits", (50_000, 500_000), unindexed),
+    "missing": Shape("tensors, half of the shards missing", (50_000, 500_000), missing),
+    "unscaled": Shape("FP8 tensors without scales", (50_000, 500_000), unscaled),
+    "shards": Shape("shards of ten tensors", (1_000, 10_000), shards),
+    "headerless": Shape("shards that are none, no index", (1_000, 10_000), headerless),
+    "waivers": Shape("waivers, a tensor each", (1_000, 10_000), waivers),
+    "globs": Shape("tensors under 100 waivers with stars", (10_000, 100_000), globs),
+    "known": Shape("findings, all in the baseline", (50_000, 500_000), known),
+}
+
+# --- one audit, in a process of its own ---
+
+_STAGES = (
+    "read_config", "configure", "expectations_of", "walk", "facts_of", "_apply", "traced", "_policy", "_baseline",
+    "_judged", "_summaries",
+)  # fmt: skip
+
+
+def child(folder: Path, *, policy: str | None = None, baseline: bool = False) -> None:
+    """Audit a folder, write every output, read the report back, and print the seconds of each as JSON."""
+    import resource
+
+    from auditor import audit, diff, run, summary, verify
+    from auditor.outputs import FORMATS
+    from auditor.saved import read_report
+
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            begun = time.process_time()
+            try:
+                return function(*arguments, **named)
+            finally:
+                seconds[name] = seconds.get(name, 0.0) + time.process_time() - begun
+
+        return call
+
+    if baseline:
+        first = audit(str(folder))
+        (folder / "baseline.json").write_text(first.model_dump_json())
+        del first
+    for name in _STAGES:
+        setattr(run, name, timed(name.strip("_"), getattr(run, name)))
+    for name in ("layout", "cells", "coverage", "fingerprint"):
+        setattr(summary, name, timed(name, getattr(summary, name)))
+    whole = timed("audit, whole", audit)
+    report = whole(
+        str(folder),
+        policy=folder / policy if policy else None,
+        baseline=folder / "baseline.json" if baseline else None,
+        fail_on="warning",
+    )
+    written = folder.parent / "report.json"
+    for name, form in FORMATS.items():
+        with suppress(ImportError):
+            document = timed(name, form.render)(report)
+            if name == "json":
+                written.write_text(document)
+            del document
+    extent = {"findings": len(report.findings), "json": written.stat().st_size}
+    complete = not report.left_out
+    del report
+    timed("report read back", read_report)(written)
+    if complete:
+        timed("diff", diff.compared)(str(written), str(written))
+    timed("verify", verify.verified)(str(written), str(folder), digests=False)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(json.dumps({"seconds": seconds, "peak": peak, **extent}))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one audit took."""
+
+    seconds: dict[str, float]
+    peak: int
+    findings: int
+    json: int
+
+
+def measured(shape: Shape, size: int, folder: Path) -> Measured:
+    """Build an input and audit it."""
+    where = folder / f"{shape.build.__name__}-{size}"
+    options = shape.build(where / "checkpoint", size)
+    command = [sys.executable, __file__, "--child", str(where / "checkpoint"), json.dumps(options)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=MOST_WAIT)
+    for each in sorted(where.rglob("*"), reverse=True):
+        each.unlink() if each.is_file() else each.rmdir()
+    return Measured(**json.loads(done.stdout))
+
+
+def exponent(before: float, after: float, times: float) -> float | None:
+    """Of the growth between two sizes; None where both are too short to tell."""
+    return math.log(after / before) / math.log(times) if after >= LEAST and before > 0 else None
+
+
+def rows(name: str, shape: Shape, small: Measured, large: Measured) -> Iterator[str]:
+    """A table's rows: each stage that takes a while, with its exponent."""
+    times = shape.sizes[1] / shape.sizes[0]
+    for stage, after in large.seconds.items():
+        before = small.seconds.get(stage, 0.0)
+        fitted = exponent(before, after, times)
+        if fitted is not None:
+            mark = "" if fitted <= BOUND else " **above**"
+            yield f"| {name} | {stage} | {before:.2f} s | {after:.2f} s | {fitted:.2f}{mark} |"
+    fitted = math.log(large.peak / small.peak) / math.log(times)
+    yield f"| {name} | peak memory | {small.peak / 1e6:,.0f} MB | {large.peak / 1e6:,.0f} MB | {fitted:.2f} |"
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", nargs="*", choices=SHAPES, default=list(SHAPES), help="these inputs alone")
+    parser.add_argument("--scale", type=float, default=1.0, help="of each size this part alone")
+    parser.add_argument("--record", action="store_true", help="write benchmarks/results/growth.md")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child(Path(options.child[0]), **json.loads(options.child[1]))
+        return 0
+    lines = ["| input | stage or output | smaller | larger | exponent |", "|---|---|---:|---:|---:|"]
+    print(*lines, sep="\n", flush=True)
+    ceiling = []
+    for name in options.only:
+        shape = SHAPES[name]
+        sizes = round(shape.sizes[0] * options.scale), round(shape.sizes[1] * options.scale)
+        shape = Shape(shape.what, sizes, shape.build)
+        with tempfile.TemporaryDirectory(prefix="auditor-growth-") as folder:
+            try:
+                small, large = (measured(shape, size, Path(folder)) for size in shape.sizes)
+            except subprocess.SubprocessError as error:
+                lines.append(f"| {name} | {type(error).__name__} | | | **above** |")
+                print(lines[-1], flush=True)
+                continue
+        found = list(rows(name, shape, small, large))
+        print(*found, sep="\n", flush=True)
+        lines += found
+        took = sum(large.seconds.get(each, 0.0) for each in ("audit, whole", *OUTPUTS))
+        ceiling.append(
+            f"| {name} | {shape.what} | {shape.sizes[1]:,} | {large.findings:,} | {large.json / 1e6:,.1f} MB "
+            f"| {took:.1f} s | {large.peak / 1e6:,.0f} MB |"
+        )
+    table = [
+        "| input | what | size | findings | report | audit and outputs | peak memory |",
+        "|---|---|---:|---:|---:|---:|---:|",
+        *ceiling,
+    ]
+    print("", *table, sep="\n")
+    if options.record:
+        RESULTS.write_text("\n".join(_record(table, lines)) + "\n", "utf-8")
+    return 1 if any("**above**" in line for line in lines) else 0
+
+
+def _record(table: list[str], lines: list[str]) -> Iterator[str]:
+    from headers import machine
+
+    yield "# Growth, measured"
+    yield ""
+    yield f"{datetime.now(UTC):%Y-%m-%d}; {machine()}. No exponent may be above {BOUND}."
+    yield ""
+    yield "The larger size of each input, with every output; peak memory includes reading the report back and diff:"
+    yield ""
+    yield from table
+    yield ""
+    yield f"Stages and outputs that take {LEAST} s or more, at both sizes:"
+    yield ""
+    yield from lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())
