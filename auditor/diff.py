@@ -216,11 +216,15 @@ def _kind(kind: _Kind | None) -> TensorKind | None:
 
 def _moves(old: Side, new: Side, both: Iterable[str]) -> tuple[tuple[TensorMove, ...], int]:
     """Tensors that are in another shard, and of how many that is not known: reports place rows, not tensors."""
-    groups: dict[tuple[_Files, _Files], list[str]] = {}
+    # Tensors of a row share one list of files: it is compared once, however many there are.
+    alike: dict[tuple[int, int], tuple[_Files, _Files, list[str]]] = {}
     for name in both:
         before, after = old.tensors[name][1], new.tensors[name][1]
+        alike.setdefault((id(before), id(after)), (before, after, []))[2].append(name)
+    groups: dict[tuple[_Files, _Files], list[str]] = {}
+    for before, after, names in alike.values():
         if len(before) > 1 or before != after:
-            groups.setdefault((before, after), []).append(name)
+            groups.setdefault((before, after), []).extend(names)
     moves, unknown = [], 0
     for (before, after), names in groups.items():
         if set(before).isdisjoint(after):
