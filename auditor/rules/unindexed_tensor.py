@@ -20,5 +20,5 @@ def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
     if inventory.indexed:
         return
     for shard in inventory.parts:
-        for name in sorted(shard.tensors.keys() - index.weight_map.keys()):
+        for name in sorted(name for name in shard.tensors if name not in index.weight_map):
             yield RULE.failure("the index omits a tensor that a shard holds", file=shard.path, tensor=name)
