@@ -159,3 +159,12 @@ def test_paths_spelled_otherwise_are_one_finding_and_the_shards_are_read(tmp_pat
     assert [each.rule for each in roots] == ["IDX104"]
     assert "', the plain path" in roots[0].message
     assert report.coverage.headers_read == report.coverage.shards
+
+
+def test_elements_packed_in_bytes_are_read_whole_and_contradict_the_config_alone(tmp_path):
+    forge(tmp_path / "checkpoint", like="tiny", break_name="packed-dtype")
+    report = audit(tmp_path / "checkpoint", depth="full")
+    roots = [each for each in report.findings if each.caused_by is None and each.severity == "error"]
+    assert [(each.rule, each.count) for each in roots] == [("SHP102", 1)]
+    assert report.incomplete == ()
+    assert report.coverage.payload_bytes_read == report.inventory.payload_bytes

@@ -87,6 +87,9 @@ def _stored(values: Floats, dtype: str) -> bytes:
         encoded = values.astype({"F16": "<f2", "F32": "<f4", "F64": "<f8"}[dtype])
     else:
         # Packed formats appear in broken checkpoints alone, where only their size matters.
-        assert dtype == "U8", dtype
+        assert dtype in ("U8", "F4"), dtype
         encoded = (values * np.float32(1000)).astype(np.int32).astype(np.uint8)
+        if dtype == "F4":
+            low, high = encoded.reshape(-1, 2).T & 15
+            encoded = low | high << 4
     return bytes(encoded.tobytes())
