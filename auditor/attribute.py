@@ -162,7 +162,7 @@ class _Takers:
     """The failures that take a subject along: of each rule the first, which stands for the others."""
 
     def __init__(self, ordered: Sequence[Failure], inventory: Inventory) -> None:
-        self._there = inventory.tensors
+        self._inventory = inventory  # its tensors are made for who asks, which a sound checkpoint does not
         self._of: dict[Subject, tuple[int, ...]] = {}
         for position, failure in enumerate(ordered):
             alone = (position,)
@@ -175,7 +175,7 @@ class _Takers:
     def of(self, subject: Subject) -> tuple[int, ...]:
         """Their positions, first those of files of which nothing is known."""
         takers = self._of.get(subject, ())
-        if self._lost and isinstance(subject, str) and subject not in self._there:
+        if self._lost and isinstance(subject, str) and subject not in self._inventory.tensors:
             return self._lost + takers
         return takers
 

@@ -99,7 +99,7 @@ def walk(
         shards += early.shards
         unread.append(f"cancelled after {len(shards)} of {len(paths)} shards")
     shards = [msgspec.structs.replace(shard, stray=True) if shard.path in strays else shard for shard in shards]
-    unread.extend(f"{shard.path}: {shard.reason}" for shard in shards if shard.state == "unread")
+    unread.extend(f"{shard.path}: {shard.reason}" for shard in shards if shard.state == "unread" and not shard.stray)
     inventory = Inventory(tuple(shards), index, entries, tuple(unread), cancelled, source.listed, replaced)
     if index is not None:
         inventory.__dict__["indexed"] = early.is_placed(inventory)

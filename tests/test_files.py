@@ -13,6 +13,7 @@ from auditor.errors import SourceError
 from auditor.forge import forge, planned
 from auditor.forge.plan import Shard, number
 from auditor.forge.write import header_bytes, write
+from auditor_schemas.policy import Limits, Policy
 
 INDEX = "model.safetensors.index.json"
 APPLE = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        ".ljust(4096, b"\x00")
@@ -396,3 +397,15 @@ def _merge(folder: Path) -> None:
     with open(folder / "model.safetensors", "wb") as file:
         file.write(len(raw).to_bytes(8, "little") + raw)
         file.truncate(8 + len(raw) + size)
+
+
+def test_a_stray_file_that_could_not_be_read_leaves_the_audit_whole(tiny):
+    raw = b"{" + b" " * 4_000 + b"}"
+    (tiny / "adapter.safetensors").write_bytes(len(raw).to_bytes(8, "little") + raw)
+    largest = max(int.from_bytes(path.read_bytes()[:8], "little") for path in shards(tiny))
+    (tiny / "huge.safetensors").write_bytes((largest + 1).to_bytes(8, "little") + b" " * (largest + 1))
+    report = audit(tiny, policy=Policy(limits=Limits(header_bytes=largest)))
+    assert report.verdict == "passed"
+    found = next(each for each in report.findings if each.rule == "IDX105")
+    assert (found.severity, found.count) == ("warning", 2)
+    assert report.incomplete == ()

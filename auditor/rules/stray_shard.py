@@ -22,7 +22,8 @@ def check(inventory: Inventory, listing: Mapping[str, Entry]) -> Iterator[Failur
     known = "named neither by the index nor like its shards" if inventory.index is not None else "beside the weights"
     for shard in inventory.shards:
         if shard.stray and not any(fault.slug == "apple-double" for fault in shard.faults):
-            wrong = f"; it is damaged: {shard.faults[0].message}" if shard.faults else ""
+            wrong = f"; it was not read: {shard.reason}" if shard.state == "unread" else ""
+            wrong = f"; it is damaged: {shard.faults[0].message}" if shard.faults else wrong
             yield RULE.failure(
                 f"holds {plural(len(shard.tensors), 'tensor')} and is {known}{wrong}",
                 file=shard.path,

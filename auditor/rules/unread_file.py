@@ -17,7 +17,7 @@ RULE = Rule(
 
 def check(inventory: Inventory, config_file: ConfigFile) -> Iterator[Failure]:
     """One failure per shard, index or config.json that stayed unread for another reason than its own damage."""
-    for shard in inventory.shards:
+    for shard in inventory.parts:
         if shard.state == "unread":
             yield RULE.failure(shard.reason or "not read", file=shard.path, takes=inventory.lost_with(shard))
     if config_file.state == "unread":
