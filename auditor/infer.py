@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from auditor.comparison import Correction, Match
 from auditor.expectations import Expectations, Row
-from auditor.facts import MTP_MARKS, Inventory
+from auditor.facts import MTP_MARKS, SCALE_SUFFIX, Inventory
 from auditor.families import Family
 from auditor.match import match
 from auditor.names import expert_of, layer_of
@@ -26,6 +26,8 @@ _SOLVED = (
     "qk_rope_head_dim", "v_head_dim", "intermediate_size", "moe_intermediate_size", "n_shared_experts",
     "n_routed_experts", "index_n_heads", "index_head_dim",
 )  # fmt: skip
+_BLOCK = "quantization_config.weight_block_size"
+_SIDES = tuple(1 << power for power in range(13))
 _EVIDENCE = 4_000  # misshapen tensors that are asked for a value; more only repeat each other
 _REMAINING = 0.1  # share of disagreements that may stay for a correction to count
 _CANDIDATES = 12
@@ -68,7 +70,7 @@ def infer(
         if faults > _REMAINING * found.faults and (len(explained) < 8 or _names(trial) - _names(found)):
             break
         corrections.append(
-            Correction(field, getattr(config, field), value, tuple(sorted(explained)), _settled(config, changed))
+            Correction(field, _declared(config, field), value, tuple(sorted(explained)), _settled(config, changed))
         )
         config, found = changed, trial
         if left < 0:
@@ -90,6 +92,7 @@ def _candidates(
     inventory: Inventory, config: DeepseekV3Config, family: Family, found: Match, told: frozenset[str]
 ) -> Iterator[tuple[str, Any]]:
     """Values that some tensor shows, the most frequent first; then what names show."""
+    yield from _block(inventory, config, found)
     votes: Counter[tuple[str, int]] = Counter()
     slopes = _slopes(config, family)
     for name, row in islice(found.misshapen.items(), _EVIDENCE):
@@ -178,12 +181,51 @@ def _rows(expectations: Expectations) -> dict[str, Row]:
     return {row.suffix: row for row in (*expectations.top, *(r for t in expectations.templates for r in t.rows))}
 
 
+def _block(inventory: Inventory, config: DeepseekV3Config, found: Match) -> Iterator[tuple[str, Any]]:
+    """The block of which most grids that are not as declared have one scale each."""
+    quantization = config.quantization_config
+    if quantization is None:
+        return
+    block = list(quantization.weight_block_size)
+    grids = [
+        (held.shape, inventory.tensors[name].shape)
+        for name, row in islice(found.misshapen.items(), _EVIDENCE)
+        if row.role == "scale" and (held := inventory.tensors.get(name.removesuffix(SCALE_SUFFIX))) is not None
+    ]
+    for axis, declared in enumerate(quantization.weight_block_size):
+        sides = Counter[int]()
+        for weight, grid in grids:
+            # One scale for a whole axis fits every block that is large enough.
+            if len(weight) == len(grid) == 2 and 1 < grid[axis] <= weight[axis]:
+                sides.update(side for side in _SIDES if -(-weight[axis] // side) == grid[axis])
+        if sides:
+            block[axis] = max(sides, key=lambda side: (sides[side], side == declared, side == 128, -side))
+    if block != list(quantization.weight_block_size):
+        yield _BLOCK, block
+
+
+def _declared(config: DeepseekV3Config, field: str) -> Any:
+    if field == _BLOCK:
+        assert config.quantization_config is not None
+        return list(config.quantization_config.weight_block_size)
+    value: Any = getattr(config, field)
+    return value
+
+
+def _changes(config: DeepseekV3Config, field: str, value: Any) -> dict[str, object]:
+    """The fields of a config as they are with one of them changed."""
+    fields = config.model_dump()
+    if field == _BLOCK:
+        return {**fields, "quantization_config": {**fields["quantization_config"], "weight_block_size": value}}
+    return {**fields, field: value}
+
+
 def _changed(
-    config: DeepseekV3Config, family: Family, field: str, value: int, limits: Limits
+    config: DeepseekV3Config, family: Family, field: str, value: Any, limits: Limits
 ) -> DeepseekV3Config | None:
     """The config with one field changed, or None where it would not be valid or within the limits."""
     try:
-        changed = family.config.model_validate({**config.model_dump(), field: value})
+        changed = family.config.model_validate(_changes(config, field, value))
     except ValidationError:
         return None
     if changed.layer_count > limits.layers or _tensors(changed) > limits.expected_tensors:

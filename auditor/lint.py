@@ -44,6 +44,7 @@ _OF_INDEX = frozenset({"FIL102", "FIL106", "IDX102", "IDX104", "IDX112"})
 _OF_NAMES = frozenset(
     {
         "CFG107",
+        "CFG111",
         "NAM101",
         "NAM102",
         "NAM103",

@@ -15,7 +15,7 @@ BREAKS = {name: each for name, each in sorted(breaks().items()) if each.depth ==
 # Fields that shapes contradict, and names do not.
 IN_SHAPES = {
     "config-wrong-hidden-size", "config-wrong-vocab-size", "config-wrong-expert-size", "config-wrong-dense-size",
-    "config-wrong-kv-rank", "config-wrong-head-count",
+    "config-wrong-kv-rank", "config-wrong-head-count", "config-wrong-block-size",
 }  # fmt: skip
 # Only a policy makes this rule speak, and lint has none.
 BY_POLICY = {"CFG109"}

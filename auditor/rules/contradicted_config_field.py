@@ -1,4 +1,4 @@
-"""The tensors agree with config.json about every dimension and count."""
+"""The tensors agree with config.json about every dimension, every count and the block size."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from auditor_schemas.rule import ConfigField, Failure, Rule, Scope, Severity
 RULE = Rule(
     id="CFG107",
     slug="contradicted-config-field",
-    title="config.json and the tensors disagree about a dimension or count",
+    title="config.json and the tensors disagree about a field",
     severity=Severity.ERROR,
     scope=Scope.CONFIG,
     examines="config fields",

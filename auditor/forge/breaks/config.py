@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from auditor.forge.breaks import Break, breaks_as
 from auditor.forge.convert import unquantise
 from auditor.forge.plan import Plan
@@ -197,6 +199,35 @@ wrong_heads = _field(
     "CFG107",
     lambda config: {"num_attention_heads": 2 * config["num_attention_heads"]},
 )
+
+wrong_block_size = _field(
+    "config-wrong-block-size",
+    "weight_block_size is [64, 128], every grid has blocks of 128 × 128",
+    "CFG107",
+    lambda config: {"quantization_config": {**config["quantization_config"], "weight_block_size": [64, 128]}},
+)
+
+
+@breaks_as("untied-head", "tie_word_embeddings is true, lm_head is stored", "CFG111", severity=Severity.WARNING)
+def untied_head(plan: Plan) -> None:
+    """As releases of small models are saved: the head is a copy."""
+    plan.config["tie_word_embeddings"] = True
+    plan.rewrite(
+        lambda each: (replace(each, stream="model.embed_tokens.weight") if each.stream == "lm_head.weight" else each,)
+    )
+
+
+@breaks_as(
+    "differing-tied-head",
+    "tie_word_embeddings is true, lm_head is not the embedding: an error once both are read",
+    "CFG111",
+    severity=Severity.WARNING,
+    also=("CFG112",),
+)
+def differing_tied_head(plan: Plan) -> None:
+    """One loader computes with the head, another one with the embedding in its place."""
+    plan.config["tie_word_embeddings"] = True
+
 
 foreign_architecture = _field(
     "foreign-architecture",

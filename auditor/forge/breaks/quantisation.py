@@ -172,3 +172,12 @@ def quantised_head(plan: Plan) -> None:
 def quantised_router(plan: Plan) -> None:
     """Routing is computed from the unquantised matrix."""
     _quantise_exempt(plan, f"model.layers.{plan.moe_layer}.mlp.gate.weight")
+
+
+@breaks_as("wrapper-exemptions", "exempt modules are named as in a wrapper, with language_model. in front", "QNT114")
+def wrapper_exemptions(plan: Plan) -> None:
+    """The list of a multimodal checkpoint beside its language model alone."""
+    unquantise(plan, lambda name: layer_of(name) in plan.mtp_layers)
+    plan.config["quantization_config"]["modules_to_not_convert"] = [
+        "lm_head", *(f"language_model.model.layers.{layer}" for layer in plan.mtp_layers),
+    ]  # fmt: skip

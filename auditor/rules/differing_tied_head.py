@@ -1,0 +1,35 @@
+"""A head that is stored where config.json ties it to the embedding is the embedding; else loaders build two models."""
+
+from collections.abc import Iterator
+
+from auditor.probes import Probes
+from auditor.values import EMBEDDING, HEAD, differing
+from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.rule import ConfigField, Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="CFG112",
+    slug="differing-tied-head",
+    title="tie_word_embeddings is true, the stored head is not the embedding",
+    severity=Severity.ERROR,
+    scope=Scope.CONFIG,
+    examines="tied heads compared",
+)
+
+
+def check(digests: Probes, config: DeepseekV3Config) -> Iterator[Failure]:
+    """A failure where lm_head.weight holds other bytes than the embedding, as a whole or in strips of rows."""
+    embedding, head = digests.tensors.get(EMBEDDING), digests.tensors.get(HEAD)
+    if not config.tie_word_embeddings or embedding is None or head is None:
+        return
+    differ, _ = differing(head, embedding) or (0, 0)
+    if differ:
+        yield RULE.failure(
+            f"tie_word_embeddings is true, {HEAD} differs from {EMBEDDING}",
+            file="config.json",
+            field="tie_word_embeddings",
+            expected=False,
+            actual=True,
+            tensors=(HEAD,),
+            takes=(HEAD, ConfigField("tie_word_embeddings")),
+        )
