@@ -119,7 +119,7 @@ def check_outputs(options: "argparse.Namespace") -> None:
 
 def _check_places(options: "argparse.Namespace") -> None:
     """See places.check_places: nothing that a command reads is written over, but a baseline by its next report."""
-    from auditor.places import check_places
+    from auditor.places import check_places, checkpoints_of
 
     outputs: list[tuple[str, str]] = []
     for name, target in asked_for(options):
@@ -129,6 +129,7 @@ def _check_places(options: "argparse.Namespace") -> None:
     named = [each for key in ("source", "old", "new") if (each := getattr(options, key, None)) is not None]
     folders = [each for each in named if os.path.isdir(each)]
     folders += [os.path.dirname(each) or "." for each in named if os.path.basename(each) == "config.json"]
+    folders += checkpoints_of(outputs)
     read = [each for key in ("report", "policy") if (each := getattr(options, key, None)) is not None]
     check_places(outputs, checkpoints=folders, read=[*named, *read])
     baseline = getattr(options, "baseline", None)

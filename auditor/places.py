@@ -43,13 +43,20 @@ def check_places(outputs: Iterable[tuple[str, str]], *, checkpoints: Iterable[st
                 raise UsageError(f"{where}: is a file of the checkpoint, which is never written to: give another name")
 
 
-def is_checkpoint(folder: str) -> bool:
-    """Whether a folder holds what makes a checkpoint."""
+def checkpoints_of(outputs: Iterable[tuple[str, str]]) -> set[str]:
+    """The folders of outputs that hold shards or an index: a command that reads a report was told of no checkpoint."""
+    folders = {os.path.dirname(place) for _, path in outputs for place in _candidates(path)}
+    return {each for each in folders if is_checkpoint(each, alone=False)}
+
+
+def is_checkpoint(folder: str, *, alone: bool = True) -> bool:
+    """Whether a folder holds what makes a checkpoint; `alone`: a config.json without anything beside it does."""
     try:
         names = os.listdir(folder)
     except OSError:
         return False
-    return any(name in ("config.json", _INDEX) or name.lower().endswith(".safetensors") for name in names)
+    made = ("config.json", _INDEX) if alone else (_INDEX,)
+    return any(name in made or name.lower().endswith(".safetensors") for name in names)
 
 
 def _identity(path: str) -> tuple[int, int] | None:

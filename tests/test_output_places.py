@@ -117,6 +117,20 @@ def test_a_report_that_is_read_is_not_written_over_by_another_format(sound, tmp_
     _refused(capsys, tmp_path, "audit", sound, "--baseline", saved, "--html", saved)
 
 
+@pytest.mark.parametrize("way", ["report", "another", "link"])
+def test_a_checkpoint_that_the_command_was_not_told_of_is_known_by_its_files(sound, tmp_path, capsys, way):
+    saved = tmp_path / "a.json"
+    forge(tmp_path / "other", like="tiny", sparse=True)
+    assert cli.main(["audit", str(sound), "--json", str(saved), "--quiet"]) == 0
+    target = sound / "config.json"
+    if way == "link":
+        target = tmp_path / "b.json"
+        target.symlink_to(sound / "model-00003-of-000005.safetensors")
+    command = ["audit", tmp_path / "other"] if way == "another" else ["report", saved]
+    assert "file of the checkpoint" in _refused(capsys, sound, *command, "--html", target)
+    assert cli.main(["report", str(saved), "--html", str(sound / "report.html")]) == 0
+
+
 def test_a_report_of_ours_may_stand_beside_the_checkpoint_and_be_written_again(sound, capsys):
     """A file of another name is no file of the checkpoint, and what we wrote we may write again."""
     arguments = [f"--{kind}={sound / f'audit-report.{kind}'}" for kind in FILES]
