@@ -291,18 +291,25 @@ class Inventory(Struct, frozen=True, dict=True):
 
     @cached_property
     def exported_module(self) -> tuple[Shard, ...]:
-        """The shards, where all they hold is an MTP module, and no shard that the index names is there."""
-        if self.index is not None and any(shard.path in self.index.files for shard in self.shards):
+        """The shards, where all they hold is an MTP module, and they are no part of more that names or index count."""
+        read = {shard.path for shard in self.shards if shard.state == "read"}
+        named = self.index.places if self.index is not None else set()
+        if self.unnumbered is not None or (named & read and not named <= read):
             return ()
         marked = False
-        layers: set[int | None] = set()
+        layers: set[int] = set()
         for shard in self.shards:
             for name in shard.tensors:
-                layers.add(layer_of(name))
-                marked = marked or name.endswith(MTP_MARKS)
-                if len(layers - {None}) > 1 or name == "model.embed_tokens.weight":
+                layer = layer_of(name)
+                if layer is not None:
+                    layers.add(layer)
+                # Under a wrapper's names nothing tells how many layers there are.
+                elif name == "model.embed_tokens.weight" or ".layers." in name:
                     return ()
-        return self.shards if marked else ()
+                if len(layers) > 1:
+                    return ()
+                marked = marked or name.endswith(MTP_MARKS)
+        return self.shards if marked and layers else ()
 
     def lost_with(self, shard: Shard) -> tuple[Subject, ...]:
         """What is not known because a shard's header is not: what the index places there and was not read."""

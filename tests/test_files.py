@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from msgspec import structs
+
 from auditor import audit
 from auditor.errors import SourceError
 from auditor.forge import forge, planned
@@ -246,6 +248,56 @@ def test_an_mtp_module_alone_is_one_error_that_says_so(tmp_path, indexed, rename
     assert ("none of the 5 files that the index names is there" in found.message) == indexed
 
 
+def _kept_alone(folder: Path, wanted: str, name: str, change=lambda tensor: tensor) -> None:
+    """The folder's shards replaced by one file that holds the tensors whose names begin so; the index goes."""
+    kept = [change(each) for each in planned("tiny").tensors() if each.name.startswith(wanted)]
+    for path in (*shards(folder), folder / INDEX):
+        path.unlink()
+    raw, size = header_bytes(Shard("", kept))
+    with open(folder / name, "wb") as file:
+        file.write(len(raw).to_bytes(8, "little") + raw)
+        file.truncate(8 + len(raw) + size)
+
+
+def test_an_mtp_module_alone_that_is_called_model_safetensors_is_that_one_error(tiny):
+    index = (tiny / INDEX).read_bytes()
+    _kept_alone(tiny, "model.layers.4.", "model.safetensors")
+    (tiny / INDEX).write_bytes(index)
+    assert only(tiny).rule == "IDX115"
+
+
+def test_an_mtp_module_alone_with_an_index_of_its_own_is_one_error(tiny):
+    _kept_alone(tiny, "model.layers.4.", "model-00001-of-000001.safetensors")
+    names = [each.name for each in planned("tiny").tensors() if each.name.startswith("model.layers.4.")]
+    (tiny / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(names, "model-00001-of-000001.safetensors")}))
+    assert only(tiny).rule == "IDX115"
+
+
+def test_the_last_shard_of_a_series_alone_is_no_export_of_the_mtp_module_in_it(tiny):
+    for path in (*shards(tiny)[:-1], tiny / INDEX):
+        path.unlink()
+    assert only(tiny).rule == "IDX114"
+
+
+def test_the_last_shard_alone_beside_the_whole_index_is_no_export_either(tiny):
+    for path in shards(tiny)[:-1]:
+        path.unlink()
+    assert only(tiny).rule == "IDX103"
+
+
+@pytest.mark.parametrize("prefix", ["language_model.", "module."])
+def test_a_wrapped_model_in_a_single_file_is_no_export(tiny, prefix):
+    _kept_alone(tiny, "", "model.safetensors", lambda tensor: structs.replace(tensor, name=prefix + tensor.name))
+    assert only(tiny).rule == "NAM104"
+
+
+def test_a_single_file_that_the_index_names_in_another_spelling_is_told_by_the_spelling(tiny):
+    _merge(tiny)
+    names = [each.name for each in planned("tiny").tensors()]
+    (tiny / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(names, "./model.safetensors")}))
+    assert only(tiny).rule == "IDX104"
+
+
 # --- what copying left
 
 
@@ -317,7 +369,28 @@ def test_a_downloaders_mark_beside_a_shard_of_full_size_is_a_warning(tiny, mark)
     (tiny / f"{shards(tiny)[1].name}.{mark}").write_bytes(b"\x00")
     found = only(tiny)
     assert (found.rule, found.severity) == ("FIL111", "warning")
+    assert found.message.startswith("is a downloader's mark: model-00002-of-000005.safetensors has 2,042,130 bytes")
     assert "still being downloaded" in found.message
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        ".{}.Ab12Cd",
+        "{}.1aF09bC2",
+        "{}_.gstmp",
+        "{}.aria2__temp",
+        "{}.xltd",
+        "{}.!qB",
+        "{}.tmp.4711",
+        ".{}.part",
+    ],
+)
+def test_what_copying_and_downloading_tools_write_until_a_file_is_whole_is_a_mark_of_it(tiny, mark):
+    (tiny / mark.format(shards(tiny)[1].name)).write_bytes(b"\x00")
+    found = only(tiny)
+    assert (found.rule, found.severity) == ("FIL111", "warning")
+    assert "model-00002-of-000005.safetensors has 2,042,130 bytes" in found.message
 
 
 def test_a_mark_in_the_place_of_a_shard_follows_from_the_missing_shard(tiny):

@@ -23,7 +23,7 @@ def check(inventory: Inventory) -> Iterator[Failure]:
         return
     names = [name for shard in shards for name in shard.tensors]
     index = inventory.index
-    files = () if index is None else tuple(index.files)
+    files = () if index is None else tuple(index.files.keys() - {shard.path for shard in shards})
     gone = f"; none of the {plural(len(files), 'file')} that the index names is there" if files else ""
     yield RULE.failure(
         f"holds an MTP (NextN) module alone, {plural(len(names), 'tensor')}: an export for speculative decoding{gone}",

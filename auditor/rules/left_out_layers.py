@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison import LeftOut
+from auditor.facts import scale_name
 from auditor.text import plural
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -28,5 +29,5 @@ def check(left_out: tuple[LeftOut, ...]) -> Iterator[Failure]:
             expected=each.declared,
             actual=last + 1,
             tensors=each.explains[: each.count],
-            takes=each.explains,
+            takes=(*each.explains, *map(scale_name, each.explains[: each.count])),
         )

@@ -20,7 +20,7 @@ _SINGLE = "model.safetensors"
 def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
     """A failure where model.safetensors is there and the index names other files."""
     entry = inventory.entries.get(_SINGLE)
-    others = len(index.files.keys() - {_SINGLE})
+    others = len(index.places - {_SINGLE})
     if entry is not None and entry.kind == "file" and others:
         yield RULE.failure(
             f"is there beside an index that names {plural(others, 'other file')}: transformers loads it alone and "
@@ -29,4 +29,5 @@ def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
             expected="the index alone",
             actual="a single file as well",
             takes=(File(_SINGLE),),
+            blames=(File(_SINGLE),),
         )
