@@ -69,6 +69,10 @@ TRANSFORMERS_5 = {
     [
         quantisation(scale_fmt="float"),
         quantisation(scale_fmt=None),
+        quantisation(scale_fmt="float32"),
+        quantisation(scale_fmt="fp32"),
+        quantisation(fmt="F8_E4M3"),
+        quantisation(fmt="fp8_e4m3"),
         quantisation(fmt="float8_e4m3fn"),
         quantisation(fmt="e4m3fn"),
         quantisation(fmt="E4M3"),
@@ -101,10 +105,16 @@ def test_a_config_as_transformers_5_writes_it_is_sound(tmp_path):
     assert (report.verdict, above_info(report)) == ("passed", [])
 
 
-@pytest.mark.parametrize("fmt", ["e5m2", "float8_e5m2", "e4m3fnuz", "float8_e4m3fnuz", "int8", ""])
+def test_more_experts_for_a_token_than_there_are_is_one_contradiction(tmp_path):
+    found = only(audit(forged(tmp_path / "checkpoint", fields(num_experts_per_tok=16))))
+    assert (found.rule, found.message) == ("CFG104", "is 16, must be at most n_routed_experts (8)")
+
+
+@pytest.mark.parametrize("fmt", ["e5m2", "float8_e5m2", "e4m3fnuz", "float8_e4m3fnuz", "FP8_E5M2", "int8", ""])
 def test_another_format_of_codes_is_no_spelling_of_this_one(fmt, tmp_path):
     found = only(audit(forged(tmp_path / "checkpoint", quantisation(fmt=fmt))))
     assert (found.rule, found.location.field) == ("CFG105", "quantization_config.fmt")
+    assert f"is '{fmt}'" in found.message
 
 
 # --- exemptions
@@ -117,6 +127,17 @@ def test_modules_are_exempt_under_either_name(field, entry, tmp_path):
         unquantise(plan, lambda name: layer_of(name) == 4 and ("mlp" not in entry or ".mlp." in name))
 
     report = audit(forged(tmp_path / "checkpoint", apart, quantisation(**{field: [entry]})))
+    assert (report.verdict, above_info(report)) == ("passed", [])
+
+
+@pytest.mark.parametrize("field", ["modules_to_not_convert", "ignored_layers"])
+def test_exempt_experts_may_be_listed_one_by_one(field, tmp_path):
+    def listed(plan: Plan) -> None:
+        weights = [each.name for each in plan.tensors() if each.values == "codes" and layer_of(each.name) == 4]
+        quantisation(**{field: [name.removesuffix(".weight") for name in weights]})(plan)
+        bf16_mtp(plan)
+
+    report = audit(forged(tmp_path / "checkpoint", listed))
     assert (report.verdict, above_info(report)) == ("passed", [])
 
 

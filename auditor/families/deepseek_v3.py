@@ -184,14 +184,21 @@ class Layout:
         self, rows: tuple[Row, ...], layer: int, variants: dict[tuple[tuple[Row, ...], frozenset[str]], tuple[Row, ...]]
     ) -> tuple[Row, ...]:
         """The rows of one layer with modules_to_not_convert applied; layers alike share the result."""
-        names = {row.suffix.removesuffix(".weight") for row in rows if row.quantised}
-        spared = frozenset(name for name in names if self._is_exempt(f"model.layers.{layer}.{name}"))
+        names = {row.suffix.removesuffix(".weight"): row.experts for row in rows if row.quantised}
+        spared = frozenset(
+            name for name, experts in names.items() if self._are_exempt(f"model.layers.{layer}.{name}", experts)
+        )
         if not spared:
             return rows
         key = (rows, spared)
         if key not in variants:
             variants[key] = tuple(self._spare(rows, spared))
         return variants[key]
+
+    def _are_exempt(self, module: str, experts: int) -> bool:
+        """Whether a module is exempt, that of routed experts by one name for all or by the names of all."""
+        one_by_one = (self._is_exempt(module.replace("{expert}", str(expert))) for expert in range(experts))
+        return self._is_exempt(module) or (experts > 0 and all(one_by_one))
 
     def _is_exempt(self, module: str) -> bool:
         parts = module.split(".")

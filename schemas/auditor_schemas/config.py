@@ -33,8 +33,15 @@ def _code_format(spelling: Any) -> Any:
     """`float8_e4m3fn` is torch's name of the format that the releases call `e4m3`; no loader tells them apart."""
     if not isinstance(spelling, str):
         return spelling
-    name = spelling.lower().removeprefix("torch.").removeprefix("float8_")
-    return "e4m3" if name == "e4m3fn" else name
+    name = spelling.lower().removeprefix("torch.")
+    for written in ("float8_", "fp8_", "f8_"):
+        name = name.removeprefix(written)
+    return "e4m3" if name in ("e4m3", "e4m3fn") else spelling
+
+
+def _scale_format(spelling: Any) -> Any:
+    """Whatever is not ue8m0 is plain F32 to loaders, which compare with that one word, its case included."""
+    return "float" if isinstance(spelling, str) and spelling.lower() in ("float32", "fp32", "f32") else spelling
 
 
 # fail_fast: of a list of 200,000 wrong names the first says it all.
@@ -56,7 +63,7 @@ class QuantizationConfig(BaseModel):
         tuple[BlockSide, BlockSide], Field(description="Rows and columns of a weight block, powers of two.")
     ]
     activation_scheme: Literal["dynamic"] = "dynamic"
-    scale_fmt: Literal["ue8m0", "float"] | None = Field(
+    scale_fmt: Annotated[Literal["ue8m0", "float"] | None, BeforeValidator(_scale_format)] = Field(
         default=None,
         description="'ue8m0': every scale is a power of two, still stored as F32. 'float': as absent, any F32 scales.",
     )
@@ -203,7 +210,9 @@ class DeepseekV3Config(BaseModel):
         if self.topk_group is not None:
             if self.topk_group > groups:
                 yield "topk_group", self.topk_group, f"at most n_group ({groups})"
-            elif experts % groups == 0 and (self.num_experts_per_tok or 0) > self.topk_group * (experts // groups):
+            elif experts % groups == 0 and experts >= (self.num_experts_per_tok or 0) > self.topk_group * (
+                experts // groups
+            ):
                 reachable = self.topk_group * (experts // groups)
                 yield (
                     "num_experts_per_tok",
