@@ -7,7 +7,6 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-
 from msgspec import structs
 
 from auditor import audit
@@ -352,6 +351,33 @@ def test_names_that_differ_in_unicode_normalisation_are_one_error(tiny):
     found = only(tiny)
     assert found.rule == "FIL110"
     assert "differs in Unicode normalisation" in found.message
+
+
+@pytest.mark.parametrize(
+    ("spelled", "difference"), [("weights/{}", "its folder"), ("{} ", "white space"), ("Weights/{}", "its folder")]
+)
+def test_shards_that_the_index_has_in_a_folder_or_with_a_blank_are_one_error(tiny, spelled, difference):
+    change_index(tiny, spelled.format)
+    found = only(tiny)
+    assert (found.rule, found.count) == ("FIL110", 5)
+    assert found.message == f"is there as 'model-00001-of-000005.safetensors', which differs in {difference}"
+
+
+@pytest.mark.parametrize(
+    ("spelled", "words"),
+    [
+        ("/data/model/{}", "by absolute paths"),
+        ("../model/{}", "by paths with '..'"),
+        ("https://huggingface.co/org/model/resolve/main/{}", "by addresses"),
+        ("file:///data/{}", "by addresses"),
+    ],
+)
+def test_shards_that_the_index_has_elsewhere_are_one_error_and_no_strays(tiny, spelled, words):
+    change_index(tiny, spelled.format)
+    found = only(tiny)
+    assert found.rule == "IDX104"
+    assert words in found.message
+    assert "needs a relative path within the checkpoint" in found.message
 
 
 @pytest.mark.parametrize("name", ["config.json", INDEX])

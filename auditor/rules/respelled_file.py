@@ -1,4 +1,4 @@
-"""Files are called as the index, or every loader, calls them: also in case, Unicode normalisation and suffix."""
+"""Files are called as the index, or every loader, calls them: in case, normalisation, white space, folder, suffix."""
 
 from collections.abc import Iterator, Mapping
 
@@ -28,10 +28,14 @@ def check(inventory: Inventory, listing: Mapping[str, Entry]) -> Iterator[Failur
     for path, entry in listing.items():
         if entry.kind == "file" and path not in wanted:
             spellings.setdefault(_folded(path), path)
+    meant: dict[str, str] = {}
     for path in absent:
         there = spellings.get(_folded(path))
-        if there is None:
+        if there is None and path in listing:  # else its spelling is no path of a checkpoint, which IDX104 tells
+            there = spellings.get(_folded(path.rpartition("/")[2]))
+        if there is None or (there in meant and meant[there] != path):
             continue
+        meant[there] = path
         names = inventory.index.names_in(path) if inventory.index is not None else ()
         takes: list[Subject] = [File(path), File(there), *names]
         if path == _INDEX:
@@ -49,7 +53,7 @@ def check(inventory: Inventory, listing: Mapping[str, Entry]) -> Iterator[Failur
 
 
 def _folded(path: str) -> str:
-    return _composed(path).casefold().removesuffix(_SUFFIX)
+    return _composed(path).casefold().strip().removesuffix(_SUFFIX)
 
 
 def _composed(path: str) -> str:
@@ -61,6 +65,10 @@ def _composed(path: str) -> str:
 
 
 def _difference(wanted: str, there: str) -> str:
+    if "/" in wanted and "/" not in there:
+        return "its folder"
+    if wanted.strip() == there.strip():
+        return "white space"
     if wanted.endswith(_SUFFIX) != there.endswith(_SUFFIX) and wanted.casefold() != there.casefold():
         return "its suffix"
     return "Unicode normalisation" if _composed(wanted) == _composed(there) else "case"

@@ -24,7 +24,10 @@ def check(inventory: Inventory) -> Iterator[Failure]:
         if member is not None and not member.stem.startswith((".", "consolidated")):
             found.setdefault(member.series, []).append(shard)
     stems = {stem for stem, _ in inventory.index.series} if inventory.index is not None else set()
-    unnamed = "the index does not name" if inventory.index is not None else "no index tells from the first"
+    if inventory.index is None:
+        unnamed, mixed = "no index tells from the first", "vLLM, SGLang,"
+    else:
+        unnamed, mixed = "the index does not name", "transformers, vLLM and SGLang follow the index;"
     for (stem, count), shards in sorted(found.items()):
         again = sum(name in inventory.tensors for shard in shards for name in shard.tensors)
         if again or stem in stems:
@@ -32,8 +35,8 @@ def check(inventory: Inventory) -> Iterator[Failure]:
             yield RULE.failure(
                 f"is one of a second series, {plural(len(shards), 'file')} called '{shown(stem)}-…-of-{count}', that "
                 f"{unnamed}; {again:,} of {plural(held, 'tensor')} in it are the checkpoint's as well. "
-                "transformers, vLLM and SGLang follow the index; TensorRT-LLM and DeepSeek's convert.py read every "
-                "*.safetensors file, and of two tensors of a name take the one they read last",
+                f"{mixed} TensorRT-LLM and DeepSeek's convert.py read every *.safetensors file, and "
+                "of two tensors of a name take the one they read last",
                 file=shards[0].path,
                 takes=[File(shard.path) for shard in shards],
             )

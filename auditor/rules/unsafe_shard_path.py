@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from auditor.facts import Index, Inventory
 from auditor.text import is_relative, named, plain_path, plural
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 
 RULE = Rule(
     id="IDX104",
@@ -27,7 +27,7 @@ def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
         alike.setdefault(_spelling(path), []).append(path)
     for spelling, paths in alike.items():
         names = tuple(name for path in paths for name in index.names_in(path))
-        plain = plain_path(paths[0])
+        plain = None if "://" in paths[0] else plain_path(paths[0])
         needed = "a relative path within the checkpoint" if plain is None else f"{named(plain)}, the plain path"
         what = named(paths[0]) if len(paths) == 1 else f"{len(paths):,} files by {spelling}, such as {named(paths[0])},"
         yield RULE.failure(
@@ -37,12 +37,15 @@ def check(inventory: Inventory, index: Index) -> Iterator[Failure]:
             expected=needed,
             actual=named(paths[0]),
             tensors=names,
-            takes=names,
+            # The file of that name that may be there is the one meant, and no stray.
+            takes=(*names, *(File(path.rpartition("/")[2]) for path in paths)),
             fold=spelling,
         )
 
 
 def _spelling(path: str) -> str:
+    if "://" in path:
+        return "addresses"
     if "\\" in path:
         return "paths with backslashes"
     if plain_path(path) is not None:
