@@ -41,7 +41,7 @@ def main() -> int:
         return _again(options.target, options.seed, options.case)
     if options.target != "all":
         return _run(options, options.target, options.cases)
-    return max(_run(options, name, options.cases * share // 1000) for name, share in running.TARGETS.items())
+    return max(_run(options, name, options.cases * share // 10_000) for name, share in running.TARGETS.items())
 
 
 def _run(options: argparse.Namespace, target: str, cases: int) -> int:

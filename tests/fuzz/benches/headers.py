@@ -53,11 +53,11 @@ class Bench:
 
     def _told(self, raw: bytes, payload: int) -> dict[str, tuple[str, tuple[int, ...]]] | None:
         """Names, dtypes and shapes as safetensors reads them where a strict JSON reading agrees, or None."""
-        with self.file.open("wb") as file:
-            file.write(struct.pack("<Q", len(raw)) + raw)
-            file.truncate(8 + len(raw) + payload)
         try:
             document = strict_json(raw)
+            with self.file.open("wb") as file:
+                file.write(struct.pack("<Q", len(raw)) + raw)
+                file.truncate(8 + len(raw) + payload)
             with safe_open(self.file, framework="numpy") as shard:
                 views = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118  # no mapping
                 told = {name: (view.get_dtype(), tuple(view.get_shape())) for name, view in views.items()}
