@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.facts import ConfigFault
+from auditor.recorded import of_config
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -17,8 +18,4 @@ RULE = Rule(
 
 def check(agreement_faults: tuple[ConfigFault, ...]) -> Iterator[Failure]:
     """A failure where both lists are given and differ."""
-    for fault in agreement_faults:
-        if fault.kind == RULE.slug:
-            yield RULE.failure(
-                fault.message, file="config.json", field=fault.field, expected=fault.expected, actual=fault.actual
-            )
+    return of_config(RULE, agreement_faults)

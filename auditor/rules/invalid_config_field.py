@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.facts import ConfigFault
+from auditor.recorded import of_config
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -17,8 +18,4 @@ RULE = Rule(
 
 def check(field_faults: tuple[ConfigFault, ...]) -> Iterator[Failure]:
     """One failure per fault of config.json of this kind."""
-    for fault in field_faults:
-        if fault.kind == RULE.slug:
-            yield RULE.failure(
-                fault.message, file="config.json", field=fault.field, expected=fault.expected, actual=fault.actual
-            )
+    return of_config(RULE, field_faults)

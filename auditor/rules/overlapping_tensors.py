@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.facts import Inventory
+from auditor.recorded import of_shards
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -17,12 +18,4 @@ RULE = Rule(
 
 def check(inventory: Inventory) -> Iterator[Failure]:
     """One failure per shard with faults of this kind, and all the tensors concerned."""
-    for shard, fault in inventory.faults(RULE.slug):
-        yield RULE.failure(
-            fault.message,
-            file=shard.path,
-            tensor=fault.tensors[0] if fault.tensors else None,
-            span=fault.span,
-            tensors=fault.tensors,
-            fold=RULE.slug,
-        )
+    return of_shards(RULE, inventory)
