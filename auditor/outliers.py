@@ -1,6 +1,6 @@
 """Tensors of block scales that are wrong by orders of magnitude: how far from their kind, and which weights follow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import inf, isfinite, log2
 
 from msgspec import Struct
@@ -9,7 +9,8 @@ from auditor.facts import SCALE_SUFFIX
 from auditor.names import expert_of, kind_of
 from auditor.probes import Probes, ScaleValues, TensorValues
 from auditor.text import plural
-from auditor.values import place, span
+from auditor.values import place, round_trip_of, span, weight_of
+from auditor_schemas.rule import Failure, Rule
 
 # Medians of one kind are taken to differ between layers by a factor of 4 or so: 64 leaves a factor of 16 to spare.
 APART = 64.0
@@ -166,3 +167,27 @@ def _single(values: TensorValues, kinds: dict[str, _Kind], largest: float) -> Ou
         message += f" and makes weights of {weight:.3g}"
     impossible = weight > IMPOSSIBLE_WEIGHT or (base > CLAMP and scales.maximum > IMPOSSIBLE * base)
     return Outlier(values, message, span(scales.largest), None if kind is None else kind.middle, impossible)
+
+
+def failures(rule: Rule, found: Sequence[Outlier], outlie: str) -> Iterator[Failure]:
+    """One failure per tensor of such scales; the first says how many `outlie`, for they fold."""
+    for position, each in enumerate(found):
+        scales = each.values.scales
+        assert scales is not None
+        many = f"; {len(found):,} tensors of scales {outlie}" if position == 0 and len(found) > 1 else ""
+        weight = weight_of(each.values.name)
+        yield rule.failure(
+            each.message + many,
+            file=each.values.file,
+            tensor=each.values.name,
+            span=each.at,
+            expected=None if each.middle is None else {"median": each.middle},
+            actual={
+                "weight": weight,
+                "minimum": scales.minimum,
+                "median": scales.median,
+                "maximum": scales.maximum,
+            },
+            takes=(round_trip_of(weight),),
+            fold=rule.slug,
+        )
