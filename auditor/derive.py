@@ -181,5 +181,5 @@ def examined(facts: dict[str, Any]) -> dict[str, int]:
         "components": 0 if isinstance(facts["tally"], Blocked) else len(facts["tally"].components),
         "families": 0 if isinstance(facts["family"], Blocked) else 1,
         "figures": 0 if isinstance(facts["figures"], Blocked) else len(facts["figures"]),
-        **value_facts.examined(facts["probes"], facts["declared_digests"]),
+        **value_facts.examined(facts["probes"], facts["declared_digests"], facts["config"]),
     }

@@ -7,7 +7,8 @@ from auditor.dtypes import FP8
 from auditor.facts import Blocked
 from auditor.outliers import outliers
 from auditor.probes import Probes
-from auditor.values import CORRECTION_BIAS, EMBEDDING, HEAD, by_expert, by_layer, copies, within_240, zeroed_experts
+from auditor.values import CORRECTION_BIAS, by_expert, by_layer, copies, tied_head, within_240, zeroed_experts
+from auditor_schemas.config import DeepseekV3Config
 
 
 def content_facts(probes: Probes | Blocked, declared: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -39,7 +40,11 @@ def content_facts(probes: Probes | Blocked, declared: Mapping[str, str] | None =
     }
 
 
-def examined(probes: Probes | Blocked, declared: Mapping[str, str] | Blocked | None = None) -> dict[str, int]:
+def examined(
+    probes: Probes | Blocked,
+    declared: Mapping[str, str] | Blocked | None = None,
+    config: DeepseekV3Config | Blocked | None = None,
+) -> dict[str, int]:
     """How many subjects of each kind there are for rules about values to look at."""
     if isinstance(probes, Blocked):
         return {}
@@ -54,7 +59,9 @@ def examined(probes: Probes | Blocked, declared: Mapping[str, str] | Blocked | N
         "shards read": len(probes.shards),
         "digests compared": sum(shard.sha256 is not None and shard.file in named for shard in probes.shards),
         "correction biases read": sum(values.name.endswith(CORRECTION_BIAS) for values in tensors),
-        "tied heads compared": int(EMBEDDING in probes.tensors and HEAD in probes.tensors),
+        "tied heads compared": 0
+        if config is None or isinstance(config, Blocked)
+        else int(tied_head(probes, config) is not None),
         "MTP copies compared": sum(1 for _ in copies(probes)),
         "experts read": len(by_expert(tensors)),
         "layers read": len(by_layer(tensors)),

@@ -9,6 +9,7 @@ from auditor.facts import SCALE_SUFFIX, Blocked, Inventory
 from auditor.names import expert_of, is_vocabulary, layer_of
 from auditor.probes import Position, Probes, ScaleValues, TensorValues
 from auditor.text import plural
+from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.rule import RoundTrip
 
 # Blocks or scales that all have in common what chance would have given to half of them: no chance any more.
@@ -144,6 +145,14 @@ def differing(one: TensorValues, other: TensorValues) -> tuple[int, int] | None:
     strips = dict(zip(one.rows, one.strips, strict=False))
     same = [strips[rows] == strip for rows, strip in zip(other.rows, other.strips, strict=False) if rows in strips]
     return (same.count(False), len(same)) if same else None
+
+
+def tied_head(probes: Probes, config: DeepseekV3Config) -> tuple[TensorValues, TensorValues] | None:
+    """A stored head and the embedding that config.json ties it to, where bytes of both can be compared."""
+    embedding, head = probes.tensors.get(EMBEDDING), probes.tensors.get(HEAD)
+    if not config.tie_word_embeddings or embedding is None or head is None:
+        return None
+    return None if differing(head, embedding) is None else (head, embedding)
 
 
 def by_expert(tensors: Iterable[TensorValues]) -> dict[tuple[int, int], dict[str, TensorValues]]:

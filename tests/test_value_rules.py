@@ -538,6 +538,15 @@ class TestStoredTiedHead:
         )
         assert "in 1 of 2 strips of rows read" in note.message
 
+    def test_what_is_not_tied_or_cannot_be_compared_was_not_looked_at(self):
+        digests = [_tensor(name, xxh3="1") for name in ("model.embed_tokens.weight", "lm_head.weight")]
+        undigested = [_tensor(name) for name in ("model.embed_tokens.weight", "lm_head.weight")]
+        counted = [
+            examined(_probes(*tensors), None, SimpleNamespace(tie_word_embeddings=tied))["tied heads compared"]
+            for tensors, tied in ((digests, True), (digests, False), (undigested, True))
+        ]
+        assert counted == [1, 0, 0]
+
     def test_without_a_head_there_is_nothing_to_compare(self):
         assert _found("stored-tied-head", _tensor("model.embed_tokens.weight", xxh3="1")) == []
 

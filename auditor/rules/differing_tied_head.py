@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from auditor.probes import Probes
-from auditor.values import EMBEDDING, HEAD, differing
+from auditor.text import plural
+from auditor.values import EMBEDDING, HEAD, differing, tied_head
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.rule import ConfigField, Failure, Rule, Scope, Severity
 
@@ -19,13 +20,12 @@ RULE = Rule(
 
 def check(digests: Probes, config: DeepseekV3Config) -> Iterator[Failure]:
     """A failure where lm_head.weight holds other bytes than the embedding, as a whole or in strips of rows."""
-    embedding, head = digests.tensors.get(EMBEDDING), digests.tensors.get(HEAD)
-    if not config.tie_word_embeddings or embedding is None or head is None:
-        return
-    differ, _ = differing(head, embedding) or (0, 0)
+    compared = tied_head(digests, config)
+    differ, of = (differing(*compared) if compared is not None else None) or (0, 0)
     if differ:
+        where = f" in {differ:,} of {plural(of, 'strip')} of rows read" if of > 1 else ""
         yield RULE.failure(
-            f"tie_word_embeddings is true, {HEAD} differs from {EMBEDDING}",
+            f"tie_word_embeddings is true, {HEAD} differs from {EMBEDDING}{where}",
             file="config.json",
             field="tie_word_embeddings",
             expected=False,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.probes import Probes
-from auditor.values import EMBEDDING, HEAD, differing
+from auditor.values import EMBEDDING, HEAD, differing, tied_head
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -19,13 +19,11 @@ RULE = Rule(
 
 def check(digests: Probes, config: DeepseekV3Config) -> Iterator[Failure]:
     """One failure where both matrices were read: whether they hold the same bytes, or strips of rows."""
-    embedding, head = digests.tensors.get(EMBEDDING), digests.tensors.get(HEAD)
-    if not config.tie_word_embeddings or embedding is None or head is None:
-        return
-    compared = differing(head, embedding)
+    compared = tied_head(digests, config)
     if compared is None:
         return
-    differ, of = compared
+    head, embedding = compared
+    differ, of = differing(head, embedding) or (0, 0)
     strips = head.xxh3 is None or embedding.xxh3 is None
     where = f" in {differ if differ else of:,} of {of:,} strips of rows read" if strips else ""
     what = "holds other bytes than" if differ else "holds the bytes of"
