@@ -10,7 +10,7 @@ from auditor.disguise import disguised
 from auditor.facts import ConfigFault, ConfigFile
 from auditor.families import Family, families, family_for
 from auditor.quantised import Declared, of_config, of_sidecar
-from auditor.text import UNSHOWN, listed, quoted
+from auditor.text import UNSHOWN, listed, named, quoted
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.policy import Limits
 
@@ -216,7 +216,7 @@ def _differing_lists(config: DeepseekV3Config) -> Iterator[ConfigFault]:
         return
     one, other = set(quantization.modules_to_not_convert or ()), set(quantization.ignored_layers or ())
     alone = [
-        f"{name} alone has {quoted(min(names))}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}"
+        f"{name} alone has {named(min(names))}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}"
         for name, names in (("ignored_layers", other - one), ("modules_to_not_convert", one - other))
         if names
     ]

@@ -141,6 +141,27 @@ def test_exempt_experts_may_be_listed_one_by_one(field, tmp_path):
     assert (report.verdict, above_info(report)) == ("passed", [])
 
 
+LONG = "language_model.model.layers.4.mlp.shared_experts.gate_proj"
+
+
+def test_long_names_of_modules_and_files_are_shown_whole(tmp_path):
+    lists = quantisation(modules_to_not_convert=["lm_head"], ignored_layers=["lm_head", LONG])
+    file = "model-00082-of-000163.safetensors"
+    report = audit(forged(tmp_path / "checkpoint", lists, fields(transformers_weights=file)))
+    told = {each.rule: each.message for each in report.findings}
+    assert f"'{LONG}'" in told["CFG110"]
+    assert f"'{file}'" in told["FIL102"]
+
+
+def test_a_wrappers_long_name_of_an_exempt_module_is_shown_whole(tmp_path):
+    def shared(plan: Plan) -> None:
+        unquantise(plan, lambda name: "layers.4.mlp.shared_experts.gate_proj" in name)
+
+    found = only(audit(forged(tmp_path / "checkpoint", shared, quantisation(modules_to_not_convert=[LONG]))))
+    assert found.rule == "QNT114"
+    assert f"'{LONG}' matches no module" in found.message
+
+
 @pytest.mark.parametrize("right", ["modules_to_not_convert", "ignored_layers"])
 def test_two_lists_of_exempt_modules_that_differ_are_one_warning(right, tmp_path):
     wrong = {"modules_to_not_convert": "ignored_layers", "ignored_layers": "modules_to_not_convert"}[right]

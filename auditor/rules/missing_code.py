@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from auditor.entry import Entry
-from auditor.text import listed, quoted
+from auditor.text import listed, named, quoted
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -31,7 +31,7 @@ def check(config_fields: dict[str, Any], listing: Mapping[str, Entry]) -> Iterat
                 missing.setdefault(file, []).append(auto)
     for file, autos in sorted(missing.items()):
         yield RULE.failure(
-            f"auto_map names {quoted(file)} for {listed(map(quoted, autos))}, it is not there: transformers fails "
+            f"auto_map names {named(file)} for {listed(map(quoted, autos))}, it is not there: transformers fails "
             "where trust_remote_code is set",
             file="config.json",
             field="auto_map",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from auditor.facts import Inventory
-from auditor.text import quoted
+from auditor.text import named, quoted
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -26,11 +26,12 @@ def check(inventory: Inventory, config_fields: dict[str, Any]) -> Iterator[Failu
     if inventory.index is None and len(parts) == 1:
         audited = parts[0].path
     if given is not None and given != audited:
+        actual = named(given) if isinstance(given, str) else quoted(given)
         yield RULE.failure(
-            f"{_KEY} is {quoted(given)}, what was audited is {quoted(audited)}: transformers loads the file named "
+            f"{_KEY} is {actual}, what was audited is {named(audited)}: transformers loads the file named "
             "there, and no other",
             file="config.json",
             field=_KEY,
             expected=audited,
-            actual=quoted(given),
+            actual=actual,
         )

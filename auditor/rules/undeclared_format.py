@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from auditor.comparison import Packing
 from auditor.facts import Inventory, scale_name
-from auditor.text import plural, quoted
+from auditor.text import named, plural
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -25,7 +25,7 @@ def check(inventory: Inventory, packed: tuple[Packing, ...], config: DeepseekV3C
         stored = dict.fromkeys((each.stored, *(name for name in each.explains if name in inventory.tensors)))
         weights = [f"{name.rpartition('.')[0]}.weight" for name in each.explains]
         yield RULE.failure(
-            f"{plural(each.count, 'weight')} are {each.format}, such as {quoted(each.stored)}; "
+            f"{plural(each.count, 'weight')} are {each.format}, such as {named(each.stored)}; "
             f"config.json declares {declared}",
             file="config.json",
             tensor=each.stored,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from auditor.comparison import Match
 from auditor.dtypes import QUANTISABLE
 from auditor.facts import Inventory, scale_name
-from auditor.text import plural, quoted
+from auditor.text import named, plural
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -38,7 +38,7 @@ def check(inventory: Inventory, quantization: QuantizationConfig, match: Match) 
         entries = list(dict.fromkeys(matched.values()))
         more = f" and {len(entries) - 1:,} more match" if len(entries) > 1 else " matches"
         yield RULE.failure(
-            f"{quoted(entries[0])}{more} no module; with 'model.' in the place of {quoted(prefix)} "
+            f"{named(entries[0])}{more} no module; with 'model.' in the place of {named(prefix)} "
             f"{plural(len(matched), 'weight')} match, all {inventory.tensors[next(iter(matched))].dtype}",
             file="config.json",
             field=f"quantization_config.{field}",
