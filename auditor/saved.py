@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from math import isfinite
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,10 @@ _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 class _TwiceError(Exception):
     """An object has a key twice."""
+
+
+class _InfiniteError(Exception):
+    """A number is none that JSON has, or none that fits."""
 
 
 def read_report(path: str | PathLike[str]) -> "AuditReport":
@@ -54,7 +59,9 @@ def read_digested(path: str | PathLike[str]) -> "tuple[AuditReport, str]":
         message = shown(first["msg"].lower())
         raise SourceError(f"{name}: not an audit report: {shown(where)}: {message}") from error
     try:
-        json.loads(data, object_pairs_hook=_refuse_twice)
+        json.loads(data, object_pairs_hook=_refuse_twice, parse_constant=_finite, parse_float=_finite)
+    except _InfiniteError as error:
+        raise UsageError(f"{name}: has the number {error}, which no audit writes") from error
     except _TwiceError as error:
         raise UsageError(f"{name}: has the key {error} twice, and readers differ on which counts") from error
     except (ValueError, RecursionError) as error:
@@ -63,6 +70,13 @@ def read_digested(path: str | PathLike[str]) -> "tuple[AuditReport, str]":
     if said is not None:
         raise UsageError(f"{name}: contradicts itself: {said}")
     return report, hashlib.sha256(data).hexdigest()
+
+
+def _finite(number: str) -> float:
+    found = float(number)
+    if not isfinite(found):
+        raise _InfiniteError(quoted(number))
+    return found
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:

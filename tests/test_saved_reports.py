@@ -198,6 +198,19 @@ def test_what_is_no_report_is_one_line_and_exit_3(broken, tmp_path, capsys, text
         assert "not an audit report" in err
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_json_does_not_have_is_refused_before_any_format_stumbles_over_it(
+    sound, tmp_path, capsys, number
+):
+    document = json.dumps(_document(sound))
+    duration = json.loads(document)["run"]["duration_s"]
+    saved = _saved(tmp_path, document.replace(f'"duration_s": {duration}', f'"duration_s": {number}'))
+    for command in (["report", saved, "--sarif", tmp_path / "x.sarif"], ["verify", saved, sound]):
+        code, out, err = _run(capsys, *command)
+        assert (code, out) == (2, "")
+        assert err.endswith(f"has the number '{number}', which no audit writes\n")
+
+
 def test_an_audit_that_nothing_could_fail_is_no_pass(sound, broken, tmp_path, capsys):
     for folder in (sound, broken):
         saved = _saved(tmp_path, _document(folder, fail_on="never"))
