@@ -6,8 +6,8 @@ from itertools import product
 
 # A number is a path component of digits without leading zeros, as layers and experts are numbered.
 _NUMBER = re.compile(r"(?<![^.\-])(0|[1-9][0-9]{0,8})(?=[.\-]|$)")
-# Numbers of one name that are folded, the first ones: what holds more is no name of a layer or expert.
-_MOST_NUMBERS = 8
+# A name that holds more numbers stands for itself: no layout's does, and folding many is dear.
+_MOST_NUMBERS = 4
 # A brace of a name, as a pattern and a glob have it: what is left between braces of its own is a run of numbers.
 _BRACE, _ESCAPED = "{", "[{]"
 # A run of them, as `patterns` writes it. More digits are no number of a layer or expert, but a hostile text.
@@ -64,7 +64,8 @@ def alike(names: Iterable[str]) -> list[list[str]]:
     """The distinct names, those together that differ in their numbers alone."""
     kinds: dict[tuple[str, ...], list[str]] = {}
     for name in dict.fromkeys(names):
-        kinds.setdefault(tuple(_NUMBER.split(name, _MOST_NUMBERS)[::2]), []).append(name)
+        texts = _NUMBER.split(name)[::2]
+        kinds.setdefault(tuple(texts) if len(texts) <= _MOST_NUMBERS + 1 else (name,), []).append(name)
     return list(kinds.values())
 
 
@@ -73,8 +74,8 @@ def _folded(them: list[str]) -> Iterator[str]:
     if len(them) == 1:
         yield escaped(them[0])
         return
-    texts = [escaped(text) for text in _NUMBER.split(them[0], _MOST_NUMBERS)[::2]]
-    for ranges in _boxes({tuple(map(int, _NUMBER.split(name, _MOST_NUMBERS)[1::2])) for name in them}):
+    texts = [escaped(text) for text in _NUMBER.split(them[0])[::2]]
+    for ranges in _boxes({tuple(map(int, _NUMBER.split(name)[1::2])) for name in them}):
         yield "".join(text + numbers for text, numbers in zip(texts, (*ranges, ""), strict=True))
 
 

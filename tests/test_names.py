@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from auditor.families import family_named
 from auditor.globs import matcher
-from auditor.names import count, expand_file, expert_of, kind_of, layer_of, patterns
-from auditor.names import expand as names_of
+from auditor.names import alike, count, expand_file, expert_of, kind_of, layer_of, patterns
+from auditor.names import alike, expand as names_of
 from auditor.summary import file_patterns
 
 DATA = Path(__file__).parent / "data"
@@ -123,6 +123,13 @@ def test_a_full_box_is_one_pattern():
 )
 def test_runs_of_numbers_fold_and_nothing_else(given_names, folded):
     assert patterns(given_names) == folded
+
+
+def test_a_name_with_more_numbers_than_any_layout_has_stands_for_itself():
+    few = [f"{n}.1.2.3" for n in range(3)]
+    many = [f"{n}.1.2.3.4" for n in range(3)]
+    assert patterns([*few, *many]) == (*many, "{0-2}.1.2.3")
+    assert len(alike(f"{n}.{n % 7}.2.3.4.x{n}" for n in range(1_000))) == 1_000
 
 
 def test_one_missing_expert_splits_the_experts_of_its_layer_alone():
