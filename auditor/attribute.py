@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from auditor.facts import Inventory
@@ -23,6 +23,8 @@ _SCOPES = tuple(Scope)
 MOST, MOST_FINDINGS, MOST_VALUES = 50_000, 10_000, 1_000
 # In a finding's key: what is beyond the findings that its rule may have.
 _BEYOND = object()
+# Failures of a rule that are held one by one: twice as many as a release has tensors.
+MOST_FAILURES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,67 @@ class Attributed:
     tensors: Sequence[str]
     failures: tuple[Failure, ...] = ()
     prints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Others:
+    """What failures fold by of which no more is held than how many different ones there are."""
+
+    count: int
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """Failures that are held as one: what they are about, take and blame together."""
+
+    first: Failure
+    one_file: bool = True
+    blamed: bool = False
+    tensors: list[str] = field(default_factory=list)
+    takes: dict[Subject, None] = field(default_factory=dict)
+    blames: dict[Subject, None] = field(default_factory=dict)
+
+    def add(self, failure: Failure) -> None:
+        self.one_file &= failure.file == self.first.file
+        self.blamed |= bool(failure.blames)
+        self.tensors += failure.tensors
+        self.takes.update(dict.fromkeys(failure.takes))
+        # What blames nothing is explained by its tensors, so no cause of the others explains it with them.
+        self.blames.update(dict.fromkeys(failure.blames or failure.tensors))
+
+    def failure(self, fold: object) -> Failure:
+        return replace(
+            self.first,
+            file=self.first.file if self.one_file else None,
+            tensor=self.tensors[0],
+            begin=None,
+            end=None,
+            tensors=tuple(self.tensors),
+            takes=tuple(self.takes),
+            blames=tuple(self.blames) if self.blamed else (),
+            fold=fold,
+        )
+
+
+def bounded(failures: Iterable[Failure], most: int = MOST_FAILURES) -> list[Failure]:
+    """The failures of one rule: the first ones as they are, of further ones about tensors those alike as one."""
+    found = iter(failures)
+    kept = list(islice(found, most))
+    gathered: dict[object, _Gathered] = {}
+    folds: set[int] = set()
+    for each in found:
+        if not each.tensors or each.rule.scope not in (Scope.TENSOR, Scope.MODULE):
+            kept.append(each)
+            continue
+        key = each.fold
+        if key not in gathered and len(gathered) >= MOST_FINDINGS:
+            key = _BEYOND
+            folds.add(hash(each.fold))
+        if key not in gathered:
+            gathered[key] = _Gathered(each)
+        gathered[key].add(each)
+    kept += (them.failure(_Others(len(folds)) if key is _BEYOND else key) for key, them in gathered.items())
+    return kept
 
 
 def attribute(failures: Iterable[Failure], inventory: Inventory) -> tuple[Finding, ...]:
@@ -240,7 +303,8 @@ def _finding(
 
 def _message(group: Sequence[Failure]) -> str:
     """The first failure's; of what is beyond a rule's findings, with how many others there are."""
-    others = len({failure.fold for failure in group}) - 1
+    folds = {failure.fold for failure in group}
+    others = sum(each.count if isinstance(each, _Others) else 1 for each in folds) - 1
     beside = f"; beyond {MOST_FINDINGS:,} findings of this rule, {others:,} others" if others else ""
     return f"{group[0].message}{beside}"
 

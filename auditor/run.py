@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from auditor import count, gate, summary, value_facts, values
-from auditor.attribute import Attributed, traced
+from auditor.attribute import Attributed, bounded, traced
 from auditor.comparison import Match
 from auditor.configure import Configuration, configure
 from auditor.content import Reading, check_extra
@@ -380,7 +380,7 @@ def _apply(
             outcome = "not_applicable"
         else:
             try:
-                found = list(module.check(**{name: facts[name] for name in module.needs}))
+                found = bounded(module.check(**{name: facts[name] for name in module.needs}))
             except Exception as error:  # the runner answers for a rule that crashes
                 outcome, reason = "errored", f"{type(error).__name__}: {error}"
             else:

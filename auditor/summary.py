@@ -218,18 +218,24 @@ def cells(
         for layer in template.layers:
             for module, count in held.items():
                 counts[layer, module] = {"expected": count}
-    noted: set[tuple[str, Worst]] = set()  # a tensor that several rules fault counts once for each severity
+    most = max(MOST, len(counts))
+    beyond: set[tuple[int | None, str]] = set()  # no more is kept of those that are left out
+    noted: dict[Worst, set[str]] = {}  # a tensor that several rules fault counts once for each severity
     for failure in failures:
         severity: Worst = "unread" if failure.rule.slug == "unread-file" else failure.rule.severity.value
         subjects = failure.tensors or tuple(
             each for each in failure.takes if isinstance(each, str) and expectations.row_of(each)
         )
+        before = noted.setdefault(severity, set())
         for name in subjects:
             row_of = expectations.row_of(name)
             key = (layer_of(name), row_of.module if row_of is not None else "other")
+            if key not in counts and len(counts) >= most:
+                beyond.add(key)
+                continue
             seen = counts.setdefault(key, {"expected": 0})
-            if (name, severity) not in noted:
-                noted.add((name, severity))
+            if name not in before:
+                before.add(name)
                 seen[severity] = seen.get(severity, 0) + 1
             if _RANK.index(severity) > _RANK.index(worst.get(key, "passed")):
                 worst[key] = severity
@@ -241,4 +247,4 @@ def cells(
         Cell(layer=layer, module=module, worst=worst.get((layer, module), "passed"), counts=count)
         for (layer, module), count in ordered[:MOST]
     )
-    return kept, len(ordered[MOST:])
+    return kept, len(ordered[MOST:]) + len(beyond)

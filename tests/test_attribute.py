@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from auditor import audit
-from auditor.attribute import MOST, MOST_FINDINGS, attribute, traced
+from auditor.attribute import MOST, MOST_FINDINGS, attribute, bounded, traced
 from auditor.baseline import Baseline
 from auditor.facts import Inventory, Shard, TensorHeader
 from auditor.forge import forge
@@ -36,6 +36,36 @@ def test_alike_failures_fold_into_one_finding_with_every_tensor():
     (finding,) = attribute([rule.failure("shape is (1,), needs (2,)", tensor=name) for name in names], NOTHING)
     assert finding.count == 256
     assert finding.affected == ("model.layers.3.mlp.experts.{0-255}.up_proj.weight",)
+
+
+def test_failures_beyond_what_is_held_one_by_one_are_in_the_same_findings():
+    rule = _rule("NAM102", Scope.TENSOR)
+    alike = [rule.failure("unexpected", tensor=f"t.{n}") for n in range(1_000)]
+    held = bounded(iter(alike), 100)
+    assert len(held) == 101
+    (finding,) = attribute(held, NOTHING)
+    assert (finding.count, finding.affected) == (len(alike), (f"t.{{0-{len(alike) - 1}}}",))
+
+
+def test_of_kinds_beyond_what_is_held_one_by_one_the_number_is_told():
+    rule = _rule("IDX108", Scope.TENSOR)
+    each_its_own = [rule.failure(f"is in {n}", tensor=f"t{n}q", file=f"{n}") for n in range(12_000)]
+    held = bounded(each_its_own, 100)
+    assert len(held) == 100 + MOST_FINDINGS + 1
+    findings = attribute(held, NOTHING)
+    assert sum(each.count for each in findings) == len(each_its_own)
+    others = len(each_its_own) - MOST_FINDINGS - 1
+    told = [each.message for each in findings if "; beyond" in each.message]
+    assert told == [f"is in {MOST_FINDINGS}; beyond {MOST_FINDINGS:,} findings of this rule, {others:,} others"]
+
+
+def test_what_is_held_as_one_is_explained_only_where_each_part_is():
+    scale, missing = _rule("QNT101", Scope.TENSOR), _rule("NAM101", Scope.FILE)
+    failures = [scale.failure("no scale", tensor=f"w{n}", blames=(f"s{n}",)) for n in range(102)]
+    failures[-1] = scale.failure("no scale", tensor="w")
+    root = missing.failure("gone", file="x", takes=tuple(f"s{n}" for n in range(102)))
+    findings = attribute([root, *bounded(failures, 100)], NOTHING)
+    assert [each.count for each in findings if each.caused_by is None and each.rule == "QNT101"] == [2]
 
 
 def test_a_failure_whose_tensors_a_wider_one_takes_is_its_consequence():

@@ -168,3 +168,13 @@ def test_elements_packed_in_bytes_are_read_whole_and_contradict_the_config_alone
     assert [(each.rule, each.count) for each in roots] == [("SHP102", 1)]
     assert report.incomplete == ()
     assert report.coverage.payload_bytes_read == report.inventory.payload_bytes
+
+
+def test_layers_that_the_map_has_no_room_for_are_counted(folder):
+    names = [f"model.layers.{3 * n}.eh_proj.weight" for n in range(50_500)]
+    write(folder / "model.safetensors", {name: entry(0, 0) for name in names}, 0)
+    report = audit(folder)
+    (finding,) = [each for each in report.findings if each.rule == "MTP102"]
+    assert finding.count > 50_400
+    assert len(report.cells) == 50_000
+    assert report.left_out["cells"] > 500

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from auditor.families import family_named
 from auditor.globs import matcher
 from auditor.names import alike, count, expand_file, expert_of, kind_of, layer_of, patterns
-from auditor.names import alike, expand as names_of
+from auditor.names import expand as names_of
 from auditor.summary import file_patterns
 
 DATA = Path(__file__).parent / "data"
