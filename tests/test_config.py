@@ -233,7 +233,7 @@ def test_an_empty_config_lacks_every_required_field():
         ("quant_method", None, "needs one of 'fp8'"),
         ("fmt", "e5m2", "needs one of 'e4m3'"),
         ("activation_scheme", "static", "needs one of 'dynamic'"),
-        ("scale_fmt", "float32", "needs one of 'ue8m0'"),
+        ("scale_fmt", "ue4m3", "needs one of 'ue8m0'"),
         ("weight_block_size", 128, "is 128, needs two positive integers, as [128, 128]"),
         ("weight_block_size", None, "is null, needs two positive integers"),
         ("weight_block_size", "128x128", "needs two positive integers"),
