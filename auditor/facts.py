@@ -8,7 +8,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct, field
@@ -299,7 +299,7 @@ class Inventory(Struct, frozen=True, dict=True):
         marked = False
         layers: set[int] = set()
         for shard in self.shards:
-            for name in shard.tensors:
+            for name in chain.from_iterable(shard.kinds.values()):  # names are enough: no tensor is made for this
                 layer = layer_of(name)
                 if layer is not None:
                     layers.add(layer)
