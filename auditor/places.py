@@ -17,9 +17,16 @@ _LOADED = re.compile(
     r"|(.*_)?config\.json|.*token.*|.*vocab.*|merges\.txt|params\.json|chat_template.*",
     re.IGNORECASE | re.DOTALL,
 )
-# How what we write begins: what we wrote beside a checkpoint we may write again.
+# How what we write begins: what we wrote beside a checkpoint we may write again. A model card that speaks of an auditor
+# begins otherwise.
 _OURS = re.compile(
-    rb"auditor|^pattern,dtype,|^component,from_config|^rule,slug,|^\{\s*\"source\":.*\"conventions\":", re.DOTALL
+    rb'\{\s*"schema_version": "1",\s*"tool": \{\s*"name": "auditor",'
+    rb'|\{\s*"source":.*"conventions":'
+    rb'|\{"\$schema":.{1,200}"tool":\{"driver":\{"name":"auditor",'
+    rb'|<!doctype html>.{1,60}<meta charset="utf-8">\s*<meta name="generator" content="auditor">'
+    rb'|<\?xml .{1,60}<testsuites><testsuite id="0" name="auditor rules"'
+    rb"|# [^ ]+ auditor: (passed|failed|incomplete) |pattern,dtype,|component,from_config|rule,slug,",
+    re.DOTALL,
 )
 _BEGINNING = 4096
 
@@ -88,7 +95,7 @@ def _taken(place: str, folder: str) -> bool:
 def _ours(path: str) -> bool:
     try:
         with open(path, "rb") as file:
-            return os.fstat(file.fileno()).st_nlink == 1 and _OURS.search(file.read(_BEGINNING)) is not None
+            return os.fstat(file.fileno()).st_nlink == 1 and _OURS.match(file.read(_BEGINNING)) is not None
     except OSError:
         return False
 

@@ -140,6 +140,12 @@ def test_a_report_of_ours_may_stand_beside_the_checkpoint_and_be_written_again(s
     assert cli.main(["count", str(sound), "--json", str(sound / "count.json")]) == 0
 
 
+def test_a_model_card_that_speaks_of_an_auditor_is_the_checkpoints_own(sound, tmp_path, capsys):
+    for text in ("# Model\n\nChecked by an auditor.\n", "# auditor: passed\n", '{"note": "auditor"}'):
+        (sound / "README.md").write_text(text)
+        _refused(capsys, tmp_path, "audit", sound, "--markdown", sound / "README.md")
+
+
 def test_a_baseline_may_be_replaced_by_the_report_that_follows_it(sound, tmp_path):
     saved = str(tmp_path / "a.json")
     assert cli.main(["audit", str(sound), "--json", saved, "--quiet"]) == 0
