@@ -292,12 +292,14 @@ def test_whatever_stands_in_the_place_of_a_result_counts_as_not_there(
 def test_whatever_an_interrupted_audit_left_is_taken_away_and_nothing_else(copy: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
-    (state / "a.partial").mkdir()
-    (state / "b.partial").write_bytes(b"left")
-    (state / "c.partial").symlink_to(copy / "config.json")
+    (state / "a.json.12.0123abcd.partial").mkdir()
+    (state / "b.json.12.0123abcd.partial").write_bytes(b"left")
+    (state / "c.json.12.0123abcd.partial").symlink_to(copy / "config.json")
+    (state / "film.mkv.partial").write_bytes(b"a browser's")
     assert resumed(copy, state).verdict == "passed"
-    assert (state / "a.partial").is_dir()
-    assert not (state / "b.partial").exists()
+    assert (state / "a.json.12.0123abcd.partial").is_dir()
+    assert not (state / "b.json.12.0123abcd.partial").exists()
+    assert (state / "film.mkv.partial").exists()
     assert (copy / "config.json").exists()
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 from collections import deque
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _LINKS = 40
+_PARTIAL = re.compile(r".+\.json\.[0-9]+\.[0-9a-f]{8}\.partial")
 
 
 class Kept:
@@ -76,7 +78,8 @@ class Kept:
         """Take away what audits that were killed had begun to write."""
         for left in self._folder.glob("*.partial"):
             try:
-                left.unlink()
+                if _PARTIAL.fullmatch(left.name):  # a browser's are called so too
+                    left.unlink()
             except OSError:  # a folder, which no audit has made, or somebody else's
                 pass
 
