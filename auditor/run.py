@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from auditor import count, gate, summary, value_facts, values
-from auditor.attribute import Attributed, bounded, traced
+from auditor.apply import applied
+from auditor.attribute import Attributed, traced
 from auditor.comparison import Match
 from auditor.configure import Configuration, configure
 from auditor.content import Reading, check_extra
@@ -36,7 +37,6 @@ from auditor.walk import Progress, read_config, walk
 from auditor_schemas.policy import DEFAULT_POLICY, Policy
 from auditor_schemas.report import AuditReport, Digest, RuleOutcome, Run, Tool
 from auditor_schemas.report import Source as ReportSource
-from auditor_schemas.rule import Failure
 
 if TYPE_CHECKING:
     from auditor.baseline import Baseline
@@ -138,7 +138,7 @@ def conduct(
         if opened.remote:
             begin(opened, rules.limits)
         config_file = read_config(opened, rules.limits) if read is None else read[0]
-        # All that the headers are no part of comes first: a walk under way elsewhere needs the time.
+        # All that the headers are no part of comes first: what a remote source fetches ahead arrives meanwhile.
         configuration = configure(
             config_file,
             rules.limits,
@@ -172,7 +172,7 @@ def conduct(
                 content = None
     facts = facts_of(inventory, config_file, configuration, expectations, taker.census(inventory), rules)
     facts |= value_facts.content_facts(_read(content, reading), values.declared(inventory))
-    failures, outcomes = _apply(modules, facts, examined(facts))
+    failures, outcomes = applied(modules, facts, examined(facts))
     found = traced(failures, inventory)
     judged = _judged(found, outcomes, rules, known, inventory, started.date())
     findings = tuple(each.finding for each in found) if judged is None else judged.findings
@@ -363,41 +363,3 @@ def _policy(policy: Policy | str | PathLike[str] | None, symlinks: Symlinks | No
     if symlinks is not None and symlinks != policy.symlinks:
         policy = policy.model_copy(update={"symlinks": symlinks})
     return policy, digest
-
-
-def _apply(
-    rules: Sequence[RuleModule], facts: dict[str, Any], examined: dict[str, int]
-) -> tuple[list[Failure], list[RuleOutcome]]:
-    """Every rule's failures and outcome. A rule that crashes is errored and takes no other with it."""
-    failures: list[Failure] = []
-    outcomes: list[RuleOutcome] = []
-    for module in rules:
-        rule = module.rule
-        outcome: Literal["passed", "failed", "not_applicable", "errored"] = "passed"
-        reason = next((facts[name].reason for name in module.needs if isinstance(facts[name], Blocked)), None)
-        looked_at = 0 if reason is not None else examined[rule.examines]
-        if reason is not None:
-            outcome = "not_applicable"
-        else:
-            try:
-                found = bounded(module.check(**{name: facts[name] for name in module.needs}))
-            except Exception as error:  # the runner answers for a rule that crashes
-                outcome, reason = "errored", f"{type(error).__name__}: {error}"
-            else:
-                # A policy may have given the rule another severity than the one its failures carry.
-                failures.extend(each if each.rule is rule else replace(each, rule=rule) for each in found)
-                outcome = "failed" if found else "passed"
-                if not found and not looked_at:  # what had nothing to look at has not passed
-                    outcome, reason = "not_applicable", f"nothing to look at: no {rule.examines}"
-        outcomes.append(
-            RuleOutcome(
-                rule=rule.id,
-                slug=rule.slug,
-                title=rule.title,
-                severity=rule.severity,
-                outcome=outcome,
-                reason=reason,
-                examined=looked_at,
-            )
-        )
-    return failures, outcomes

@@ -42,7 +42,7 @@ _MODELS = (
 
 
 def prepare() -> None:
-    """Build the models of a report now: headers are still being read elsewhere, and later it would wait for this."""
+    """Build the models of a report now, while a remote source's headers are on their way."""
     for model in (*_MODELS, ComponentTally, Tallies, AuditReport):
         model.model_rebuild()
 

@@ -219,7 +219,7 @@ SHAPES = {
 # --- one audit, in a process of its own ---
 
 _STAGES = (
-    "read_config", "configure", "expectations_of", "walk", "facts_of", "_apply", "traced", "_policy", "_baseline",
+    "read_config", "configure", "expectations_of", "walk", "facts_of", "applied", "traced", "_policy", "_baseline",
     "_judged", "_summaries",
 )  # fmt: skip
 
