@@ -115,6 +115,9 @@ def let_no_library_decide(*, limited: bool = False) -> None:
         limits = (resource.getrlimit(each)[0] for each in (resource.RLIMIT_DATA, resource.RLIMIT_AS))
         if all(each == resource.RLIM_INFINITY for each in limits):
             return
+        import logging
+
+        logging.disable()  # hashlib, for one, logs what it gets no memory for, with a traceback
     import ctypes
     import signal
 
