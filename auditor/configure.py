@@ -114,18 +114,18 @@ def _configured(
     except ValidationError as error:
         faults.extend(_faults(error))
         config = None
-    if foreign is not None:
-        return Configuration(fields, tuple(faults), chosen, unsupported=foreign.told, foreign=foreign)
-    if config is None:
-        return Configuration(fields, tuple(faults), chosen)
-    faults.extend(_contradiction(*each) for each in config.contradictions())
-    faults.extend(_differing_lists(config))
-    demand = _over_limit(config, limits)
-    if demand is not None:
-        faults.append(demand)
-        text = f"config.json: {demand.field} {demand.message}"
-        return Configuration(fields, tuple(faults), chosen, over_limit=text)
-    return Configuration(fields, tuple(faults), chosen, config)
+    over_limit = None
+    if config is not None:
+        faults.extend(_contradiction(*each) for each in config.contradictions())
+        faults.extend(_differing_lists(config))
+        demand = _over_limit(config, limits)
+        if demand is not None:
+            faults.append(demand)
+            over_limit = f"config.json: {demand.field} {demand.message}"
+    if foreign is not None or over_limit is not None:
+        config = None
+    unsupported = None if foreign is None else foreign.told
+    return Configuration(fields, tuple(faults), chosen, config, unsupported, over_limit, foreign)
 
 
 def _beside(file: ConfigFile, limits: Limits) -> Declared | None:

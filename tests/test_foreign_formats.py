@@ -148,9 +148,11 @@ def test_a_sidecar_that_quantises_no_weight_changes_nothing(algorithm, tmp_path)
 
 
 def test_what_else_is_wrong_with_the_config_is_told_beside_the_format(tmp_path):
-    report = audit(forged(tmp_path / "checkpoint", quantised_as(AWQ), fields(vocab_size=-1)))
-    assert above_info(report) == [("CFG103", "error"), ("QNT112", "warning")]
-    assert report.verdict == "incomplete"
+    for number, (field, rule) in enumerate((("vocab_size", "CFG103"), ("num_experts_per_tok", "CFG104"))):
+        value = -1 if rule == "CFG103" else 4_000
+        report = audit(forged(tmp_path / str(number), quantised_as(AWQ), fields(**{field: value})))
+        assert {*above_info(report)} == {(rule, "error"), ("QNT112", "warning")}
+        assert report.verdict == "incomplete"
 
 
 # --- formats that nothing declares
