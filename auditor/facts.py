@@ -45,6 +45,11 @@ def member_of(path: str) -> Member | None:
     return None if found is None else Member(found[1], int(found[3]), int(found[2]))
 
 
+def is_consolidated(path: str) -> bool:
+    """Whether a file is called as Mistral calls weights in its own format."""
+    return path.startswith("consolidated") and path.endswith(".safetensors")
+
+
 class TensorHeader(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """One tensor as its shard's header describes it; `data_offsets` count from the end of the header."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from auditor.disguise import disguise
 from auditor.errors import AuditorError
-from auditor.facts import member_of
+from auditor.facts import is_consolidated, member_of
 from auditor.sources.begin import HEAD, POINTER, SINGLE, SUFFIX, companions
 from auditor.text import plain_path
 
@@ -48,11 +48,6 @@ def _other_series(paths: Iterable[str]) -> set[str]:
         chosen = min(totals, key=lambda total: (total - len(totals[total]), total))
         others.update(path for total, members in totals.items() if total != chosen for path in members)
     return others
-
-
-def is_consolidated(path: str) -> bool:
-    """Whether a file is called as Mistral calls weights in its own format."""
-    return path.startswith("consolidated") and path.endswith(SUFFIX)
 
 
 def impostors(source: Source, entries: Mapping[str, Entry]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from auditor.entry import Entry
-from auditor.facts import Inventory
+from auditor.facts import Inventory, is_consolidated
 from auditor.text import plural
 from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 
@@ -21,8 +21,7 @@ def check(inventory: Inventory, listing: Mapping[str, Entry]) -> Iterator[Failur
     """One failure per consolidated file that is no part of the checkpoint."""
     parts = {shard.path for shard in inventory.parts}
     for path, entry in sorted(listing.items()):
-        is_weights = path.startswith("consolidated") and path.endswith(".safetensors")
-        if is_weights and entry.kind == "file" and parts and path not in parts:
+        if is_consolidated(path) and entry.kind == "file" and parts and path not in parts:
             yield RULE.failure(
                 f"is there beside {plural(len(parts), 'shard')}: vLLM (load format auto) loads what is called "
                 "consolidated*.safetensors, and nothing else",
