@@ -111,6 +111,18 @@ def wide(folder: Path, size: int) -> dict[str, Any]:
     return {}
 
 
+def layers(folder: Path, size: int) -> dict[str, Any]:
+    """A layer for each tensor, each marked as an MTP module."""
+    _shards(folder, (f"model.layers.{3 * n + 10}.eh_proj.weight" for n in range(size)))
+    return {}
+
+
+def numbers(folder: Path, size: int) -> dict[str, Any]:
+    """Names of eight numbers that fold nowhere."""
+    _shards(folder, (".".join(str(int(digit) * 2) for digit in f"{n * 7919 % 99_999_989:08d}") for n in range(size)))
+    return {}
+
+
 def misplaced(folder: Path, size: int) -> dict[str, Any]:
     """An index that names for each tensor another shard than its own."""
     names = [f"model.layers.{n // 1000}.extra.{n % 1000}.weight" for n in range(size)]
@@ -204,6 +216,8 @@ SHAPES = {
     "scattered": Shape("unexpected tensors, a pattern each", (50_000, 500_000), scattered),
     "sparse": Shape("unexpected tensors, numbers that do not fold", (50_000, 500_000), sparse),
     "wide": Shape("unexpected tensors with names of 510 bytes", (10_000, 100_000), wide),
+    "layers": Shape("unexpected tensors, a layer each", (50_000, 500_000), layers),
+    "numbers": Shape("unexpected tensors with eight numbers", (50_000, 500_000), numbers),
     "misplaced": Shape("misplaced index entries", (50_000, 500_000), misplaced),
     "findings": Shape("misplaced index entries, a finding each", (50_000, 500_000), findings),
     "unindexed": Shape("tensors that the index omits", (50_000, 500_000), unindexed),
