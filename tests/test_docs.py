@@ -1,8 +1,10 @@
-"""Each attempt that docs/threats.md numbers names a test that there is."""
+"""What the docs count and name is there."""
 
 import re
 from itertools import pairwise
 from pathlib import Path
+
+from auditor.rules import catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 ROW = re.compile(r"^\| (\d+)\.(\d+) \| .+ \| .+ \| \[`(test_\w+)`\]\(\.\./(tests/\S+\.py)\) \|$")
@@ -19,3 +21,13 @@ def test_every_attempt_is_numbered_in_turn_and_its_test_is_there():
         assert after in ((before[0], before[1] + 1), (before[0] + 1, 1))
     for row in rows:
         assert f"def {row[3]}(" in (ROOT / row[4]).read_text("utf-8"), row[3]
+
+
+def test_the_docs_count_and_list_the_rules_there_are():
+    rules = [module.rule for module in catalogue()]
+    page = (ROOT / "docs" / "rules" / "README.md").read_text("utf-8")
+    assert f"There are {len(rules)};" in page
+    assert f"{len(rules)} rules, each with a page" in (ROOT / "README.md").read_text("utf-8")
+    listed = re.findall(r"\(([a-z0-9-]+)\.md\)", page)
+    assert {rule.slug for rule in rules} <= set(listed)
+    assert {rule.slug for rule in rules} <= {path.stem for path in (ROOT / "docs" / "rules").glob("*.md")}
