@@ -44,7 +44,7 @@ def browser():
 def site(tmp_path_factory):
     """Four checkpoints, one with a history of every verdict, one with a name made to harm."""
     folder = tmp_path_factory.mktemp("reports")
-    bases = (made.sound(), made.broken(), made.incomplete(), made.waived_and_known())
+    bases = (made.sound(), made.broken(), made.incomplete(), made.agreeing(made.waived_and_known()))
     paths = []
     for number, name in enumerate(NAMES):
         for day, base in enumerate(bases[: 4 if number == 0 else 1 + number % 2]):
