@@ -1,7 +1,11 @@
 """The verdict: what gates, what does not, and what outranks what."""
 
+import shutil
+
 import pytest
 
+from auditor import audit
+from auditor.forge import forge
 from auditor.gate import EXIT_CODES, decide
 from auditor_schemas.finding import Finding, Location, Waiver
 
@@ -47,3 +51,26 @@ def test_known_and_waived_findings_do_not_gate():
 
 def test_exit_codes_are_the_contract():
     assert EXIT_CODES == {"passed": 0, "failed": 1, "incomplete": 3}
+
+
+@pytest.mark.parametrize("name", ["config-not-json", "missing-config", "config-missing-field"])
+@pytest.mark.parametrize("way", ["severity", "waiver", "baseline"])
+def test_where_nothing_is_expected_of_the_tensors_nothing_passes(name, way, tmp_path):
+    """Who makes config.json unusable must not get everything else past a gate that lets that go."""
+    folder, before = tmp_path / "checkpoint", tmp_path / "before"
+    forge(before, like="tiny", sparse=True, break_name=name)
+    shutil.copytree(before, folder)
+    rule = next(each for each in audit(before).findings if each.severity == "error")
+    policy, baseline = tmp_path / "auditor.toml", None
+    policy.write_text("")
+    if way == "severity":
+        policy.write_text(f'[severity]\n"{rule.slug}" = "warning"\n')
+    elif way == "waiver":
+        where = 'field = "*"' if rule.location.field else 'file = "*"'
+        policy.write_text(f'[[waivers]]\nrule = "{rule.slug}"\n{where}\nreason = "known"\nexpires = 2099-01-01\n')
+    else:
+        baseline = tmp_path / "before.json"
+        baseline.write_text(audit(before).model_dump_json())
+    report = audit(folder, policy=policy, baseline=baseline)
+    assert report.verdict == "failed"
+    assert any(each.startswith("nothing was expected of the tensors: config.json is") for each in report.unmet)
