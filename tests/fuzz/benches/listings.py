@@ -5,7 +5,8 @@ import os
 import random
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.dom import minidom
+from xml.parsers.expat import ExpatError
 
 from auditor.errors import AuditorError
 from auditor.sources import open_source
@@ -58,11 +59,11 @@ class Bench:
         if page is None:
             return None
         try:
-            root = ElementTree.fromstring(data)
-        except (ElementTree.ParseError, ValueError) as error:
+            root = minidom.parseString(data)
+        except (ExpatError, ValueError) as error:
             return f"taken, and no XML: {error}"
-        told = [each.text or "" for each in root.iter() if each.tag.rpartition("}")[2] == "Key"]
-        told = told or [blob.findtext("Name") or "" for blob in root.iter("Blob")]
+        told = [_text(each) for each in root.getElementsByTagNameNS("*", "Key")]
+        told = told or [_text(each) for blob in root.getElementsByTagName("Blob") for each in _names(blob)]
         keys = [key for key, _ in page.files]
         return None if set(keys) == set(told) else f"{keys} were taken, another reading has {told}"
 
@@ -79,10 +80,22 @@ class Bench:
             source.close()
         tally.verdict("taken")
         try:
-            told: Any = json.loads(self.answer.decode(errors="replace"))  # what is skipped need be no text
+            told: Any = json.loads(
+                self.answer.decode(errors="replace"), parse_int=str
+            )  # what is skipped need be no text
         except ValueError as error:
             return f"taken, and no JSON: {error}"
-        names = [each["rfilename"] for each in told["siblings"]]
+        names = [each["rfilename"].split("/")[0] for each in told["siblings"]]  # of a folder its name
         if set(entries) - set(names):
             return f"{sorted(entries)} were taken, the answer has {names}"
         return None
+
+
+def _names(blob: minidom.Element) -> list[minidom.Element]:
+    return [each for each in blob.childNodes if each.nodeName == "Name"]
+
+
+def _text(element: minidom.Element) -> str:
+    return "".join(
+        each.data for each in element.childNodes if each.nodeType in (each.TEXT_NODE, each.CDATA_SECTION_NODE)
+    )
