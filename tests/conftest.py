@@ -1,11 +1,15 @@
 """What tests share: reproducible, unhurried property tests, a certificate, and the GPU where there is one."""
 
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.servers import parts
+
+# What a shell starts in the background ignores interruptions, and so would every command that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")

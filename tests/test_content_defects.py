@@ -218,7 +218,7 @@ def test_a_damaged_state_folder_is_begun_anew(tiny: Path, tmp_path: Path) -> Non
     state = tmp_path / "state"
     state.mkdir()
     (state / "audit.json").write_bytes(b'{"\xff": 1}')
-    (state / "left.123.partial").write_bytes(b"")
+    (state / "audit.json.123.0123abcd.partial").write_bytes(b"")
     assert audit(tiny, depth="full", reading=Reading(depth="full", resume=str(state))).verdict == "passed"
     assert not list(state.glob("*.partial"))
 

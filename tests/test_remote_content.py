@@ -287,7 +287,7 @@ FAULTS = {
 def test_fault_in_the_middle_is_one_line_and_keeps_the_rest(fault, depth, there, tiny, monkeypatch, capfd):
     """The header audit has been done when the third shard's content fails: the others' content stays judged."""
     there.hear(monkeypatch)
-    monkeypatch.setattr(transport, "DEADLINE_S", 0.5)
+    monkeypatch.setattr(transport, "DEADLINE_S", 1.5)
     what, words = FAULTS[fault]
     victim = sorted(tiny.glob("*.safetensors"))[2].name
     armed = Fault(what.kind, what.value, what.times, re.escape(victim))
@@ -332,7 +332,7 @@ def test_a_finding_of_another_shard_is_kept_beside_a_fault(there, tiny, monkeypa
     there.put(broken)
     try:
         there.hear(monkeypatch)
-        monkeypatch.setattr(transport, "DEADLINE_S", 0.5)
+        monkeypatch.setattr(transport, "DEADLINE_S", 1.5)
         hold_until_headers_are_read(monkeypatch, there, Fault("status", "500", when=re.escape(victim)))
         code, _, report = audited(there, capfd, *options("full"))
     finally:

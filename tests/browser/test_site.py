@@ -1,43 +1,18 @@
 """The published site in a real browser: search, keyboard, phone, dark mode, policy and accessibility."""
 
-import os
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 import axe_playwright_python
 import made_reports as made
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from auditor.publish import publish
 
-ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\u202egnp.exe"
 NAMES = ("hf://deepseek-ai/DeepSeek-V3", "hf://acme/finetune", "s3://bucket/staging/V3.2-Exp", HOSTILE)
-
-
-def _executable() -> str:
-    found = os.environ.get("AUDITOR_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        message = "no chromium: apt-get install chromium, or name one in AUDITOR_CHROMIUM"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    executable = _executable()
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
