@@ -1,34 +1,30 @@
 """A baseline: the findings of an earlier report, which do not gate again, member by member."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from os import PathLike
 
 from auditor.attribute import Attributed
-from auditor.errors import SourceError, UsageError
+from auditor.errors import UsageError
 from auditor.names import count, expand
-from auditor.saved import read_digested
 from auditor.text import quoted, shown
 from auditor_schemas.finding import Finding, Gone
-from auditor_schemas.report import RuleOutcome
+from auditor_schemas.report import AuditReport, RuleOutcome
 from auditor_schemas.rule import WEIGHT, Severity
 
 _DEPTHS = ("headers", "sample", "full")
 
 
-def read_baseline(path: str | PathLike[str], *, depth: str, most: int) -> "Baseline":
-    """The baseline for an audit of that depth. Raises UsageError where it cannot be one."""
-    try:
-        report, digest = read_digested(path)
-    except (SourceError, UsageError) as error:
-        raise UsageError(f"baseline {error}") from error
-    place = f"baseline {shown(str(path))}"
+def baseline_of(report: AuditReport, *, name: str, sha256: str | None, depth: str, most: int) -> "Baseline":
+    """The baseline that a report is for an audit of that depth. Raises UsageError where it cannot be one.
+
+    `name` is how messages call it; `most` bounds the tensors that it may name.
+    """
     if report.verdict == "incomplete":
         reason = shown(report.incomplete[0]) if report.incomplete else "for no stated reason"
-        raise UsageError(f"{place}: is the report of an incomplete audit ({reason}): make it from a complete one")
+        raise UsageError(f"{name}: is the report of an incomplete audit ({reason}): make it from a complete one")
     if _DEPTHS.index(report.run.depth) < _DEPTHS.index(depth):
-        raise UsageError(f"{place}: is of depth {report.run.depth}, this audit is of depth {depth}")
+        raise UsageError(f"{name}: is of depth {report.run.depth}, this audit is of depth {depth}")
     severities = {each.rule: each.severity for each in report.outcomes}
-    return Baseline(report.findings, name=place, family=report.family, sha256=digest, most=most, severities=severities)
+    return Baseline(report.findings, name=name, family=report.family, sha256=sha256, most=most, severities=severities)
 
 
 class Baseline:

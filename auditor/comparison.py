@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 from msgspec import Struct, field
 
 from auditor.dtypes import Dtype, packed_bytes
+from auditor.entries import TensorHeader, elements
 from auditor.expectations import Expectations, Row, component_of
-from auditor.facts import Inventory, TensorHeader, elements
+from auditor.facts import Inventory
 from auditor.names import layer_of
 
 _Held = TypeVar("_Held")

@@ -6,8 +6,9 @@ Each quantity has one home here; sums are sums of names. Scale tensors are never
 from collections import Counter
 
 from auditor.comparison import Census, Tally
+from auditor.entries import elements
 from auditor.expectations import Expectations, Row, component_of, expand
-from auditor.facts import Inventory, elements
+from auditor.facts import Inventory
 from auditor.families import Family, Published
 from auditor.match import is_exact
 from auditor_schemas.config import DeepseekV3Config

@@ -5,7 +5,7 @@ from __future__ import annotations  # the models are named here, not imported
 from typing import TYPE_CHECKING, Any
 
 from auditor.dtypes import BITS, DTYPES
-from auditor.facts import Fault, TensorHeader, elements
+from auditor.entries import Fault, TensorHeader, elements
 from auditor.spans import MAX_RANK, Faults, naturals, overflows
 from auditor.strictjson import JsonFault, Keep, StopError, parse
 from auditor.text import named, quoted

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from auditor.disguise import disguise
 from auditor.errors import AuditorError
-from auditor.facts import is_consolidated, member_of
-from auditor.sources.begin import HEAD, POINTER, SINGLE, SUFFIX, companions
+from auditor.files import HEAD, POINTER, SINGLE, SUFFIX, companions, is_consolidated, member_of
 from auditor.text import plain_path
 
 if TYPE_CHECKING:
+    from auditor.entries import Index
     from auditor.entry import Entry
-    from auditor.facts import Index
     from auditor.sources import Source
 
 _IMPOSTORS = ("a git-lfs pointer", "an HTML page", "an XML document", "a 'not found' answer", "a refusal", "an empty")

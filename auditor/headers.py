@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from auditor.dtypes import packed_bytes
-from auditor.facts import Fault, Kind, TensorHeader, Tiling, elements
+from auditor.entries import Fault, Kind, TensorHeader, Tiling, elements
 from auditor.spans import Faults, is_shape, naturals, span_faults
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from auditor.disguise import disguised
-from auditor.facts import Fault, Index
-from auditor.sources.begin import HEAD, SUFFIX, series
+from auditor.entries import Fault, Index
+from auditor.files import HEAD, SUFFIX, series
 from auditor.text import named, quoted
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _prove(data: bytes, limits: Limits, files: Iterable[str]) -> Index | None:
     strings = data.count(b'"') // 2
     if b"\\" in data or strings > 2 * limits.tensors:
         return None
-    weights = _decode_known(data, [*files, *series(data[:HEAD], limits)]) or _decode(data, _Weights)
+    weights = _decode_known(data, [*files, *series(data[:HEAD], limits.shards)]) or _decode(data, _Weights)
     if weights is None:
         return None
     metadata = _metadata(weights)

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from auditor.comparison import Correction, Match
 from auditor.expectations import Expectations, Row
-from auditor.facts import MTP_MARKS, SCALE_SUFFIX, Inventory
+from auditor.facts import Inventory
 from auditor.families import Family
 from auditor.match import match
 from auditor.names import expert_of, layer_of
+from auditor.scaling import MTP_MARKS, SCALE_SUFFIX
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.policy import Limits
 

@@ -18,17 +18,19 @@ from auditor.comparison import Renaming
 from auditor.configure import Configuration, configure
 from auditor.derive import expectations_of, explained, facts_of, settled, unread_formats
 from auditor.dtypes import FP8, Dtype
+from auditor.entries import Index, Shard, TensorHeader
 from auditor.entry import Entry
 from auditor.errors import SourceError, UsageError
 from auditor.expectations import Expectations
-from auditor.facts import Blocked, ConfigFile, Index, Inventory, Shard, TensorHeader, scale_name
+from auditor.facts import Blocked, ConfigFile, Inventory
 from auditor.families import family_named
+from auditor.files import CONFIG, INDEX
 from auditor.match import match, take_census
 from auditor.names import kind_of
 from auditor.quantised import SIDECAR
 from auditor.rules import catalogue
+from auditor.scaling import scale_name
 from auditor.sources import open_source
-from auditor.sources.begin import CONFIG, INDEX
 from auditor.text import is_relative, listed, plural, shown
 from auditor.walk import read_config, read_index
 from auditor_schemas.finding import Finding

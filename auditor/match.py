@@ -5,9 +5,11 @@ from collections.abc import Mapping
 
 from auditor.comparison import Census, Grid, Match, Pairing
 from auditor.dtypes import FP8, Dtype
+from auditor.entries import Shard, TensorHeader
 from auditor.expectations import Expectations, Row, RowNames
-from auditor.facts import MTP_MARKS, SCALE_SUFFIX, Inventory, Shard, TensorHeader, is_scale, scale_name
+from auditor.facts import Inventory
 from auditor.names import expert_of, layer_of
+from auditor.scaling import MTP_MARKS, SCALE_SUFFIX, is_scale, scale_name
 
 # Tables of rotary embeddings that older code saved; loaders pass over them, in whatever layer they are.
 BUFFERS = ".rotary_emb."

@@ -4,7 +4,8 @@ import argparse
 import sys
 from typing import Any, NoReturn
 
-from auditor.outputs import FORMATS, tell
+from auditor.formats import FORMATS
+from auditor.outputs import tell
 
 USAGE = 2
 

@@ -5,9 +5,9 @@ from math import inf, isfinite, log2
 
 from msgspec import Struct
 
-from auditor.facts import SCALE_SUFFIX
 from auditor.names import expert_of, kind_of
 from auditor.probes import Probes, ScaleValues, TensorValues
+from auditor.scaling import SCALE_SUFFIX
 from auditor.text import plural
 from auditor.values import place, round_trip_of, span, weight_of
 from auditor_schemas.rule import Failure, Rule

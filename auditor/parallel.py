@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from math import ceil
 
 from auditor.dtypes import packed_bytes
+from auditor.entries import elements
 from auditor.expectations import Expectations, Row
-from auditor.facts import elements, scale_name
+from auditor.scaling import scale_name
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.parallelism import (
     EvenSplit,

@@ -7,12 +7,14 @@ from typing import Any
 from auditor import count
 from auditor.comparison import Differences, Tally
 from auditor.configure import Configuration, configure
+from auditor.entries import TensorHeader, is_fp8
 from auditor.errors import AuditorError, SourceError
 from auditor.expectations import Expectations, Row
-from auditor.facts import SCALE_SUFFIX, ConfigFile, Inventory, TensorHeader, is_fp8, scale_name
+from auditor.facts import ConfigFile, Inventory
 from auditor.families import family_named
 from auditor.match import match, take_census
 from auditor.rules import contradicted_count
+from auditor.scaling import SCALE_SUFFIX, scale_name
 from auditor.sources import open_source
 from auditor.sources.begin import begin
 from auditor.text import listed, nearest, shown, size

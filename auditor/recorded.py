@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from auditor.facts import ConfigFault, Inventory, Shard
+from auditor.entries import Shard
+from auditor.facts import ConfigFault, Inventory
 from auditor_schemas.rule import Failure, Rule, Subject
 
 

@@ -22,6 +22,7 @@ from auditor.errors import SourceError, UsageError
 from auditor.expectations import Expectations
 from auditor.facts import Blocked, ConfigFile, Inventory
 from auditor.families import family_named
+from auditor.files import INDEX
 from auditor.gate import FailOn
 from auditor.match import CensusTaker
 from auditor.parallel import expert_parallelism, parallelism, pipeline_parallelism
@@ -29,9 +30,9 @@ from auditor.probes import Content, Probes
 from auditor.quantised import SIDECAR
 from auditor.rules import RuleModule, catalogue
 from auditor.sources import Source, Symlinks, open_source
-from auditor.sources.begin import INDEX, begin
+from auditor.sources.begin import begin
 from auditor.storage import storage
-from auditor.text import quoted
+from auditor.text import quoted, shown
 from auditor.version import __version__
 from auditor.walk import Progress, read_config, walk
 from auditor_schemas.policy import DEFAULT_POLICY, Policy
@@ -293,9 +294,15 @@ def _evidence(content: Content | None) -> dict[str, Any]:
 def _baseline(baseline: str | PathLike[str] | None, depth: str, policy: Policy) -> "Baseline | None":
     if baseline is None:
         return None
-    from auditor.baseline import read_baseline
+    from auditor.baseline import baseline_of
+    from auditor.saved import read_digested
 
-    return read_baseline(baseline, depth=depth, most=policy.limits.tensors)
+    try:
+        report, digest = read_digested(baseline)
+    except (SourceError, UsageError) as error:
+        raise UsageError(f"baseline {error}") from error
+    name = f"baseline {shown(str(baseline))}"
+    return baseline_of(report, name=name, sha256=digest, depth=depth, most=policy.limits.tensors)
 
 
 def _with_severities(rules: Sequence[RuleModule], policy: Policy) -> Sequence[RuleModule]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from auditor.dtypes import BITS, packed_bytes
-from auditor.facts import Fault, TensorHeader, elements
+from auditor.entries import Fault, TensorHeader, elements
 from auditor.text import named
 
 MAX_RANK = 64  # of NumPy and torch; safetensors has no bound, and no model more than 5

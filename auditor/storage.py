@@ -5,9 +5,11 @@ from itertools import chain
 from auditor.comparison import Census
 from auditor.count import COMPONENTS, mtp_census
 from auditor.dtypes import FP8, packed_bytes
+from auditor.entries import elements
 from auditor.expectations import Expectations, component_of
-from auditor.facts import Inventory, elements, is_scale, scale_name
+from auditor.facts import Inventory
 from auditor.names import patterns
+from auditor.scaling import is_scale, scale_name
 from auditor_schemas.inventory import ComponentBytes, DistantScales, ShardSummary, Storage
 
 UNCLASSIFIED = "unclassified"

@@ -7,8 +7,9 @@ from typing import Literal
 
 from auditor.comparison import Census, Match, Tally
 from auditor.dtypes import FP8
+from auditor.entries import Kind
 from auditor.expectations import Expectations, Row
-from auditor.facts import ConfigFile, Inventory, Kind
+from auditor.facts import ConfigFile, Inventory
 from auditor.names import alike, escaped, layer_of, patterns
 from auditor.probes import Probes
 from auditor_schemas.config import DeepseekV3Config

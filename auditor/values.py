@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
-from auditor.facts import SCALE_SUFFIX, Blocked, Inventory
+from auditor.facts import Blocked, Inventory
 from auditor.names import expert_of, is_vocabulary, layer_of
 from auditor.probes import Position, Probes, ScaleValues, TensorValues
+from auditor.scaling import SCALE_SUFFIX
 from auditor.text import plural
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.rule import RoundTrip

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Literal
 
 from auditor.attribute import Attributed
-from auditor.facts import Index
+from auditor.entries import Index
 from auditor.globs import literal_start, matcher
 from auditor_schemas.finding import Waiver, WaiverUse
 from auditor_schemas.policy import WaiverRule

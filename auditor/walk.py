@@ -14,14 +14,15 @@ import msgspec
 
 from auditor.deferred import Deferred
 from auditor.disguise import APPLE_DOUBLE, disguise
+from auditor.entries import Fault, Index, Shard
 from auditor.entry import Entry
 from auditor.errors import ForbiddenError, ReadError
-from auditor.facts import ConfigFile, Fault, Index, Inventory, Shard
+from auditor.facts import ConfigFile, Inventory
+from auditor.files import CONFIG, HEAD, INDEX, SINGLE, SUFFIX
 from auditor.fileset import impostors, shard_paths
 from auditor.headers import parse_header
 from auditor.index import parse_index
 from auditor.sources import File, Source
-from auditor.sources.begin import CONFIG, HEAD, INDEX, SINGLE, SUFFIX
 from auditor.text import UNSHOWN, quoted
 
 if TYPE_CHECKING:

@@ -243,7 +243,7 @@ def child(folder: Path, *, policy: str | None = None, baseline: bool = False) ->
     import resource
 
     from auditor import audit, diff, run, summary, verify
-    from auditor.outputs import FORMATS
+    from auditor.formats import FORMATS
     from auditor.saved import read_report
 
     seconds: dict[str, float] = {}

@@ -10,7 +10,8 @@ import pytest
 from auditor import audit
 from auditor.attribute import MOST, MOST_FINDINGS, attribute, bounded, traced
 from auditor.baseline import Baseline
-from auditor.facts import Inventory, Shard, TensorHeader
+from auditor.entries import Shard, TensorHeader
+from auditor.facts import Inventory
 from auditor.forge import forge
 from auditor.judge import judge
 from auditor.names import count

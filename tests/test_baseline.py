@@ -263,12 +263,9 @@ def test_baseline_of_another_family_is_refused(folder, tmp_path, capsys):
 
 
 def test_baseline_of_less_depth_is_refused(folder):
-    from auditor.baseline import read_baseline
-
     path = _saved(folder, None)
     with pytest.raises(UsageError, match="is of depth headers, this audit is of depth full"):
-        read_baseline(path, depth="full", most=1)
-    read_baseline(path, depth="headers", most=1)
+        audit(_checkpoint(folder, None), depth="full", baseline=path)
 
 
 def test_incomplete_baseline_is_refused(folder, capsys):

@@ -19,10 +19,10 @@ from auditor.content.plan import Blocks, whole_shards
 from auditor.content.read import read_content
 from auditor.engine.local import Local, Meter
 from auditor.errors import ReadError, UsageError
-from auditor.facts import scale_name
 from auditor.forge import forge, planned
 from auditor.forge.content import Content
 from auditor.forge.write import write
+from auditor.scaling import scale_name
 from auditor.sources import open_source
 from auditor.sources.folder import Folder
 from auditor.walk import walk

@@ -11,7 +11,8 @@ from test_families import configs, expand, inventory_of
 from auditor.comparison import Tally
 from auditor.count import CONVENTIONS, conventions, figures, tally
 from auditor.dtypes import packed_bytes
-from auditor.facts import Inventory, Shard, TensorHeader
+from auditor.entries import Shard, TensorHeader
+from auditor.facts import Inventory
 from auditor.families import family_for
 from auditor.match import take_census
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from auditor.errors import UsageError
 from auditor.expectations import Expectations
-from auditor.facts import scale_name
 from auditor.families import Family, families, family_for, family_named
 from auditor.names import patterns
+from auditor.scaling import scale_name
 
 DATA = Path(__file__).parent / "data"
 RELEASES = {"deepseek-v3": 91_991, "deepseek-v3.2": 92_425}

@@ -16,8 +16,8 @@ import pytest
 from safetensors import safe_open
 
 from auditor.content.fp8 import block_scales, decode_table, dequantise, encode_bf16, encode_e4m3, quantise
+from auditor.entries import elements
 from auditor.errors import AuditorError, UsageError
-from auditor.facts import elements, scale_name
 from auditor.forge import LIKES, Break, breaks, forge, planned
 from auditor.forge.content import Content
 from auditor.forge.convert import bf16_conversion
@@ -25,6 +25,7 @@ from auditor.forge.plan import Plan
 from auditor.forge.write import header_bytes
 from auditor.headers import _prove, parse_header
 from auditor.rules import catalogue
+from auditor.scaling import scale_name
 from auditor_schemas.policy import Limits
 from auditor_schemas.rule import Severity
 

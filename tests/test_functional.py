@@ -22,10 +22,10 @@ from auditor.content.functional import (
 )
 from auditor.content.plan import Blocks, whole_shards
 from auditor.content.spot import spot_checks
-from auditor.facts import scale_name
 from auditor.forge import forge
 from auditor.names import kind_of
 from auditor.probes import Functional
+from auditor.scaling import scale_name
 from auditor.sources import open_source
 from auditor.walk import walk
 from auditor_schemas.policy import Limits

@@ -17,7 +17,7 @@ from safetensors.torch import save as save_torch
 
 from auditor.disguise import disguise
 from auditor.dtypes import DTYPES, packed_bytes
-from auditor.facts import Fault, TensorHeader, Tiling
+from auditor.entries import Fault, TensorHeader, Tiling
 from auditor.headers import Header, parse_header
 from auditor_schemas.policy import Limits
 

@@ -20,7 +20,7 @@ from test_hostile_text import ACTING, _Page
 from auditor import terminal
 from auditor.diff import Side, difference
 from auditor.diff_text import lines
-from auditor.outputs import FORMATS
+from auditor.formats import FORMATS
 from auditor_reports import diff as diff_page
 from auditor_reports import site
 from auditor_schemas.report import AuditReport

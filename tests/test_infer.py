@@ -2,8 +2,9 @@
 
 import pytest
 
+from auditor.entries import Shard, TensorHeader
 from auditor.expectations import Expectations
-from auditor.facts import Inventory, Shard, TensorHeader
+from auditor.facts import Inventory
 from auditor.families import family_for
 from auditor.infer import infer
 from auditor.match import match

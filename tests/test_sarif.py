@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft4Validator, Draft202012Validator, FormatChecker
 
-from auditor.outputs import FORMATS
+from auditor.formats import FORMATS
 from auditor_reports.sarif import LOCATIONS, RESULTS, render, uri
 from auditor_schemas.finding import Location
 from auditor_schemas.report import AuditReport

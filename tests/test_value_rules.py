@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from auditor.attribute import attribute
-from auditor.facts import Blocked, Inventory, Shard, TensorHeader, elements
+from auditor.entries import Shard, TensorHeader, elements
+from auditor.facts import Blocked, Inventory
 from auditor.names import kind_of
 from auditor.probes import BlockNote, BlockValues, Position, Probes, ScaleValues, ShardValues, TensorValues
 from auditor.rules import catalogue

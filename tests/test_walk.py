@@ -16,8 +16,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from auditor.entries import Fault, Index, Shard
 from auditor.entry import Entry
-from auditor.facts import Fault, Index, Inventory, Shard
+from auditor.facts import Inventory
 from auditor.forge import forge
 from auditor.index import parse_index
 from auditor.run import conduct

@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 from auditor.causes.empty import empty
 from auditor.causes.expert_counts import expert_counts
+from auditor.causes.exported import exported
 from auditor.causes.float_dtype import float_dtype
 from auditor.causes.fused import fused
 from auditor.causes.left_out import left_out
-from auditor.causes.lost import exported, lost
+from auditor.causes.lost import lost
 from auditor.causes.packed import packed
 from auditor.causes.partition import expert_rank, stage, tensor_rank
 from auditor.causes.renamed import foreign, renamed

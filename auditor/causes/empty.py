@@ -1,8 +1,10 @@
 """Tensors without an element: placeholders of a partitioned model that was saved without gathering its parameters."""
 
 from auditor.comparison import Cause, Match
+from auditor.entries import elements
 from auditor.expectations import Expectations
-from auditor.facts import Inventory, elements, scale_name
+from auditor.facts import Inventory
+from auditor.scaling import scale_name
 
 
 def empty(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Cause, ...]:

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from auditor.comparison import Fusion, Match
+from auditor.entries import elements
 from auditor.expectations import Expectations, Row
-from auditor.facts import Inventory, elements, is_scale, scale_name
+from auditor.facts import Inventory
 from auditor.names import expert_of, kind_of, layer_of
+from auditor.scaling import is_scale, scale_name
 
 _PIECES = 3  # tensors that are joined in one, or that one is split into
 _HELD = 64  # tensors of a block that are tried; no layout has as many

@@ -1,15 +1,8 @@
-"""Tensors that are missing with a shard, and all that is amiss where the shards are those of an MTP module alone."""
+"""Tensors that are missing with a shard."""
 
 from auditor.comparison import Cause, Match
 from auditor.expectations import Expectations
 from auditor.facts import Inventory
-
-
-def exported(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Cause, ...]:
-    """One cause for everything: a part of a checkpoint shows nothing of the whole."""
-    if not inventory.exported_module:
-        return ()
-    return (Cause((*match.missing, *match.absent, *match.unexpected, *match.misshapen, *match.mistyped)),)
 
 
 def lost(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Cause, ...]:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 
 from auditor.comparison import Match, Packing
 from auditor.dtypes import FP8
+from auditor.entries import TensorHeader
 from auditor.expectations import Expectations
-from auditor.facts import SCALE_SUFFIX, Inventory, TensorHeader
+from auditor.facts import Inventory
+from auditor.scaling import SCALE_SUFFIX
 
 _FEW = 2  # a tensor or two of another dtype are damage to these, not a format
 _BLOCK_SCALE = f"weight{SCALE_SUFFIX}"

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from auditor.comparison import ExpertRank, Match, Stage, TensorRank
 from auditor.expectations import Expectations, Row
-from auditor.facts import Inventory, scale_name
+from auditor.facts import Inventory
 from auditor.names import expert_of, layer_of
+from auditor.scaling import scale_name
 
 _MAJORITY = 0.9
 

@@ -6,7 +6,9 @@ from math import ceil
 from msgspec import Struct
 
 from auditor.dtypes import FP8, packed_bytes
-from auditor.facts import Inventory, Shard, TensorHeader, elements, scale_name
+from auditor.entries import Shard, TensorHeader, elements
+from auditor.facts import Inventory
+from auditor.scaling import scale_name
 
 # The most memory that one strip of weight blocks may take: what has longer rows is not judged by blocks.
 STRIP_BYTES = 64 << 20

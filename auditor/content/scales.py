@@ -10,8 +10,8 @@ from auditor.content.device import Bytes, address
 from auditor.content.native import entry
 from auditor.content.plan import SCALE_DTYPES, Part
 from auditor.dtypes import packed_bytes
-from auditor.facts import SCALE_SUFFIX
 from auditor.probes import Position, ScaleValues
+from auditor.scaling import SCALE_SUFFIX
 
 Floats = npt.NDArray[np.float32]
 # The median of more values than this, which no release has in one grid, is told to the 8 bits of BF16.

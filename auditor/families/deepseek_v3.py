@@ -8,8 +8,8 @@ from math import ceil
 
 from auditor.dtypes import FP8, FROM_TORCH, Dtype
 from auditor.expectations import Expectations, Role, Row, Template
-from auditor.facts import scale_name
 from auditor.families import Family, Published
+from auditor.scaling import scale_name
 from auditor_schemas.config import DeepseekV3Config
 
 

@@ -16,10 +16,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from auditor.dtypes import packed_bytes
+from auditor.entries import elements
 from auditor.expectations import Expectations, Row
-from auditor.facts import SCALE_SUFFIX, elements
 from auditor.families import family_for
 from auditor.names import layer_of
+from auditor.scaling import SCALE_SUFFIX
 
 Edit = Callable[[Any], Any]
 Values = Literal["weights", "norms", "biases", "codes", "scales", "dequantised"]

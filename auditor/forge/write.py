@@ -11,7 +11,7 @@ from typing import cast
 import msgspec
 
 from auditor.dtypes import Dtype
-from auditor.facts import TensorHeader
+from auditor.entries import TensorHeader
 from auditor.forge.plan import Plan, Shard, Tensor
 
 CONFIG = "config.json"

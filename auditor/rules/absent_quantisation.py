@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from auditor.comparison import Cause, Match, Pairing
 from auditor.dtypes import FP8
 from auditor.expectations import Expectations
-from auditor.facts import Inventory, is_scale
+from auditor.facts import Inventory
+from auditor.scaling import is_scale
 from auditor.text import listed
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity

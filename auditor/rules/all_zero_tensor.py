@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from auditor.facts import scale_name
 from auditor.probes import Probes, TensorValues
+from auditor.scaling import scale_name
 from auditor.values import Bad, entirely_zero, may_be_zero, round_trip_of, share, together
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from auditor.entry import Entry
-from auditor.facts import Inventory, is_consolidated
+from auditor.facts import Inventory
+from auditor.files import is_consolidated
 from auditor.text import plural
 from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from auditor.comparison import SCALES, Differences, Match, Tally
-from auditor.facts import elements
+from auditor.entries import elements
 from auditor_schemas.rule import Excess, Failure, Rule, Scope, Severity
 
 RULE = Rule(

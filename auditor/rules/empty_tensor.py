@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from auditor.comparison import Cause, Match
-from auditor.facts import Inventory, scale_name
+from auditor.facts import Inventory
+from auditor.scaling import scale_name
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(

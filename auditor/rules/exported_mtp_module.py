@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from auditor.causes.exported import exported_module
 from auditor.facts import Inventory
 from auditor.text import plural
 from auditor_schemas.rule import AnyMissing, Failure, File, Rule, Scope, Severity
@@ -18,7 +19,7 @@ RULE = Rule(
 
 def check(inventory: Inventory) -> Iterator[Failure]:
     """A failure where an MTP module is all that there is, and no file that the index names."""
-    shards = inventory.exported_module
+    shards = exported_module(inventory)
     if not shards:
         return
     names = [name for shard in shards for name in shard.tensors]

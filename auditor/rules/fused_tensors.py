@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison import Fusion
-from auditor.facts import scale_name
+from auditor.scaling import scale_name
 from auditor.text import listed, named
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from auditor.facts import Inventory, member_of
+from auditor.facts import Inventory
+from auditor.files import member_of
 from auditor.text import listed, named, plural
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from math import ceil
 
 from auditor.comparison import Pairing
-from auditor.facts import elements, scale_name
+from auditor.entries import elements
+from auditor.scaling import scale_name
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Index, Inventory
+from auditor.entries import Index
+from auditor.facts import Inventory
 from auditor.text import plural
 from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from auditor.comparison import Match
-from auditor.facts import SCALE_SUFFIX, scale_name
 from auditor.names import layer_of
+from auditor.scaling import SCALE_SUFFIX, scale_name
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from auditor.comparison import Pairing
-from auditor.facts import SCALE_SUFFIX, Inventory
+from auditor.facts import Inventory
+from auditor.scaling import SCALE_SUFFIX
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import scale_name
 from auditor.probes import Probes
+from auditor.scaling import scale_name
 from auditor.text import plural
 from auditor.values import round_trip_of
 from auditor_schemas.rule import Failure, Rule, Scope, Severity

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from auditor.comparison import Match
-from auditor.facts import Inventory, is_fp8, scale_name
+from auditor.entries import is_fp8
+from auditor.facts import Inventory
+from auditor.scaling import scale_name
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from auditor.comparison import Pairing
-from auditor.facts import Inventory, other_scale_names, scale_name
+from auditor.facts import Inventory
+from auditor.scaling import other_scale_names, scale_name
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Inventory, Shard, member_of
+from auditor.entries import Shard
+from auditor.facts import Inventory
+from auditor.files import member_of
 from auditor.text import plural, shown
 from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import Index
+from auditor.entries import Index
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(

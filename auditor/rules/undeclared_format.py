@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from auditor.comparison import Packing
-from auditor.facts import Inventory, scale_name
+from auditor.facts import Inventory
+from auditor.scaling import scale_name
 from auditor.text import named, plural
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.rule import Failure, Rule, Scope, Severity

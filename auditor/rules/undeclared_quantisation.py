@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison import Pairing
-from auditor.facts import scale_name
+from auditor.scaling import scale_name
 from auditor.text import plural
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.rule import Failure, Rule, Scope, Severity

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 
 from auditor.comparison import Match
+from auditor.entries import is_fp8
 from auditor.expectations import Expectations
-from auditor.facts import Inventory, is_fp8, scale_name
+from auditor.facts import Inventory
 from auditor.names import layer_of
+from auditor.scaling import scale_name
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from auditor.comparison import Match
 from auditor.dtypes import QUANTISABLE
-from auditor.facts import Inventory, scale_name
+from auditor.facts import Inventory
+from auditor.scaling import scale_name
 from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

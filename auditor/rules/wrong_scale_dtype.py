@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison import Pairing
-from auditor.facts import scale_name
+from auditor.scaling import scale_name
 from auditor.values import round_trip_of
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from auditor.comparison import Match
-from auditor.facts import Inventory, elements, scale_name
+from auditor.entries import elements
+from auditor.facts import Inventory
+from auditor.scaling import scale_name
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from auditor.comparison import Census, Differences
-from auditor.facts import Index, Inventory
+from auditor.entries import Index
+from auditor.facts import Inventory
 from auditor_schemas.rule import Excess, Failure, Rule, Scope, Severity
 
 RULE = Rule(

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
-from auditor.facts import SCALE_SUFFIX, Inventory, Shard
+from auditor.entries import Shard
+from auditor.facts import Inventory
 from auditor.names import is_vocabulary
 from auditor.probes import Probes, ShardValues
+from auditor.scaling import SCALE_SUFFIX
 from auditor.text import plural, size
 from auditor.values import may_be_zero, round_trip_of, weight_of
 from auditor_schemas.rule import Failure, RoundTrip, Rule, Scope, Severity

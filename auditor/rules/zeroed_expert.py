@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from auditor.facts import scale_name
 from auditor.probes import TensorValues
+from auditor.scaling import scale_name
 from auditor.values import round_trip_of
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

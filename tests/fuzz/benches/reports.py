@@ -8,7 +8,7 @@ from typing import Any
 from auditor import audit
 from auditor.errors import AuditorError
 from auditor.forge import forge
-from auditor.outputs import FORMATS
+from auditor.formats import FORMATS
 from auditor.saved import read_report
 from tests.fuzz.damage import damage_document
 from tests.fuzz.running import Outcome
