@@ -11,37 +11,40 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from auditor import count, gate, summary, value_facts, values
-from auditor.apply import applied
-from auditor.attribute import Attributed, traced
-from auditor.comparison import Match
-from auditor.configure import Configuration, configure
+from auditor.comparison import count, value_facts
+from auditor.comparison import value_groups as values
+from auditor.comparison.derive import examined, expectations_of, facts_of, settled, unread_formats
+from auditor.comparison.match import CensusTaker
+from auditor.comparison.parallel import expert_parallelism, parallelism, pipeline_parallelism
+from auditor.comparison.records import Match
 from auditor.content import Reading, check_extra
-from auditor.derive import examined, expectations_of, facts_of, settled, unread_formats
+from auditor.content.probes import Content, Probes
 from auditor.errors import SourceError, UsageError
-from auditor.expectations import Expectations
-from auditor.facts import Blocked, ConfigFile, Inventory
 from auditor.families import family_named
-from auditor.files import INDEX
-from auditor.gate import FailOn
-from auditor.match import CensusTaker
-from auditor.parallel import expert_parallelism, parallelism, pipeline_parallelism
-from auditor.probes import Content, Probes
-from auditor.quantised import SIDECAR
+from auditor.families.configure import Configuration, configure
+from auditor.families.expectations import Expectations
+from auditor.families.quantised import SIDECAR
+from auditor.format.files import INDEX
+from auditor.inventory.facts import Blocked, ConfigFile, Inventory
+from auditor.inventory.walk import Progress, read_config, walk
+from auditor.reporting import summary
+from auditor.reporting.storage import storage
 from auditor.rules import RuleModule, catalogue
 from auditor.sources import Source, Symlinks, open_source
 from auditor.sources.begin import begin
-from auditor.storage import storage
 from auditor.text import quoted, shown
+from auditor.verdict import gate
+from auditor.verdict.apply import applied
+from auditor.verdict.attribute import Attributed, traced
+from auditor.verdict.gate import FailOn
 from auditor.version import __version__
-from auditor.walk import Progress, read_config, walk
 from auditor_schemas.policy import DEFAULT_POLICY, Policy
 from auditor_schemas.report import AuditReport, Digest, RuleOutcome, Run, Tool
 from auditor_schemas.report import Source as ReportSource
 
 if TYPE_CHECKING:
-    from auditor.baseline import Baseline
-    from auditor.judge import Judgement
+    from auditor.verdict.baseline import Baseline
+    from auditor.verdict.judge import Judgement
 
 
 def audit(
@@ -286,7 +289,7 @@ def _evidence(content: Content | None) -> dict[str, Any]:
     """The report's part about values, where content was read."""
     if content is None:
         return {}
-    from auditor import evidence
+    from auditor.reporting import evidence
 
     return {"probes": evidence.probes(content.probes), "content_digest": evidence.content_digest(content.probes)}
 
@@ -294,8 +297,8 @@ def _evidence(content: Content | None) -> dict[str, Any]:
 def _baseline(baseline: str | PathLike[str] | None, depth: str, policy: Policy) -> "Baseline | None":
     if baseline is None:
         return None
-    from auditor.baseline import baseline_of
-    from auditor.saved import read_digested
+    from auditor.reporting.saved import read_digested
+    from auditor.verdict.baseline import baseline_of
 
     try:
         report, digest = read_digested(baseline)
@@ -309,7 +312,7 @@ def _with_severities(rules: Sequence[RuleModule], policy: Policy) -> Sequence[Ru
     """The rules with the severities that the policy gives them: what explains what follows from these."""
     if not policy.severity:
         return rules
-    from auditor.policy import rule_named
+    from auditor.verdict.policy import rule_named
 
     known = [module.rule for module in rules]
     chosen = {rule.id: severity for name, severity in policy.severity.items() if (rule := rule_named(name, known))}
@@ -332,9 +335,9 @@ def _judged(
     """What waivers and baseline make of the findings; None where there are neither."""
     if baseline is None and not policy.waivers:
         return None
-    from auditor.judge import judge
-    from auditor.policy import rule_named
-    from auditor.waive import Files, Waivers
+    from auditor.verdict.judge import judge
+    from auditor.verdict.policy import rule_named
+    from auditor.verdict.waive import Files, Waivers
 
     known = [module.rule for module in catalogue()]
     pairs = [(waiver, rule) for waiver in policy.waivers if (rule := rule_named(waiver.rule, known))]
@@ -365,7 +368,7 @@ def _policy(policy: Policy | str | PathLike[str] | None, symlinks: Symlinks | No
     if policy is None:
         policy = DEFAULT_POLICY
     else:
-        from auditor.policy import check_policy, read_policy  # costs more than a default policy is worth
+        from auditor.verdict.policy import check_policy, read_policy  # costs more than a default policy is worth
 
         if isinstance(policy, Policy):
             check_policy(policy, catalogue())

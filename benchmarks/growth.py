@@ -242,9 +242,11 @@ def child(folder: Path, *, policy: str | None = None, baseline: bool = False) ->
     """Audit a folder, write every output, read the report back, and print the seconds of each as JSON."""
     import resource
 
-    from auditor import audit, diff, run, summary, verify
-    from auditor.formats import FORMATS
-    from auditor.saved import read_report
+    from auditor import audit, run
+    from auditor.questions import diff, verify
+    from auditor.reporting import summary
+    from auditor.reporting.formats import FORMATS
+    from auditor.reporting.saved import read_report
 
     seconds: dict[str, float] = {}
 

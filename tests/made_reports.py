@@ -6,10 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from auditor import audit, gate
+from auditor import audit
 from auditor.forge import breaks
 from auditor.forge.plan import plan
 from auditor.forge.write import write
+from auditor.verdict import gate
 from auditor_schemas.finding import Finding, Location, Waiver
 from auditor_schemas.report import AuditReport, Digest, RuleOutcome
 from auditor_schemas.rule import Severity

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from auditor.probes import BlockNote, BlockValues, Position, Probes, ScaleValues, ShardValues, TensorValues
+from auditor.content.probes import BlockNote, BlockValues, Position, Probes, ScaleValues, ShardValues, TensorValues
 
 torch.set_num_threads(1)  # blocks are small
 

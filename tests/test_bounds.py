@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from auditor import audit, cli
-from auditor.diff import compared
 from auditor.forge import forge
-from auditor.gate import EXIT_CODES
+from auditor.questions.diff import compared
+from auditor.verdict.gate import EXIT_CODES
 from auditor_schemas.policy import Limits, Policy
 
 INDEX = "model.safetensors.index.json"

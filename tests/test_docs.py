@@ -31,3 +31,11 @@ def test_the_docs_count_and_list_the_rules_there_are():
     listed = re.findall(r"\(([a-z0-9-]+)\.md\)", page)
     assert {rule.slug for rule in rules} <= set(listed)
     assert {rule.slug for rule in rules} <= {path.stem for path in (ROOT / "docs" / "rules").glob("*.md")}
+
+
+def test_each_rule_is_in_the_folder_of_its_ids():
+    kinds = {"CFG": "config", "FIL": "files", "IDX": "index", "HDR": "headers", "NAM": "names", "SHP": "shapes"}
+    kinds |= {"QNT": "quantisation", "MTP": "mtp", "CNT": "counts", "VAL": "values"}
+    for module in catalogue():
+        name = f"auditor.rules.{kinds[module.rule.id[:3]]}.{module.rule.slug.replace('-', '_')}"
+        assert module.check.__module__ == name

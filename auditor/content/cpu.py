@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from auditor.content.device import PAGE, Buffer, Bytes, Extremes, address
-from auditor.content.native import Entry, entry, preadv2
+from auditor.content.kernels.native import Entry, entry, preadv2
 
 if TYPE_CHECKING:
-    from auditor.content.judge import Judge
+    from auditor.content.blocks import Judge
     from auditor.sources import File
 
 # What is read at once stays in the processor's cache for the kernels, and is enough that threads seldom wait for the

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from auditor.content.device import Bytes
 from auditor.content.fp8 import block_scales, decode_table, quantise
-from auditor.probes import Functional
+from auditor.content.probes import Functional
 
 if TYPE_CHECKING:
     import torch

@@ -5,10 +5,10 @@ from math import ceil
 
 from msgspec import Struct
 
-from auditor.dtypes import FP8, packed_bytes
-from auditor.entries import Shard, TensorHeader, elements
-from auditor.facts import Inventory
-from auditor.scaling import scale_name
+from auditor.families.scaling import scale_name
+from auditor.format.dtypes import FP8, packed_bytes
+from auditor.format.entries import Shard, TensorHeader, elements
+from auditor.inventory.facts import Inventory
 
 # The most memory that one strip of weight blocks may take: what has longer rows is not judged by blocks.
 STRIP_BYTES = 64 << 20

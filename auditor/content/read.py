@@ -9,16 +9,16 @@ from typing import Literal
 
 from auditor.content import Reading
 from auditor.content.device import Device
-from auditor.content.native import prepare
+from auditor.content.kernels.native import prepare
 from auditor.content.plan import STRIP_BYTES, Blocks, ShardPlan, whole_shards
+from auditor.content.probes import Content, Functional, Probes, ShardValues
 from auditor.content.sample import sampled_shards
 from auditor.content.shard import ShardReader
 from auditor.content.spot import FEW, MOST, spot_checks
 from auditor.content.state import Seal, State, open_folder, seed_of
 from auditor.engine.local import Local, Meter, cores
 from auditor.errors import AuditorError, UsageError
-from auditor.facts import Inventory
-from auditor.probes import Content, Functional, Probes, ShardValues
+from auditor.inventory.facts import Inventory
 from auditor.sources import Source
 from auditor.text import listed, quoted, shown
 

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator
 from msgspec.structs import replace
 
 from auditor.content.plan import Blocks, Part, ShardPlan, part_of, readable, scale_places, shard_plan
-from auditor.entries import Shard
-from auditor.facts import Inventory
-from auditor.names import kind_of, layer_of
-from auditor.scaling import scale_name
+from auditor.families.scaling import scale_name
+from auditor.format.entries import Shard
+from auditor.inventory.facts import Inventory
+from auditor.patterns import kind_of, layer_of
 
 STRIP_ROWS = 128
 _GROUPS = 3  # the main model's layers in as many groups: early, middle, late

@@ -7,11 +7,11 @@ import numpy.typing as npt
 
 from auditor.content import outcomes
 from auditor.content.device import Bytes, address
-from auditor.content.native import entry
+from auditor.content.kernels.native import entry
 from auditor.content.plan import SCALE_DTYPES, Part
-from auditor.dtypes import packed_bytes
-from auditor.probes import Position, ScaleValues
-from auditor.scaling import SCALE_SUFFIX
+from auditor.content.probes import Position, ScaleValues
+from auditor.families.scaling import SCALE_SUFFIX
+from auditor.format.dtypes import packed_bytes
 
 Floats = npt.NDArray[np.float32]
 # The median of more values than this, which no release has in one grid, is told to the 8 bits of BF16.

@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from auditor.content.blocks import Judge
 from auditor.content.cpu import SLAB_BYTES, CpuDevice, Sweeper
 from auditor.content.device import Bytes, Device, Pending
-from auditor.content.judge import Judge
+from auditor.content.extremes import Values
 from auditor.content.plan import Blocks, Part, ScaleAt, ShardPlan
+from auditor.content.probes import ShardValues, TensorValues
 from auditor.content.scales import Survey, as_floats, holds_scales
-from auditor.content.values import Values
 from auditor.errors import ReadError
-from auditor.names import is_vocabulary
-from auditor.probes import ShardValues, TensorValues
+from auditor.patterns import is_vocabulary
 from auditor.sources import File, Source
 
 Scales = npt.NDArray[np.float32]

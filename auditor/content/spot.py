@@ -8,10 +8,10 @@ import numpy as np
 
 from auditor.content.functional import check
 from auditor.content.plan import Blocks, Part, ShardPlan
+from auditor.content.probes import Functional
 from auditor.content.scales import as_floats
 from auditor.errors import ReadError
-from auditor.names import kind_of
-from auditor.probes import Functional
+from auditor.patterns import kind_of
 from auditor.sources import Source
 
 _SCALE_BYTES = 4096  # of one strip, more than any layout's

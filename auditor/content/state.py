@@ -16,8 +16,8 @@ import msgspec
 
 from auditor.content.kept import Kept
 from auditor.content.plan import ShardPlan
+from auditor.content.probes import Functional, ShardValues
 from auditor.errors import UsageError
-from auditor.probes import Functional, ShardValues
 from auditor.sources import Source
 from auditor.text import shown
 from auditor.version import __version__

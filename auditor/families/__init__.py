@@ -1,4 +1,4 @@
-"""Model families: one file each, found by its presence here; adding one touches no other."""
+"""What a config implies. Model families: one file each, found by the FAMILY in it; adding one touches no other."""
 
 import importlib
 import pkgutil
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auditor.errors import ReadError, UsageError
-from auditor.expectations import Expectations
+from auditor.families.expectations import Expectations
 from auditor_schemas.config import DeepseekV3Config
 
 
@@ -47,10 +47,11 @@ class Family:
 
 def families() -> dict[str, Family]:
     """Every family by name."""
-    found = {}
+    found: dict[str, Family] = {}
     for module in pkgutil.iter_modules(__path__):
-        family: Family = importlib.import_module(f"{__name__}.{module.name}").FAMILY
-        found[family.name] = family
+        family = getattr(importlib.import_module(f"{__name__}.{module.name}"), "FAMILY", None)
+        if isinstance(family, Family):
+            found[family.name] = family
     if not found:  # a folder that cannot be listed is an empty one to pkgutil
         raise ReadError("the model families of the auditor cannot be listed")
     return found

@@ -6,10 +6,10 @@ Sources: the tensors of the releases, and DeepSeek's README_WEIGHTS.md for the p
 from collections.abc import Iterable, Iterator
 from math import ceil
 
-from auditor.dtypes import FP8, FROM_TORCH, Dtype
-from auditor.expectations import Expectations, Role, Row, Template
 from auditor.families import Family, Published
-from auditor.scaling import scale_name
+from auditor.families.expectations import Expectations, Role, Row, Template
+from auditor.families.scaling import scale_name
+from auditor.format.dtypes import FP8, FROM_TORCH, Dtype
 from auditor_schemas.config import DeepseekV3Config
 
 

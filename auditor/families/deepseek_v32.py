@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from auditor.dtypes import Dtype
-from auditor.expectations import Expectations, Row
 from auditor.families import Family
 from auditor.families.deepseek_v3 import Layout
+from auditor.families.expectations import Expectations, Row
+from auditor.format.dtypes import Dtype
 from auditor_schemas.config import DeepseekV32Config
 
 

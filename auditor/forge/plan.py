@@ -15,12 +15,12 @@ from typing import Any, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from auditor.dtypes import packed_bytes
-from auditor.entries import elements
-from auditor.expectations import Expectations, Row
 from auditor.families import family_for
-from auditor.names import layer_of
-from auditor.scaling import SCALE_SUFFIX
+from auditor.families.expectations import Expectations, Row
+from auditor.families.scaling import SCALE_SUFFIX
+from auditor.format.dtypes import packed_bytes
+from auditor.format.entries import elements
+from auditor.patterns import layer_of
 
 Edit = Callable[[Any], Any]
 Values = Literal["weights", "norms", "biases", "codes", "scales", "dequantised"]

@@ -10,9 +10,9 @@ from typing import cast
 
 import msgspec
 
-from auditor.dtypes import Dtype
-from auditor.entries import TensorHeader
 from auditor.forge.plan import Plan, Shard, Tensor
+from auditor.format.dtypes import Dtype
+from auditor.format.entries import TensorHeader
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"

@@ -1,4 +1,4 @@
-"""The rules: one rule, one file, found by its presence here. A rule is a RULE record and a pure `check`.
+"""The rules: one rule, one file, found by its presence in a folder here. A rule is a RULE record and a pure `check`.
 
 The parameters of `check` name the facts it needs; where one is missing the rule is not applicable.
 """
@@ -25,10 +25,12 @@ class RuleModule:
 def catalogue() -> tuple[RuleModule, ...]:
     """Every rule, in the order of the ids."""
     found = []
-    for module in pkgutil.iter_modules(__path__):
-        loaded: Any = importlib.import_module(f"{__name__}.{module.name}")
-        code = loaded.check.__code__
-        found.append(RuleModule(loaded.RULE, loaded.check, code.co_varnames[: code.co_argcount]))
+    for kind in (each.name for each in pkgutil.iter_modules(__path__) if each.ispkg):
+        package = importlib.import_module(f"{__name__}.{kind}")
+        for module in pkgutil.iter_modules(package.__path__):
+            loaded: Any = importlib.import_module(f"{package.__name__}.{module.name}")
+            code = loaded.check.__code__
+            found.append(RuleModule(loaded.RULE, loaded.check, code.co_varnames[: code.co_argcount]))
     if not found:  # a folder that cannot be listed is an empty one to pkgutil, and no rule finds no fault
         raise ReadError("the rules of the auditor cannot be listed")
     order = ("CFG", "FIL", "IDX", "HDR", "NAM", "SHP", "QNT", "MTP", "CNT", "VAL")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from auditor.entry import Entry
 from auditor.errors import UsageError
+from auditor.sources.entry import Entry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,7 +146,7 @@ def open_source(
         raise UsageError(f"--revision is for hf:// sources: {scheme}:// has none")
     from importlib import import_module
 
-    from auditor.sources.hosts import Guard
+    from auditor.sources.http.hosts import Guard
 
     keep = None
     if cache:

@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 
 from auditor.errors import UsageError
 from auditor.sources.bucket import Access, Bucket, options, setting
-from auditor.sources.hosts import Guard
+from auditor.sources.http.hosts import Guard
+from auditor.sources.http.request import Located
 from auditor.sources.listing import AZURE
-from auditor.sources.request import Located
 
 if TYPE_CHECKING:
     from auditor.sources.cache import Cache

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from auditor.errors import AuditorError
-from auditor.files import CONFIG, HEAD, INDEX, POINTER, SINGLE, SUFFIX, companions, series
+from auditor.format.files import CONFIG, HEAD, INDEX, POINTER, SINGLE, SUFFIX, companions, series
 from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:

@@ -12,15 +12,16 @@ from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from auditor.entry import Entry
 from auditor.errors import AuditorError, ReadError, SourceError, UsageError
-from auditor.sources import needs, transport
-from auditor.sources.answer import AbsentError, Answer, RefusedError, same_etag
-from auditor.sources.hosts import Guard, is_loopback
+from auditor.sources import needs
+from auditor.sources.entry import Entry
+from auditor.sources.http import transport
+from auditor.sources.http.answer import AbsentError, Answer, RefusedError, same_etag
+from auditor.sources.http.hosts import Guard, is_loopback
+from auditor.sources.http.request import Located
+from auditor.sources.http.transport import Transport
 from auditor.sources.listing import PAGE_KEYS, S3, Dialect, listing
 from auditor.sources.remote import Remote
-from auditor.sources.request import Located
-from auditor.sources.transport import Transport
 from auditor.text import quoted, shown
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from auditor.entry import Entry, EntryKind
 from auditor.errors import ForbiddenError, ReadError, SourceError
 from auditor.sources import Need, Symlinks
+from auditor.sources.entry import Entry, EntryKind
 
 # O_NONBLOCK: a FIFO put in place between the check and the opening must not block.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.errors import UsageError
 from auditor.sources.bucket import Access, Bucket, options, presigned, setting
-from auditor.sources.hosts import Guard
-from auditor.sources.request import Located
+from auditor.sources.http.hosts import Guard
+from auditor.sources.http.request import Located
 
 if TYPE_CHECKING:
     from auditor.sources.cache import Cache

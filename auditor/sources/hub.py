@@ -9,19 +9,19 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from auditor.entry import Entry
 from auditor.errors import ReadError, SourceError, UsageError
 from auditor.sources import needs
-from auditor.sources.answer import RefusedError
-from auditor.sources.hosts import Guard
+from auditor.sources.entry import Entry
+from auditor.sources.http.answer import RefusedError
+from auditor.sources.http.hosts import Guard
+from auditor.sources.http.request import Located
+from auditor.sources.http.transport import Transport
 from auditor.sources.remote import Remote
-from auditor.sources.request import Located
-from auditor.sources.transport import Transport
 from auditor.text import quoted, shown
 
 if TYPE_CHECKING:
-    from auditor.sources.answer import Answer
     from auditor.sources.cache import Cache
+    from auditor.sources.http.answer import Answer
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")

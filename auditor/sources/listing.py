@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from auditor.entry import Entry
 from auditor.errors import SourceError
+from auditor.sources.entry import Entry
 
 if TYPE_CHECKING:
-    from auditor.sources.request import Located
-    from auditor.sources.transport import Transport
+    from auditor.sources.http.request import Located
+    from auditor.sources.http.transport import Transport
 
 PAGE_KEYS = 1000
 _PAGE_BYTES = 16 << 20  # twice what a thousand of the longest names take

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from auditor.entry import Entry
 from auditor.errors import ReadError, SourceError
-from auditor.sources.answer import same_etag
-from auditor.sources.request import bare_etag
+from auditor.sources.entry import Entry
+from auditor.sources.http.answer import same_etag
+from auditor.sources.http.request import bare_etag
 from auditor.sources.starts import Start, Starts
 from auditor_schemas.defaults import LIMITS
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from auditor.sources import Need
-    from auditor.sources.answer import Answer
     from auditor.sources.cache import Cache
-    from auditor.sources.request import Located
-    from auditor.sources.transport import Transport
+    from auditor.sources.http.answer import Answer
+    from auditor.sources.http.request import Located
+    from auditor.sources.http.transport import Transport
 
 _BLOCK = 4 << 20  # the most content that one request asks for
 _WINDOW = 12 << 20  # of content of one file, fetched before it is read

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from auditor.errors import ReadError, SourceError
-from auditor.sources.answer import AbsentError, Answer, UnchangedError
-from auditor.sources.lane import Call, Lane
-from auditor.sources.request import Asked
-from auditor.sources.transport import CONNECTIONS
+from auditor.sources.http.answer import AbsentError, Answer, UnchangedError
+from auditor.sources.http.lane import Call, Lane
+from auditor.sources.http.request import Asked
+from auditor.sources.http.transport import CONNECTIONS
 
 if TYPE_CHECKING:
-    from auditor.entry import Entry
     from auditor.sources import Need
     from auditor.sources.cache import Cached
+    from auditor.sources.entry import Entry
     from auditor.sources.remote import Remote
 
 START = 80 << 10  # the speculative first read: the header of nearly every shard of a release

@@ -6,13 +6,13 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from auditor.entry import Entry
 from auditor.errors import UsageError
-from auditor.sources.answer import AbsentError
-from auditor.sources.hosts import Guard
+from auditor.sources.entry import Entry
+from auditor.sources.http.answer import AbsentError
+from auditor.sources.http.hosts import Guard
+from auditor.sources.http.request import Located
+from auditor.sources.http.transport import Transport
 from auditor.sources.remote import Remote
-from auditor.sources.request import Located
-from auditor.sources.transport import Transport
 from auditor.text import shown
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ import numba
 import numpy as np
 import torch
 
+from auditor.content.blocks import Judge
 from auditor.content.cpu import CpuDevice, slab_bytes
-from auditor.content.judge import Judge
 from auditor.content.plan import Blocks, Part, ScaleAt
 from auditor.content.shard import STRAIGHT_BYTES
 

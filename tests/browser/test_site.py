@@ -8,7 +8,7 @@ import made_reports as made
 import pytest
 from playwright.sync_api import Browser, Page
 
-from auditor.publish import publish
+from auditor.reporting.publish import publish
 
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\u202egnp.exe"

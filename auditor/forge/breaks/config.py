@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from auditor.forge.breaks import Break, breaks_as
 from auditor.forge.convert import unquantise
 from auditor.forge.plan import Plan
-from auditor.names import layer_of
+from auditor.patterns import layer_of
 from auditor_schemas.rule import Severity
 
 

@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from auditor.families.scaling import MTP_MARKS
 from auditor.forge.breaks import Break, breaks_as
 from auditor.forge.plan import Plan, Shard, Tensor, number
 from auditor.forge.write import CONFIG, INDEX
-from auditor.scaling import MTP_MARKS
 from auditor_schemas.rule import Severity
 
 _WARNING = Severity.WARNING

@@ -5,11 +5,11 @@ from math import ceil
 
 from msgspec.structs import replace
 
-from auditor.expectations import Row
+from auditor.families.expectations import Row
 from auditor.forge.breaks import breaks_as
 from auditor.forge.convert import bf16_conversion
 from auditor.forge.plan import Plan, Tensor
-from auditor.names import expert_of, layer_of
+from auditor.patterns import expert_of, layer_of
 from auditor_schemas.rule import Severity
 
 _ROUTER = "model.layers.{}.mlp.gate.weight"

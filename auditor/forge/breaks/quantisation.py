@@ -5,11 +5,11 @@ from math import ceil
 
 from msgspec.structs import replace
 
+from auditor.families.scaling import is_scale, scale_name
 from auditor.forge.breaks import breaks_as
 from auditor.forge.convert import bf16_conversion, unquantise
 from auditor.forge.plan import Plan, Tensor
-from auditor.names import layer_of
-from auditor.scaling import is_scale, scale_name
+from auditor.patterns import layer_of
 
 
 def _expert(plan: Plan) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from auditor.families.scaling import scale_name
 from auditor.forge.breaks import Apply, Break, breaks_as
 from auditor.forge.plan import Plan, Tensor
-from auditor.names import layer_of
-from auditor.scaling import scale_name
+from auditor.patterns import layer_of
 from auditor_schemas.rule import Severity
 
 # An array that an edit gets is numpy's; its own methods are enough, so that listing breaks imports no numpy.

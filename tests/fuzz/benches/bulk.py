@@ -8,7 +8,7 @@ from pathlib import Path
 
 from auditor import audit
 from auditor.forge import forge
-from auditor.formats import FORMATS
+from auditor.reporting.formats import FORMATS
 from tests.fuzz.benches.checkpoints import contradiction
 from tests.fuzz.running import Outcome
 from tests.fuzz.truth import CONFIG, INDEX

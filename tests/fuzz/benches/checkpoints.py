@@ -12,7 +12,7 @@ from typing import Any
 
 from auditor import audit
 from auditor.forge import forge
-from auditor.names import expand
+from auditor.patterns import expand
 from auditor_reports.html import render
 from auditor_schemas.report import AuditReport
 from tests.fuzz.damage import damage_bytes, damage_json

@@ -5,9 +5,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from auditor.configure import configure
-from auditor.facts import ConfigFile
+from auditor.families.configure import configure
 from auditor.forge import forge
+from auditor.inventory.facts import ConfigFile
 from auditor_schemas.policy import DEFAULT_LIMITS
 from tests.fuzz.damage import damage_document
 from tests.fuzz.running import Outcome

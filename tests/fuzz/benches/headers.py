@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from auditor.forge import forge
-from auditor.headers import parse_header
+from auditor.format.headers import parse_header
 from auditor_schemas.policy import DEFAULT_LIMITS
 from tests.fuzz.damage import damage_bytes, damage_json
 from tests.fuzz.running import Outcome

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor.forge import forge
-from auditor.walk import parse_index
+from auditor.inventory.walk import parse_index
 from auditor_schemas.policy import DEFAULT_LIMITS
 from tests.fuzz.damage import damage_document
 from tests.fuzz.running import Outcome

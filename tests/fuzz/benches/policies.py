@@ -5,8 +5,8 @@ import tomllib
 from pathlib import Path
 
 from auditor.errors import UsageError
-from auditor.policy import read_policy
 from auditor.rules import catalogue
+from auditor.verdict.policy import read_policy
 from tests.fuzz.damage import damage_bytes
 from tests.fuzz.running import Outcome
 

@@ -8,8 +8,8 @@ from typing import Any
 from auditor import audit
 from auditor.errors import AuditorError
 from auditor.forge import forge
-from auditor.formats import FORMATS
-from auditor.saved import read_report
+from auditor.reporting.formats import FORMATS
+from auditor.reporting.saved import read_report
 from tests.fuzz.damage import damage_document
 from tests.fuzz.running import Outcome
 from tests.fuzz.truth import strict_json

@@ -9,8 +9,8 @@ from auditor.content import Reading
 from auditor.content.plan import Blocks, whole_shards
 from auditor.content.state import Seal, State, open_folder
 from auditor.forge import forge
+from auditor.inventory.walk import walk
 from auditor.sources import open_source
-from auditor.walk import walk
 from auditor_schemas.policy import DEFAULT_LIMITS
 from tests.fuzz.damage import damage_document
 from tests.fuzz.running import Outcome

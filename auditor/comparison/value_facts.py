@@ -1,0 +1,76 @@
+"""The facts that rules about values ask for by name, and how many subjects there are for each to look at."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from auditor.comparison.outliers import outliers
+from auditor.comparison.value_groups import (
+    CORRECTION_BIAS,
+    by_expert,
+    by_layer,
+    copies,
+    tied_head,
+    within_240,
+    zeroed_experts,
+)
+from auditor.content.probes import Probes
+from auditor.format.dtypes import FP8
+from auditor.inventory.facts import Blocked
+from auditor_schemas.config import DeepseekV3Config
+
+
+def content_facts(probes: Probes | Blocked, declared: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The facts that rules about values ask for, by name; each but the first only where it can be had.
+
+    `declared`: the SHA-256 of shards as the store declares it, by path.
+    """
+    names = (
+        "probes", "whole_probes", "ue8m0_probes", "free_probes", "outliers", "narrow_blocks", "zeroed_experts",
+        "digests", "whole_digests", "declared_digests",
+    )  # fmt: skip
+    if isinstance(probes, Blocked):
+        return dict.fromkeys(names, probes)
+    sampled = Blocked("not every byte is read at depth sample")
+    undigested = Blocked("no digests were made")
+    # Without --no-digests every tensor has one; with it vocabulary matrices alone.
+    digested = [values.xxh3 is not None or bool(values.strips) for values in probes.tensors.values()]
+    return {
+        "probes": probes,
+        "whole_probes": probes if probes.complete else sampled,
+        "ue8m0_probes": probes if probes.powers_of_two else Blocked("config.json declares no scale_fmt"),
+        "free_probes": Blocked("config.json declares scale_fmt ue8m0") if probes.powers_of_two else probes,
+        "outliers": outliers(probes),
+        "narrow_blocks": within_240(probes),
+        "zeroed_experts": zeroed_experts(probes),
+        "digests": probes if any(digested) else undigested,
+        "whole_digests": sampled if not probes.complete else probes if digested and all(digested) else undigested,
+        "declared_digests": declared or Blocked("the source declares no SHA-256 of its shards"),
+    }
+
+
+def examined(
+    probes: Probes | Blocked,
+    declared: Mapping[str, str] | Blocked | None = None,
+    config: DeepseekV3Config | Blocked | None = None,
+) -> dict[str, int]:
+    """How many subjects of each kind there are for rules about values to look at."""
+    if isinstance(probes, Blocked):
+        return {}
+    tensors = probes.tensors.values()
+    named = {} if declared is None or isinstance(declared, Blocked) else declared
+    return {
+        "tensors read": len(tensors),
+        "FP8 tensors read": sum(values.dtype == FP8 for values in tensors),
+        "unquantised tensors read": sum(values.dtype != FP8 and values.scales is None for values in tensors),
+        "scales read": sum(values.scales is not None for values in tensors),
+        "weight blocks read": sum(values.blocks.blocks for values in tensors if values.blocks is not None),
+        "shards read": len(probes.shards),
+        "digests compared": sum(shard.sha256 is not None and shard.file in named for shard in probes.shards),
+        "correction biases read": sum(values.name.endswith(CORRECTION_BIAS) for values in tensors),
+        "tied heads compared": 0
+        if config is None or isinstance(config, Blocked)
+        else int(tied_head(probes, config) is not None),
+        "MTP copies compared": sum(1 for _ in copies(probes)),
+        "experts read": len(by_expert(tensors)),
+        "layers read": len(by_layer(tensors)),
+    }

@@ -1,0 +1,1 @@
+"""The kernels of the CPU, and how they are compiled and kept."""

@@ -1,0 +1,222 @@
+"""The round trip of weight blocks: dequantise, quantise again by the published formula, compare.
+
+For a block with largest |code| M and scale s the formula gives s' = max(448-ish M·s, 1e-4) / 448 in float32,
+rounded up to a power of two with ue8m0. Where s' has the bits of s, and s is a normal number, each code comes
+back: f32(f32(code·s) / s) is within two roundings of the code, and the next E4M3 value is a thousand times
+further. So one float test for each block decides what is exact, without looking at its codes again; what it
+does not decide is computed code by code, for the codes that occur. Source of the formula: DeepSeek-V3's
+published quantisation, as docs/content.md states it.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from auditor.content.kernels.compiled import compiled
+from auditor.content.outcomes import CHANGED, EXACT, UNDEFINED, VALUE_EQUAL
+
+
+@compiled
+def _bits(value: Any) -> Any:
+    return np.float32(value).view(np.uint32)
+
+
+@compiled
+def requantised_scale(magnitude: Any, scale: Any, powers_of_two: Any) -> Any:
+    """The scale that the published formula gives a block whose largest dequantised |weight| is |magnitude·scale|."""
+    amax = max(abs(np.float32(magnitude * scale)), np.float32(1e-4))
+    again = np.float32(amax / np.float32(448))
+    if not powers_of_two:
+        return again
+    bits = _bits(again)
+    exponent = np.int64(bits >> np.uint32(23)) + (1 if bits & np.uint32(0x7FFFFF) else 0)
+    return np.uint32(exponent << 23).view(np.float32)
+
+
+@compiled
+def _encoded(value: Any) -> Any:
+    """The E4M3 code of a number that is not negative: to nearest, ties to even, saturating; NaN is 0x7F."""
+    if value != value:
+        return 127
+    if value < np.float32(2.0**-6):
+        return np.int64(np.rint(value * np.float32(512)))
+    bits: Any = np.int64(_bits(value))
+    return min(((bits + 0x7FFFF + ((bits >> 20) & 1)) >> 20) - (120 << 3), 126)
+
+
+@compiled
+def reproduce(present: Any, magnitudes: Any, scale: Any, powers_of_two: Any) -> Any:
+    """The round trip by arithmetic, for a block in which the codes `present` (by magnitude) occur.
+
+    Returns the outcome (EXACT to UNDEFINED), the largest relative error and whether every code survives.
+    """
+    largest = 126
+    while largest > 0 and not present[largest]:
+        largest -= 1
+    size = abs(scale)
+    if present[127] or not np.isfinite(np.float32(magnitudes[largest] * size)) or not np.isfinite(size):
+        return UNDEFINED, 0.0, False
+    again = requantised_scale(magnitudes[largest], size, powers_of_two)
+    survive: Any = not _bits(scale) >> np.uint32(31)
+    equal, error = True, 0.0
+    for code in range(1, largest + 1):
+        if not present[code]:
+            continue
+        before = np.float32(magnitudes[code] * size)
+        after_code = _encoded(np.float32(before / again))
+        after = np.float32(magnitudes[after_code] * again)
+        survive = survive and after_code == code
+        if after != before:
+            equal = False
+            error = max(error, abs(np.float64(after) - np.float64(before)) / np.float64(before))
+    if equal:
+        same = survive and _bits(again) == _bits(scale)
+        return (EXACT if same else VALUE_EQUAL), 0.0, survive
+    return CHANGED, error, survive
+
+
+@compiled
+def shortcut(largest: Any, scale: Any, powers_of_two: Any) -> Any:
+    """The outcome from largest |code| and scale alone, or -1 where that takes the codes."""
+    if largest == 127 or not np.isfinite(scale):
+        return UNDEFINED
+    if largest == 0:
+        clamped = np.float32(2.0**-22) if powers_of_two else np.float32(np.float32(1e-4) / np.float32(448))
+        return EXACT if _bits(scale) == _bits(clamped) else VALUE_EQUAL
+    return -1
+
+
+@compiled
+def judge_strip(
+    strip: Any,
+    columns: int,
+    block_rows: int,
+    block_columns: int,
+    signed_rc: Any,
+    unsigned_rc: Any,
+    scale_rc: Any,
+    powers_of_two: bool,
+    first_row: int,
+    magnitudes: Any,
+    counts: Any,
+    largest_codes: Any,
+    firsts: Any,
+    measures: Any,
+    present: Any,
+) -> None:
+    """Judge a strip's blocks. `first_row` is the strip's first row of blocks in the weight.
+
+    `counts`, `largest_codes`, `firsts` (5 × 3, rows begin at -1) and `measures` (5 × 2; and in row 5 the largest
+    error) are added to. `present` has room for 128 flags.
+    """
+    rows = strip.size // columns
+    for r in range(signed_rc.shape[0]):
+        if _is_plain(signed_rc[r], unsigned_rc[r], scale_rc[first_row + r], powers_of_two):
+            largest_codes[126] += signed_rc.shape[1]
+            counts[1] += signed_rc.shape[1]
+            continue
+        for c in range(signed_rc.shape[1]):
+            largest: Any = max(np.int64(signed_rc[r, c]), np.int64(unsigned_rc[r, c] & np.uint8(127)))
+            scale = scale_rc[first_row + r, c]
+            largest_codes[largest] += 1
+            counts[0] += largest == 0
+            outcome, error, survive = shortcut(largest, scale, powers_of_two), 0.0, True
+            if outcome < 0:
+                again = requantised_scale(magnitudes[largest], scale, powers_of_two)
+                if _bits(again) == _bits(scale) and scale >= np.float32(2.0**-126):
+                    outcome = 1
+                else:
+                    _mark_present(
+                        strip, columns, r * block_rows, min((r + 1) * block_rows, rows), c * block_columns,
+                        min((c + 1) * block_columns, columns), present,
+                    )  # fmt: skip
+                    outcome, error, survive = reproduce(present, magnitudes, scale, powers_of_two)
+            counts[outcome] += 1
+            measures[5, 0] = max(measures[5, 0], error)
+            counts[5] += outcome == 3 and survive
+            foreign: Any = (outcome == 2 or outcome == 3) and not _left_by_rounding_up(largest, scale)
+            if foreign and not powers_of_two:
+                foreign = not _left_by_another_formula(largest, scale)
+            narrow: Any = foreign and _left_within_240(largest, scale)
+            counts[6] += foreign
+            counts[7] += foreign and largest < (0x76 if powers_of_two else 0x7E)
+            counts[9] += narrow
+            if foreign and not narrow and firsts[4, 0] < 0:
+                _note(firsts, measures, 4, first_row + r, c, largest, scale, error)
+            overflowing = outcome == 4 and largest != 127 and np.isfinite(scale)
+            counts[8] += overflowing
+            if overflowing and firsts[3, 0] < 0:
+                _note(firsts, measures, 3, first_row + r, c, largest, scale, error)
+            if largest == 127 and firsts[0, 0] < 0:
+                _note(firsts, measures, 0, first_row + r, c, largest, scale, error)
+            if outcome == 3 and firsts[1, 0] < 0:
+                _note(firsts, measures, 1, first_row + r, c, largest, scale, error)
+            if foreign and firsts[2, 0] < 0:
+                _note(firsts, measures, 2, first_row + r, c, largest, scale, error)
+
+
+@compiled
+def _left_by_rounding_up(largest: Any, scale: Any) -> Any:
+    """Whether a scale that is rounded up to a power of two leaves such a block, whether or not a config says so.
+
+    The largest code is above 224 before it is rounded, and at the clamp it may be any.
+    """
+    if not scale >= np.float32(2.0**-126) or _bits(scale) & np.uint32(0x7FFFFF):
+        return False
+    return largest >= 0x76 or scale == np.float32(2.0**-22)
+
+
+@compiled
+def _left_by_another_formula(largest: Any, scale: Any) -> Any:
+    """Whether a formula in use that is not the published one leaves such a block.
+
+    1 / (448 / amax), amax times 1 / 448 and divisions that a GPU approximates move a scale by its last bits and leave
+    the largest code where it is; some have no clamp; one without takes 1 for the scale of zeros.
+    """
+    if not scale >= np.float32(2.0**-126):
+        return False
+    clamped = np.float32(np.float32(1e-4) / np.float32(448))
+    if abs(np.int64(_bits(scale)) - np.int64(_bits(clamped))) <= 1:
+        return True
+    return largest == 0x7E or (largest == 0 and (scale < clamped or scale == np.float32(1)))
+
+
+@compiled
+def _left_within_240(largest: Any, scale: Any) -> Any:
+    """Whether such a block is left where 240, the largest value of E4M3FNUZ, stands in the place of 448."""
+    if largest > 0x77 or not scale >= np.float32(2.0**-126):
+        return False
+    power: Any = not _bits(scale) & np.uint32(0x7FFFFF)
+    return largest >= (0x6E if power else 0x76) or scale <= np.float32(2.0**-21)  # 1e-4 / 240, rounded up
+
+
+@compiled
+def _is_plain(signed_c: Any, unsigned_c: Any, scale_c: Any, powers_of_two: Any) -> Any:
+    """Whether a row of blocks has nothing but blocks that reach 448 and are exact, as a release's rows are.
+
+    Without a branch, so that it is done for many blocks at once; what is not plain is looked at block by block.
+    """
+    plain: Any = True
+    for c in range(scale_c.size):
+        largest = max(np.int32(signed_c[c]), np.int32(unsigned_c[c] & np.uint8(127)))
+        again = requantised_scale(np.float32(448), scale_c[c], powers_of_two)
+        usable = (scale_c[c] >= np.float32(2.0**-126)) & (scale_c[c] < np.float32(np.inf))
+        plain &= (largest == 126) & usable & (_bits(again) == _bits(scale_c[c]))
+    return plain
+
+
+@compiled
+def _note(firsts: Any, measures: Any, kind: int, row: int, column: int, largest: int, scale: Any, error: float) -> None:
+    firsts[kind, 0] = row
+    firsts[kind, 1] = column
+    firsts[kind, 2] = largest
+    measures[kind, 0] = scale
+    measures[kind, 1] = error
+
+
+@compiled
+def _mark_present(strip: Any, columns: int, top: int, bottom: int, left: int, right: int, present: Any) -> None:
+    present[:] = False
+    for row in range(top, bottom):
+        for code in strip[row * columns + left : row * columns + right]:
+            present[code & np.uint8(127)] = True

@@ -1,0 +1,290 @@
+"""config.json, from bytes to a validated ModelConfig of a family, with every fault named by its field."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+from pydantic import ValidationError
+
+from auditor.families import Family, families, family_for
+from auditor.families.quantised import Declared, of_config, of_sidecar
+from auditor.format.disguise import disguised
+from auditor.inventory.facts import ConfigFault, ConfigFile
+from auditor.text import UNSHOWN, listed, named, quoted
+from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.policy import Limits
+
+_LEVELS = 64  # what no config.json needs, whatever a policy allows of other documents
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """What config.json says. `config` is None when its faults leave nothing to derive expectations from.
+
+    `unsupported` is the reason where no family knows the model_type or reads the quantisation, which is then
+    `foreign`; `over_limit` where a limit refused it.
+    """
+
+    fields: dict[str, Any] | None
+    faults: tuple[ConfigFault, ...]
+    family: Family | None = None
+    config: DeepseekV3Config | None = None
+    unsupported: str | None = None
+    over_limit: str | None = None
+    foreign: Declared | None = None
+
+
+def configure(
+    file: ConfigFile,
+    limits: Limits,
+    *,
+    family: Family | None = None,
+    sidecar: Callable[[], ConfigFile] = lambda: ConfigFile("absent"),
+) -> Configuration:
+    """Validate config.json against its family's rules; `family` forces one whatever model_type says.
+
+    `sidecar` reads hf_quant_config.json, which is asked for where config.json declares no quantisation.
+    """
+    found = _configured(file, limits, family, sidecar)
+    return _unquoted(found) if file.outside and found.config is None else found
+
+
+def _unquoted(found: Configuration) -> Configuration:
+    """The same without a word of the file: whoever links config.json to another file shall not read it in a report."""
+    faults: dict[tuple[str, str | None], ConfigFault] = {}
+    for fault in found.faults:
+        field = None if fault.kind == "malformed-config" else fault.field
+        message = "is no config.json" if field is None else "has another value than it needs"
+        faults[fault.kind, field] = ConfigFault(fault.kind, field, f"{message}; {UNSHOWN}")
+    unsupported = None if found.unsupported is None else f"model_type is of no known family; {UNSHOWN}"
+    foreign = None if found.foreign is None else found.foreign.unquoted()
+    if foreign is not None:
+        unsupported = foreign.told
+    fields: dict[str, Any] | None = None if found.fields is None else {}
+    return Configuration(fields, tuple(faults.values()), found.family, None, unsupported, found.over_limit, foreign)
+
+
+def _configured(
+    file: ConfigFile, limits: Limits, family: Family | None, sidecar: Callable[[], ConfigFile]
+) -> Configuration:
+    if file.state == "unread":
+        return Configuration(None, (), over_limit=f"config.json: {file.reason}")
+    if file.state == "absent":
+        return Configuration(None, (ConfigFault("missing-config", None, "config.json is not there"),))
+    if file.state == "damaged":
+        return Configuration(None, (ConfigFault("malformed-config", None, f"config.json {file.reason}"),))
+    fields, faults, over_limit = _read(file.data, limits)
+    if over_limit is not None:
+        return Configuration(None, (), over_limit=f"config.json: {over_limit}")
+    # Of a key that is there twice one loader takes the first value and another the last: nothing follows.
+    if fields is None or faults:
+        return Configuration(None, tuple(faults))
+    if "error" in fields and "model_type" not in fields:
+        answer = f"is the answer of a server, error {quoted(fields['error'])}, and no configuration"
+        return Configuration(None, (ConfigFault("malformed-config", None, answer),))
+    model_type = fields.get("model_type")
+    chosen = family or family_for(model_type)
+    if chosen is None:
+        known = sorted(name for each in families().values() for name in each.model_types)
+        if not isinstance(model_type, str):
+            there = "missing" if "model_type" not in fields else quoted(model_type)
+            faults.append(
+                ConfigFault(
+                    "invalid-config-field",
+                    "model_type",
+                    f"is {there}, needs one of {listed(known, most=9)}",
+                    known,
+                    model_type,
+                )
+            )
+            return Configuration(fields, tuple(faults))
+        reason = (
+            f"model_type {quoted(model_type)} is of no known family; supported: {listed(known, most=9)}; "
+            "--family forces one where a fork keeps the layout"
+        )
+        return Configuration(fields, tuple(faults), unsupported=reason)
+    if not isinstance(model_type, str) and family is not None:
+        fields = {**fields, "model_type": family.model_types[0]}
+    foreign = of_config(fields)
+    if foreign is None and fields.get("quantization_config") is None:
+        foreign = _beside(sidecar(), limits)
+    try:
+        # Of another format this family has no rules; the other fields are judged all the same.
+        rest = fields if foreign is None else {**fields, "quantization_config": None}
+        config = chosen.config.model_validate(rest)
+    except ValidationError as error:
+        faults.extend(_faults(error))
+        config = None
+    over_limit = None
+    if config is not None:
+        faults.extend(_contradiction(*each) for each in config.contradictions())
+        faults.extend(_differing_lists(config))
+        demand = _over_limit(config, limits)
+        if demand is not None:
+            faults.append(demand)
+            over_limit = f"config.json: {demand.field} {demand.message}"
+    if foreign is not None or over_limit is not None:
+        config = None
+    unsupported = None if foreign is None else foreign.told
+    return Configuration(fields, tuple(faults), chosen, config, unsupported, over_limit, foreign)
+
+
+def _beside(file: ConfigFile, limits: Limits) -> Declared | None:
+    fields = _read(file.data, limits)[0] if file.state == "read" else None
+    found = None if fields is None else of_sidecar(fields)
+    return found.unquoted() if found is not None and file.outside else found
+
+
+def _read(data: bytes, limits: Limits) -> tuple[dict[str, Any] | None, list[ConfigFault], str | None]:
+    """The fields, the faults of the document, and the limit that ended its reading."""
+    proven = _prove(data)
+    if proven is not None:
+        return proven, [], None
+    other = disguised(data)
+    if other is not None:
+        return None, [ConfigFault("malformed-config", None, other)], None
+    from auditor.format.strictjson import parse  # the slow path alone pays for it
+
+    document = parse(data, max_depth=limits.json_depth, max_values=limits.json_values)
+    faults: list[ConfigFault] = []
+    for fault in document.faults:
+        message = fault.message
+        if fault.kind == "duplicate-key":
+            if any(each.field is not None for each in faults):
+                continue  # one of them says what is wrong with the document, and there may be thousands
+            more = f"; and {document.duplicates - 1:,} more keys" if document.duplicates > 1 else ""
+            message = f"key {quoted(fault.key)} is there more than once, at byte {fault.offset}{more}"
+        elif fault.kind == "limit" or (fault.kind == "depth" and limits.json_depth < _LEVELS):
+            return None, [], f"{message} at byte {fault.offset}"
+        elif fault.kind == "depth":
+            message = f"nested deeper than {limits.json_depth} levels at byte {fault.offset}"
+        faults.append(ConfigFault("malformed-config", fault.key, message))
+    if not document.complete:
+        return None, faults, None
+    if not isinstance(document.value, dict):
+        faults.append(ConfigFault("malformed-config", None, f"is {quoted(document.value)}, needs an object"))
+        return None, faults, None
+    return document.value, faults, None
+
+
+def _prove(data: bytes) -> dict[str, Any] | None:
+    """config.json where it cannot hold a duplicate key: no escapes, and no string more than the result has."""
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or b"\\" in data or data.count(b'"') != 2 * _strings(value):
+        return None
+    return value
+
+
+def _strings(value: Any, depth: int = 0) -> int:
+    """Strings in a decoded document, keys included; -1 for each level beyond what a config.json needs."""
+    if isinstance(value, str):
+        return 1
+    if depth > 8:
+        return -(1 << 40)
+    if isinstance(value, dict):
+        return len(value) + sum(_strings(each, depth + 1) for each in value.values())
+    return sum(_strings(each, depth + 1) for each in value) if isinstance(value, list) else 0
+
+
+def _faults(error: ValidationError) -> list[ConfigFault]:
+    faults: list[ConfigFault] = []
+    for detail in error.errors(include_url=False):
+        if detail["type"] == "contradiction":
+            faults.extend(_contradiction(*each) for each in detail["ctx"]["contradictions"])
+            continue
+        field = ".".join(str(part) for part in detail["loc"])
+        slug = "invalid-quantization-config" if field.startswith("quantization_config") else "invalid-config-field"
+        allowed = _allowed(detail)
+        if detail["type"] == "missing":
+            faults.append(ConfigFault(slug, field, f"is missing, needs {_needed(field)}", _needed(field)))
+        else:
+            actual = detail["input"]
+            faults.append(ConfigFault(slug, field, f"is {quoted(actual)}, needs {allowed}", allowed, quoted(actual)))
+    return faults
+
+
+def _contradiction(field: str, actual: Any, allowed: str) -> ConfigFault:
+    return ConfigFault("contradictory-config", field, f"is {quoted(actual)}, must be {allowed}", allowed, actual)
+
+
+def _differing_lists(config: DeepseekV3Config) -> Iterator[ConfigFault]:
+    """transformers exempts the modules of modules_to_not_convert, vLLM and SGLang those of ignored_layers."""
+    quantization = config.quantization_config
+    if quantization is None or not quantization.lists_differ:
+        return
+    one, other = set(quantization.modules_to_not_convert or ()), set(quantization.ignored_layers or ())
+    alone = [
+        f"{name} alone has {named(min(names))}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}"
+        for name, names in (("ignored_layers", other - one), ("modules_to_not_convert", one - other))
+        if names
+    ]
+    yield ConfigFault(
+        "differing-exemptions",
+        "quantization_config.ignored_layers",
+        f"exempts other modules than modules_to_not_convert: {', '.join(alone)}",
+        sorted(one)[:9],
+        sorted(other)[:9],
+    )
+
+
+def _needed(field: str) -> str:
+    if field in ("q_lora_rank", "n_routed_experts", "n_shared_experts"):
+        return "a positive integer, or null for none"
+    if "weight_block_size" in field:
+        return "two positive integers, as [128, 128]"
+    return "'fp8'" if field.endswith("quant_method") else "a positive integer"
+
+
+def _allowed(detail: Any) -> str:
+    kind, context = detail["type"], detail.get("ctx") or {}
+    if kind == "literal_error":
+        return f"one of {context['expected']}"
+    if kind == "greater_than_equal":
+        return f"an integer of at least {context['ge']}"
+    if kind == "less_than_equal":
+        return f"an integer of at most {context['le']:,}"
+    if kind == "int_type":
+        return "an integer"
+    if kind == "power_of_two":
+        return "a power of two, such as the released 128"
+    if kind == "bool_type":
+        return "true or false"
+    if kind == "too_long" and "block_size" not in str(detail["loc"]):
+        return f"at most {context['max_length']:,} entries"
+    if kind in ("string_too_short", "string_too_long"):
+        return "a name of 1 to 512 characters"
+    if kind in ("tuple_type", "missing_positional_only_argument", "too_long", "too_short"):
+        return "two positive integers, as [128, 128]" if "block_size" in str(detail["loc"]) else "an array"
+    if kind == "string_pattern_mismatch":
+        return "a module's name of letters, digits, '_', '-' and '.'"
+    if kind == "string_type":
+        return "a string"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return "an object"
+    message: str = detail["msg"]
+    return message[0].lower() + message[1:]
+
+
+def _over_limit(config: DeepseekV3Config, limits: Limits) -> ConfigFault | None:
+    layers, experts = config.layer_count, config.n_routed_experts or 0
+    field, value, limit, name = "", 0, 0, ""
+    if layers > limits.layers:
+        field = "num_hidden_layers" if config.num_hidden_layers > limits.layers else "num_nextn_predict_layers"
+        value, limit, name = layers, limits.layers, "layers"
+    elif experts > limits.experts:
+        field, value, limit, name = "n_routed_experts", experts, limits.experts, "experts"
+    elif layers * (6 * experts + 30) > limits.expected_tensors:
+        field, value, limit, name = (
+            "n_routed_experts",
+            layers * (6 * experts + 30),
+            limits.expected_tensors,
+            "expected_tensors",
+        )
+    if not field:
+        return None
+    what = {"layers": "layers", "experts": "routed experts", "expected_tensors": "tensors"}[name]
+    return ConfigFault(
+        "config-over-limit", field, f"demands {value:,} {what}, limit {limit:,} ({name})", f"at most {limit}", value
+    )

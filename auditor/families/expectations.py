@@ -1,0 +1,175 @@
+"""What a config implies, frozen: rows of tensors alike, in templates of layers, and the names they stand for."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from auditor.format.dtypes import Dtype
+
+Role = Literal["weight", "scale", "norm", "bias", "router_bias", "vocabulary"]
+
+
+class Row(Struct, frozen=True, eq=False):
+    """A kind of tensor that the config implies, alike in every layer (and expert) it occurs in.
+
+    `suffix` follows `model.layers.{layer}.`, or is the whole name where `top`; `{expert}` stands for the
+    expert's number. `split` is the axis that tensor parallelism divides, None where the tensor is
+    replicated. `quantised`: FP8 by the config. `optional`: its absence is no fault.
+    """
+
+    suffix: str
+    shape: tuple[int, ...]
+    dtype: Dtype
+    component: str
+    module: str
+    role: Role
+    top: bool = False
+    experts: int = 0
+    split: int | None = None
+    quantised: bool = False
+    optional: bool = False
+
+
+class Template(Struct, frozen=True):
+    """The rows of some layers, in the order in which a layer's tensors are stored."""
+
+    layers: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+
+_LAYERS = "model.layers."
+
+
+class Expectations(Struct, frozen=True, dict=True):
+    """Every tensor the config implies. `names` maps each name to its row, in storage order per layer."""
+
+    top: tuple[Row, ...]
+    templates: tuple[Template, ...]
+    mtp_layers: tuple[int, ...] = ()
+
+    @cached_property
+    def names(self) -> dict[str, Row]:
+        """Expected tensor name → row: the top-level tensors, then layer by layer."""
+        names = {row.suffix: row for row in self.top}
+        for template in self.templates:
+            suffixes, rows = expand(template.rows)
+            for layer in template.layers:
+                prefix = f"{_LAYERS}{layer}."
+                names.update(zip([prefix + suffix for suffix in suffixes], rows, strict=True))
+        return names
+
+    @cached_property
+    def size(self) -> int:
+        """How many names there are."""
+        return len(self.top) + sum(
+            len(template.layers) * sum(max(1, row.experts) for row in template.rows) for template in self.templates
+        )
+
+    def row_of(self, name: str) -> Row | None:
+        """The row that a name belongs to, or None."""
+        return self.rows_of([name])[0]
+
+    def rows_of(self, names: Sequence[str]) -> list[Row | None]:
+        """The row of each name or None. Fastest where names of one layer stand together; `names` is not made for it."""
+        rows: list[Row | None] = []
+        count = len(names)
+        while (begin := len(rows)) < count:
+            first = names[begin]
+            layer = first[len(_LAYERS) :].partition(".")[0]
+            prefix = f"{_LAYERS}{layer}."
+            held = self._by_layer.get(layer) if first.startswith(prefix) else None
+            if held is None:
+                rows.append(self._by_top.get(first))
+            else:
+                end, cut = begin + 1, len(prefix)
+                while end < count and names[end].startswith(prefix):
+                    end += 1
+                rows += map(held.get, [name[cut:] for name in names[begin:end]])
+        return rows
+
+    @cached_property
+    def _by_top(self) -> dict[str, Row]:
+        return {row.suffix: row for row in self.top}
+
+    @cached_property
+    def _by_layer(self) -> dict[str, dict[str, Row]]:
+        """The rows of each layer, by its number as names have it, and by what follows that."""
+        found: dict[str, dict[str, Row]] = {}
+        for template in self.templates:
+            rows = dict(zip(*expand(template.rows), strict=True))
+            for layer in template.layers:
+                found[str(layer)] = {**found[str(layer)], **rows} if str(layer) in found else rows
+        return found
+
+    @cached_property
+    def layers_of(self) -> dict[Row, list[int]]:
+        """The layers each row occurs in, ascending."""
+        found: dict[Row, list[int]] = {row: [] for row in self.top}
+        for template in self.templates:
+            for row in template.rows:
+                found.setdefault(row, []).extend(template.layers)
+        for layers in found.values():
+            layers.sort()
+        return found
+
+    def multiplicity(self, row: Row) -> int:
+        """How many tensors a row stands for."""
+        return 1 if row.top else len(self.layers_of[row]) * max(1, row.experts)
+
+    def names_of(self, row: Row) -> Iterator[str]:
+        """The names a row stands for."""
+        if row.top:
+            yield row.suffix
+            return
+        suffixes = expand([row])[0]
+        for layer in self.layers_of[row]:
+            yield from (f"model.layers.{layer}.{suffix}" for suffix in suffixes)
+
+
+def component_of(component: str, *, mtp: bool) -> str:
+    """The component of a row in the main model or in an MTP module."""
+    if not mtp or component.startswith("mtp_"):
+        return component
+    return "mtp_block_norms" if component == "norms" else f"mtp_{component}"
+
+
+def expand(rows: Sequence[Row]) -> tuple[list[str], list[Row]]:
+    """One layer's suffixes and their rows, expert after expert where rows of experts stand together."""
+    suffixes: list[str] = []
+    expanded: list[Row] = []
+    position = 0
+    while position < len(rows):
+        stop = position + 1
+        experts = rows[position].experts
+        while experts and stop < len(rows) and rows[stop].experts == experts:
+            stop += 1
+        group = rows[position:stop]
+        if experts:
+            cuts = [row.suffix.split("{expert}") for row in group]
+            for expert in range(experts):
+                suffixes.extend([f"{head}{expert}{tail}" for head, tail in cuts])
+            expanded.extend(list(group) * experts)
+        else:
+            suffixes.append(group[0].suffix)
+            expanded.append(group[0])
+        position = stop
+    return suffixes, expanded
+
+
+class RowNames(Sequence[str]):
+    """The names a row stands for, made when they are asked for."""
+
+    def __init__(self, expectations: Expectations, row: Row) -> None:
+        self._expectations = expectations
+        self._row = row
+
+    def __len__(self) -> int:
+        return self._expectations.multiplicity(self._row)
+
+    def __iter__(self) -> Iterator[str]:
+        return self._expectations.names_of(self._row)
+
+    def __getitem__(self, position: Any) -> Any:
+        return list(self)[position]

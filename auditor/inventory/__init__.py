@@ -1,0 +1,1 @@
+"""A checkpoint's index and headers, read through a source into facts."""

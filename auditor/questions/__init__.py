@@ -1,0 +1,1 @@
+"""Other things asked of checkpoints: count, tensor, diff, verify, lint."""

@@ -1,0 +1,260 @@
+"""config.json and the index alone, without a shard: what can be judged before anything is uploaded.
+
+The rules, their words and the verdict are the audit's; the shards are taken to hold what the index promises.
+"""
+
+import dataclasses
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from auditor.comparison.derive import expectations_of, explained, facts_of, settled, unread_formats
+from auditor.comparison.match import match, take_census
+from auditor.comparison.records import Renaming
+from auditor.errors import SourceError, UsageError
+from auditor.families import family_named
+from auditor.families.configure import Configuration, configure
+from auditor.families.expectations import Expectations
+from auditor.families.quantised import SIDECAR
+from auditor.families.scaling import scale_name
+from auditor.format.dtypes import FP8, Dtype
+from auditor.format.entries import Index, Shard, TensorHeader
+from auditor.format.files import CONFIG, INDEX
+from auditor.inventory.facts import Blocked, ConfigFile, Inventory
+from auditor.inventory.walk import read_config, read_index
+from auditor.patterns import kind_of
+from auditor.rules import catalogue
+from auditor.sources import open_source
+from auditor.sources.entry import Entry
+from auditor.text import is_relative, listed, plural, shown
+from auditor.verdict import gate
+from auditor.verdict.attribute import attribute
+from auditor_schemas.finding import Finding
+from auditor_schemas.policy import DEFAULT_LIMITS, DEFAULT_POLICY
+from auditor_schemas.report import Verdict
+from auditor_schemas.rule import Failure
+
+# Of these rules the two files say enough; the others need headers, and what did not look has not passed.
+_OF_CONFIG = frozenset(
+    {"CFG101", "CFG102", "CFG103", "CFG104", "CFG105", "CFG106", "CFG108", "CFG110", "CNT102", "QNT111", "QNT112"}
+)
+_OF_INDEX = frozenset({"FIL102", "FIL106", "IDX102", "IDX104", "IDX112"})
+_OF_NAMES = frozenset(
+    {
+        "CFG107",
+        "CFG111",
+        "NAM101",
+        "NAM102",
+        "NAM103",
+        "NAM104",
+        "NAM107",
+        "NAM111",
+        "MTP101",
+        "MTP102",
+        "MTP104",
+        "QNT101",
+        "QNT103",
+        "QNT105",
+        "QNT107",
+        "QNT113",
+    }
+)
+DECIDED = _OF_CONFIG | _OF_INDEX | _OF_NAMES
+
+# What these say of shards is not known here.
+BY_THE_INDEX = {
+    "NAM101": "the config implies the tensor, the index has no shard for it",
+    "NAM102": "the index has the tensor, the config does not imply it",
+    "QNT101": "the config implies FP8, the index has no weight_scale_inv for it",
+    "QNT103": "the index has a scale, the config implies no FP8 weight for it",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linted:
+    """What two files of a folder say: the verdict, every finding, what could not be judged, and who looked."""
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    unread: tuple[str, ...]
+    files: tuple[str, ...]
+    rules: int
+
+
+def linted(arguments: list[str], *, family: str | None = None) -> tuple[str, int]:
+    """The findings of each checkpoint that the arguments name, by file or folder, in lines, and the exit code."""
+    folders: dict[str, None] = {}
+    for argument in arguments:
+        path = Path(argument)
+        if path.name in (CONFIG, INDEX):
+            folders[str(path.parent)] = None
+        elif path.is_dir():
+            folders[str(path)] = None
+        else:
+            raise UsageError(f"{shown(argument)}: lint reads {CONFIG} and {INDEX}, give one of these or their folder")
+    text, codes = [], []
+    for folder in folders:
+        found = judged(folder, family=family)
+        text += _lines(shown(folder), found)
+        codes.append(gate.EXIT_CODES[found.verdict])
+    return "".join(f"{line}\n" for line in text), max(codes)
+
+
+def judged(folder: str, *, family: str | None = None) -> Linted:
+    """The findings of config.json and the index of a folder, as the audit finds them."""
+    with closing(open_source(folder, symlinks=DEFAULT_POLICY.symlinks)) as source:
+        config = read_config(source, DEFAULT_LIMITS)
+        index = read_index(source, DEFAULT_LIMITS)
+        sidecar = read_config(source, DEFAULT_LIMITS, SIDECAR)
+    if config.state == "absent" and index is None:
+        raise SourceError(f"{shown(folder)}: neither {CONFIG} nor {INDEX} is there")
+    forced = family_named(family) if family else None
+    configuration = configure(config, DEFAULT_LIMITS, family=forced, sidecar=lambda: sidecar)
+    unread = [f"{INDEX}: {index.reason}"] if index is not None and index.state == "unread" else []
+    unread += [each for each in (configuration.unsupported, configuration.over_limit) if each]
+    facts = _facts(config, configuration, index)
+    unread += unread_formats(facts)
+    failures, rules = _failures(facts, index)
+    findings = attribute(failures, Inventory((), index))  # locations come from the index alone
+    return Linted(
+        verdict=gate.decide(findings, unread, "error"),
+        findings=findings,
+        unread=tuple(unread),
+        files=tuple(each for each, there in ((CONFIG, config.state != "absent"), (INDEX, index)) if there),
+        rules=rules,
+    )
+
+
+def _lines(name: str, found: Linted) -> list[str]:
+    files = " and ".join(found.files)
+    lines = [f"{name}: {found.verdict}, {plural(found.rules, 'rule')} on {files}, no shard read"]
+    lines += [f"  not audited: {shown(reason)}" for reason in found.unread]
+    for finding in found.findings:
+        if finding.caused_by is None:
+            lines += _told(finding)
+    return lines
+
+
+def _told(finding: Finding) -> list[str]:
+    place = [each for each in (finding.location.file, finding.location.tensor, finding.location.field) if each]
+    count = f" ({finding.count:,} alike)" if finding.count > 1 else ""
+    where = f": {shown(' · '.join(place))}" if place else ""
+    lines = [f"  {finding.severity.value.upper()} {finding.rule} {finding.slug}{count}{where}"]
+    lines.append(f"    {shown(BY_THE_INDEX.get(finding.rule, finding.message))}")
+    if finding.count > 1:
+        lines.append(f"    affects {shown(listed(finding.affected, most=4))}")
+    return lines
+
+
+def _facts(config: ConfigFile, configuration: Configuration, index: Index | None) -> dict[str, Any]:
+    """The audit's facts, of shards that hold what the index promises and the config implies for it."""
+    configuration = settled(configuration, lambda expected: _promised(index, expected))
+    expectations = expectations_of(configuration)
+    inventory = _promised(index, expectations)
+    facts = facts_of(
+        inventory, config, configuration, expectations, take_census(inventory, expectations), DEFAULT_POLICY
+    )
+    return facts if expectations is None else facts | _by_names(inventory, configuration, expectations)
+
+
+def _failures(facts: dict[str, Any], index: Index | None) -> tuple[list[Failure], int]:
+    """What the rules find that two files are enough for, and how many of them looked."""
+    wanted = _OF_CONFIG
+    if index is not None and index.state != "unread":
+        wanted |= _OF_INDEX
+        # Without a config nothing is expected of names.
+        if index.state == "read" and not isinstance(facts["expectations"], Blocked):
+            wanted |= _OF_NAMES
+    failures: list[Failure] = []
+    ran = 0
+    for module in catalogue():
+        if module.rule.id in wanted and not any(isinstance(facts.get(name), Blocked) for name in module.needs):
+            failures += module.check(**{name: facts[name] for name in module.needs})
+            ran += 1
+    return failures, ran
+
+
+def _promised(index: Index | None, expectations: Expectations | None) -> Inventory:
+    """The shards as the index promises them, each tensor with the shape and dtype that the config implies for it."""
+    if index is None:
+        return Inventory(())
+    names = {} if expectations is None else expectations.names
+    declared = expectations is not None and any(row.quantised for row in expectations.layers_of)
+    shards = []
+    for path in index.files:
+        tensors = {}
+        for name in index.names_in(path):
+            row = names.get(name)
+            dtype = row.dtype if row else "BF16"
+            # A weight with a scale beside it is FP8, unless the config says otherwise of this very weight.
+            if (row is None or not declared) and scale_name(name) in index.weight_map:
+                dtype = FP8
+            tensors[name] = TensorHeader(dtype, row.shape if row else (), (0, 0))
+        shards.append(Shard(path, 0, "read", tensors=tensors))
+    entries = {path: Entry("file") for path in index.files if is_relative(path)}
+    return Inventory(tuple(shards), index, entries)
+
+
+class _AnyShape(tuple[int, ...]):
+    """The shape of a tensor that no config implies: for all that its name says, it may be any."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = tuple.__hash__
+
+
+def _by_names(inventory: Inventory, configuration: Configuration, expectations: Expectations) -> dict[str, Any]:
+    """What names disagree about, and the causes that they show. In the place of shapes are kinds of names."""
+    config, family = configuration.config, configuration.family
+    assert config is not None
+    assert family is not None
+    # Dense and MoE layers both have names of the layout, whichever the config has.
+    every = (
+        family.expectations(config.model_copy(update={"first_k_dense_replace": n})) for n in (0, config.layer_count)
+    )
+    kinds = {
+        row.suffix: (number,)
+        for number, row in enumerate(chain.from_iterable(each.layers_of for each in every), _NO_SUM)
+    }
+
+    def header(name: str) -> TensorHeader:
+        return TensorHeader(_DTYPE, kinds.get(kind_of(name), _AnyShape()), (0, 0))
+
+    def without_shapes(expected: Expectations) -> Expectations:
+        bare = {row: replace(row, shape=kinds.get(row.suffix, ()), dtype=_DTYPE) for row in expected.layers_of}
+        return Expectations(
+            tuple(map(bare.__getitem__, expected.top)),
+            tuple(replace(each, rows=tuple(map(bare.__getitem__, each.rows))) for each in expected.templates),
+            expected.mtp_layers,
+        )
+
+    shards = [replace(shard, tensors={name: header(name) for name in shard.tensors}) for shard in inventory.shards]
+    bare = Inventory(tuple(shards), inventory.index)
+    named = dataclasses.replace(family, expectations=lambda config: without_shapes(family.expectations(config)))
+    expected = without_shapes(expectations)
+    found = match(bare, expected)
+    facts = explained(bare, replace(configuration, family=named), expected, found, DEFAULT_LIMITS)
+    # Without shapes one word for another is a guess, unless it accounts for everything.
+    told = {name for renaming in facts["renamings"] for name in renaming.explains}
+    if found.without(told).faults:
+        facts["renamings"] = tuple(each for each in facts["renamings"] if not _is_reworded(each))
+    return facts
+
+
+def _is_reworded(renaming: Renaming) -> bool:
+    """Whether one word stands in the place of another one, as opposed to a piece too many, too few or moved."""
+    return renaming.found.count(".") == renaming.needed.count(".") == 1
+
+
+_DTYPE: Dtype = "BF16"
+_NO_SUM = 10**9  # numbers of kinds begin here, so that none is a sum, a part or a multiple of others

@@ -1,0 +1,251 @@
+"""The inventory in patterns and sums: layout, map cells, coverage and the source's fingerprint."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Literal
+
+from auditor.comparison.records import Census, Match, Tally
+from auditor.content.probes import Probes
+from auditor.families.expectations import Expectations, Row
+from auditor.format.dtypes import FP8
+from auditor.format.entries import Kind
+from auditor.inventory.facts import ConfigFile, Inventory
+from auditor.patterns import alike, escaped, layer_of, patterns
+from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.figures import ComponentTally, Count, Figure, Tallies
+from auditor_schemas.finding import Finding, Location
+from auditor_schemas.inventory import InventorySummary, LayoutRow
+from auditor_schemas.report import AuditReport, Cell, Coverage, RuleOutcome, Run, Source, Tool
+from auditor_schemas.rule import Failure
+
+Worst = Literal["passed", "info", "warning", "error", "unread"]
+# Rows of the layout and cells of the map that a report lists, far above what any layout within the limits needs.
+MOST = 50_000
+_RANK: tuple[Worst, ...] = ("passed", "info", "warning", "error", "unread")
+
+
+# What every report is made of; the rest is built where it is needed.
+_MODELS = (
+    Tool,
+    Source,
+    Run,
+    Location,
+    Finding,
+    RuleOutcome,
+    Count,
+    Figure,
+    InventorySummary,
+    LayoutRow,
+    Cell,
+    Coverage,
+)
+
+
+def prepare() -> None:
+    """Build the models of a report now, while a remote source's headers are on their way."""
+    for model in (*_MODELS, ComponentTally, Tallies, AuditReport):
+        model.model_rebuild()
+
+
+def inventory_summary(inventory: Inventory, census: Census) -> InventorySummary:
+    """The inventory in sums; duplicates count each time they are stored."""
+    return InventorySummary(
+        tensors=inventory.stored,
+        shards=len(inventory.parts),
+        elements=census.elements,
+        payload_bytes=inventory.payload_bytes,
+        file_bytes=sum(shard.size for shard in inventory.parts),
+        by_dtype=census.by_dtype,
+    )
+
+
+def fp8_blocks(census: Census, config: DeepseekV3Config | None) -> int:
+    """How many weight blocks the FP8 tensors have, edge blocks included; 128 by 128 where the config does not say."""
+    quantization = config.quantization_config if config is not None else None
+    rows, columns = quantization.weight_block_size if quantization is not None else (128, 128)
+    return sum(
+        count * -(-shape[0] // rows) * -(-shape[1] // columns)
+        for (_, dtype, shape), count in census.counts.items()
+        if dtype == FP8 and len(shape) == 2
+    )
+
+
+def tallies(tally: Tally) -> Tallies:
+    """Parameters by component, as the report shows them."""
+    components = tuple(
+        ComponentTally(component=name, from_config=expected, from_headers=actual)
+        for name, (expected, actual) in tally.components.items()
+    )
+    return Tallies(
+        components=components,
+        scale_elements=tally.scale_elements,
+        unclassified_elements=tally.unclassified_elements,
+    )
+
+
+def coverage(inventory: Inventory, unread: Iterable[str], probes: Probes | None = None) -> Coverage:
+    """What was read: headers, and of the tensors' bytes what `probes` saw."""
+    headers = sum(shard.state == "read" for shard in inventory.parts)
+    named = inventory.index.places if inventory.index is not None else ()
+    shards = len({shard.path for shard in inventory.parts}.union(named))
+    values = probes.tensors.values() if probes is not None else ()
+    return Coverage(
+        payload_bytes_read=sum(shard.bytes_read for shard in probes.shards) if probes is not None else 0,
+        tensors_read=len(values),
+        blocks_read=sum(each.blocks.blocks for each in values if each.blocks is not None),
+        headers_read=headers,
+        shards=shards,
+        unread=tuple(unread),
+    )
+
+
+def fingerprint(inventory: Inventory, config: ConfigFile) -> str | None:
+    """SHA-256 over paths, sizes and header digests, config.json and index; None where something is unread.
+
+    The same for a folder and its mirror, and silent about payload.
+    """
+    if inventory.unread or config.state == "unread":
+        return None
+    shards = sorted([shard.path, shard.size, shard.header_sha256] for shard in inventory.shards)
+    index = inventory.index.sha256 if inventory.index is not None else None
+    canonical = json.dumps(
+        {"config": config.sha256, "index": index, "shards": shards}, separators=(",", ":"), sort_keys=True
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def layout(
+    inventory: Inventory, expectations: Expectations | None, match: Match | None, census: Census
+) -> tuple[tuple[LayoutRow, ...], int]:
+    """The inventory in patterns of one shape and dtype, with the shards that hold them; and how many are left out."""
+    if expectations is None or match is None or match.faults or match.absent:
+        return _enumerated(inventory)
+    shown = {}  # shards by pattern, once per set of shards
+    rows = []
+    for row, layers in expectations.layers_of.items():
+        held = tuple(census.files.get(row, ()))
+        if held not in shown:
+            shown[held] = file_patterns(held)
+        for pattern, count in _row_patterns(row, layers):
+            rows.append(LayoutRow(pattern=pattern, shape=row.shape, dtype=row.dtype, files=shown[held], count=count))
+    return tuple(sorted(rows, key=lambda each: each.pattern)), 0
+
+
+def _row_patterns(row: Row, layers: list[int]) -> Iterable[tuple[str, int]]:
+    """A row's names as patterns, from its layers and experts alone."""
+    if row.top:
+        yield row.suffix, 1
+        return
+    experts = max(1, row.experts)
+    number = "0" if experts == 1 else f"{{0-{experts - 1}}}"
+    suffix = row.suffix.replace("{expert}", number)
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    for run in runs:
+        text = str(run[0]) if len(run) == 1 else f"{{{run[0]}-{run[-1]}}}"
+        yield f"model.layers.{text}.{suffix}", len(run) * experts
+
+
+def _enumerated(inventory: Inventory) -> tuple[tuple[LayoutRow, ...], int]:
+    kinds: dict[Kind, dict[str, str]] = {}
+    for shard in inventory.parts:
+        for name, header in shard.tensors.items():
+            kinds.setdefault((header.dtype, header.shape), {})[name] = shard.path
+    found: list[tuple[str, str, tuple[int, ...], tuple[str, ...]]] = []
+    shown: dict[frozenset[str], tuple[str, ...]] = {}  # shards by pattern, once per set of shards
+    for (dtype, shape), holders in kinds.items():
+        for names in alike(holders):
+            held = frozenset(holders[name] for name in names)
+            if held not in shown:
+                shown[held] = file_patterns(sorted(held))
+            found.extend((pattern, dtype, shape, shown[held]) for pattern in patterns(names))
+    found.sort()
+    rows = (
+        LayoutRow(pattern=pattern, shape=shape, dtype=dtype, files=files, count=_covered(pattern))
+        for pattern, dtype, shape, files in found[:MOST]
+    )
+    return tuple(rows), len(found[MOST:])
+
+
+def _covered(pattern: str) -> int:
+    from auditor.patterns import count
+
+    return count(pattern)
+
+
+def file_patterns(paths: Iterable[str]) -> tuple[str, ...]:
+    """Shard paths with runs of numbers as {a-b}, zeros kept: model-{00003-00012}-of-000163.safetensors."""
+    folded: list[tuple[str, int, str, int, int]] = []
+    plain: list[str] = []
+    for path in map(escaped, paths):
+        stem, dash, rest = path.partition("-")
+        number, of, tail = rest.partition("-of-")
+        if not (dash and of and number.isascii() and number.isdigit()):
+            plain.append(path)
+            continue
+        value, width = int(number), len(number)
+        if folded and folded[-1][:3] == (stem, width, tail) and folded[-1][4] == value - 1:
+            folded[-1] = (stem, width, tail, folded[-1][3], value)
+        else:
+            folded.append((stem, width, tail, value, value))
+    runs = [
+        f"{stem}-{first:0{width}d}-of-{tail}"
+        if first == last
+        else f"{stem}-{{{first:0{width}d}-{last:0{width}d}}}-of-{tail}"
+        for stem, width, tail, first, last in folded
+    ]
+    return (*runs, *plain)
+
+
+def cells(
+    expectations: Expectations | None, match: Match | None, failures: Iterable[Failure]
+) -> tuple[tuple[Cell, ...], int]:
+    """The map: each layer's modules with their worst outcome and counts; and how many cells are left out."""
+    if expectations is None or match is None:
+        return (), 0
+    counts: dict[tuple[int | None, str], dict[str, int]] = {}
+    worst: dict[tuple[int | None, str], Worst] = {}
+    for row in expectations.top:
+        counts.setdefault((None, row.module), {"expected": 0})["expected"] += 1
+    for template in expectations.templates:
+        held: dict[str, int] = {}
+        for row in template.rows:
+            held[row.module] = held.get(row.module, 0) + max(1, row.experts)
+        for layer in template.layers:
+            for module, count in held.items():
+                counts[layer, module] = {"expected": count}
+    most = max(MOST, len(counts))
+    beyond: set[tuple[int | None, str]] = set()  # no more is kept of those that are left out
+    noted: dict[Worst, set[str]] = {}  # a tensor that several rules fault counts once for each severity
+    for failure in failures:
+        severity: Worst = "unread" if failure.rule.slug == "unread-file" else failure.rule.severity.value
+        subjects = failure.tensors or tuple(
+            each for each in failure.takes if isinstance(each, str) and expectations.row_of(each)
+        )
+        before = noted.setdefault(severity, set())
+        for name in subjects:
+            row_of = expectations.row_of(name)
+            key = (layer_of(name), row_of.module if row_of is not None else "other")
+            if key not in counts and len(counts) >= most:
+                beyond.add(key)
+                continue
+            seen = counts.setdefault(key, {"expected": 0})
+            if name not in before:
+                before.add(name)
+                seen[severity] = seen.get(severity, 0) + 1
+            if _RANK.index(severity) > _RANK.index(worst.get(key, "passed")):
+                worst[key] = severity
+    for name, row in match.missing.items():
+        seen = counts[layer_of(name), row.module]
+        seen["missing"] = seen.get("missing", 0) + 1
+    ordered = sorted(counts.items(), key=lambda each: (each[0][0] is None, each[0][0] or 0, each[0][1]))
+    kept = tuple(
+        Cell(layer=layer, module=module, worst=worst.get((layer, module), "passed"), counts=count)
+        for (layer, module), count in ordered[:MOST]
+    )
+    return kept, len(ordered[MOST:]) + len(beyond)

@@ -1,0 +1,1 @@
+"""Rules about sums and published figures (CNT)."""

@@ -1,0 +1,1 @@
+"""Rules about headers and where tensors lie (HDR)."""

@@ -1,0 +1,31 @@
+"""The index is one JSON object whose weight_map maps each tensor name, once, to a file."""
+
+from collections.abc import Iterator
+
+from auditor.format.entries import Index
+from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
+
+RULE = Rule(
+    id="IDX102",
+    slug="malformed-index",
+    title="Index is not a well-formed weight_map",
+    severity=Severity.ERROR,
+    scope=Scope.FILE,
+    examines="index entries",
+)
+
+
+def check(index_file: Index) -> Iterator[Failure]:
+    """One failure per kind of fault that the walk recorded in the index."""
+    for fault in index_file.faults:
+        if fault.slug != RULE.slug:
+            continue
+        yield RULE.failure(
+            fault.message,
+            file="model.safetensors.index.json",
+            tensor=fault.tensors[0] if fault.tensors else None,
+            span=fault.span,
+            takes=fault.tensors,
+            blames=(File("model.safetensors.index.json"),),
+            fold=fault.message,
+        )

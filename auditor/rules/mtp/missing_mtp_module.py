@@ -1,0 +1,32 @@
+"""Every MTP module that num_nextn_predict_layers promises has its tensors; some saves drop it."""
+
+from collections.abc import Iterator
+
+from auditor.comparison.records import Match
+from auditor.families.expectations import Expectations
+from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="MTP101",
+    slug="missing-mtp-module",
+    title="config.json promises an MTP module that is not there",
+    severity=Severity.ERROR,
+    scope=Scope.MODULE,
+    examines="MTP modules",
+)
+
+
+def check(match: Match, expectations: Expectations, config: DeepseekV3Config) -> Iterator[Failure]:
+    """One failure per MTP layer of which not one tensor is there."""
+    for layer, names in match.missing_layers.items():
+        if layer in expectations.mtp_layers:
+            yield RULE.failure(
+                f"num_nextn_predict_layers is {config.mtp_modules}, layer {layer} has no tensor",
+                field="num_nextn_predict_layers",
+                tensors=names,
+                takes=names,
+                expected=len(names),
+                actual=0,
+                fold=RULE.slug,
+            )

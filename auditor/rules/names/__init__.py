@@ -1,0 +1,1 @@
+"""Rules about which tensors there are (NAM)."""

@@ -1,0 +1,30 @@
+"""Every tensor is one that config.json implies; loaders ignore others or refuse them."""
+
+from collections.abc import Iterator
+
+from auditor.comparison.records import Match
+from auditor.globs import allowed
+from auditor.patterns import layer_of
+from auditor_schemas.policy import Policy
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="NAM102",
+    slug="unexpected-tensor",
+    title="A tensor that the config does not imply",
+    severity=Severity.WARNING,
+    scope=Scope.TENSOR,
+    examines="tensors",
+)
+
+
+def check(match: Match, policy: Policy) -> Iterator[Failure]:
+    """One failure per unexpected tensor that no other rule speaks of and the policy does not allow."""
+    for name, header in match.unexpected.items():
+        if layer_of(name) in match.undeclared_mtp or name in match.beyond or allowed(name, policy.allow.unexpected):
+            continue
+        yield RULE.failure(
+            "no tensor of this name follows from the config",
+            tensor=name,
+            actual={"shape": list(header.shape), "dtype": header.dtype},
+        )

@@ -1,0 +1,1 @@
+"""Rules about FP8 weights and their scales, by headers (QNT)."""

@@ -1,0 +1,37 @@
+"""Block scales are named weight_scale_inv, as quant_method fp8 with weight_block_size promises."""
+
+from collections.abc import Iterator
+
+from auditor.comparison.records import Pairing
+from auditor.families.scaling import other_scale_names, scale_name
+from auditor.inventory.facts import Inventory
+from auditor_schemas.config import QuantizationConfig
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="QNT105",
+    slug="renamed-block-scales",
+    title="Scales follow another naming convention",
+    severity=Severity.ERROR,
+    scope=Scope.CHECKPOINT,
+    examines="FP8 weights",
+)
+
+
+def check(inventory: Inventory, pairing: Pairing, quantization: QuantizationConfig) -> Iterator[Failure]:
+    """One failure per spelling that FP8 weights' scales have instead of weight_scale_inv."""
+    found: dict[str, list[str]] = {}
+    for name in pairing.unscaled:
+        for spelling, scale in other_scale_names(name):
+            if scale in inventory.tensors:
+                found.setdefault(spelling, []).append(name)
+    for spelling, weights in found.items():
+        scales = [scale for name in weights for each, scale in other_scale_names(name) if each == spelling]
+        yield RULE.failure(
+            f"scales are named {spelling}, quant_method {quantization.quant_method} needs weight_scale_inv",
+            tensor=scales[0],
+            expected="weight_scale_inv",
+            actual=spelling,
+            tensors=scales,
+            takes=(*scales, *weights, *map(scale_name, weights)),
+        )

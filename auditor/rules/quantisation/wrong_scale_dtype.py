@@ -1,0 +1,32 @@
+"""Block scales are F32, also where scale_fmt makes them powers of two."""
+
+from collections.abc import Iterator
+
+from auditor.comparison.records import Pairing
+from auditor.comparison.value_groups import round_trip_of
+from auditor.families.scaling import scale_name
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="QNT104",
+    slug="wrong-scale-dtype",
+    title="A block scale is not F32",
+    severity=Severity.ERROR,
+    scope=Scope.TENSOR,
+    examines="scales",
+)
+
+
+def check(pairing: Pairing) -> Iterator[Failure]:
+    """One failure per scale of an FP8 weight in another dtype."""
+    for grid in pairing.grids:
+        if grid.scale_dtype == "F32":
+            continue
+        for name in grid.weights:
+            yield RULE.failure(
+                f"scale dtype is {grid.scale_dtype}, needs F32",
+                tensor=scale_name(name),
+                expected="F32",
+                actual=grid.scale_dtype,
+                takes=(round_trip_of(name),),
+            )

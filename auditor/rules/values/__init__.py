@@ -1,0 +1,1 @@
+"""Rules about what tensors hold, by bytes (VAL)."""

@@ -1,0 +1,48 @@
+"""Weights, norms and vocabulary matrices hold more than one value."""
+
+from collections.abc import Iterator
+
+from auditor.comparison.value_groups import Bad, round_trip_of, share, together
+from auditor.content.probes import Probes, TensorValues
+from auditor.format.dtypes import FP8
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="VAL111",
+    slug="constant-tensor",
+    title="A tensor holds one value throughout",
+    severity=Severity.WARNING,
+    scope=Scope.TENSOR,
+    examines="tensors read",
+)
+
+
+def check(probes: Probes) -> Iterator[Failure]:
+    """One failure per tensor of which all values read are alike. Zeros and scales are other rules' subjects."""
+    found = [
+        Bad(values, values.read, values.read)
+        for values in probes.tensors.values()
+        if values.constant and values.read > 1 and not values.zeros and values.scales is None and _finite(values)
+    ]
+    for bad, message in together(found, _told, whole=True):
+        yield RULE.failure(
+            message,
+            file=bad.values.file,
+            tensor=bad.values.name,
+            expected="more than one value",
+            actual=bad.values.minimum,
+            takes=(round_trip_of(bad.values.name),),
+            fold=RULE.slug,
+        )
+
+
+def _finite(values: TensorValues) -> bool:
+    return not (values.nan or values.infinite)
+
+
+def _told(bad: Bad) -> str:
+    what = "code of value" if bad.values.dtype == FP8 else "value"
+    least = bad.values.minimum
+    return (
+        f"{share(bad.values)} are the one {what} {least:.6g}" if least is not None else f"{share(bad.values)} are alike"
+    )

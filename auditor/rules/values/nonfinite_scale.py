@@ -1,0 +1,45 @@
+"""Every block scale is finite."""
+
+from collections.abc import Iterator
+
+from auditor.comparison.value_groups import (
+    Bad,
+    bad_scales,
+    first_place,
+    round_trip_of,
+    scale_actual,
+    span,
+    together,
+    weight_of,
+)
+from auditor.content.probes import Probes
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="VAL103",
+    slug="nonfinite-scale",
+    title="A block scale is NaN or infinite",
+    severity=Severity.ERROR,
+    scope=Scope.TENSOR,
+    examines="scales read",
+)
+
+
+def check(probes: Probes) -> Iterator[Failure]:
+    """One failure per tensor of block scales with such values; they fold."""
+    for bad, message in together(bad_scales(probes, "nan", "infinite"), _told):
+        yield RULE.failure(
+            message,
+            file=bad.values.file,
+            tensor=bad.values.name,
+            span=span(bad.first),
+            expected="finite scales",
+            actual=scale_actual(bad),
+            takes=(round_trip_of(weight_of(bad.values.name)),),
+            fold=RULE.slug,
+        )
+
+
+def _told(bad: Bad) -> str:
+    verb = "is" if bad.count == 1 else "are"
+    return f"{bad.count:,} of {bad.of:,} block scales {verb} NaN or infinite, finite needed{first_place(bad)}"

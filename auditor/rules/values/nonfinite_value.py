@@ -1,0 +1,42 @@
+"""Every value of an unquantised tensor is a finite number."""
+
+from collections.abc import Iterator
+
+from auditor.comparison.value_groups import Bad, first_place, span, together
+from auditor.content.probes import Probes
+from auditor.format.dtypes import FP8
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="VAL102",
+    slug="nonfinite-value",
+    title="A tensor holds NaN or infinity",
+    severity=Severity.ERROR,
+    scope=Scope.TENSOR,
+    examines="unquantised tensors read",
+)
+
+
+def check(probes: Probes) -> Iterator[Failure]:
+    """One failure per tensor, neither FP8 nor scales, with NaN or infinity; they fold."""
+    found = [
+        Bad(values, values.nan + values.infinite, values.read, values.first_nonfinite)
+        for values in probes.tensors.values()
+        if values.nan + values.infinite and values.dtype != FP8 and values.scales is None
+    ]
+    for bad, message in together(found, _told):
+        yield RULE.failure(
+            message,
+            file=bad.values.file,
+            tensor=bad.values.name,
+            span=span(bad.first),
+            expected="finite values",
+            actual={"nan": bad.values.nan, "infinite": bad.values.infinite, "of": bad.of},
+            fold=RULE.slug,
+        )
+
+
+def _told(bad: Bad) -> str:
+    values = bad.values
+    kinds = [f"{count:,} {word}" for count, word in ((values.nan, "NaN"), (values.infinite, "infinite")) if count]
+    return f"{' and '.join(kinds)} of {bad.of:,} {values.dtype} values read, finite ones needed{first_place(bad)}"

@@ -1,0 +1,50 @@
+"""Unquantised matrices hold weights, not the codes of a quantised one whose scales were left out."""
+
+from collections.abc import Iterator
+
+from auditor.comparison.value_groups import Bad, share, together
+from auditor.content.probes import Probes, TensorValues
+from auditor.format.dtypes import FLOATS
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="VAL123",
+    slug="unscaled-codes",
+    title="A matrix holds FP8 codes as numbers, without their scales",
+    severity=Severity.ERROR,
+    scope=Scope.TENSOR,
+    examines="unquantised tensors read",
+)
+
+# Codes reach 448, or 224 and more under scales that are powers of two; no weight of a model comes near.
+LEAST = 224.0
+
+
+def check(probes: Probes) -> Iterator[Failure]:
+    """One failure per matrix in a float dtype of which every value read is one that E4M3 has, up to its largest."""
+    found = [Bad(values, values.read, values.read) for values in probes.tensors.values() if _holds_codes(values)]
+    for bad, message in together(found, _told, whole=True):
+        yield RULE.failure(
+            message,
+            file=bad.values.file,
+            tensor=bad.values.name,
+            expected="weights",
+            actual={"minimum": bad.values.minimum, "maximum": bad.values.maximum},
+            fold=RULE.slug,
+        )
+
+
+def _holds_codes(values: TensorValues) -> bool:
+    floats = values.dtype in FLOATS and values.scales is None and len(values.shape) > 1
+    return floats and values.e4m3 and not values.constant and _largest(values) >= LEAST
+
+
+def _largest(values: TensorValues) -> float:
+    return max(-(values.minimum or 0.0), values.maximum or 0.0)
+
+
+def _told(bad: Bad) -> str:
+    return (
+        f"{share(bad.values)} are values of E4M3, up to {_largest(bad.values):g}: "
+        f"FP8 codes stored as {bad.values.dtype}, their scales not applied"
+    )

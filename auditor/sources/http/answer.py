@@ -1,0 +1,215 @@
+"""What an answer to a ranged read means: bytes, another address, or why there are none and whether to ask again."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urljoin
+
+from auditor.errors import ReadError
+from auditor.sources.http.request import bare_etag
+
+if TYPE_CHECKING:
+    from auditor.sources.http.request import Asked
+    from auditor.sources.http.wire import Wire
+
+_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+_CODE = re.compile(rb"<Code>([A-Za-z]{1,64})</Code>")
+_HTML = re.compile(r"[ \t]*(?:text/html|application/xhtml\+xml)", re.IGNORECASE)
+_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|script|meta|\?xml|!--)", re.IGNORECASE)
+
+
+class Answer(NamedTuple):
+    """Bytes from the start of the range; `size` of the whole file, `etag` as the server gave it.
+
+    Where it gave none, its Last-Modified is a weak one, which tells versions apart and insists on none. `url` is where
+    they came from in the end; like any address, never shown.
+    """
+
+    data: bytes | memoryview
+    size: int
+    etag: str | None
+    url: str = ""
+
+
+class RefusedError(ReadError):
+    """The server answers with a status that asking again will not mend, and a code where it gives one."""
+
+    def __init__(self, text: str, status: int, code: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.code = code
+
+
+class AbsentError(RefusedError):
+    """The server says that there is no such file."""
+
+    def __init__(self, text: str, status: int = 404, code: str = "") -> None:
+        super().__init__(text, status, code)
+
+
+class UnchangedError(Exception):
+    """The file still is the one whose ETag was sent along."""
+
+
+class TransientError(Exception):
+    """Worth another attempt, at most `attempts`: `after` seconds, where the server says so; `everyone` should wait.
+
+    `stale`: the server had closed a connection that idled, which says nothing of what was asked.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        after: float | None = None,
+        everyone: bool = False,
+        stale: bool = False,
+        attempts: int = 1000,
+    ) -> None:
+        super().__init__(text)
+        self.after = after
+        self.everyone = everyone
+        self.stale = stale
+        self.attempts = attempts
+
+
+class ExpiredError(Exception):
+    """A signature that has expired."""
+
+
+def judge(wire: Wire, asked: Asked, *, url: str, into: memoryview | None) -> Answer | str:
+    """What the answer whose head has come means, its body read: the range, or where it is redirected to.
+
+    Raises ReadError for what asking again will not mend, TransientError, ExpiredError and UnchangedError for what they
+    say, and WireError and OSError as the wire does.
+    """
+    path, begin, end, status, headers = asked.path, asked.begin, asked.end, wire.status, wire.headers
+    if asked.whole:
+        return _whole(wire, asked, url)
+    if status == 206:
+        first, last, size = _content_range(path, headers)
+        if first != begin or last >= end or (size is not None and last + 1 != min(end, size)):
+            wanted = f"{begin:,} to {end:,}"
+            raise ReadError(f"{path}: the server answers bytes {first:,} to {last + 1:,} where {wanted} were asked")
+        if size is None:
+            raise ReadError(f"{path}: the server does not say how long the file is")
+    elif status == 200 and begin == 0 and wire.length is not None and wire.length <= end:
+        size, last = wire.length, wire.length - 1  # a whole file no longer than what was asked for
+    elif status == 416 and (found := re.fullmatch(r"bytes \*/(\d{1,19})", headers.get("content-range", ""))):
+        size = int(found[1])
+        if size > begin:
+            raise ReadError(f"{path}: the server refuses a range within the file's {size:,} bytes")
+        return Answer(b"", size, _version(headers), url)
+    else:
+        return _refusal(wire, asked, url)
+    _refuse_encoded(path, headers)
+    length = last + 1 - begin
+    if wire.length is not None and wire.length != length:
+        raise ReadError(f"{path}: the answer has {wire.length:,} bytes, its range {length:,}")
+    given = _version(headers)
+    if asked.etag is not None and given is not None and not same_etag(given, asked.etag):
+        raise ReadError(f"{path}: changed while it was read")
+    data = _body(wire, length, into)
+    if begin == 0 and _HTML.match(headers.get("content-type", "")) and _PAGE.match(data[:512]):
+        raise ReadError(f"{path}: the server answers with a page (text/html), not with the file")
+    return Answer(data, size, given, url)
+
+
+def _whole(wire: Wire, asked: Asked, url: str) -> Answer | str:
+    """A listing."""
+    if wire.status != 200:
+        return _refusal(wire, asked, url)
+    _refuse_encoded(asked.path, wire.headers)
+    data = wire.read(asked.end + 1) if wire.length is None or wire.length <= asked.end else None
+    if data is None or len(data) > asked.end:
+        raise ReadError(
+            f"{asked.path}: the server's answer is longer than the {asked.end:,} bytes that are read of one"
+        )
+    wire.finish()
+    return Answer(data, len(data), None, url)
+
+
+def _refuse_encoded(path: str, headers: dict[str, str]) -> None:
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise ReadError(f"{path}: the server encodes the answer, which a range cannot be read from")
+
+
+def _version(headers: dict[str, str]) -> str | None:
+    """What the server names these bytes."""
+    changed = headers.get("last-modified")
+    return headers.get("etag") or (f'W/"{changed}"' if changed else None)
+
+
+def _refusal(wire: Wire, asked: Asked, url: str) -> str:
+    """Where a redirect leads; raises what any other answer means."""
+    path, status, headers = asked.path, wire.status, wire.headers
+    if status in _REDIRECTS and "location" in headers:
+        wire.read(4096)  # whatever it says, so that the connection is as good as before
+        return str(urljoin(url, headers["location"]))
+    if status == 200:
+        size = "" if wire.length is None else f" of {wire.length:,} bytes"
+        raise ReadError(f"{path}: the server ignores ranges and sends the whole file{size}; nothing of it is read")
+    if status == 304 and asked.unless is not None:
+        raise UnchangedError
+    if status == 412:
+        raise ReadError(f"{path}: changed while it was read")
+    body = b"" if status in (404, 410) and not asked.whole else bytes(wire.read(2048))
+    found = _CODE.search(body)
+    code = found[1].decode() if found else ""
+    told = f"HTTP {status} {code}".rstrip()
+    code = code or headers.get("x-error-code", "")
+    if status in (404, 410):
+        raise AbsentError(f"{path}: is not there ({told})", status, code)
+    if status in _RETRIED:
+        after = _retry_after(headers.get("retry-after"))
+        raise TransientError(f"the server answers {told}", after=after, everyone=status in (429, 503))
+    if status in (400, 401, 403) and b"expired" in body.lower():
+        raise ExpiredError(f"the signature of its address has expired ({told})")
+    if code == "GatedRepo":
+        reason = f"access to this gated repository has not been granted ({told})"
+    elif status == 401:
+        reason = f"credentials are needed, or those given are not accepted ({told})"
+    elif status == 403:
+        reason = f"access is denied ({told})"
+    else:
+        reason = f"the server answers {told}"
+    raise RefusedError(f"{path}: {reason}", status, code)
+
+
+def _content_range(path: str, headers: dict[str, str]) -> tuple[int, int, int | None]:
+    found = _RANGE.fullmatch(headers.get("content-range", ""))
+    if found is None or int(found[2]) < int(found[1]):
+        raise ReadError(f"{path}: the server answers a range without saying which")
+    return int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])
+
+
+def _body(wire: Wire, length: int, into: memoryview | None) -> bytes | memoryview:
+    """Exactly so many bytes; an answer that ends early is worth another attempt."""
+    data = wire.read(length) if into is None else into[: wire.read_into(into[:length])]
+    if len(data) < length:
+        raise TransientError(f"the answer ended after {len(data):,} of {length:,} bytes")
+    wire.finish()
+    return data
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds to wait by a Retry-After header: a number, or a date."""
+    if value is None:
+        return None
+    if value.strip().isdecimal():
+        return float(value.strip()[:9])
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None
+
+
+def same_etag(one: str, other: str) -> bool:
+    """Whether two ETags name the same bytes, whichever way they are quoted."""
+    return bare_etag(one) == bare_etag(other)

@@ -1,0 +1,1 @@
+"""Failures into findings into a verdict: attribution, policy, waivers, baseline, gate."""
