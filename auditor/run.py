@@ -4,7 +4,7 @@ import gc
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from os import PathLike
@@ -20,18 +20,16 @@ from auditor.comparison.records import Match
 from auditor.content import Reading, check_extra
 from auditor.content.probes import Content, Probes
 from auditor.errors import SourceError, UsageError
-from auditor.families import family_named
-from auditor.families.configure import Configuration, configure
+from auditor.families.configure import Configuration
 from auditor.families.expectations import Expectations
-from auditor.families.quantised import SIDECAR
 from auditor.format.files import INDEX
-from auditor.inventory.facts import Blocked, ConfigFile, Inventory
-from auditor.inventory.walk import Progress, read_config, walk
+from auditor.inventory.facts import Blocked, Inventory
+from auditor.inventory.walk import Progress
+from auditor.opening import opened
 from auditor.reporting import summary
 from auditor.reporting.storage import storage
 from auditor.rules import RuleModule, catalogue
-from auditor.sources import Source, Symlinks, open_source
-from auditor.sources.begin import begin
+from auditor.sources import Source, Symlinks
 from auditor.text import quoted, shown
 from auditor.verdict import gate
 from auditor.verdict.apply import applied
@@ -119,12 +117,12 @@ def conduct(
     symlinks: Symlinks | None = None,
     revision: str | None = None,
     cache: bool = True,
-    read: tuple[ConfigFile, Inventory] | None = None,
+    read: Inventory | None = None,
     summarised: bool = True,
 ) -> AuditReport:
     """An audit of a source, by name or opened, which this closes.
 
-    `read`: its config.json and inventory, where they have been read. `reading` None is depth headers. `summarised`:
+    `read`: its inventory, where it has been read. `reading` None is depth headers. `summarised`:
     with what only a saved report shows, storage and parallelism.
     """
     depth = "headers" if reading is None else reading.depth
@@ -135,27 +133,19 @@ def conduct(
     started, clock = datetime.now(UTC), time.perf_counter()
     rules, digest = _policy(policy, symlinks)
     known = _baseline(baseline, depth, rules)
-    forced = family_named(family) if family is not None else None
-    if isinstance(source, str):
-        source = open_source(source, symlinks=rules.symlinks, revision=revision, cache=cache)
-    with closing(source) as opened:
-        if opened.remote:
-            begin(opened, rules.limits)
-        config_file = read_config(opened, rules.limits) if read is None else read[0]
+    with opened(
+        source, rules.limits, family=family, symlinks=rules.symlinks, revision=revision, cache=cache
+    ) as checkpoint:
+        config_file = checkpoint.config_file
         # All that the headers are no part of comes first: what a remote source fetches ahead arrives meanwhile.
-        configuration = configure(
-            config_file,
-            rules.limits,
-            family=forced,
-            sidecar=lambda: read_config(opened, rules.limits, SIDECAR),
-        )
+        configuration = checkpoint.configuration()
         if known is not None and configuration.family is not None:
             known.refuse_other_family(configuration.family.name)
         expectations = expectations_of(configuration)
         modules = _with_severities(catalogue(), rules)
         taker = CensusTaker(expectations)
         summary.prepare()
-        inventory = walk(opened, rules.limits, progress, seen=taker.add) if read is None else read[1]
+        inventory = checkpoint.inventory(progress, seen=taker.add) if read is None else read
         if (
             config_file.state == "absent"
             and not any(entry.kind == "broken-link" for entry in inventory.entries.values())
@@ -163,7 +153,9 @@ def conduct(
             and INDEX not in inventory.entries
             and not inventory.unread
         ):
-            raise SourceError(f"{opened.uri}: nothing to audit: no config.json, no index and no *.safetensors file")
+            raise SourceError(
+                f"{checkpoint.source.uri}: nothing to audit: no config.json, no index and no *.safetensors file"
+            )
         declared, configuration = configuration, settled(configuration, lambda _: inventory)
         if configuration is not declared:
             expectations = expectations_of(configuration)
@@ -171,7 +163,7 @@ def conduct(
         content = None
         if reading is not None and not inventory.cancelled:
             try:
-                content = _content(opened, inventory, configuration, expectations, reading)
+                content = _content(checkpoint.source, inventory, configuration, expectations, reading)
             except KeyboardInterrupt:  # before anything was read: the headers' report stands
                 content = None
     facts = facts_of(inventory, config_file, configuration, expectations, taker.census(inventory), rules)
@@ -205,10 +197,10 @@ def conduct(
     return AuditReport(
         tool=Tool(name="auditor", version=__version__),
         source=ReportSource(
-            uri=_shown_uri(opened),
-            revision=opened.revision,
+            uri=_shown_uri(checkpoint.source),
+            revision=checkpoint.source.revision,
             fingerprint=summary.fingerprint(inventory, config_file),
-            versioned=opened.versioned,
+            versioned=checkpoint.source.versioned,
         ),
         run=Run(
             depth=depth,

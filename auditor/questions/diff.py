@@ -1,19 +1,16 @@
 """What changed between two checkpoints or two reports: tensors, config fields, figures and findings."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from auditor.errors import SourceError
-from auditor.families.configure import configure
 from auditor.inventory.facts import Inventory
-from auditor.inventory.walk import read_config, walk
+from auditor.opening import opened
 from auditor.patterns import count, expand, expand_file, patterns
 from auditor.reporting.saved import read_report
 from auditor.run import collector_paused, conduct
-from auditor.sources import open_source
 from auditor.text import shown
 from auditor.verdict.attribute import Attributed
 from auditor.verdict.baseline import Baseline, named
@@ -30,7 +27,6 @@ from auditor_schemas.diff import (
     TensorMove,
 )
 from auditor_schemas.inventory import LayoutRow
-from auditor_schemas.policy import DEFAULT_LIMITS
 from auditor_schemas.report import AuditReport, Tool
 
 _Kind = tuple[str, tuple[int, ...]]  # dtype and shape
@@ -60,12 +56,17 @@ def read_side(path: str, label: str) -> Side:
     if Path(path).is_file():
         report = read_report(path)
         return Side(label, report, _laid_out(report, path), None, _digests(report, path), True)
-    with closing(open_source(path)) as source:
-        file, inventory = read_config(source, DEFAULT_LIMITS), walk(source, DEFAULT_LIMITS)
-    report = conduct(
-        path, reading=None, family=None, policy=None, fail_on="error", progress=None, read=(file, inventory)
-    )
-    fields = configure(file, DEFAULT_LIMITS).fields
+    with opened(path) as checkpoint:
+        inventory, fields = checkpoint.inventory(), checkpoint.configuration().fields
+        report = conduct(
+            checkpoint.source,
+            reading=None,
+            family=None,
+            policy=None,
+            fail_on="error",
+            progress=None,
+            read=inventory,
+        )
     return Side(label, report, _stored(inventory), None if fields is None else dict(_flat(fields)), None, False)
 
 

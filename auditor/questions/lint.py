@@ -4,7 +4,6 @@ The rules, their words and the verdict are the audit's; the shards are taken to 
 """
 
 import dataclasses
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,19 +15,16 @@ from auditor.comparison.derive import expectations_of, explained, facts_of, sett
 from auditor.comparison.match import match, take_census
 from auditor.comparison.records import Renaming
 from auditor.errors import SourceError, UsageError
-from auditor.families import family_named
-from auditor.families.configure import Configuration, configure
+from auditor.families.configure import Configuration
 from auditor.families.expectations import Expectations
-from auditor.families.quantised import SIDECAR
 from auditor.families.scaling import scale_name
 from auditor.format.dtypes import FP8, Dtype
 from auditor.format.entries import Index, Shard, TensorHeader
 from auditor.format.files import CONFIG, INDEX
 from auditor.inventory.facts import Blocked, ConfigFile, Inventory
-from auditor.inventory.walk import read_config, read_index
+from auditor.opening import opened
 from auditor.patterns import kind_of
 from auditor.rules import catalogue
-from auditor.sources import open_source
 from auditor.sources.entry import Entry
 from auditor.text import is_relative, listed, plural, shown
 from auditor.verdict import gate
@@ -106,14 +102,10 @@ def linted(arguments: list[str], *, family: str | None = None) -> tuple[str, int
 
 def judged(folder: str, *, family: str | None = None) -> Linted:
     """The findings of config.json and the index of a folder, as the audit finds them."""
-    with closing(open_source(folder, symlinks=DEFAULT_POLICY.symlinks)) as source:
-        config = read_config(source, DEFAULT_LIMITS)
-        index = read_index(source, DEFAULT_LIMITS)
-        sidecar = read_config(source, DEFAULT_LIMITS, SIDECAR)
+    with opened(folder, family=family) as checkpoint:
+        config, index, configuration = checkpoint.config_file, checkpoint.index(), checkpoint.configuration()
     if config.state == "absent" and index is None:
         raise SourceError(f"{shown(folder)}: neither {CONFIG} nor {INDEX} is there")
-    forced = family_named(family) if family else None
-    configuration = configure(config, DEFAULT_LIMITS, family=forced, sidecar=lambda: sidecar)
     unread = [f"{INDEX}: {index.reason}"] if index is not None and index.state == "unread" else []
     unread += [each for each in (configuration.unsupported, configuration.over_limit) if each]
     facts = _facts(config, configuration, index)

@@ -1,6 +1,5 @@
 """Questions about a checkpoint that need no verdict: its parameter figures, and one tensor."""
 
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +7,14 @@ from auditor.comparison import count
 from auditor.comparison.match import match, take_census
 from auditor.comparison.records import Differences, Tally
 from auditor.errors import AuditorError, SourceError
-from auditor.families import family_named
-from auditor.families.configure import Configuration, configure
+from auditor.families.configure import Configuration
 from auditor.families.expectations import Expectations, Row
 from auditor.families.scaling import SCALE_SUFFIX, scale_name
 from auditor.format.entries import TensorHeader, is_fp8
-from auditor.inventory.facts import ConfigFile, Inventory
-from auditor.inventory.walk import read_config, walk
+from auditor.inventory.facts import Inventory
+from auditor.opening import opened
 from auditor.rules.counts import contradicted_count
-from auditor.sources import open_source
-from auditor.sources.begin import begin
 from auditor.text import listed, nearest, shown, size
-from auditor_schemas.policy import DEFAULT_LIMITS
 
 
 class InvalidConfigError(AuditorError):
@@ -33,28 +28,16 @@ def counted(
 
     Raises InvalidConfigError for a config.json with faults, SourceError where there is none.
     """
-    limits = DEFAULT_LIMITS
     path, place = Path(source), Path(source).name or source
     inventory: Inventory | None = None
     if "://" not in source and path.is_file():
-        folder = open_source(str(path.parent))
-        handle = folder.open(path.name)
-        try:
-            if handle.size > limits.config_bytes:
-                raise SourceError(
-                    f"{source}: is {handle.size:,} bytes, a config.json has at most {limits.config_bytes:,}"
-                )
-            file = ConfigFile("read", handle.read(0, handle.size))
-        finally:
-            handle.close()
+        with opened(str(path.parent), family=family, config=path.name) as checkpoint:
+            configuration = checkpoint.configuration()
     else:
-        with closing(open_source(source, revision=revision, cache=cache)) as folder:
-            if folder.remote:
-                source = place = folder.uri
-                begin(folder, limits)
-            file = read_config(folder, limits)
-            inventory = walk(folder, limits)
-    configuration = configure(file, limits, family=family_named(family) if family else None)
+        with opened(source, family=family, revision=revision, cache=cache) as checkpoint:
+            if checkpoint.source.remote:
+                source = place = checkpoint.source.uri
+            configuration, inventory = checkpoint.configuration(), checkpoint.inventory()
     config, chosen = configuration.config, configuration.family
     if config is None or chosen is None:
         raise _uncountable(source, configuration)
@@ -99,13 +82,8 @@ def described(
     source: str, name: str, *, family: str | None = None, revision: str | None = None, cache: bool = True
 ) -> tuple[str, bool]:
     """One tensor in lines: expected, actual, shard, byte range and scale; and whether it is there as expected."""
-    limits = DEFAULT_LIMITS
-    with closing(open_source(source, revision=revision, cache=cache)) as folder:
-        if folder.remote:
-            begin(folder, limits)
-        file = read_config(folder, limits)
-        inventory = walk(folder, limits)
-    configuration = configure(file, limits, family=family_named(family) if family else None)
+    with opened(source, family=family, revision=revision, cache=cache) as checkpoint:
+        configuration, inventory = checkpoint.configuration(), checkpoint.inventory()
     rows = {}
     if configuration.config is not None and configuration.family is not None:
         rows = configuration.family.expectations(configuration.config).names

@@ -1,19 +1,17 @@
 """Whether a checkpoint is the one that a report audited, and passed: the step between an audit and a release."""
 
 import hashlib
-from contextlib import closing
 
 from auditor.errors import ReadError, UsageError
-from auditor.inventory.walk import read_config, walk
+from auditor.opening import opened
 from auditor.reporting.saved import read_report
 from auditor.reporting.summary import fingerprint
 from auditor.rules import catalogue
-from auditor.sources import Source, open_source
+from auditor.sources import Source
 from auditor.text import plural, quoted, shown, size
 from auditor.verdict.gate import EXIT_CODES, INCOMPLETE
 from auditor.version import __version__
 from auditor_schemas.content import ContentDigest
-from auditor_schemas.policy import DEFAULT_LIMITS
 from auditor_schemas.report import AuditReport
 
 _PIECE = 16 << 20
@@ -39,9 +37,8 @@ def verified(report_path: str, source: str, *, digests: bool, pinned: str | None
             f"  actual    {shown(report.source.fingerprint or 'no fingerprint')}",
         ]
         return "\n".join(lines) + "\n", 1
-    with closing(open_source(source)) as opened:
-        config = read_config(opened, DEFAULT_LIMITS)
-        inventory = walk(opened, DEFAULT_LIMITS)
+    with opened(source) as checkpoint:
+        config, inventory = checkpoint.config_file, checkpoint.inventory()
         found = fingerprint(inventory, config)
         if found is None:
             reasons = inventory.unread or (f"config.json: {config.reason}",)
@@ -49,7 +46,7 @@ def verified(report_path: str, source: str, *, digests: bool, pinned: str | None
         if found != report.source.fingerprint:
             audited = shown(report.source.fingerprint or "none: the audit was incomplete")
             lines = [f"{name} is not what was audited", f"  expected  {audited}", f"  actual    {found}"]
-            return "\n".join([*lines, _revisions(report, opened), ""]), 1
+            return "\n".join([*lines, _revisions(report, checkpoint.source), ""]), 1
         if report.verdict != "passed":
             return f"{name} is what was audited, and that {report.verdict}\n", max(1, EXIT_CODES[report.verdict])
         if report.fail_on == "never":
@@ -64,7 +61,7 @@ def verified(report_path: str, source: str, *, digests: bool, pinned: str | None
         else:
             paths = [shard.path for shard in inventory.parts]
             _refuse_other_names(content, paths, report_path)
-            differing = _differing(opened, content, paths)
+            differing = _differing(checkpoint.source, content, paths)
             if differing is not None:
                 return f"{name} is not what was audited\n  {differing}\n", 1
             bytes_ = f"compared: every byte of {size(sum(each.bytes for each in content.shards))} by SHA-256"
@@ -73,7 +70,7 @@ def verified(report_path: str, source: str, *, digests: bool, pinned: str | None
         f"  {read}",
         f"  {bytes_}",
         f"  {_REVISION}",
-        _revisions(report, opened),
+        _revisions(report, checkpoint.source),
     ]
     return "\n".join(lines) + "\n", 0
 

@@ -173,12 +173,12 @@ def test_crashing_rule_is_errored_and_exits_3(sound, capsys, monkeypatch):
 
 
 def test_unexpected_exception_exits_3_in_one_line(sound, capsys, monkeypatch):
-    import auditor.run
+    import auditor.opening
 
     def fail(*_):
         raise RuntimeError("surprise")
 
-    monkeypatch.setattr(auditor.run, "read_config", fail)
+    monkeypatch.setattr(auditor.opening, "read_config", fail)
     code, out, err = _run(capsys, "audit", sound)
     assert (code, out) == (3, "")
     assert "RuntimeError: surprise" in err

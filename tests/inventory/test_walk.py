@@ -763,7 +763,7 @@ def test_of_a_sound_checkpoint_no_tensor_is_made(tmp_path):
     """What the speed of an audit rests on: names and kinds are enough where all is as expected."""
     forge(tmp_path / "v3", like="v3", sparse=True)
     source = Folder(str(tmp_path / "v3"), symlinks="follow")
-    config, inventory = read_config(source, LIMITS), walk(source, LIMITS)
+    inventory = walk(source, LIMITS)
     report = conduct(
         source,
         reading=None,
@@ -771,7 +771,7 @@ def test_of_a_sound_checkpoint_no_tensor_is_made(tmp_path):
         policy=None,
         fail_on="error",
         progress=None,
-        read=(config, inventory),
+        read=inventory,
         summarised=False,
     )
     assert report.verdict == "passed"

@@ -1,0 +1,70 @@
+"""A checkpoint as every command opens it: all that will be read is asked for at once, and read within limits."""
+
+from __future__ import annotations  # the models are named here, not imported
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from auditor.families import Family, family_named
+from auditor.families.configure import Configuration, configure
+from auditor.families.quantised import SIDECAR
+from auditor.format.files import CONFIG
+from auditor.inventory.walk import Progress, read_config, read_index, walk
+from auditor.sources import Source, Symlinks, open_source
+from auditor.sources.begin import begin
+from auditor_schemas.policy import DEFAULT_LIMITS
+
+if TYPE_CHECKING:
+    from auditor.format.entries import Index, Shard
+    from auditor.inventory.facts import ConfigFile, Inventory
+    from auditor_schemas.policy import Limits
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An open checkpoint: its source, its config.json as read, and the family that is forced on it, if one is."""
+
+    source: Source
+    limits: Limits
+    config_file: ConfigFile
+    family: Family | None
+
+    def configuration(self) -> Configuration:
+        """What config.json says, and hf_quant_config.json where config.json declares no quantisation."""
+        sidecar = partial(read_config, self.source, self.limits, SIDECAR)
+        return configure(self.config_file, self.limits, family=self.family, sidecar=sidecar)
+
+    def index(self) -> Index | None:
+        """The index alone, or None where there is none."""
+        return read_index(self.source, self.limits)
+
+    def inventory(self, progress: Progress | None = None, *, seen: Callable[[Shard], None] | None = None) -> Inventory:
+        """The index and every header; see `walk`."""
+        return walk(self.source, self.limits, progress, seen=seen)
+
+
+@contextmanager
+def opened(
+    source: str | Source,
+    limits: Limits = DEFAULT_LIMITS,
+    *,
+    family: str | None = None,
+    symlinks: Symlinks = "follow",
+    revision: str | None = None,
+    cache: bool = True,
+    config: str = CONFIG,
+) -> Iterator[Checkpoint]:
+    """Open a source by name, or take one that is open, and close it afterwards; `config` is read as its config.json.
+
+    Raises UsageError for a source, an option or a family that cannot be, SourceError where there is nothing.
+    """
+    forced = family_named(family) if family is not None else None
+    if isinstance(source, str):
+        source = open_source(source, symlinks=symlinks, revision=revision, cache=cache)
+    with closing(source) as there:
+        if there.remote:
+            begin(there, limits)
+        yield Checkpoint(there, limits, read_config(there, limits, config), forced)
