@@ -1,10 +1,8 @@
 """Composes the stages into one audit: reads, derives, applies every rule, attributes, decides, reports."""
 
-import gc
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from os import PathLike
@@ -70,19 +68,18 @@ def audit(
     Raises UsageError for arguments that cannot be, SourceError where there is nothing to audit; damage
     is never an exception.
     """
-    with collector_paused():
-        return conduct(
-            str(source),
-            reading=_reading(depth, reading),
-            family=family,
-            policy=policy,
-            baseline=baseline,
-            symlinks=symlinks,
-            fail_on=fail_on,
-            progress=progress,
-            revision=revision,
-            cache=cache,
-        )
+    return conduct(
+        str(source),
+        reading=_reading(depth, reading),
+        family=family,
+        policy=policy,
+        baseline=baseline,
+        symlinks=symlinks,
+        fail_on=fail_on,
+        progress=progress,
+        revision=revision,
+        cache=cache,
+    )
 
 
 def _reading(depth: str, reading: Reading | None) -> Reading | None:
@@ -91,18 +88,6 @@ def _reading(depth: str, reading: Reading | None) -> Reading | None:
     if depth == "headers":
         return None
     return replace(reading or Reading(depth="full"), depth=depth)  # type: ignore[arg-type]  # one of the two
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """An audit allocates much and makes no cycles to speak of: collecting in between doubles its time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def conduct(

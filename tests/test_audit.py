@@ -1,12 +1,17 @@
 """The pipeline on what single breaks do not reach: policies, several defects at once, and what was not looked at."""
 
+import gc
 import json
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from auditor import audit
+from auditor import audit, cli
 from auditor.forge import forge, planned
 from auditor.forge.write import write
 from auditor_schemas.policy import Limits, Policy
@@ -155,6 +160,44 @@ def test_findings_are_the_same_in_every_run(tmp_path):
     forge(tmp_path / "checkpoint", like="tiny", sparse=True, break_name="unindexed-tensors")
     first, second = audit(tmp_path / "checkpoint"), audit(tmp_path / "checkpoint")
     assert first.findings == second.findings
+
+
+def test_audits_at_once_in_one_process_give_what_each_gives_alone(tmp_path):
+    breaks = (None, "unindexed-tensors", "missing-shard", "config-one-layer-fewer", "prefixed-names", "missing-expert")
+    for number, name in enumerate(breaks):
+        forge(tmp_path / str(number), like="tiny", sparse=True, break_name=name)
+    policy = Policy(severity={"NAM101": "warning"})
+
+    def audited(number):
+        report = audit(tmp_path / str(number), policy=policy if number % 2 else None)
+        return report.model_dump(exclude={"run"})
+
+    alone = [audited(number) for number in range(len(breaks))]
+    with ThreadPoolExecutor(len(breaks)) as threads:
+        for _ in range(5):
+            assert list(threads.map(audited, range(len(breaks)))) == alone
+
+
+def test_an_audit_leaves_the_process_as_it_was(checkpoint):
+    def state():
+        handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGABRT)]
+        return gc.isenabled(), dict(os.environ), handlers, sys.stdout.errors
+
+    collected = []
+
+    def collector(phase, _):
+        collected.append(gc.isenabled())
+
+    before = state()
+    gc.callbacks.append(collector)
+    try:
+        audit(checkpoint, progress=lambda *_: gc.collect())
+        assert cli.main(["audit", str(checkpoint), "--quiet"]) == 0
+        assert cli.main(["diff", str(checkpoint), str(checkpoint)]) == 0
+    finally:
+        gc.callbacks.remove(collector)
+    assert state() == before
+    assert all(collected)
 
 
 def test_audits_leave_no_file_open(checkpoint):

@@ -1,6 +1,5 @@
 """The command line: arguments, where output goes, and exit codes. Nothing heavy is imported at the top."""
 
-import gc
 import os
 import sys
 
@@ -17,16 +16,13 @@ INCOMPLETE = 3
 def main(arguments: list[str] | None = None, *, alone: bool = False) -> int:
     """Run one command and return its exit code. No exception leaves it: an unexpected one is exit 3.
 
-    `alone`: this process is the command's own.
+    `alone`: this process is the command's own, which may be set up for the libraries that a command imports.
     """
-    gc.disable()  # a short process: its memory goes with it, and collecting during imports is time lost
     try:
         return _main(sys.argv[1:] if arguments is None else arguments, alone=alone)
     except KeyboardInterrupt:
         said = "cancelled"
     except BrokenPipeError:
-        # The reader went away: silence the interpreter's own complaint at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INCOMPLETE
     except Exception as error:  # the edge: whatever it is, it means that nothing was decided
         said = _unexpected(error)
@@ -35,16 +31,12 @@ def main(arguments: list[str] | None = None, *, alone: bool = False) -> int:
 
 
 def _main(arguments: list[str], *, alone: bool) -> int:
-    import argparse
-
     from auditor.cli.options import parser_for
-    from auditor.cli.startup import without_plugins
     from auditor.errors import AuditorError, UsageError
 
-    without_plugins()
     parser = parser_for(arguments)
     try:
-        options = parser.parse_args(arguments, argparse.Namespace(alone=alone))
+        options = parser.parse_args(arguments)
         if options.version:
             from auditor.version import __version__
 
@@ -53,6 +45,10 @@ def _main(arguments: list[str], *, alone: bool) -> int:
         if options.command is None:
             parser.print_help()
             return USAGE
+        if alone and (getattr(options, "depth", "headers") != "headers" or getattr(options, "csv", None) is not None):
+            from auditor.cli.startup import before_numpy
+
+            before_numpy()
         return _command(options)
     except SystemExit as stop:
         return int(stop.code or 0)
@@ -286,6 +282,8 @@ def entry() -> "NoReturn":
             startup.print_in_any_encoding()
             startup.let_no_library_decide(limited=True)
             startup.keep_freed_memory()
+            startup.without_collector()
+            startup.without_plugins()
             code = main(alone=True)
             said = b""
         except KeyboardInterrupt:

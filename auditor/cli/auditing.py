@@ -1,6 +1,5 @@
 """The audit as a command: what the options mean, a source begun before the models are imported, and interruptions."""
 
-import os
 import sys
 
 TYPE_CHECKING = False
@@ -17,32 +16,31 @@ def audited(options: "argparse.Namespace", complain: "Callable[[str, int], int]"
     from auditor.cli.outputs import check_outputs, deliver
 
     check_outputs(options)
-    with _terminate_as_interrupt():
-        progress = _progress(options)
-        reading = _reading(options, progress)
-        source = _begin(options)
-        from auditor.cli import terminal  # noqa: F401  # while headers come, not when they all have
-        from auditor.run import conduct
+    progress = _progress(options)
+    reading = _reading(options, progress)
+    source = _begin(options)
+    from auditor.cli import terminal  # noqa: F401  # while headers come, not when they all have
+    from auditor.run import conduct
 
-        try:
-            report = conduct(
-                source,
-                reading=reading,
-                family=options.family,
-                policy=options.policy,
-                baseline=options.baseline,
-                symlinks=options.symlinks,
-                fail_on=options.fail_on,
-                progress=progress,
-                revision=options.revision,
-                cache=not options.no_cache,
-                summarised=_writes(options),
-            )
-        finally:
-            if progress is not None:
-                progress.close()
-            if not isinstance(source, str):
-                source.close()  # where the audit has not come so far
+    try:
+        report = conduct(
+            source,
+            reading=reading,
+            family=options.family,
+            policy=options.policy,
+            baseline=options.baseline,
+            symlinks=options.symlinks,
+            fail_on=options.fail_on,
+            progress=progress,
+            revision=options.revision,
+            cache=not options.no_cache,
+            summarised=_writes(options),
+        )
+    finally:
+        if progress is not None:
+            progress.close()
+        if not isinstance(source, str):
+            source.close()  # where the audit has not come so far
     return deliver(report, options, complain)
 
 
@@ -62,11 +60,6 @@ def _reading(options: "argparse.Namespace", progress: "Any") -> "Any":
 
     if options.sample_bytes is not None and options.depth == "full":
         raise UsageError("--sample-bytes bounds a sample: use --depth sample, or leave it out")
-    if options.alone:  # numpy's matrix products are small here, and its threads spin on cores that have bytes to read
-        from auditor.cli.startup import let_no_library_decide
-
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        let_no_library_decide()
     return Reading(
         depth=options.depth,
         seed=options.seed,
@@ -110,27 +103,3 @@ def _progress(options: "argparse.Namespace") -> "Any":
     from auditor.cli.terminal import ProgressLine
 
     return ProgressLine()
-
-
-class _terminate_as_interrupt:  # noqa: N801  # reads as a statement where it is used
-    """SIGTERM ends an audit as Ctrl-C does, incomplete with what was read, where `entry` did not see to it before."""
-
-    def __enter__(self) -> None:
-        import signal
-
-        def interrupt(*_: object) -> None:
-            raise KeyboardInterrupt
-
-        self._set = False
-        try:
-            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-                signal.signal(signal.SIGTERM, interrupt)
-                self._set = True
-        except ValueError:  # not the main thread
-            pass
-
-    def __exit__(self, *_: object) -> None:
-        import signal
-
-        if self._set:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)

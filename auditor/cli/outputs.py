@@ -35,10 +35,6 @@ def check_outputs(options: "argparse.Namespace") -> None:
         each = FORMATS[name]
         if each.needs is not None:
             _check_extra(name, each.needs, each.extra)
-            if getattr(options, "alone", False):
-                from auditor.cli.startup import let_no_library_decide
-
-                let_no_library_decide()
         if target == STANDARD_OUTPUT:
             if each.folder:
                 raise UsageError(f"--{name} -: writes several files: give it a folder")

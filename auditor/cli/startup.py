@@ -1,36 +1,20 @@
 """What the command does to its own process before anything else, so that it begins sooner."""
 
+import gc
 import os
 import sys
 
-TYPE_CHECKING = False  # typing itself costs an import
-if TYPE_CHECKING:
-    from typing import Any
-
-_PLUGINS = "pydantic.plugin._loader"
 _LARGE = 24 << 20  # bytes, never touched
 
 
 def without_plugins() -> None:
-    """Plugins of other packages have no part in a verdict, and looking for them reads all that is installed.
+    """Pydantic's plugins have no part in a verdict, and looking for them reads all that is installed."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
-    What would look costs a tenth of an audit to import, and Pydantic imports it before it asks the variable. So a
-    module that knows of no plugin stands there, and makes way where more is wanted of it.
-    """
-    if os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__") != "__all__" or _PLUGINS in sys.modules:
-        return
 
-    def more(name: str) -> "Any":
-        if name.startswith("__"):
-            raise AttributeError(name)
-        from importlib import import_module
-
-        sys.modules.pop(_PLUGINS, None)
-        return getattr(import_module(_PLUGINS), name)
-
-    known: Any = type(sys)(_PLUGINS)
-    known.get_plugins, known.__getattr__ = tuple, more
-    sys.modules[_PLUGINS] = known
+def without_collector() -> None:
+    """A short process makes few cycles, and its memory goes with it: collecting in between is time lost."""
+    gc.disable()
 
 
 def keep_freed_memory() -> None:
@@ -129,6 +113,12 @@ def let_no_library_decide(*, limited: bool = False) -> None:
         libc.signal(int(signal.SIGABRT), end)
     except (OSError, AttributeError):
         return  # not this kind of C library
+
+
+def before_numpy() -> None:
+    """Its matrix products are small here, and its threads would spin on cores that have bytes to read."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    let_no_library_decide()
 
 
 def exhausted(error: BaseException) -> str | None:

@@ -10,7 +10,7 @@ from auditor.inventory.facts import Inventory
 from auditor.opening import opened
 from auditor.patterns import count, expand, expand_file, patterns
 from auditor.reporting.saved import read_report
-from auditor.run import collector_paused, conduct
+from auditor.run import conduct
 from auditor.text import shown
 from auditor.verdict.attribute import Attributed
 from auditor.verdict.baseline import Baseline, named
@@ -47,8 +47,7 @@ class Side:
 
 def compared(old: str, new: str) -> CheckpointDiff:
     """The difference between two SOURCEs or reports. Raises SourceError where a side cannot be read."""
-    with collector_paused():
-        return difference(read_side(old, "OLD"), read_side(new, "NEW"))
+    return difference(read_side(old, "OLD"), read_side(new, "NEW"))
 
 
 def read_side(path: str, label: str) -> Side:

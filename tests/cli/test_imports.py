@@ -50,22 +50,6 @@ def test_quiet_audit_imports_no_terminal_library(checkpoint: Path) -> None:
     assert "rich" not in _imported("audit", str(checkpoint), "--quiet")
 
 
-def test_audit_imports_nothing_that_looks_for_plugins(checkpoint: Path) -> None:
-    assert {"email", "zipfile"} & _imported("audit", str(checkpoint), "--quiet") == set()
-
-
-def test_whoever_wants_more_of_what_looks_for_plugins_has_it() -> None:
-    script = (
-        "from auditor.cli import main; main(['--version'])\n"
-        "from pydantic.plugin._loader import get_plugins; print(list(get_plugins()))\n"
-        "from pydantic.plugin._loader import PYDANTIC_ENTRY_POINT_GROUP\n"
-        "from pydantic.plugin._loader import get_plugins\n"
-        "print(PYDANTIC_ENTRY_POINT_GROUP, get_plugins.__module__, list(get_plugins()))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.splitlines()[1:] == ["[]", "pydantic pydantic.plugin._loader []"]
-
-
 @pytest.mark.parametrize("argument", ["--help", "--version"])
 def test_help_imports_neither_models_nor_decoder_nor_terminal_library(argument: str) -> None:
     assert {"pydantic", "msgspec", "rich", "jinja2", "numpy", "torch"} & _imported(argument) == set()
