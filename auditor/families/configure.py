@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from auditor.families import Family, families, family_for
 from auditor.families.quantised import Declared, of_config, of_sidecar
 from auditor.format.disguise import disguised
+from auditor.format.proof import has_minus_zero, quotes
 from auditor.inventory.facts import ConfigFault, ConfigFile
 from auditor.text import UNSHOWN, listed, named, quoted
 from auditor_schemas.config import DeepseekV3Config
@@ -136,7 +137,7 @@ def _beside(file: ConfigFile, limits: Limits) -> Declared | None:
 
 def _read(data: bytes, limits: Limits) -> tuple[dict[str, Any] | None, list[ConfigFault], str | None]:
     """The fields, the faults of the document, and the limit that ended its reading."""
-    proven = _prove(data)
+    proven = _prove(data) if data.count(b",") <= limits.json_values else None
     if proven is not None:
         return proven, [], None
     other = disguised(data)
@@ -167,12 +168,12 @@ def _read(data: bytes, limits: Limits) -> tuple[dict[str, Any] | None, list[Conf
 
 
 def _prove(data: bytes) -> dict[str, Any] | None:
-    """config.json where it cannot hold a duplicate key: no escapes, and no string more than the result has."""
+    """config.json where no key can be there twice: it has the strings that the result has, and no more."""
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    if not isinstance(value, dict) or b"\\" in data or data.count(b'"') != 2 * _strings(value):
+    if not isinstance(value, dict) or quotes(data) != 2 * _strings(value) or has_minus_zero(data):
         return None
     return value
 

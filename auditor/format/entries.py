@@ -17,6 +17,9 @@ from auditor.format.dtypes import FP8, Dtype, packed_bytes
 from auditor.format.files import member_of
 from auditor.text import plain_path
 
+METADATA = "__metadata__"  # the entry of a header that is no tensor
+LEVELS = 3  # a header is an object of objects with arrays in them
+
 
 class TensorHeader(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """One tensor as its shard's header describes it; `data_offsets` count from the end of the header."""
@@ -30,7 +33,7 @@ Kind = tuple[Dtype, tuple[int, ...]]
 
 
 class Tiling(Struct, frozen=True):
-    """A header by kind whose tensors lie back to back in its order, so that their sizes give all offsets.
+    """A header by kind whose tensors lie back to back, so that their sizes give all offsets; in that order.
 
     `names` are those of each kind, `order` the position in `kinds` of each tensor, as an array of "I".
     """
@@ -43,7 +46,7 @@ class Tiling(Struct, frozen=True):
         return sum(map(len, self.names))
 
     def tensors(self) -> dict[str, TensorHeader]:
-        """The header's entries in its order; those of one kind share dtype and shape."""
+        """The header's entries by offset; those of one kind share dtype and shape."""
         order = array("I", self.order)
         following = [iter(names).__next__ for names in self.names]
         names = [following[kind]() for kind in order]

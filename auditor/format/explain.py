@@ -5,7 +5,7 @@ from __future__ import annotations  # the models are named here, not imported
 from typing import TYPE_CHECKING, Any
 
 from auditor.format.dtypes import BITS, DTYPES
-from auditor.format.entries import Fault, TensorHeader, elements
+from auditor.format.entries import LEVELS, METADATA, Fault, TensorHeader, elements
 from auditor.format.spans import MAX_RANK, Faults, naturals, overflows
 from auditor.format.strictjson import JsonFault, Keep, StopError, parse
 from auditor.text import named, quoted
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from auditor.format.strictjson import Document
     from auditor_schemas.policy import Limits
 
-METADATA = "__metadata__"
-LEVELS = 3  # a header is an object of objects with arrays in them
 ENTRY_VALUES = 100_000  # strings of a rich __metadata__; an entry has ten values
 _FIELDS = ("dtype", "shape", "data_offsets")
 

@@ -1,11 +1,12 @@
 """One shard's header, parsed strictly: what the safetensors format allows and nothing else.
 
-The fast path decodes with msgspec and proves the result by encoding it again: equal bytes leave no room
-for duplicate keys, unknown fields, odd numbers or escapes. Whatever it cannot prove is explained (`explain.py`).
+The fast path decodes with msgspec into typed structs, which take no unknown field, no float and no third offset, and
+proves what is left: that no key is there twice (`proof.py`). Whatever it cannot prove is explained (`explain.py`).
 """
 
 from __future__ import annotations  # the models are named here, not imported
 
+import re
 from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,24 +14,32 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from auditor.format.dtypes import packed_bytes
-from auditor.format.entries import Fault, Kind, TensorHeader, Tiling, elements
+from auditor.format.entries import LEVELS, METADATA, Fault, Kind, TensorHeader, Tiling, elements
+from auditor.format.proof import has_minus_zero, quotes
 from auditor.format.spans import Faults, is_shape, naturals, span_faults
 
 if TYPE_CHECKING:
     from auditor_schemas.policy import Limits
 
+_ENTRY_QUOTES = 10  # of its name, its three fields and its dtype
+_UNCOUNTED = 1 << 20  # what a header of fewer bytes can cost needs no bound
+
 _decode_tensors = msgspec.json.Decoder(dict[str, TensorHeader]).decode
 _decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
-_encode = msgspec.json.Encoder().encode
-_METADATA_OPENING = b'{"__metadata__":{'
-_UNCOUNTED = 1 << 20  # what a header of fewer bytes can cost needs no bound
+
+# The metadata, with the brace before it and the comma that goes with it: first of all entries, or behind one.
+_SPACE = rb"[ \t\n\r]*+"
+_OBJECT = rb'(\{(?:[^{}"]++|"(?:[^"\\]++|\\.)*+")*+\})'
+_MEMBER = _SPACE + rb'"__metadata__"' + _SPACE + rb":" + _SPACE + _OBJECT + _SPACE
+_FIRST = re.compile(rb"\{" + _MEMBER + rb"(?:,(?=" + _SPACE + rb'")|(?=\}))')
+_LATER = re.compile(rb"\}" + _SPACE + rb"," + _MEMBER + rb"(?=[,}])")
 
 
 class Header(msgspec.Struct, frozen=True):
     """A parsed header. `complete`: every entry is known and well formed; `over_limit` says which limit ended it.
 
-    `tiling`: the tensors by kind, where they cover the data in the header's order. `entries` and `values`: what
-    the strict reader met of them.
+    `tiling`: the tensors by kind, where they cover the data. `entries` and `values`: what the strict reader met of
+    them.
     """
 
     tensors: dict[str, TensorHeader]
@@ -52,7 +61,7 @@ def parse_header(raw: bytes, data_bytes: int, limits: Limits) -> Header:
             over = f"more than {limits.tensors_per_shard:,} tensors in one shard (tensors_per_shard)"
             return Header({}, metadata, (), False, over, entries=len(tensors))
         tiling = _tiling(tensors, data_bytes)
-        if tiling is not None or _tiling(dict(sorted(tensors.items(), key=_by_offset)), data_bytes) is not None:
+        if tiling is not None:
             return Header(tensors, metadata, (), True, tiling=tiling)
         if all(is_shape(each.dtype, each.shape) and naturals(each.data_offsets) for each in tensors.values()):
             faults = Faults()
@@ -77,32 +86,31 @@ def _explained(raw: bytes, data_bytes: int, limits: Limits) -> Header:
 
 
 def _prove(raw: bytes, limits: Limits) -> tuple[dict[str, TensorHeader], dict[str, str] | None] | None:
-    """Entries and metadata of a canonical header (compact, fields in the usual order), or None."""
-    if len(raw) > _UNCOUNTED and raw.count(b",") > limits.json_values:
+    """Entries and metadata of a header that is proven well formed, however it is written; else None."""
+    if limits.json_depth < LEVELS or (len(raw) > _UNCOUNTED and raw.count(b",") > limits.json_values):
         return None
-    body = raw.rstrip(b" ")
-    metadata: dict[str, str] | None = None
     try:
-        if body.startswith(_METADATA_OPENING):
-            end = body.index(b"}", len(_METADATA_OPENING)) + 1
-            part = body[len(_METADATA_OPENING) - 1 : end]
-            if len(part) > _UNCOUNTED:
-                return None
-            metadata = _decode_metadata(part)
-            if _encode(metadata) != part:
-                return None
-            rest = body[end:]
-            if rest != b"}" and not rest.startswith(b',"'):
-                return None
-            body = b"{" + rest.removeprefix(b",")
-        tensors = _decode_tensors(body)
+        metadata, rest = _metadata_apart(raw)
+        tensors = _decode_tensors(rest)
     except (msgspec.DecodeError, ValueError):
         return None
-    if _encode(tensors) != body or "__metadata__" in tensors:
+    needed = _ENTRY_QUOTES * len(tensors) + (0 if metadata is None else 2 + 4 * len(metadata))
+    if raw[:1] != b"{" or METADATA in tensors or quotes(raw) != needed or has_minus_zero(raw):
         return None
     if tensors and max(map(len, tensors)) * 4 > limits.name_bytes and _long_names(tensors, limits):
         return None
     return tensors, metadata
+
+
+def _metadata_apart(raw: bytes) -> tuple[dict[str, str] | None, bytes]:
+    """The metadata, and a header without it, which is JSON just where this one is. Raises where that is not known."""
+    found = _FIRST.match(raw) or (_LATER.search(raw) if b'"__metadata__"' in raw else None)
+    if found is None:
+        return None, raw
+    # Where no string is open before it, the brace before it ends an entry if what is left is a header at all.
+    if len(found[1]) > _UNCOUNTED or quotes(raw[: found.start()]) % 2:
+        raise ValueError
+    return _decode_metadata(found[1]), raw[: found.start() + 1] + raw[found.end() :]
 
 
 def _long_names(tensors: dict[str, TensorHeader], limits: Limits) -> list[str]:
@@ -110,7 +118,13 @@ def _long_names(tensors: dict[str, TensorHeader], limits: Limits) -> list[str]:
 
 
 def _tiling(tensors: dict[str, TensorHeader], data_bytes: int) -> Tiling | None:
-    """The tensors by kind where they cover the data exactly, in order, each with its size; None where they do not."""
+    """The tensors by kind where they cover the data exactly, each with its size; None where they do not."""
+    tiling = _tiled(tensors, data_bytes)
+    return _tiled(dict(sorted(tensors.items(), key=_by_offset)), data_bytes) if tiling is None else tiling
+
+
+def _tiled(tensors: dict[str, TensorHeader], data_bytes: int) -> Tiling | None:
+    """The same of tensors in the order of their offsets."""
     found: dict[Kind, tuple[int, int, Callable[[str], None]]] = {}
     kinds: list[Kind] = []
     names: list[list[str]] = []

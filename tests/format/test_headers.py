@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save as save_torch
 
+from auditor.format import headers
 from auditor.format.disguise import disguise
 from auditor.format.dtypes import DTYPES, packed_bytes
 from auditor.format.entries import Fault, TensorHeader, Tiling
@@ -29,7 +30,16 @@ def read(raw: bytes | str, data_bytes: int = 0, **limits: int) -> Header:
     return parse_header(raw, data_bytes, Limits(**limits))
 
 
-def only_fault(raw: bytes | str, data_bytes: int = 0, **limits: int) -> Fault:
+def strictly(raw: bytes | str, data_bytes: int = 0, **limits: int) -> Header:
+    """By the reader that explains, which sees a sound header only where the fast path cannot prove it."""
+    raw = raw.encode() if isinstance(raw, str) else raw
+    return headers._explained(raw, data_bytes, Limits(**limits))
+
+
+either = pytest.mark.parametrize("read", [read, strictly])
+
+
+def only_fault(raw: bytes | str, data_bytes: int = 0, read=read, **limits: int) -> Fault:
     header = read(raw, data_bytes, **limits)
     assert len(header.faults) == 1, header.faults
     return header.faults[0]
@@ -73,12 +83,13 @@ def test_a_header_held_by_kind_gives_its_entries_again_in_order(kinds):
     assert list(again) == list(header.tensors) == list(kinds)
 
 
-def test_a_header_out_of_order_is_sound_and_not_held_by_kind():
+@either
+def test_a_header_out_of_order_is_held_by_kind_in_the_order_of_its_offsets(read):
     raw = f'{{"a":{entry("F32", (), 12, 16)},"b":{entry("BF16", (2, 3), 0, 12)}}}'
     header = read(raw, 16)
     assert header.complete
     assert header.faults == ()
-    assert header.tiling is None
+    assert list(header.tiling.tensors().items()) == list(header.tensors.items())[::-1]
 
 
 def test_the_smallest_header_is_an_empty_object():
@@ -131,21 +142,21 @@ def test_every_dtype_has_its_size(dtype):
     assert (fault.slug, fault.expected, fault.actual) == ("invalid-tensor-entry", size, size + 1)
 
 
-@pytest.mark.parametrize("spaced", ["", " "])
+@either
 @pytest.mark.parametrize(("dtype", "shape", "size"), [("F4", [1, 2], 1), ("F6_E2M3", [4], 3), ("F6_E3M2", [2, 2], 3)])
-def test_elements_of_less_than_a_byte_are_packed(dtype, shape, size, spaced):
-    raw = f'{{"a":{spaced}{entry(dtype, shape, 0, size)}}}'
+def test_elements_of_less_than_a_byte_are_packed(dtype, shape, size, read):
+    raw = f'{{"a":{entry(dtype, shape, 0, size)}}}'
     header = read(raw, size)
     assert header.faults == ()
     assert header.tensors == {"a": TensorHeader(dtype, tuple(shape), (0, size))}
     assert reference(raw.encode(), bytes(size)) is not None
 
 
-@pytest.mark.parametrize("spaced", ["", " "])
+@either
 @pytest.mark.parametrize(("dtype", "shape", "size"), [("F4", [3], 2), ("F4", [], 1), ("F6_E2M3", [2], 2)])
-def test_elements_that_end_inside_a_byte_are_no_tensor(dtype, shape, size, spaced):
-    raw = f'{{"a":{spaced}{entry(dtype, shape, 0, size)}}}'
-    fault = only_fault(raw, size)
+def test_elements_that_end_inside_a_byte_are_no_tensor(dtype, shape, size, read):
+    raw = f'{{"a":{entry(dtype, shape, 0, size)}}}'
+    fault = only_fault(raw, size, read)
     assert (fault.slug, fault.tensors) == ("invalid-tensor-entry", ("a",))
     assert fault.message.endswith(f"elements of {dtype} end inside a byte")
     assert reference(raw.encode(), bytes(size)) is None
@@ -300,20 +311,20 @@ def test_offsets_are_two(value):
     assert "needs two natural numbers" in fault.message
 
 
-@pytest.mark.parametrize("spaced", ["", " "])
-def test_more_dimensions_than_any_library_has_are_a_limit_and_no_damage(spaced):
-    assert read(f'{{"a":{spaced}{entry(shape=[1] * 64)}}}', 1).complete
-    header = read(f'{{"a":{spaced}{entry(shape=[1] * 65)},"b":{entry()}}}', 1)
+@either
+def test_more_dimensions_than_any_library_has_are_a_limit_and_no_damage(read):
+    assert read(f'{{"a":{entry(shape=[1] * 64)}}}', 1).complete
+    header = read(f'{{"a":{entry(shape=[1] * 65)},"b":{entry()}}}', 1)
     assert header.over_limit == "a tensor of 65 dimensions, no more than 64 are read"
     assert header.faults == ()
     assert not header.complete
     assert list(header.tensors) == ["b"]
 
 
-@pytest.mark.parametrize("spaced", ["", " "])
+@either
 @pytest.mark.parametrize("shape", [[1 << 40, 1 << 40, 0], [1 << 62, 4, 0], [0, 1 << 64]])
-def test_a_product_beyond_64_bits_is_refused_even_beside_a_zero(shape, spaced):
-    fault = only_fault(f'{{"a":{spaced}{entry(shape=shape, end=0)}}}', 0)
+def test_a_product_beyond_64_bits_is_refused_even_beside_a_zero(shape, read):
+    fault = only_fault(f'{{"a":{entry(shape=shape, end=0)}}}', 0, read)
     assert (fault.slug, fault.tensors) == ("invalid-tensor-entry", ("a",))
 
 
@@ -452,9 +463,9 @@ def test_several_faults_in_one_entry_are_all_reported():
 # --- limits
 
 
-@pytest.mark.parametrize("space", ["", " "])
-def test_more_tensors_than_the_limit_are_not_read(space):
-    raw = f'{{"a":{space}{entry()},"b":{entry(begin=1, end=2)}}}'
+@either
+def test_more_tensors_than_the_limit_are_not_read(read):
+    raw = f'{{"a":{entry()},"b":{entry(begin=1, end=2)}}}'
     assert read(raw, 2, tensors_per_shard=2).over_limit is None
     header = read(raw, 2, tensors_per_shard=1)
     assert header.over_limit == "more than 1 tensors in one shard (tensors_per_shard)"
@@ -469,9 +480,9 @@ def test_entries_that_are_no_tensors_count_towards_the_limit():
     assert [fault.tensors for fault in header.faults] == [("a", "b")]
 
 
-@pytest.mark.parametrize("space", ["", " "])
-def test_a_name_longer_than_the_limit_in_bytes_is_not_read(space):
-    raw = f'{{"\u00e9\u00e9":{space}{entry()}}}'
+@either
+def test_a_name_longer_than_the_limit_in_bytes_is_not_read(read):
+    raw = f'{{"\u00e9\u00e9":{entry()}}}'
     assert read(raw, 1, name_bytes=4).over_limit is None
     header = read(raw, 1, name_bytes=3)
     assert header.over_limit == "a tensor name of 4 bytes, limit 3 (name_bytes)"
@@ -529,55 +540,24 @@ def written(entries, metadata, **style) -> bytes:
     return json.dumps(whole, **{"separators": (",", ":"), "ensure_ascii": False, **style}).encode()
 
 
-@given(tensor_sets(), st.integers(0, 9))
-def test_a_well_formed_header_means_the_same_however_it_is_written(drawn, padding):
-    entries, metadata, size = drawn
-    expected = Header(
-        {n: TensorHeader(e["dtype"], tuple(e["shape"]), tuple(e["data_offsets"])) for n, e in entries.items()},
-        metadata,
-        (),
-        True,
-    )
-    reversed_fields = {name: dict(reversed(fields.items())) for name, fields in entries.items()}
-    behind = entries if metadata is None else {**entries, "__metadata__": metadata}
-    for raw in (
-        written(entries, metadata),
-        written(entries, metadata) + b" " * padding,
-        written(entries, metadata, ensure_ascii=True),
-        written(entries, metadata, separators=(" ,\n", " :\t")),
-        written(entries, metadata, indent=1),
-        written(reversed_fields, metadata),
-        written(behind, None),
-    ):
-        header = read(raw, size)
-        assert msgspec.structs.replace(header, tiling=None, entries=0, values=0) == expected
-        assert list(header.tensors) == list(entries)
-        ends = [0, *(fields["data_offsets"][1] for fields in entries.values())]
-        in_order = all(
-            fields["data_offsets"][0] == end for fields, end in zip(entries.values(), ends[:-1], strict=True)
-        )
-        assert (header.tiling is not None) == in_order
-
-
 @given(tensor_sets(), st.data())
-def test_faults_of_size_and_offsets_are_the_same_however_the_header_is_written(drawn, data):
+def test_faults_of_size_and_offsets_are_the_same_by_either_reader(drawn, data):
     entries, metadata, size = drawn
     for name in data.draw(st.sets(st.sampled_from(sorted(entries)), max_size=3)) if entries else ():
         entries[name]["data_offsets"] = [data.draw(st.integers(0, 40)), data.draw(st.integers(0, 40))]
     size = max(0, size + data.draw(st.integers(-3, 3)))
-    spaced = written(entries, metadata, separators=(", ", " :"))
-    compact = written(entries, metadata).ljust(len(spaced))
-    fast, strict = (msgspec.structs.replace(read(raw, size), entries=0, values=0) for raw in (compact, spaced))
+    raw = written(entries, metadata)
+    fast, strict = (msgspec.structs.replace(each(raw, size), entries=0, values=0) for each in (read, strictly))
     assert fast == strict
 
 
 # --- many faults of one kind, and what a hostile header costs
 
 
-@pytest.mark.parametrize("spaced", ["", " "])
-def test_tensors_at_one_place_are_one_fault_of_their_shard_with_all_of_them(spaced):
-    raw = "{" + spaced + ",".join(f'"{n}":{entry()}' for n in range(1_000)) + "}"
-    fault = only_fault(raw, 1)
+@either
+def test_tensors_at_one_place_are_one_fault_of_their_shard_with_all_of_them(read):
+    raw = "{" + ",".join(f'"{n}":{entry()}' for n in range(1_000)) + "}"
+    fault = only_fault(raw, 1, read)
     assert fault.slug == "overlapping-tensors"
     assert fault.message == "begins at data byte 0, inside '0' that ends at 1; and 998 more alike in this file"
     assert set(fault.tensors) == {str(n) for n in range(1_000)}
