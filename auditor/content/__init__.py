@@ -51,7 +51,12 @@ class Reading:
 
 
 def check_extra(depth: str) -> None:
-    """Raise UsageError, one line with the mend, where reading content lacks a library."""
+    """Raise UsageError, in one line, where reading content lacks a library, or numba does not work here."""
     absent = [name for name in NEEDED if find_spec(name) is None]
     if absent:
         raise UsageError(f"--depth {depth} needs {', '.join(absent)}: pip install 'checkpoint-auditor[content]'")
+    try:
+        import numba  # noqa: F401  # it refuses versions of numpy and of Python that it does not know
+    except Exception as error:  # an edge: it is its own program
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise UsageError(f"--depth {depth}: numba makes no kernels that can be used: {reason}") from error

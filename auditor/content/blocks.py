@@ -3,10 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from auditor.content import outcomes
-from auditor.content.device import Bytes, Extremes, address
+from auditor.content.device import Bytes, Extremes
 from auditor.content.fp8 import decode_table
-from auditor.content.kernels.native import entry
+from auditor.content.kernels import roundtrip
 from auditor.content.plan import Blocks, Part
 from auditor.content.probes import BlockNote, BlockValues
 
@@ -17,60 +16,48 @@ class Judge:
     """One FP8 weight (R × C) with its scales (r × c)."""
 
     def __init__(self, part: Part, scale_rc: npt.NDArray[np.float32], blocks: Blocks) -> None:
-        self.columns, self.block = part.shape[1], blocks.shape
+        self.block = blocks.shape
         self._part = part
-        self._scale_rc = np.ascontiguousarray(scale_rc, np.float32)
-        self._scales = address(self._scale_rc)
-        self._blocks = blocks
+        self._scale_rc = np.require(scale_rc, np.float32, ["C", "W"])  # as the kernel is compiled for
+        self._powers_of_two = blocks.powers_of_two
         self._counts = np.zeros(10, np.int64)
         self._largest = np.zeros(128, np.int64)
         self._firsts = np.full((5, 3), -1, np.int64)
         self._measures = np.zeros((6, 2))
-        self._present = np.zeros(128, np.uint8)
-        self._judge = entry("judge_strip")
-        self._memory = [
-            address(each)
-            for each in (_MAGNITUDES, self._counts, self._largest, self._firsts, self._measures, self._present)
-        ]
 
     def add(self, strip: Bytes, first_block_row: int, extremes: Extremes) -> None:
         """Judge the blocks of a strip of whole rows, which begins at a row of blocks."""
         grid, scales = extremes.signed_rc.shape, self._scale_rc.shape
         if grid[1] != scales[1] or first_block_row + grid[0] > scales[0]:
             raise ValueError(f"{grid} blocks from row {first_block_row} on have no place among {scales} scales")
-        self._judge(
-            address(strip), strip.size, self._part.shape[1], *self._blocks.shape, *grid,
-            address(extremes.signed_rc), address(extremes.unsigned_rc), self._scales, scales[0],
-            self._blocks.powers_of_two, first_block_row, *self._memory,
+        roundtrip.judge_strip(
+            strip, self._part.shape[1], *self.block, extremes.signed_rc, extremes.unsigned_rc, self._scale_rc,
+            self._powers_of_two, first_block_row, _MAGNITUDES,
+            self._counts, self._largest, self._firsts, self._measures,
         )  # fmt: skip
-
-    def given(self, begin: int) -> list[int]:
-        """What a kernel needs to judge blocks from byte `begin` of the file on, behind the strip's own."""
-        first = (begin - self._part.begin) // (self.columns * self.block[0])
-        return [self._scales, self._scale_rc.shape[0], self._blocks.powers_of_two, first, *self._memory]
 
     def result(self) -> BlockValues:
         """What has been seen."""
         counts = self._counts.tolist()
         return BlockValues(
-            blocks=sum(counts[outcomes.EXACT : outcomes.UNDEFINED + 1]),
-            zero=counts[outcomes.ZERO],
+            blocks=sum(counts[roundtrip.EXACT : roundtrip.UNDEFINED + 1]),
+            zero=counts[roundtrip.ZERO],
             largest={code: count for code, count in enumerate(self._largest.tolist()) if count},
-            exact=counts[outcomes.EXACT],
-            value_equal=counts[outcomes.VALUE_EQUAL],
-            changed=counts[outcomes.CHANGED],
-            undefined=counts[outcomes.UNDEFINED],
-            overflowing=counts[outcomes.OVERFLOWING],
-            drifted=counts[outcomes.DRIFTED],
-            foreign=counts[outcomes.FOREIGN],
-            unsaturated=counts[outcomes.UNSATURATED],
-            narrow=counts[outcomes.NARROW],
-            error=float(self._measures[5, 0]),
-            first_nan=self._note(outcomes.FIRST_NAN),
-            first_overflowing=self._note(outcomes.FIRST_OVERFLOWING),
-            first_changed=self._note(outcomes.FIRST_CHANGED),
-            first_foreign=self._note(outcomes.FIRST_FOREIGN),
-            first_other=self._note(outcomes.FIRST_OTHER),
+            exact=counts[roundtrip.EXACT],
+            value_equal=counts[roundtrip.VALUE_EQUAL],
+            changed=counts[roundtrip.CHANGED],
+            undefined=counts[roundtrip.UNDEFINED],
+            overflowing=counts[roundtrip.OVERFLOWING],
+            drifted=counts[roundtrip.DRIFTED],
+            foreign=counts[roundtrip.FOREIGN],
+            unsaturated=counts[roundtrip.UNSATURATED],
+            narrow=counts[roundtrip.NARROW],
+            error=float(self._measures[roundtrip.LARGEST_ERROR, 0]),
+            first_nan=self._note(roundtrip.FIRST_NAN),
+            first_overflowing=self._note(roundtrip.FIRST_OVERFLOWING),
+            first_changed=self._note(roundtrip.FIRST_CHANGED),
+            first_foreign=self._note(roundtrip.FIRST_FOREIGN),
+            first_other=self._note(roundtrip.FIRST_OTHER),
         )
 
     def _note(self, kind: int) -> BlockNote | None:
@@ -78,7 +65,7 @@ class Judge:
         if row < 0:
             return None
         scale, error = self._measures[kind].tolist()
-        part, height = self._part, self._blocks.shape[0]
+        part, height = self._part, self.block[0]
         begin = part.begin + row * height * part.row_bytes
         return BlockNote(
             row=row,

@@ -4,8 +4,7 @@ Shapes: R and C are a strip's rows and columns, r and c its blocks. A strip is a
 at a block's first row; its last block of rows may be partial, and so may the last block of columns.
 """
 
-from ctypes import addressof, c_char
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,7 @@ class Extremes(NamedTuple):
     zeros: int
 
 
-PAGE, _LINE = 4096, 64
+_PAGE, _LINE = 4096, 64
 
 
 class Buffer:
@@ -40,7 +39,7 @@ class Buffer:
 
     def at(self, offset: int, size: int) -> Bytes:
         """Room for `size` bytes of a file from `offset` on; what was there is done with."""
-        begin = (offset % PAGE + 2 * _LINE - 1) // _LINE * _LINE
+        begin = (offset % _PAGE + 2 * _LINE - 1) // _LINE * _LINE
         if begin + size > self._memory.size:
             self._memory = _pages(size)
         return self._memory[begin : begin + size]
@@ -48,20 +47,9 @@ class Buffer:
 
 def _pages(size: int) -> Bytes:
     """Memory that begins on a page, with a page to spare behind `size` bytes for each offset."""
-    memory = np.empty(size + 3 * PAGE, np.uint8)
-    begin = -memory.ctypes.data % PAGE
+    memory = np.empty(size + 3 * _PAGE, np.uint8)
+    begin = -memory.ctypes.data % _PAGE
     return memory[begin:]
-
-
-def address(array: npt.NDArray[Any]) -> int:
-    """Where an array's elements stand, one behind the other."""
-    if not array.flags.c_contiguous:
-        raise ValueError("kernels need elements that stand one behind the other")
-    try:
-        return addressof(c_char.from_buffer(array))  # type: ignore[arg-type]  # arrays are buffers
-    except (TypeError, ValueError):  # it cannot be written to, or is empty; this takes longer
-        place: int = array.__array_interface__["data"][0]
-        return place
 
 
 class Pending(Protocol):

@@ -9,7 +9,7 @@ from typing import Literal
 
 from auditor.content import Reading
 from auditor.content.device import Device
-from auditor.content.kernels.native import prepare
+from auditor.content.kernels.compiled import prepare
 from auditor.content.plan import STRIP_BYTES, Blocks, ShardPlan, whole_shards
 from auditor.content.probes import Content, Functional, Probes, ShardValues
 from auditor.content.sample import sampled_shards

@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from auditor.content import outcomes
-from auditor.content.device import Bytes, address
-from auditor.content.kernels.native import entry
+from auditor.content.device import Bytes
+from auditor.content.kernels import survey
 from auditor.content.plan import SCALE_DTYPES, Part
 from auditor.content.probes import Position, ScaleValues
 from auditor.families.scaling import SCALE_SUFFIX
@@ -18,14 +17,13 @@ Floats = npt.NDArray[np.float32]
 EXACT_VALUES = 1 << 20
 
 _BIAS = 127
-_CLAMPED = [int(each.view(np.uint32)) for each in (outcomes.CLAMPED_SCALE, outcomes.CLAMPED_POWER)]
 _KINDS = {
-    "nan": outcomes.NAN,
-    "infinite": outcomes.INFINITE,
-    "zero": outcomes.ZERO_SCALE,
-    "subnormal": outcomes.SUBNORMAL,
-    "negative": outcomes.NEGATIVE,
-    "not_power_of_two": outcomes.NO_POWER_OF_TWO,
+    "nan": survey.NAN,
+    "infinite": survey.INFINITE,
+    "zero": survey.ZERO,
+    "subnormal": survey.SUBNORMAL,
+    "negative": survey.NEGATIVE,
+    "not_power_of_two": survey.NO_POWER_OF_TWO,
 }
 
 
@@ -59,7 +57,7 @@ class Survey:
         self._part = part
         self._width = packed_bytes(part.dtype, 1)
         self._powers_of_two = powers_of_two
-        self._counts, self._exponents = np.zeros(outcomes.COUNTS, np.int64), np.zeros(256, np.int64)
+        self._counts, self._exponents = np.zeros(survey.COUNTS, np.int64), np.zeros(256, np.int64)
         self._firsts: dict[int, Position] = {}
         self._values = 0
         self._range: tuple[float, float] | None = None
@@ -69,10 +67,8 @@ class Survey:
     def add(self, run: Bytes, element: int) -> None:
         """A run of the tensor's bytes, from flat index `element` on."""
         scale = as_floats(run.data, self._part.dtype)
-        firsts = np.full(outcomes.FIRSTS, -1, np.int64)
-        entry("survey")(
-            address(scale), scale.size, *_CLAMPED, address(self._counts), address(firsts), address(self._exponents)
-        )
+        firsts = np.full(survey.FIRSTS, -1, np.int64)
+        survey.survey(scale.view(np.uint32), self._counts, firsts, self._exponents)
         self._values += scale.size
         *odd, largest, smallest = firsts.tolist()
         for kind, index in enumerate(odd):
@@ -82,10 +78,10 @@ class Survey:
             return
         least, most = float(scale[smallest]), float(scale[largest])
         if self._range is None or most > self._range[1]:
-            self._firsts[outcomes.LARGEST_SCALE] = self._position(scale, largest, element)
+            self._firsts[survey.LARGEST] = self._position(scale, largest, element)
         self._range = (least, most) if self._range is None else (min(least, self._range[0]), max(most, self._range[1]))
         usable = scale
-        if max(odd[: outcomes.NO_POWER_OF_TWO]) >= 0:  # NaN to subnormal
+        if max(odd[: survey.NO_POWER_OF_TWO]) >= 0:  # NaN to subnormal
             usable = scale[(scale >= np.finfo(np.float32).smallest_normal) & (scale < np.inf)]
         if self._kept is not None:
             self._kept.append(np.array(usable))
@@ -114,16 +110,16 @@ class Survey:
         return ScaleValues(
             values=self._values,
             columns=shape[-1] if shape else 1,
-            nan=odd[outcomes.NAN],
-            infinite=odd[outcomes.INFINITE],
-            zero=odd[outcomes.ZERO_SCALE],
-            negative=odd[outcomes.NEGATIVE],
-            subnormal=odd[outcomes.SUBNORMAL],
-            powers_of_two=odd[outcomes.POWER_OF_TWO],
-            clamped=odd[outcomes.CLAMPED],
-            bf16=odd[outcomes.BF16],
-            published=odd[outcomes.PUBLISHED],
-            reciprocal=odd[outcomes.RECIPROCAL],
+            nan=odd[survey.NAN],
+            infinite=odd[survey.INFINITE],
+            zero=odd[survey.ZERO],
+            negative=odd[survey.NEGATIVE],
+            subnormal=odd[survey.SUBNORMAL],
+            powers_of_two=odd[survey.POWER_OF_TWO],
+            clamped=odd[survey.CLAMPED],
+            bf16=odd[survey.BF16],
+            published=odd[survey.PUBLISHED],
+            reciprocal=odd[survey.RECIPROCAL],
             minimum=self._range[0] if self._range is not None else None,
             median=self._median(),
             maximum=self._range[1] if self._range is not None else None,
@@ -131,7 +127,7 @@ class Survey:
             first={
                 name: self._firsts[kind]
                 for name, kind in _KINDS.items()
-                if kind in self._firsts and (self._powers_of_two or kind != outcomes.NO_POWER_OF_TWO)
+                if kind in self._firsts and (self._powers_of_two or kind != survey.NO_POWER_OF_TWO)
             },
-            largest=self._firsts.get(outcomes.LARGEST_SCALE),
+            largest=self._firsts.get(survey.LARGEST),
         )

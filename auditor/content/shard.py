@@ -13,9 +13,10 @@ import numpy.typing as npt
 import xxhash
 
 from auditor.content.blocks import Judge
-from auditor.content.cpu import SLAB_BYTES, CpuDevice, Sweeper
+from auditor.content.cpu import SLAB_BYTES
 from auditor.content.device import Bytes, Device, Pending
-from auditor.content.extremes import Values
+from auditor.content.elements import Values
+from auditor.content.kernels.reduce import zeros_at_end
 from auditor.content.plan import Blocks, Part, ScaleAt, ShardPlan
 from auditor.content.probes import ShardValues, TensorValues
 from auditor.content.scales import Survey, as_floats, holds_scales
@@ -24,7 +25,6 @@ from auditor.patterns import is_vocabulary
 from auditor.sources import File, Source
 
 Scales = npt.NDArray[np.float32]
-STRAIGHT_BYTES = 64 << 20  # weighed without coming back, so that an interruption is soon noticed
 
 
 class ShardReader:
@@ -38,7 +38,6 @@ class ShardReader:
         self.device = device
         self.digests = digests
         self.tick = tick
-        self.sweeper = Sweeper()
         self.run_bytes = min(device.slab_bytes, SLAB_BYTES)  # of what the device has no part in
 
     def read(self, plan: ShardPlan) -> ShardValues:
@@ -113,8 +112,8 @@ class _Reading:
         self.bytes_read = 0
         self.unjudged: str | None = None
         self.stamps = {plan.file: stamp}
-        self._coming = self._ranges()
-        self._told = self._taken = 0  # bytes that storage was told of, and bytes read
+        self._ahead = self._ranges()
+        self._announced = self._taken = 0  # bytes that storage was told of, and bytes read
 
     def run(self) -> tuple[TensorValues, ...]:
         """Every part of the plan, in the order of the file."""
@@ -149,19 +148,19 @@ class _Reading:
                     found.append((begin, end))
         return found
 
-    def _tell(self) -> None:
-        """Keep storage told of what will be read next: from half a window to a whole one."""
+    def _announce(self) -> None:
+        """Tell storage what will be read next: from half a window to a whole one ahead."""
         window = self._file.window
-        if not self._coming or self._told - self._taken > window // 2:
+        if not self._ahead or self._announced - self._taken > window // 2:
             return
         ranges = []
-        while self._coming and self._told - self._taken < window:
-            begin, end = self._coming.popleft()
+        while self._ahead and self._announced - self._taken < window:
+            begin, end = self._ahead.popleft()
             stop = min(end, begin + window)
             if stop < end:
-                self._coming.appendleft((stop, end))
+                self._ahead.appendleft((stop, end))
             ranges.append((begin, stop))
-            self._told += stop - begin
+            self._announced += stop - begin
         self._file.expect(ranges)
 
     def _scales(self, at: ScaleAt | None) -> Scales | None:
@@ -196,7 +195,7 @@ class _Reading:
             self.zero_tail = 0
 
     def _part(self, part: Part, scale_rc: Scales | None, *, again: bool) -> TensorValues:
-        values = Values(part.dtype, self._reader.sweeper)
+        values = Values(part.dtype)
         weight, survey = None, None
         if holds_scales(part):
             survey = Survey(part, powers_of_two=self._reader.blocks is not None and self._reader.blocks.powers_of_two)
@@ -247,8 +246,6 @@ class _Reading:
         """Strips of whole rows of blocks, reduced on the device, then judged, in order."""
         device, columns, block = self._reader.device, weight.part.shape[1], weight.judge.block
         slab = max(1, device.slab_bytes // (block[0] * columns)) * block[0] * columns
-        if isinstance(device, CpuDevice) and hasher is None and self.sha is None and not again:
-            begin = self._weigh_straight(device, weight, begin, end, slab)
         under_way: deque[tuple[Bytes, int, Pending]] = deque()
         for strip, place in self._runs(begin, end, slab, hasher, again=again):
             under_way.append((strip, place, device.extremes(strip, columns, block)))
@@ -257,36 +254,8 @@ class _Reading:
         while under_way:
             weight.add(*under_way.popleft())
 
-    def _weigh_straight(self, device: CpuDevice, weight: "_Weight", begin: int, end: int, slab: int) -> int:
-        """Weigh what is in memory, many strips in one call; returns where that ends."""
-        file = self._file
-        while begin < end and device.weighs(file, slab):
-            size = min(end - begin, STRAIGHT_BYTES // slab * slab or slab)
-            self._tell()
-            found = device.weigh(file, begin, size, slab, weight.judge)
-            if found.done:
-                weight.values.take(found.done, found.smallest, found.largest, found.zeros)
-                self.zero_tail = 0
-                self._passed(found.done)
-                begin += found.done
-            if found.done < size:  # the strip behind is in the buffer, as far as it could be read
-                strip = device.buffer(min(slab, size - found.done), begin)
-                pending: Pending | None = found.reduced
-                if pending is None:
-                    file.read_into(begin + found.read, strip.data[found.read :])
-                    pending = device.extremes(strip, weight.part.shape[1], weight.judge.block)
-                self._look_at_end(strip)
-                self._passed(strip.size)
-                weight.add(strip, begin, pending)
-                begin += strip.size
-        return begin
-
-    def _passed(self, count: int) -> None:
-        self._taken += count
-        self._reader.tick(count)
-
     def _look_at_end(self, run: Bytes) -> None:
-        zeros = self._reader.sweeper.zeros_at_end(run)
+        zeros = zeros_at_end(run)
         self.zero_tail = self.zero_tail + zeros if zeros == run.size else zeros
 
     def _runs(
@@ -300,7 +269,7 @@ class _Reading:
         while begin < end:
             stop = min(end, begin + slab)
             if not again:
-                self._tell()
+                self._announce()
                 self._taken += stop - begin
             run = reader.device.buffer(stop - begin, begin)
             file.read_into(begin, run.data)

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from auditor.content.kept import Kept
 from auditor.content.plan import ShardPlan
 from auditor.content.probes import Functional, ShardValues
 from auditor.errors import UsageError
+from auditor.private import PrivateFolder, doubt
 from auditor.sources import Source
 from auditor.text import shown
 from auditor.version import __version__
@@ -78,7 +78,7 @@ class Seal:
 class State:
     """The folder. `settings` are what a result depends on beside the shard itself."""
 
-    def __init__(self, folder: Kept, seal: Seal, source: Source, settings: dict[str, Any]) -> None:
+    def __init__(self, folder: PrivateFolder, seal: Seal, source: Source, settings: dict[str, Any]) -> None:
         self._folder = folder
         self._seal = seal
         self._source = source
@@ -96,7 +96,7 @@ class State:
         """Make a shard's result durable; raises OSError where the disk does not take it."""
         key = self._key(plan, values.stamps)
         if key is not None and values.unjudged is None:
-            self._folder.write(_name(plan), self._seal.wrapped(key, values))
+            self._folder.write(_name(plan), self._seal.wrapped(key, values), durable=True)
 
     def load_functional(self, plans: Sequence[ShardPlan], device: str) -> tuple[Functional, ...] | None:
         """The spot check of an audit that had finished reading, if nothing has changed since."""
@@ -107,7 +107,7 @@ class State:
         """Make the spot check durable; raises OSError where the disk does not take it."""
         key = self._key_of_all(plans, device)
         if key is not None:
-            self._folder.write(_FUNCTIONAL, self._seal.wrapped(key, found))
+            self._folder.write(_FUNCTIONAL, self._seal.wrapped(key, found), durable=True)
 
     def _key_of_all(self, plans: Sequence[ShardPlan], device: str) -> str | None:
         keys = [self._key(plan) for plan in plans]
@@ -148,16 +148,30 @@ def _answers(plan: ShardPlan, values: ShardValues) -> bool:
     )
 
 
-def open_folder(path: str, source: Source, *, shared: bool) -> Kept:
-    """The state folder, made where it is not there; raises UsageError where it cannot serve."""
+def open_folder(path: str, source: Source, *, shared: bool) -> PrivateFolder:
+    """The state folder, made where it is not there. `shared`: others may write to it, and that is meant.
+
+    Raises UsageError where it cannot serve, or where others may write to it or put another in its place and nobody
+    said that this is meant.
+    """
     if source.holds(Path(path)):
         raise UsageError(
             f"--resume {shown(path)}: lies inside the checkpoint, which is never written to: name another folder"
         )
-    return Kept(path, shared=shared)
+    try:
+        folder = PrivateFolder(path, shared=shared)
+        reason = None if shared else doubt(Path(path))
+    except OSError as error:
+        raise UsageError(f"--resume {shown(path)}: cannot be made: {error.strerror}") from error
+    if reason is not None:
+        raise UsageError(f"--resume {shown(path)}: {reason}; give --resume-shared if that is meant")
+    if not os.access(path, os.W_OK | os.X_OK) or not Path(path).is_dir():
+        raise UsageError(f"--resume {shown(path)}: cannot be written to: name another folder")
+    folder.tidy()
+    return folder
 
 
-def seed_of(folder: Kept, seal: Seal, source: Source, wanted: int | None, fresh: int) -> int:
+def seed_of(folder: PrivateFolder, seal: Seal, source: Source, wanted: int | None, fresh: int) -> int:
     """The seed of the audit that the folder belongs to: the one asked for, the one it began with, or a fresh one.
 
     Raises OSError where the disk does not take it.
@@ -166,5 +180,5 @@ def seed_of(folder: Kept, seal: Seal, source: Source, wanted: int | None, fresh:
     if seed is None:
         saved = seal.opened(folder.read(_RUN, _SMALL_BYTES), int)
         seed = saved[1] if saved is not None and saved[0] == key and 0 <= saved[1] < 1 << 63 else fresh
-    folder.write(_RUN, seal.wrapped(key, seed))
+    folder.write(_RUN, seal.wrapped(key, seed), durable=True)
     return seed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
-from auditor.private import PrivateFolder, cache_folder
+from auditor.private import CacheFolder, cache_folder
 
 _MAGIC = b"auditor-header 1\n"
 BOUND = 512 << 20  # bytes in all
@@ -29,7 +29,7 @@ class Cache:
     """One file per location, path and identity. It never fails an audit: what it has not is fetched again."""
 
     def __init__(self, where: str, *, bound: int = BOUND) -> None:
-        self._folder = PrivateFolder(where, _MAGIC, largest=_LARGEST, bound=bound)
+        self._folder = CacheFolder(where, _MAGIC, largest=_LARGEST, bound=bound)
 
     def find(self, location: str, path: str, identity: str | None) -> Cached | None:
         """What is kept of a file of this identity; with None of the last one kept, which the caller has to confirm."""
@@ -49,7 +49,7 @@ class Cache:
         self, location: str, path: str, identity: str, data: bytes | memoryview, size: int, *, latest: bool
     ) -> None:
         """Keep the start of a file of `size` bytes; `latest`: it is what `find` gives for no identity."""
-        if len(data) + 8 > self._folder.largest or not self._folder.usable():
+        if len(data) + 8 > self._folder.largest:
             return
         self._folder.write(_key(location, path, identity), b"".join([size.to_bytes(8, "little"), data]))
         if latest:

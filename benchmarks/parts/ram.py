@@ -2,7 +2,7 @@
 
 - `read`: two threads add up 1 GiB as 64-bit words, what memory gives;
 - `kernel`: two threads reduce the same bytes to the extremes of 128 × 128 blocks, as many in one call as the reader
-  has it weigh at once; and numpy and torch at the same work;
+  has in memory at once; and numpy and torch at the same work;
 - `verdict`: the round trip of a weight of 128 MiB from its bytes, against torch, which dequantises, quantises again and
   compares codes and scales: as a script does it, an expert's weight of 2,048 rows at a time, and tuned to this
   machine's cache, a strip of 128 rows at a time.
@@ -21,7 +21,6 @@ import torch
 from auditor.content.blocks import Judge
 from auditor.content.cpu import CpuDevice, slab_bytes
 from auditor.content.plan import Blocks, Part, ScaleAt
-from auditor.content.shard import STRAIGHT_BYTES
 
 THREADS = 2
 SLOW_ROUNDS = 3  # of what takes seconds
@@ -30,8 +29,7 @@ COLUMNS = 7168
 BLOCK = (128, 128)
 STRIP = 128 * COLUMNS  # a row of blocks, 0.9 MB
 RUN = slab_bytes(THREADS) // STRIP  # strips that the reader has in memory at once
-CALL = STRAIGHT_BYTES // STRIP  # strips that it has looked at in one call
-STRIPS = (1 << 30) // STRIP // (THREADS * CALL) * THREADS * CALL
+STRIPS = (1 << 30) // STRIP // (THREADS * RUN) * THREADS * RUN
 EXPERT_STRIPS = 2048 // 128
 WEIGHT_STRIPS = (128 << 20) // STRIP // EXPERT_STRIPS * EXPERT_STRIPS
 
@@ -66,7 +64,7 @@ def main() -> None:
     codes = codes_of(STRIPS)
     words = codes.view(np.uint64)
     devices = [CpuDevice() for _ in range(THREADS)]
-    halves = [range(0, STRIPS // 2, CALL), range(STRIPS // 2, STRIPS, CALL)]
+    halves = [range(0, STRIPS // 2, RUN), range(STRIPS // 2, STRIPS, RUN)]
 
     def read(thread: int) -> None:
         half = words.size // THREADS
@@ -74,11 +72,11 @@ def main() -> None:
 
     def kernel(thread: int) -> None:
         for strip in halves[thread]:
-            devices[thread].extremes(codes[strip * STRIP : (strip + CALL) * STRIP], COLUMNS, BLOCK).result()
+            devices[thread].extremes(codes[strip * STRIP : (strip + RUN) * STRIP], COLUMNS, BLOCK).result()
 
     def with_numpy(thread: int) -> None:
         for first in halves[thread]:
-            for strip in range(first, first + CALL):
+            for strip in range(first, first + RUN):
                 rows = codes[strip * STRIP : (strip + 1) * STRIP].reshape(128, COLUMNS)
                 (rows & 0x7F).max(axis=0).reshape(-1, 128).max(axis=1)
 

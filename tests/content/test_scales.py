@@ -10,11 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditor.content.outcomes import CLAMPED_SCALE
+from auditor.content.fp8 import CLAMP, LARGEST
 from auditor.content.plan import Part
 from auditor.content.probes import ScaleValues
 from auditor.content.scales import Survey, as_floats
 
+CLAMPED_SCALE = CLAMP / LARGEST
 ODD = [0.0, -0.0, math.inf, -math.inf, math.nan, 1e-45, -1e-45, 1e-39, -2.5, 2.0**-126, 2.0**-22, float(CLAMPED_SCALE)]
 
 

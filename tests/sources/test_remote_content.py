@@ -15,7 +15,6 @@ import pytest
 
 import auditor
 from auditor.content import Reading
-from auditor.content.kernels.native import entry
 from auditor.errors import ReadError
 from auditor.forge import forge
 from auditor.sources import open_source
@@ -47,7 +46,6 @@ def there(request: pytest.FixtureRequest, tiny: Path, tmp_path_factory: pytest.T
 
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    entry("sweep_1")  # the kernels are not to be compiled for each test's own cache
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 

@@ -1,13 +1,89 @@
-"""How kernels are compiled: to code that holds no lock, and without fast mathematics, so floats round as IEEE says."""
+"""How kernels are compiled: by numba, to code that holds no lock and rounds as IEEE says, kept in its own cache.
+
+That is beside the source or, where nothing can be written there, in the user's cache folder: numba lets nobody name
+another for one package alone. It notices no change in other files, so a kernel has all that it calls in its own file.
+What is kept is code, so nothing is kept, nor taken, where others may write to the user's cache folder.
+"""
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar, cast
 
 import numba
 
+from auditor.content import Preparing
+from auditor.errors import UsageError
+from auditor.private import doubt
+
 Function = TypeVar("Function", bound=Callable[..., object])
+Signature = tuple[Any, ...]  # numba's types of the arguments
+
+_kernels: list[tuple[Any, Signature]] = []  # filled where kernels are defined
+_one_at_a_time = Lock()
 
 
 def compiled(function: Function) -> Function:
-    """The function as numba compiles it where it is called; what is kept of it is `native`'s to keep."""
-    return cast(Function, numba.njit(nogil=True)(function))
+    """What kernels call; numba compiles it with them."""
+    return cast(Function, _made(function, cache=False))
+
+
+def kernel(*signatures: Signature) -> Callable[[Function], Function]:
+    """A function to call with arguments of these types."""
+
+    def made(function: Function) -> Function:
+        found = _cached(function) or _made(function, cache=False)
+        _kernels.extend((found, signature) for signature in signatures)
+        return cast(Function, found)
+
+    return made
+
+
+def prepare(preparing: Preparing | None = None) -> None:
+    """Have every kernel loaded; where one has to be compiled, `preparing` is given the reason to wait.
+
+    Raises UsageError, in one line, where numba cannot compile them.
+    """
+    with _one_at_a_time:
+        for function, signature in _kernels:
+            if signature in function.overloads:
+                continue
+            try:
+                _compile(function, signature)
+            except Exception as error:  # an edge: numba and LLVM fail in ways of their own
+                reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+                raise UsageError(f"numba {numba.__version__} makes no kernels that can be used: {reason}") from error
+            if preparing is not None and function.stats.cache_misses[signature]:
+                kept = function.stats.cache_path is not None
+                preparing(f"compiling kernels{' once for this processor' if kept else ', with no place to keep them'}")
+                preparing = None
+
+
+def _compile(function: Any, signature: Signature) -> None:
+    """Take a kernel from the cache, or compile it, whatever is wrong with the cache: numba raises then."""
+    try:
+        function.compile(signature)
+    except Exception:  # as above
+        if signature in function.overloads:  # it was compiled, and could not be kept
+            return
+        try:
+            function.recompile()  # first of all forgets what is kept, which is damaged
+        except OSError:
+            function._cache.disable()  # what cannot be mended either; numba has no public way
+        function.compile(signature)
+
+
+def _made(function: Callable[..., object], *, cache: bool) -> Any:
+    return numba.njit(nogil=True, error_model="numpy", cache=cache)(function)
+
+
+def _cached(function: Callable[..., object]) -> Any:
+    """A kernel with numba's cache; None where it finds no folder, or one that others may write to."""
+    try:
+        found = _made(function, cache=True)
+        folder = Path(found.stats.cache_path)
+        # Who may write beside the source may write the source.
+        trusted = folder.parent == Path(__file__).parent or doubt(folder) is None
+    except (RuntimeError, OSError):
+        return None
+    return found if trusted else None

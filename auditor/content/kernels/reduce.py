@@ -11,8 +11,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from auditor.content.kernels.compiled import compiled
+from auditor.content.kernels.compiled import compiled, kernel
 
+_LANES = 4096  # elements folded together where a tensor has no blocks
 _TILE = 8192
 _ROWS, _WIDTH = 8, 64  # rows folded at once, and bytes of each
 _MOST_ROWS = 248  # whose zeros a byte can count
@@ -118,22 +119,19 @@ def _total(lanes: Any) -> int:
     return total
 
 
-@compiled
-def reduce_strip(
-    strip: Any,
-    columns: int,
-    block_rows: int,
-    block_columns: int,
-    signed_rc: Any,
-    unsigned_rc: Any,
-    signed_lanes: Any,
-    unsigned_lanes: Any,
-    zero_lanes: Any,
-) -> int:
-    """Reduce a strip of FP8 codes to its blocks' extremes; returns how many codes are ±0."""
+@kernel((types.uint8[::1], types.int64, types.int64, types.int64))
+def reduce_strip(strip: Any, columns: int, block_rows: int, block_columns: int) -> Any:
+    """Reduce a strip of FP8 codes to its blocks' extremes.
+
+    Returns each block's largest code as a signed byte and as an unsigned one (r × c), and how many codes are ±0.
+    """
     rows = strip.size // columns
+    grid = ((rows + block_rows - 1) // block_rows, (columns + block_columns - 1) // block_columns)
+    signed_rc, unsigned_rc = np.empty(grid, np.int8), np.empty(grid, np.uint8)
+    signed_lanes, unsigned_lanes = np.empty(columns, np.int8), np.empty(columns, np.uint8)
+    zero_lanes = np.empty(columns, np.uint8)
     zeros = 0
-    for block_row in range(signed_rc.shape[0]):
+    for block_row in range(grid[0]):
         first, last = block_row * block_rows, min((block_row + 1) * block_rows, rows)
         signed_rc[block_row] = np.int8(-128)
         unsigned_rc[block_row] = np.uint8(0)
@@ -141,38 +139,44 @@ def reduce_strip(
             stop = min(last, first + _MOST_ROWS)
             part = strip[first * columns : stop * columns]
             fold(part, columns, signed_lanes, unsigned_lanes, zero_lanes, np.uint8(127))
-            for block in range(signed_rc.shape[1]):
+            for block in range(grid[1]):
                 low, high = block * block_columns, min((block + 1) * block_columns, columns)
                 signed_rc[block_row, block] = max(signed_rc[block_row, block], _largest(signed_lanes[low:high]))
                 unsigned_rc[block_row, block] = max(unsigned_rc[block_row, block], _largest(unsigned_lanes[low:high]))
-            zeros += _total(zero_lanes[:columns])
+            zeros += _total(zero_lanes)
             first = stop
-    return zeros
+    return signed_rc, unsigned_rc, zeros
 
 
-@compiled
-def sweep(codes: Any, signed_lanes: Any, unsigned_lanes: Any, zero_lanes: Any, magnitude: Any) -> Any:
-    """The largest code as a signed and as an unsigned integer, and how many are ±0, of a run without blocks."""
-    width = signed_lanes.size
-    as_signed = signed_lanes.dtype.type
-    signed, unsigned, zeros = as_signed(codes[0]), codes[0], 0
+@kernel(
+    (types.uint8[::1], types.int8[::1]), (types.uint16[::1], types.int16[::1]), (types.uint32[::1], types.int32[::1])
+)
+def sweep(codes: Any, as_signed: Any) -> Any:
+    """The largest code as a signed and as an unsigned integer, and how many are ±0, of a run without blocks.
+
+    `as_signed` are the same codes, of which there is at least one.
+    """
+    magnitude = codes.dtype.type((1 << (8 * codes.itemsize - 1)) - 1)
+    signed_lanes, unsigned_lanes = np.empty(_LANES, as_signed.dtype), np.empty(_LANES, codes.dtype)
+    zero_lanes = np.empty(_LANES, codes.dtype)
+    signed, unsigned, zeros = as_signed[0], codes[0], 0
     position = 0
-    while codes.size - position >= width:
-        stop = position + min(_MOST_ROWS, (codes.size - position) // width) * width
-        fold(codes[position:stop], width, signed_lanes, unsigned_lanes, zero_lanes, magnitude)
+    while codes.size - position >= _LANES:
+        stop = position + min(_MOST_ROWS, (codes.size - position) // _LANES) * _LANES
+        fold(codes[position:stop], _LANES, signed_lanes, unsigned_lanes, zero_lanes, magnitude)
         signed = max(signed, _largest(signed_lanes))
         unsigned = max(unsigned, _largest(unsigned_lanes))
         zeros += _total(zero_lanes)
         position = stop
     for k in range(position, codes.size):
-        signed = max(signed, as_signed(codes[k]))
+        signed = max(signed, as_signed[k])
         unsigned = max(unsigned, codes[k])
         zeros += (codes[k] & magnitude) == 0
     return np.int64(signed), np.int64(unsigned), zeros
 
 
-@compiled
-def explain(codes: Any, magnitude: Any, largest_finite: Any, infinity: Any) -> Any:
+@kernel(*((code[::1], types.int64, types.int64, types.int64) for code in (types.uint8, types.uint16, types.uint32)))
+def explain(codes: Any, magnitude: int, largest_finite: int, infinity: int) -> Any:
     """What `sweep` cannot tell of a run with non-finite codes or of one sign: looks at every code.
 
     Returns the number of NaN and of infinities, the position of the first of either (or -1), the smallest and
@@ -204,76 +208,16 @@ def explain(codes: Any, magnitude: Any, largest_finite: Any, infinity: Any) -> A
     return nan, infinite, first, smallest, largest, found
 
 
-@compiled
-def survey(bits: Any, clamped: Any, clamped_power: Any, counts: Any, firsts: Any, exponents: Any) -> None:
-    """What block scales are, by the bits of float32: see `outcomes` for the places in `counts` and `firsts`.
-
-    `firsts` begin at -1; `exponents` counts usable scales by their biased exponent. A scale is usable that is a
-    positive normal number.
-    """
-    largest: Any = 0
-    smallest: Any = 0x7F800000
-    for k in range(bits.size):
-        code = np.int64(bits[k])
-        exponent, mantissa = (code >> 23) & 255, code & 0x7FFFFF
-        counts[7] += code in (clamped, clamped_power)
-        if exponent == 255:
-            kind = 0 if mantissa else 1
-        elif code & 0x7FFFFFFF == 0:
-            kind = 2
-        elif code > 0x7FFFFFFF:
-            kind = 3
-        elif exponent == 0:
-            kind = 4
-        else:
-            kind = 5 if mantissa else -1
-            exponents[exponent] += 1
-            counts[6] += mantissa == 0
-            counts[8] += code & 0xFFFF == 0
-            published, reciprocal = _formulas(bits[k])
-            counts[9] += published
-            counts[10] += reciprocal
-            if code > largest:
-                largest = code
-                firsts[6] = k
-            if code < smallest:
-                smallest = code
-                firsts[7] = k
-        if kind >= 0:
-            counts[kind] += 1
-            if firsts[kind] < 0:
-                firsts[kind] = k
-
-
-@compiled
-def _formulas(bits: Any) -> Any:
-    """Whether some amax gives this scale, of such bits, as amax / 448, and whether one does as 1 / (448 / amax).
-
-    Each operation rounds by half a unit at most, so what gives it is 448 times the scale, or a neighbour. torch takes
-    1 / amax · 448 for 448 / amax where 448 is a number of Python's.
-    """
-    scale = np.uint32(bits).view(np.float32)
-    around = np.int64(np.float32(scale * np.float32(448)).view(np.uint32))
-    published, reciprocal = False, False
-    for step in range(-1, 2):
-        amax = np.uint32(around + step).view(np.float32)
-        published |= np.float32(amax / np.float32(448)) == scale
-        inverse = np.float32(np.float32(np.float32(1) / amax) * np.float32(448))
-        reciprocal |= np.float32(np.float32(1) / inverse) == scale
-        reciprocal |= np.float32(np.float32(1) / np.float32(np.float32(448) / amax)) == scale
-    return published, reciprocal
-
-
-@compiled
-def alike(codes: Any, code: Any) -> bool:
-    """Whether every code is this one; stops at the first that is not."""
+@kernel(*((code[::1],) for code in (types.uint8, types.uint16, types.uint32, types.uint64)))
+def alike(codes: Any) -> bool:
+    """Whether all codes, of which there is at least one, are the first one; stops at the first that is not."""
     for k in range(codes.size):  # noqa: SIM110  # compiled: a generator is not
-        if codes[k] != code:
+        if codes[k] != codes[0]:
             return False
     return True
 
 
-@compiled
+@kernel((types.uint8[::1],))
 def zeros_at_end(run: Any) -> int:
     """How many bytes at the end are zero."""
     count = 0

@@ -11,9 +11,15 @@ published quantisation, as docs/content.md states it.
 from typing import Any
 
 import numpy as np
+from numba import types
 
-from auditor.content.kernels.compiled import compiled
-from auditor.content.outcomes import CHANGED, EXACT, UNDEFINED, VALUE_EQUAL
+from auditor.content.kernels.compiled import compiled, kernel
+
+# Where the counts of a weight's blocks stand; EXACT to UNDEFINED are the outcomes.
+ZERO, EXACT, VALUE_EQUAL, CHANGED, UNDEFINED, DRIFTED, FOREIGN, UNSATURATED, OVERFLOWING, NARROW = range(10)
+# Where the first block of a kind stands: its row, column, largest |code|; and its scale and error.
+FIRST_NAN, FIRST_CHANGED, FIRST_FOREIGN, FIRST_OVERFLOWING, FIRST_OTHER = range(5)
+LARGEST_ERROR = 5  # its place behind these
 
 
 @compiled
@@ -86,7 +92,13 @@ def shortcut(largest: Any, scale: Any, powers_of_two: Any) -> Any:
     return -1
 
 
-@compiled
+@kernel(
+    (
+        types.uint8[::1], types.int64, types.int64, types.int64, types.int8[:, ::1], types.uint8[:, ::1],
+        types.float32[:, ::1], types.boolean, types.int64, types.float32[::1],
+        types.int64[::1], types.int64[::1], types.int64[:, ::1], types.float64[:, ::1],
+    )
+)  # fmt: skip
 def judge_strip(
     strip: Any,
     columns: int,
@@ -102,29 +114,29 @@ def judge_strip(
     largest_codes: Any,
     firsts: Any,
     measures: Any,
-    present: Any,
 ) -> None:
     """Judge a strip's blocks. `first_row` is the strip's first row of blocks in the weight.
 
     `counts`, `largest_codes`, `firsts` (5 × 3, rows begin at -1) and `measures` (5 × 2; and in row 5 the largest
-    error) are added to. `present` has room for 128 flags.
+    error) are added to.
     """
+    present = np.zeros(128, np.bool_)
     rows = strip.size // columns
     for r in range(signed_rc.shape[0]):
         if _is_plain(signed_rc[r], unsigned_rc[r], scale_rc[first_row + r], powers_of_two):
             largest_codes[126] += signed_rc.shape[1]
-            counts[1] += signed_rc.shape[1]
+            counts[EXACT] += signed_rc.shape[1]
             continue
         for c in range(signed_rc.shape[1]):
             largest: Any = max(np.int64(signed_rc[r, c]), np.int64(unsigned_rc[r, c] & np.uint8(127)))
             scale = scale_rc[first_row + r, c]
             largest_codes[largest] += 1
-            counts[0] += largest == 0
+            counts[ZERO] += largest == 0
             outcome, error, survive = shortcut(largest, scale, powers_of_two), 0.0, True
             if outcome < 0:
                 again = requantised_scale(magnitudes[largest], scale, powers_of_two)
                 if _bits(again) == _bits(scale) and scale >= np.float32(2.0**-126):
-                    outcome = 1
+                    outcome = EXACT
                 else:
                     _mark_present(
                         strip, columns, r * block_rows, min((r + 1) * block_rows, rows), c * block_columns,
@@ -132,27 +144,27 @@ def judge_strip(
                     )  # fmt: skip
                     outcome, error, survive = reproduce(present, magnitudes, scale, powers_of_two)
             counts[outcome] += 1
-            measures[5, 0] = max(measures[5, 0], error)
-            counts[5] += outcome == 3 and survive
-            foreign: Any = (outcome == 2 or outcome == 3) and not _left_by_rounding_up(largest, scale)
+            measures[LARGEST_ERROR, 0] = max(measures[LARGEST_ERROR, 0], error)
+            counts[DRIFTED] += outcome == CHANGED and survive
+            foreign: Any = outcome in (VALUE_EQUAL, CHANGED) and not _left_by_rounding_up(largest, scale)
             if foreign and not powers_of_two:
                 foreign = not _left_by_another_formula(largest, scale)
             narrow: Any = foreign and _left_within_240(largest, scale)
-            counts[6] += foreign
-            counts[7] += foreign and largest < (0x76 if powers_of_two else 0x7E)
-            counts[9] += narrow
-            if foreign and not narrow and firsts[4, 0] < 0:
-                _note(firsts, measures, 4, first_row + r, c, largest, scale, error)
-            overflowing = outcome == 4 and largest != 127 and np.isfinite(scale)
-            counts[8] += overflowing
-            if overflowing and firsts[3, 0] < 0:
-                _note(firsts, measures, 3, first_row + r, c, largest, scale, error)
-            if largest == 127 and firsts[0, 0] < 0:
-                _note(firsts, measures, 0, first_row + r, c, largest, scale, error)
-            if outcome == 3 and firsts[1, 0] < 0:
-                _note(firsts, measures, 1, first_row + r, c, largest, scale, error)
-            if foreign and firsts[2, 0] < 0:
-                _note(firsts, measures, 2, first_row + r, c, largest, scale, error)
+            counts[FOREIGN] += foreign
+            counts[UNSATURATED] += foreign and largest < (0x76 if powers_of_two else 0x7E)
+            counts[NARROW] += narrow
+            if foreign and not narrow and firsts[FIRST_OTHER, 0] < 0:
+                _note(firsts, measures, FIRST_OTHER, first_row + r, c, largest, scale, error)
+            overflowing = outcome == UNDEFINED and largest != 127 and np.isfinite(scale)
+            counts[OVERFLOWING] += overflowing
+            if overflowing and firsts[FIRST_OVERFLOWING, 0] < 0:
+                _note(firsts, measures, FIRST_OVERFLOWING, first_row + r, c, largest, scale, error)
+            if largest == 127 and firsts[FIRST_NAN, 0] < 0:
+                _note(firsts, measures, FIRST_NAN, first_row + r, c, largest, scale, error)
+            if outcome == CHANGED and firsts[FIRST_CHANGED, 0] < 0:
+                _note(firsts, measures, FIRST_CHANGED, first_row + r, c, largest, scale, error)
+            if foreign and firsts[FIRST_FOREIGN, 0] < 0:
+                _note(firsts, measures, FIRST_FOREIGN, first_row + r, c, largest, scale, error)
 
 
 @compiled

@@ -6,9 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditor.content.cpu import CpuDevice, Sweeper, slab_bytes
+from auditor.content.cpu import CpuDevice, slab_bytes
 from auditor.content.device import Buffer
-from auditor.content.extremes import FORMATS, Values, decoded
+from auditor.content.elements import FORMATS, Values, decoded
+from auditor.content.kernels.reduce import zeros_at_end
 
 TORCH = {
     "F8_E4M3": torch.float8_e4m3fn,
@@ -81,7 +82,7 @@ def test_values_of_every_float_format_are_what_torch_reads(dtype, size, kind, ru
     elif kind in ("zero", "same", "minus-zero"):
         codes[:] = {"zero": 0, "same": codes[0], "minus-zero": top}[kind]
     codes = codes.astype(unsigned)
-    values = Values(dtype, Sweeper())
+    values = Values(dtype)
     position = 0
     for run in np.array_split(codes, runs):
         if run.size:
@@ -124,14 +125,14 @@ def test_every_code_decodes_to_torchs_value(dtype: str) -> None:
     ],
 )
 def test_rare_dtypes_are_summed_up_too(dtype, array, expected) -> None:
-    values = Values(dtype, Sweeper())
+    values = Values(dtype)
     values.add(array.view(np.uint8), 0, 0)
     assert (values.nan, values.infinite, values.zeros, values.minimum, values.maximum) == expected
 
 
 @pytest.mark.parametrize(("data", "count"), [(b"", 0), (b"\0\0", 2), (b"a\0\0", 2), (b"\0b", 0), (b"\0c\0", 1)])
 def test_zeros_at_the_end_are_counted_from_the_end(data: bytes, count: int) -> None:
-    assert Sweeper().zeros_at_end(np.frombuffer(data, np.uint8)) == count
+    assert zeros_at_end(np.frombuffer(bytearray(data), np.uint8)) == count
 
 
 @settings(deadline=None)

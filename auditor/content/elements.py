@@ -1,4 +1,4 @@
-"""Sums up the values of one tensor, run by run, for every dtype of the format.
+"""Sums up the elements of one tensor, run by run, for every dtype of the format.
 
 Float formats are judged by their bits; what a run's largest codes do not tell (non-finite codes, or all of one
 sign) is looked at code by code.
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from auditor.content.cpu import Sweeper
 from auditor.content.device import Bytes
 from auditor.content.fp8 import decode_table, encode_bf16
+from auditor.content.kernels.reduce import alike, explain, sweep
 from auditor.content.probes import Position
 from auditor.format.dtypes import BITS
 from auditor.text import quoted
@@ -72,12 +72,11 @@ def decoded(dtype: str, code: int) -> float:
 class Values:
     """What has been seen of a tensor so far."""
 
-    def __init__(self, dtype: str, sweeper: Sweeper) -> None:
+    def __init__(self, dtype: str) -> None:
         self.dtype = dtype
         self.read = self.nan = self.infinite = self.zeros = 0
         self.first_nonfinite: Position | None = None
         self._format = FORMATS.get(dtype)
-        self._sweeper = sweeper
         self._smallest: float | None = None
         self._largest: float | None = None
         self._constant = True
@@ -92,30 +91,25 @@ class Values:
         codes = run.view(self._format.codes)
         if self._e4m3:
             self._e4m3 = self._is_on_grid(codes[:_FEW]) and self._is_on_grid(codes)
-        self.absorb(codes, *self._sweeper.sweep(codes), element, begin)
-
-    def take(self, count: int, smallest: int, largest: int, zeros: int) -> None:
-        """So many codes of both signs, all finite; their extremes as signed magnitudes."""
-        self._constant = False
-        self.read += count
-        self.zeros += zeros
-        self._extend(smallest, largest)
+        signed, unsigned, zeros = sweep(codes, codes.view(f"i{codes.itemsize}"))
+        self.absorb(codes, signed, unsigned, zeros, element, begin)
 
     def absorb(self, codes: npt.NDArray[Any], signed: int, unsigned: int, zeros: int, element: int, begin: int) -> None:
         """A run whose largest codes, as signed and as unsigned integers, are known."""
         form = self._format
         assert form is not None
         magnitude = form.magnitude
-        if 0 <= signed <= form.largest_finite and magnitude < unsigned <= form.largest_finite + magnitude + 1:
-            self.take(codes.size, -(unsigned & magnitude), signed, zeros)
-            return
-        self._compare(codes)
         self.read += codes.size
         self.zeros += zeros
+        if 0 <= signed <= form.largest_finite and magnitude < unsigned <= form.largest_finite + magnitude + 1:
+            self._constant = False  # there are both signs
+            self._extend(-(unsigned & magnitude), signed)
+            return
+        self._compare(codes)
         if unsigned == 0:
             self._extend(0, 0)
         else:
-            nan, infinite, first, smallest, largest, found = self._sweeper.explain(
+            nan, infinite, first, smallest, largest, found = explain(
                 codes, magnitude, form.largest_finite, form.infinity
             )
             self.nan += nan
@@ -160,11 +154,12 @@ class Values:
         self._smallest = smallest if self._smallest is None else min(self._smallest, smallest)
         self._largest = largest if self._largest is None else max(self._largest, largest)
 
-    def _compare(self, codes: npt.NDArray[Any]) -> None:
+    def _compare(self, elements: npt.NDArray[Any]) -> None:
         if self._constant:
+            codes = elements.view(f"u{elements.itemsize}")
             if self._first is None:
-                self._first = int(codes[0])
-            self._constant = self._sweeper.alike(codes, self._first)
+                self._first = codes[0]
+            self._constant = bool(codes[0] == self._first) and alike(codes)
 
     def _position(self, codes: npt.NDArray[Any], index: int, element: int, begin: int) -> Position:
         width = codes.itemsize
