@@ -3,30 +3,52 @@
 An output that fails takes no other with it.
 """
 
-import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
-from auditor.reporting.formats import FORMATS
+from auditor.cli.streams import STANDARD_OUTPUT, complain, named, tell, why
+from auditor.errors import OutputError, UsageError
+from auditor.reporting.formats import FORMATS, render
 
+TYPE_CHECKING = False  # typing itself costs an import
 if TYPE_CHECKING:
     import argparse
 
     from auditor_schemas.report import AuditReport
 
-STANDARD_OUTPUT = "-"
 INCOMPLETE = 3
 
 
-def check_outputs(options: "argparse.Namespace") -> None:
-    """Refuse, before any work, what cannot be written, what would harm, and a format that lacks its extra."""
-    from auditor.errors import UsageError
+def options(parser: "argparse.ArgumentParser") -> None:
+    """An option for each format of a report, and --quiet."""
+    for name, each in FORMATS.items():
+        text = each.help if each.folder else f"{each.help} ('-' is standard output)"
+        parser.add_argument(f"--{name}", metavar="DIR" if each.folder else "FILE", help=text)
+    parser.add_argument("--quiet", action="store_true", help="print the verdict line alone")
 
+
+def targets_of(options: "argparse.Namespace") -> dict[str, str]:
+    """The formats that were asked for, with their targets; a command need not offer them all."""
+    targets = {name: getattr(options, name, None) for name in FORMATS}
+    return {name: target for name, target in targets.items() if target is not None}
+
+
+def check_outputs(
+    targets: Mapping[str, str],
+    *,
+    sources: Sequence[str] = (),
+    read: Sequence[str] = (),
+    baseline: str | None = None,
+) -> None:
+    """Refuse, before any work, what cannot be written, what would harm, and a format that lacks its extra.
+
+    `targets` by format. Nothing of the `sources` nor what else is `read` is written over, but a baseline by its next
+    report.
+    """
     places: dict[str, str] = {}
-    for name, target in asked_for(options):
+    for name, target in targets.items():
         place = target if target == STANDARD_OUTPUT else os.path.realpath(target)
         other = places.setdefault(place, name)
         if other != name:
@@ -47,25 +69,23 @@ def check_outputs(options: "argparse.Namespace") -> None:
         if each.folder and os.path.lexists(target) and not os.path.isdir(target):
             raise UsageError(f"--{name} {target}: is a file: give a folder")
     if any(place != STANDARD_OUTPUT for place in places):
-        _check_places(options)
+        _check_places(targets, sources, read, baseline)
 
 
-def _check_places(options: "argparse.Namespace") -> None:
-    """See places.check_places: nothing that a command reads is written over, but a baseline by its next report."""
+def _check_places(
+    targets: Mapping[str, str], sources: Sequence[str], read: Sequence[str], baseline: str | None
+) -> None:
     from auditor.reporting.places import check_places, checkpoints_of
 
     outputs: list[tuple[str, str]] = []
-    for name, target in asked_for(options):
+    for name, target in targets.items():
         if target != STANDARD_OUTPUT:
             files = FORMATS[name].files
             outputs += [(name, os.path.join(target, file)) for file in files] if files else [(name, target)]
-    named = [each for key in ("source", "old", "new") if (each := getattr(options, key, None)) is not None]
-    folders = [each for each in named if os.path.isdir(each)]
-    folders += [os.path.dirname(each) or "." for each in named if os.path.basename(each) == "config.json"]
+    folders = [each for each in sources if os.path.isdir(each)]
+    folders += [os.path.dirname(each) or "." for each in sources if os.path.basename(each) == "config.json"]
     folders += checkpoints_of(outputs)
-    read = [each for key in ("report", "policy") if (each := getattr(options, key, None)) is not None]
-    check_places(outputs, checkpoints=folders, read=[*named, *read])
-    baseline = getattr(options, "baseline", None)
+    check_places(outputs, checkpoints=folders, read=[*sources, *read])
     if baseline is not None:
         check_places([each for each in outputs if each[0] != "json"], checkpoints=(), read=[baseline])
 
@@ -74,77 +94,41 @@ def _check_extra(name: str, module: str, extra: str | None) -> None:
     from importlib.util import find_spec
 
     if find_spec(module) is None:
-        from auditor.errors import UsageError
-
         raise UsageError(f"--{name} needs {module}: pip install 'checkpoint-auditor[{extra}]'")
 
 
-def deliver(report: "AuditReport", options: "argparse.Namespace", complain: Callable[[str, int], int]) -> int:
-    """Write what was asked for, then print; an output that fails makes the exit code 3 and loses no other."""
+def deliver(report: "AuditReport", targets: Mapping[str, str], *, quiet: bool = False, no_gpu: str = "") -> int:
+    """Write each format to its target, then print; an output that fails makes the exit code 3 and loses no other.
+
+    `no_gpu` tells why the CPU read what a GPU might have.
+    """
     from auditor.verdict.gate import EXIT_CODES
 
-    def print_report() -> None:
-        _print(report, quiet=options.quiet, no_gpu="" if options.quiet else _no_gpu(report, options))
-
-    asked = [(target, partial(FORMATS[name].render, report)) for name, target in asked_for(options)]
-    return write_all(asked, print_report, EXIT_CODES[report.verdict], complain)
+    outputs = [(target, partial(render, report, name)) for name, target in targets.items()]
+    return write_all(outputs, lambda: _print(report, quiet=quiet, no_gpu=no_gpu), EXIT_CODES[report.verdict])
 
 
 def write_all(
-    asked: "Sequence[tuple[str, Callable[[], str | dict[str, str]]]]",
-    show: Callable[[], object],
-    code: int,
-    complain: Callable[[str, int], int],
+    outputs: Sequence[tuple[str, Callable[[], str | dict[str, str]]]], show: Callable[[], object], code: int
 ) -> int:
     """Write each target's text, and `show` where standard output takes none of them; the exit code, 3 where one fails.
 
     Standard output comes last: a reader that went away costs no file.
     """
-    from auditor.errors import OutputError
-
-    piped = any(target == STANDARD_OUTPUT for target, _ in asked)
-    for target, render in sorted(asked, key=lambda each: each[0] == STANDARD_OUTPUT):
+    piped = any(target == STANDARD_OUTPUT for target, _ in outputs)
+    for target, text in sorted(outputs, key=lambda each: each[0] == STANDARD_OUTPUT):
         try:
-            _write(render(), target)
+            _write(text(), target)
         except BrokenPipeError:
             raise
         except Exception as error:  # the edge: a format that fails takes no other with it
-            code = complain(f"cannot write {_named(target)}: {_why(error)}", INCOMPLETE)
+            code = complain(f"cannot write {named(target)}: {why(error)}", INCOMPLETE)
     if not piped:
         try:
-            tell(show, only_files=bool(asked))
+            tell(show, only_files=bool(outputs))
         except OutputError as error:
             code = complain(str(error), INCOMPLETE)
     return code
-
-
-def tell(show: Callable[[], object], *, only_files: bool = False) -> None:
-    """Print to standard output; raises OutputError where it takes nothing.
-
-    A standard output that is closed is no fault where `only_files` were asked for.
-    """
-    from auditor.errors import OutputError
-
-    try:
-        show()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if not (only_files and error.errno == errno.EBADF):
-            raise OutputError(f"cannot write {_named(STANDARD_OUTPUT)}: {_why(error)}") from error
-
-
-def _named(target: str) -> str:
-    return "standard output" if target == STANDARD_OUTPUT else target
-
-
-def _why(error: Exception) -> str:
-    from auditor.cli.startup import exhausted
-
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return exhausted(error) or f"{type(error).__name__}: {error}"
 
 
 def _write(text: str | dict[str, str], target: str) -> None:
@@ -175,21 +159,6 @@ def save(text: str, target: str) -> None:
         if os.path.lexists(unfinished):
             os.unlink(unfinished)
         raise
-
-
-def asked_for(options: "argparse.Namespace") -> list[tuple[str, str]]:
-    """The formats that were asked for, with their targets; a command need not offer them all."""
-    targets = ((name, getattr(options, name, None)) for name in FORMATS)
-    return [(name, target) for name, target in targets if target is not None]
-
-
-def _no_gpu(report: "AuditReport", options: "argparse.Namespace") -> str:
-    """Why `--device auto` took the CPU, '' where it did not or where there was nothing to take."""
-    if getattr(options, "device", None) != "auto" or report.probes is None or report.run.device != "cpu":
-        return ""
-    from auditor.content.gpu import available
-
-    return available().reason
 
 
 def _print(report: "AuditReport", *, quiet: bool, no_gpu: str) -> None:

@@ -71,6 +71,18 @@ def _depth(report: "AuditReport") -> str:
     return f"sample, {share(report.coverage.payload_bytes_read, report.inventory.payload_bytes)} of bytes"
 
 
+# Why rules could not look, where config.json or the index is not there or was not read.
+_UNREAD = {
+    "config.json": {"config.json is missing", "config.json was not read"},
+    "index": {"the checkpoint has no index", "the index was not read"},
+}
+
+
+def _documents_read(report: "AuditReport") -> list[str]:
+    reasons = {each.reason for each in report.outcomes}
+    return [name for name, unread in _UNREAD.items() if reasons.isdisjoint(unread)]
+
+
 def _content_read(report: "AuditReport", no_gpu: str) -> str:
     coverage, depth = report.coverage, report.run.depth
     if depth == "headers" or report.probes is None:
@@ -148,42 +160,44 @@ class ProgressLine:
 
 def show(report: "AuditReport", *, no_gpu: str = "") -> None:
     """Print the whole report; in colour on a terminal alone. `no_gpu` tells why the CPU read what a GPU might have."""
-    console = _console()
+    console = console_of()
     inventory, coverage = report.inventory, report.coverage
     console.print(
-        _text(f"{_printable(_MARK[report.verdict] + ' ')}{report.verdict.upper()}", f"bold {_COLOUR[report.verdict]}"),
-        _text(f" at depth {_depth(report)}: {shown(report.source.uri)}"),
+        styled(f"{_printable(_MARK[report.verdict] + ' ')}{report.verdict.upper()}", f"bold {_COLOUR[report.verdict]}"),
+        styled(f" at depth {_depth(report)}: {shown(report.source.uri)}"),
         sep="",
     )
     console.print(
-        _text(
+        styled(
             f"  {plural(inventory.tensors, 'tensor')} in {plural(inventory.shards, 'shard')}, "
             f"{size(inventory.payload_bytes)} of tensor data; {report.family or 'no family'}; "
             f"{report.run.duration_s:.2f} s"
         )
     )
-    read = f"{coverage.headers_read:,} of {plural(coverage.shards, 'header')}"
-    console.print(_text(f"  read: config.json, index, {read}; {_content_read(report, no_gpu)}", "dim"))
+    headers = f"{coverage.headers_read:,} of {plural(coverage.shards, 'header')}"
+    read = ", ".join([*_documents_read(report), headers])
+    console.print(styled(f"  read: {read}; {_content_read(report, no_gpu)}", "dim"))
     if not report.source.versioned:
-        told = "the source names no version of its files (no ETag, no Last-Modified)"
-        console.print(_text(f"  {told}: a change while they are read may go unseen", "dim"))
+        why = "the source names no version of its files (no ETag, no Last-Modified)"
+        console.print(styled(f"  {why}: a change while they are read may go unseen", "dim"))
     for reason in report.unmet:
-        console.print(_text(f"  not enough: {shown(reason)}", _COLOUR["failed"]))
+        console.print(styled(f"  not enough: {shown(reason)}", _COLOUR["failed"]))
     for reason in report.incomplete:
-        console.print(_text(f"  not audited: {shown(reason)}", _COLOUR["incomplete"]))
+        console.print(styled(f"  not audited: {shown(reason)}", _COLOUR["incomplete"]))
     _show_findings(console, report)
     _show_excused(console, report)
-    _show_figures(console, report.figures)
+    show_figures(console, report.figures)
     skipped = [each for each in report.outcomes if each.outcome == "not_applicable"]
     errored = [each for each in report.outcomes if each.outcome == "errored"]
     ran = len(report.outcomes) - len(skipped) - len(errored)
     console.print()
-    console.print(_text(f"{plural(ran, 'rule')} ran, {len(skipped)} not applicable" + _reasons(skipped), "dim"))
+    console.print(styled(f"{plural(ran, 'rule')} ran, {len(skipped)} not applicable" + _reasons(skipped), "dim"))
     for each in errored:
-        console.print(_text(f"  {each.rule} {each.slug} crashed: {shown(each.reason or '')}", _COLOUR["error"]))
+        console.print(styled(f"  {each.rule} {each.slug} crashed: {shown(each.reason or '')}", _COLOUR["error"]))
 
 
-def _console() -> "Console":
+def console_of() -> "Console":
+    """A console on standard output."""
     from rich.console import Console
 
     class Output(Console):
@@ -195,7 +209,7 @@ def _console() -> "Console":
     return Output(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 120)
 
 
-def _text(text: str, style: str = "") -> Any:
+def styled(text: str, style: str = "") -> Any:
     """Whatever is printed comes by here: no text of a report acts on a terminal, from whichever field it is."""
     from rich.text import Text
 
@@ -225,7 +239,7 @@ def _show_findings(console: "Console", report: "AuditReport") -> None:
     for rule, count in shown_of_rule.items():
         if count > _FOLDED:
             console.print(
-                _text(f"  … and {plural(count - _FOLDED, 'finding')} more of {rule}; --json or --html has all", "dim")
+                styled(f"  … and {plural(count - _FOLDED, 'finding')} more of {rule}; --json or --html has all", "dim")
             )
     _show_notes(console, [finding for finding in roots if finding.severity == "info"])
 
@@ -253,9 +267,9 @@ def _show_excused(console: "Console", report: "AuditReport") -> None:
         console.print()
     for head, name, text in lines[:_EXCUSED]:
         style = _COLOUR["warning"] if head == "WAIVER" else "dim"
-        console.print(_text(f"{head:7} ", style), _text(name, "bold"), _text(text), sep="")
+        console.print(styled(f"{head:7} ", style), styled(name, "bold"), styled(text), sep="")
     if len(lines) > _EXCUSED:
-        console.print(_text(f"  … and {len(lines) - _EXCUSED:,} more; --json or --html has all", "dim"))
+        console.print(styled(f"  … and {len(lines) - _EXCUSED:,} more; --json or --html has all", "dim"))
 
 
 def _because(waiver: "Waiver | None") -> str:
@@ -293,9 +307,9 @@ def _show_notes(console: "Console", notes: "list[Finding]") -> None:
     for rule, alike in by_rule.items():
         more = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
         console.print(
-            _text("INFO    ", f"bold {_COLOUR['info']}"),
-            _text(f"{rule} {alike[0].slug}", "bold"),
-            _text(f"  {shown(alike[0].message)}{more}"),
+            styled("INFO    ", f"bold {_COLOUR['info']}"),
+            styled(f"{rule} {alike[0].slug}", "bold"),
+            styled(f"  {shown(alike[0].message)}{more}"),
             sep="",
         )
 
@@ -304,9 +318,9 @@ def _show_finding(console: "Console", finding: "Finding", consequences: "list[Fi
     count = f"  ({finding.count:,} alike)" if finding.count > 1 else ""
     console.print()
     console.print(
-        _text(f"{finding.severity.value.upper():7} ", f"bold {_COLOUR[finding.severity]}"),
-        _text(f"{finding.rule} {finding.slug}", "bold"),
-        _text(count),
+        styled(f"{finding.severity.value.upper():7} ", f"bold {_COLOUR[finding.severity]}"),
+        styled(f"{finding.rule} {finding.slug}", "bold"),
+        styled(count),
         sep="",
     )
     place = finding.location
@@ -314,28 +328,31 @@ def _show_finding(console: "Console", finding: "Finding", consequences: "list[Fi
     if place.bytes is not None:
         where.append(f"bytes {place.bytes[0]:,} to {place.bytes[1]:,}")
     if where:
-        console.print(_text(f"  {' · '.join(where)}"))
-    console.print(_text(f"  {shown(finding.message)}"))
+        console.print(styled(f"  {' · '.join(where)}"))
+    console.print(styled(f"  {shown(finding.message)}"))
     affected = [each for each in finding.affected if each not in (place.tensor, place.file)]
     for pattern in affected[:_PATTERNS]:
-        console.print(_text(f"    affects {shown(pattern)}", "dim"))
+        console.print(styled(f"    affects {shown(pattern)}", "dim"))
     if len(affected) > _PATTERNS:
         rest = plural(len(affected) - _PATTERNS, "pattern")
-        console.print(_text(f"    and {rest} more; --json or --html has {'these' if finding.more else 'all'}", "dim"))
+        console.print(styled(f"    and {rest} more; --json or --html has {'these' if finding.more else 'all'}", "dim"))
     if finding.more:
-        console.print(_text(f"    and {finding.more:,} more that no report lists", "dim"))
+        console.print(styled(f"    and {finding.more:,} more that no report lists", "dim"))
     if finding.uncovered:
         rest = listed([shown(each) for each in finding.uncovered], most=_PATTERNS)
-        console.print(_text(f"    excused in part; neither waived nor known: {rest}"))
+        console.print(styled(f"    excused in part; neither waived nor known: {rest}"))
     also: dict[str, int] = {}
     for each in consequences:
         name = f"{each.rule} {each.slug}"
         also[name] = also.get(name, 0) + each.count
     if also:
-        console.print(_text(f"    hence also {listed([f'{name} ({n:,})' for name, n in also.items()], most=9)}", "dim"))
+        console.print(
+            styled(f"    hence also {listed([f'{name} ({n:,})' for name, n in also.items()], most=9)}", "dim")
+        )
 
 
-def _show_figures(console: "Console", figures: "tuple[Figure, ...]") -> None:
+def show_figures(console: "Console", figures: "tuple[Figure, ...]") -> None:
+    """Print parameter figures, published beside exact."""
     from rich.table import Table
 
     if not figures:
@@ -358,34 +375,9 @@ def _show_figures(console: "Console", figures: "tuple[Figure, ...]") -> None:
             if published:
                 cells.insert(1, (figure.published or "") if first else "")
                 cells[3:3] = [off, _FIGURE[figure.verdict] if first else ""]
-            table.add_row(*map(_text, cells))
+            table.add_row(*map(styled, cells))
     console.print()
     console.print(table)
     for figure in figures:
         if figure.verdict == "contradicted" and figure.note:
-            console.print(_text(f"  {figure.published}: {figure.note}", "dim"))
-
-
-def show_counts(result: dict[str, Any]) -> None:
-    """Print the result of `auditor count`."""
-    from auditor_schemas.figures import Figure
-
-    console = _console()
-    console.print(_text(f"{shown(result['source'])}: {result['family']}", "bold"))
-    _show_figures(console, tuple(Figure.model_validate(each) for each in result["figures"]))
-    console.print()
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    table.add_column("component", no_wrap=True)
-    table.add_column("from config", justify="right")
-    headers = any(each["from_headers"] is not None for each in result["components"])
-    if headers:
-        table.add_column("from headers", justify="right")
-    for each in result["components"]:
-        cells = [each["component"].replace("_", " "), f"{each['from_config']:,}"]
-        if headers:
-            mark = "" if each["from_headers"] == each["from_config"] else "  differs"
-            cells.append(f"{each['from_headers']:,}{mark}")
-        table.add_row(*map(_text, cells))
-    console.print(table)
+            console.print(styled(f"  {figure.published}: {figure.note}", "dim"))

@@ -26,7 +26,7 @@ from auditor.opening import opened
 from auditor.patterns import kind_of
 from auditor.rules import catalogue
 from auditor.sources.entry import Entry
-from auditor.text import is_relative, listed, plural, shown
+from auditor.text import is_relative, shown
 from auditor.verdict import gate
 from auditor.verdict.attribute import attribute
 from auditor_schemas.finding import Finding
@@ -81,8 +81,8 @@ class Linted:
     rules: int
 
 
-def linted(arguments: list[str], *, family: str | None = None) -> tuple[str, int]:
-    """The findings of each checkpoint that the arguments name, by file or folder, in lines, and the exit code."""
+def folders_of(arguments: list[str]) -> list[str]:
+    """The folder of each checkpoint that the arguments name, by file or folder. Raises UsageError for another file."""
     folders: dict[str, None] = {}
     for argument in arguments:
         path = Path(argument)
@@ -92,15 +92,10 @@ def linted(arguments: list[str], *, family: str | None = None) -> tuple[str, int
             folders[str(path)] = None
         else:
             raise UsageError(f"{shown(argument)}: lint reads {CONFIG} and {INDEX}, give one of these or their folder")
-    text, codes = [], []
-    for folder in folders:
-        found = judged(folder, family=family)
-        text += _lines(shown(folder), found)
-        codes.append(gate.EXIT_CODES[found.verdict])
-    return "".join(f"{line}\n" for line in text), max(codes)
+    return list(folders)
 
 
-def judged(folder: str, *, family: str | None = None) -> Linted:
+def linted(folder: str, *, family: str | None = None) -> Linted:
     """The findings of config.json and the index of a folder, as the audit finds them."""
     with opened(folder, family=family) as checkpoint:
         config, index, configuration = checkpoint.config_file, checkpoint.index(), checkpoint.configuration()
@@ -119,27 +114,6 @@ def judged(folder: str, *, family: str | None = None) -> Linted:
         files=tuple(each for each, there in ((CONFIG, config.state != "absent"), (INDEX, index)) if there),
         rules=rules,
     )
-
-
-def _lines(name: str, found: Linted) -> list[str]:
-    files = " and ".join(found.files)
-    lines = [f"{name}: {found.verdict}, {plural(found.rules, 'rule')} on {files}, no shard read"]
-    lines += [f"  not audited: {shown(reason)}" for reason in found.unread]
-    for finding in found.findings:
-        if finding.caused_by is None:
-            lines += _told(finding)
-    return lines
-
-
-def _told(finding: Finding) -> list[str]:
-    place = [each for each in (finding.location.file, finding.location.tensor, finding.location.field) if each]
-    count = f" ({finding.count:,} alike)" if finding.count > 1 else ""
-    where = f": {shown(' · '.join(place))}" if place else ""
-    lines = [f"  {finding.severity.value.upper()} {finding.rule} {finding.slug}{count}{where}"]
-    lines.append(f"    {shown(BY_THE_INDEX.get(finding.rule, finding.message))}")
-    if finding.count > 1:
-        lines.append(f"    affects {shown(listed(finding.affected, most=4))}")
-    return lines
 
 
 def _facts(config: ConfigFile, configuration: Configuration, index: Index | None) -> dict[str, Any]:
@@ -237,8 +211,8 @@ def _by_names(inventory: Inventory, configuration: Configuration, expectations: 
     found = match(bare, expected)
     facts = explained(bare, replace(configuration, family=named), expected, found, DEFAULT_LIMITS)
     # Without shapes one word for another is a guess, unless it accounts for everything.
-    told = {name for renaming in facts["renamings"] for name in renaming.explains}
-    if found.without(told).faults:
+    explained_by_names = {name for renaming in facts["renamings"] for name in renaming.explains}
+    if found.without(explained_by_names).faults:
         facts["renamings"] = tuple(each for each in facts["renamings"] if not _is_reworded(each))
     return facts
 

@@ -25,34 +25,34 @@ def _json(report: "AuditReport") -> str:
 
 
 def _html(report: "AuditReport") -> str:
-    from auditor_reports.html import render
+    from auditor_reports import html
 
-    return render(report)
+    return html.render(report)
 
 
 def _sarif(report: "AuditReport") -> str:
     from auditor.rules.pages import page_of
-    from auditor_reports.sarif import render
+    from auditor_reports import sarif
 
-    return render(report, {each.rule: page_of(each.slug) or "" for each in report.outcomes})
+    return sarif.render(report, {each.rule: page_of(each.slug) or "" for each in report.outcomes})
 
 
 def _junit(report: "AuditReport") -> str:
-    from auditor_reports.junit import render
+    from auditor_reports import junit
 
-    return render(report)
+    return junit.render(report)
 
 
 def _markdown(report: "AuditReport") -> str:
-    from auditor_reports.markdown import render
+    from auditor_reports import markdown
 
-    return render(report)
+    return markdown.render(report)
 
 
 def _csv(report: "AuditReport") -> dict[str, str]:
-    from auditor_reports.tables import render
+    from auditor_reports import tables
 
-    return render(report)
+    return tables.render(report)
 
 
 FORMATS = {
@@ -70,3 +70,8 @@ FORMATS = {
         extra="tables",
     ),
 }
+
+
+def render(report: "AuditReport", name: str) -> str | dict[str, str]:
+    """A report in a format of FORMATS: the text of its file, or of each file of its folder by name."""
+    return FORMATS[name].render(report)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,6 +146,15 @@ def _audit_as_nobody(directory: Path) -> tuple[int, dict]:
     with os.fdopen(reader) as pipe:
         out = pipe.read()
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), json.loads(out)
+
+
+def test_only_what_was_read_is_said_to_be_read(sound, tmp_path, capsys):
+    assert "read: config.json, index, 5 of 5 headers;" in _run(capsys, "audit", sound)[1]
+    for name, rest in (("config.json", "index, "), ("model.safetensors.index.json", "config.json, ")):
+        copy = tmp_path / name
+        shutil.copytree(sound, copy)
+        (copy / name).unlink()
+        assert f"read: {rest}5 of 5 headers;" in _run(capsys, "audit", copy)[1]
 
 
 def test_limit_that_is_reached_exits_3(sound, tmp_path, capsys):

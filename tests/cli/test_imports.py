@@ -6,17 +6,25 @@ from pathlib import Path
 
 import pytest
 
+from auditor.cli.arguments import COMMANDS
 from auditor.forge import forge
 from tests.servers.serving import folder_server
 
 
 def _imported(*arguments: str) -> set[str]:
     """The top-level modules that a whole run of the command imports."""
-    command = [sys.executable, "-X", "importtime", "-c", "from auditor.cli import entry; entry()", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return {name.partition(".")[0] for name in _modules(*arguments)}
+
+
+def _modules(*arguments: str) -> set[str]:
+    program = (
+        "import os, sys; leave = os._exit\n"
+        "os._exit = lambda code: (os.write(2, ' '.join(sys.modules).encode()), leave(code))\n"
+        "from auditor.cli import entry; entry()"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
-    lines = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
-    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    return set(done.stderr.split())
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +61,29 @@ def test_quiet_audit_imports_no_terminal_library(checkpoint: Path) -> None:
 @pytest.mark.parametrize("argument", ["--help", "--version"])
 def test_help_imports_neither_models_nor_decoder_nor_terminal_library(argument: str) -> None:
     assert {"pydantic", "msgspec", "rich", "jinja2", "numpy", "torch"} & _imported(argument) == set()
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_help_imports_the_standard_library_alone(argument: str) -> None:
+    ours = {name for name in _modules(argument) if name.startswith("auditor")}
+    assert ours <= {"auditor", *(f"auditor.{name}" for name in ("cli", "errors", "text", "version"))} | {
+        f"auditor.cli.{name}" for name in ("arguments", "startup", "streams")
+    }
+    assert _imported(argument) - {"auditor"} <= set(sys.stdlib_module_names) | _imported_by_python()
+
+
+def _imported_by_python() -> set[str]:
+    """What this environment imports at every start."""
+    done = subprocess.run([sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True)
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_a_command_imports_its_own_file_and_no_other_commands() -> None:
+    commands = {f"auditor.cli.{name}" for name in COMMANDS}
+    assert commands & _modules("rules") == {"auditor.cli.rules"}
+    assert commands & _modules("rule", "CFG101") == {"auditor.cli.rule"}
+    assert commands & _modules("audit", "--help") == {"auditor.cli.audit"}
+    assert commands & _modules("--help") == set()
 
 
 def test_python_api_is_imported_when_first_asked_for() -> None:

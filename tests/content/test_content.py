@@ -17,7 +17,7 @@ import xxhash
 
 import auditor
 from auditor import audit
-from auditor.cli.options import _size as parse_size
+from auditor.cli.audit import size as parse_size
 from auditor.content import Reading
 from auditor.content.cpu import CpuDevice
 from auditor.content.gpu import available

@@ -11,10 +11,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from auditor import audit, cli
+from auditor.cli.diff_text import lines
 from auditor.forge import forge
 from auditor.patterns import expand
 from auditor.questions.diff import compared
-from auditor.questions.diff_text import lines
 from auditor_reports.diff import render
 from auditor_schemas.content import ContentDigest, TensorDigests
 from auditor_schemas.diff import CheckpointDiff

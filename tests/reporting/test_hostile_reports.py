@@ -17,8 +17,8 @@ import pytest
 from pydantic import BaseModel
 
 from auditor.cli import terminal
+from auditor.cli.diff_text import lines
 from auditor.questions.diff import Side, difference
-from auditor.questions.diff_text import lines
 from auditor.reporting.formats import FORMATS
 from auditor_reports import diff as diff_page
 from auditor_reports import site

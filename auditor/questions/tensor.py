@@ -1,0 +1,80 @@
+"""One tensor of a checkpoint: what its config implies, what is there, and where."""
+
+from auditor.errors import SourceError
+from auditor.families.expectations import Row
+from auditor.families.scaling import SCALE_SUFFIX, scale_name
+from auditor.format.entries import TensorHeader, is_fp8
+from auditor.inventory.facts import Inventory
+from auditor.opening import opened
+from auditor.text import nearest, shown, size
+
+
+def described(
+    source: str, name: str, *, family: str | None = None, revision: str | None = None, cache: bool = True
+) -> tuple[str, bool]:
+    """One tensor in lines: expected, actual, shard, byte range and scale; and whether it is there as expected."""
+    with opened(source, family=family, revision=revision, cache=cache) as checkpoint:
+        configuration, inventory = checkpoint.configuration(), checkpoint.inventory()
+    rows = {}
+    if configuration.config is not None and configuration.family is not None:
+        rows = configuration.family.expectations(configuration.config).names
+    row, header = rows.get(name), inventory.tensors.get(name)
+    if row is None and header is None:
+        near = nearest(name, [*inventory.tensors, *(each for each in rows if each not in inventory.tensors)])
+        raise SourceError(f"no tensor {shown(name)} in the checkpoint or implied by its config{near}")
+    lines = [shown(name)]
+    lines.append(f"  expected  {_expected(row, bool(rows))}")
+    lines.append(f"  actual    {_actual(header)}")
+    lines.extend(_places(inventory, name))
+    lines.extend(_partner(inventory, rows, name, header))
+    sound = row is not None and header is not None and header.shape == row.shape and header.dtype == row.dtype
+    sound = sound and sum(name in shard.tensors for shard in inventory.parts) == 1
+    return "\n".join(lines) + "\n", sound
+
+
+def _expected(row: Row | None, derived: bool) -> str:
+    if row is None:
+        return (
+            "nothing: no tensor of this name follows from config.json"
+            if derived
+            else "unknown: config.json is not usable"
+        )
+    optional = ", may be absent" if row.optional else ""
+    return f"{row.dtype} {row.shape}, {row.component.replace('_', ' ')}{optional}"
+
+
+def _actual(header: TensorHeader | None) -> str:
+    if header is None:
+        return "missing"
+    begin, end = header.data_offsets
+    return f"{header.dtype} {header.shape}, {end - begin:,} bytes ({size(end - begin)})"
+
+
+def _places(inventory: Inventory, name: str) -> list[str]:
+    lines = []
+    for shard in inventory.parts:
+        if name in shard.tensors:
+            begin, end = shard.span(name)
+            lines.append(f"  stored    {shown(shard.path)}, bytes {begin:,} to {end:,} (end not included)")
+    if inventory.index is not None:
+        named = inventory.index.weight_map.get(name)
+        lines.append(f"  index     {shown(named) if named is not None else 'does not name it'}")
+    return lines
+
+
+def _partner(inventory: Inventory, rows: dict[str, Row], name: str, header: TensorHeader | None) -> list[str]:
+    """The scale of an FP8 weight, or the weight of a scale."""
+    if name.endswith(SCALE_SUFFIX):
+        kind, other = "weight", name.removesuffix(SCALE_SUFFIX)
+    elif (header is not None and is_fp8(header)) or (name in rows and rows[name].quantised):
+        kind, other = "scale", scale_name(name)
+    else:
+        return []
+    partner, shard = inventory.tensors.get(other), inventory.shard_of(other)
+    if partner is None or shard is None:
+        return [f"  {kind:9} {shown(other)} is missing"]
+    begin, end = shard.span(other)
+    return [
+        f"  {kind:9} {partner.dtype} {partner.shape}, {shown(shard.path)}, bytes {begin:,} to {end:,}",
+        f"            {shown(other)}",
+    ]
