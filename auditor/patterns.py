@@ -57,10 +57,10 @@ def patterns(names: Iterable[str]) -> tuple[str, ...]:
 
     Each distinct name is covered exactly once. An opening brace in a name is written [{].
     """
-    return tuple(sorted(pattern for them in alike(names) for pattern in _folded(them)))
+    return tuple(sorted(pattern for them in _alike(names) for pattern in _folded(them)))
 
 
-def alike(names: Iterable[str]) -> list[list[str]]:
+def _alike(names: Iterable[str]) -> list[list[str]]:
     """The distinct names, those together that differ in their numbers alone."""
     kinds: dict[tuple[str, ...], list[str]] = {}
     for name in dict.fromkeys(names):

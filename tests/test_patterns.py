@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from auditor.families import family_named
 from auditor.globs import matcher
-from auditor.patterns import alike, count, expand_file, expert_of, kind_of, layer_of, patterns
+from auditor.patterns import count, expand_file, expert_of, kind_of, layer_of, patterns
 from auditor.patterns import expand as names_of
 from auditor.reporting.summary import file_patterns
 
@@ -129,7 +129,7 @@ def test_a_name_with_more_numbers_than_any_layout_has_stands_for_itself():
     few = [f"{n}.1.2.3" for n in range(3)]
     many = [f"{n}.1.2.3.4" for n in range(3)]
     assert patterns([*few, *many]) == (*many, "{0-2}.1.2.3")
-    assert len(alike(f"{n}.{n % 7}.2.3.4.x{n}" for n in range(1_000))) == 1_000
+    assert len(patterns(f"{n}.{n % 7}.2.3.4.x{n}" for n in range(1_000))) == 1_000
 
 
 def test_one_missing_expert_splits_the_experts_of_its_layer_alone():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from math import isfinite
 from os import PathLike
@@ -82,8 +83,7 @@ def _finite(number: str) -> float:
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
     """Each object as it is read, which leaves nothing behind."""
     if len(pairs) > len({key for key, _ in pairs}):
-        seen: set[str] = set()
-        raise _TwiceError(quoted(next(key for key, _ in pairs if key in seen or seen.add(key))))  # type: ignore[func-returns-value]
+        raise _TwiceError(quoted(next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)))
 
 
 def contradictions(report: "AuditReport") -> Iterator[str]:

@@ -11,7 +11,8 @@ from auditor.families.expectations import Expectations, Row
 from auditor.format.dtypes import FP8
 from auditor.format.entries import Kind
 from auditor.inventory.facts import ConfigFile, Inventory
-from auditor.patterns import alike, escaped, layer_of, patterns
+from auditor.patterns import count as covered
+from auditor.patterns import escaped, expand, layer_of, patterns
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.figures import ComponentTally, Count, Figure, Tallies
 from auditor_schemas.finding import Finding, Location
@@ -159,23 +160,17 @@ def _enumerated(inventory: Inventory) -> tuple[tuple[LayoutRow, ...], int]:
     found: list[tuple[str, str, tuple[int, ...], tuple[str, ...]]] = []
     shown: dict[frozenset[str], tuple[str, ...]] = {}  # shards by pattern, once per set of shards
     for (dtype, shape), holders in kinds.items():
-        for names in alike(holders):
-            held = frozenset(holders[name] for name in names)
+        for pattern in patterns(holders):
+            held = frozenset(map(holders.__getitem__, expand(pattern)))
             if held not in shown:
                 shown[held] = file_patterns(sorted(held))
-            found.extend((pattern, dtype, shape, shown[held]) for pattern in patterns(names))
+            found.append((pattern, dtype, shape, shown[held]))
     found.sort()
     rows = (
-        LayoutRow(pattern=pattern, shape=shape, dtype=dtype, files=files, count=_covered(pattern))
+        LayoutRow(pattern=pattern, shape=shape, dtype=dtype, files=files, count=covered(pattern))
         for pattern, dtype, shape, files in found[:MOST]
     )
     return tuple(rows), len(found[MOST:])
-
-
-def _covered(pattern: str) -> int:
-    from auditor.patterns import count
-
-    return count(pattern)
 
 
 def file_patterns(paths: Iterable[str]) -> tuple[str, ...]:
