@@ -121,27 +121,31 @@ def _on_torch(
     block: tuple[int, int],
     device: str,
 ) -> Iterator[tuple[Floats, Floats]]:
-    """The same by torch and its own float8 casts, in whole float32 (no TF32)."""
+    """The same by torch and its own float8 casts.
+
+    Without its matrix product, whose precision is a setting of the whole process (TF32).
+    """
     import torch
 
     width = block[1]
     activation = torch.from_numpy(activation_TC).to(device)
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        quantised, scale_TG = _quantised(activation, width)  # noqa: N806  # shape suffix
-        for codes, scales in _strips(codes_RC, scale_rc, block):
-            stored = torch.from_numpy(np.ascontiguousarray(codes)).to(device).view(torch.float8_e4m3fn).float()
-            scale_Rc = torch.from_numpy(np.repeat(scales, block[0], axis=0)[: codes.shape[0]]).to(device)  # noqa: N806
-            weight = stored * scale_Rc.repeat_interleave(width, dim=1)[:, : codes.shape[1]]
-            total = torch.zeros((activation.shape[0], codes.shape[0]), dtype=torch.float32, device=device)
-            for group in range(scale_Rc.shape[1]):
-                channels = slice(group * width, (group + 1) * width)
-                partial = quantised[:, channels] @ stored[:, channels].T
-                total += partial * scale_TG[:, group, None] * scale_Rc[None, :, group]
-            yield total.cpu().numpy(), (activation @ weight.T).cpu().numpy()
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+    quantised, scale_TG = _quantised(activation, width)  # noqa: N806  # shape suffix
+    for codes, scales in _strips(codes_RC, scale_rc, block):
+        stored = torch.from_numpy(np.ascontiguousarray(codes)).to(device).view(torch.float8_e4m3fn).float()
+        scale_Rc = torch.from_numpy(np.repeat(scales, block[0], axis=0)[: codes.shape[0]]).to(device)  # noqa: N806
+        total = torch.zeros((activation.shape[0], codes.shape[0]), dtype=torch.float32, device=device)
+        exact = torch.zeros_like(total)
+        for group in range(scale_Rc.shape[1]):
+            channels = slice(group * width, (group + 1) * width)
+            decoded = stored[:, channels]
+            partial = _product(quantised[:, channels], decoded)
+            total += partial * scale_TG[:, group, None] * scale_Rc[None, :, group]
+            exact += _product(activation[:, channels], decoded * scale_Rc[:, group, None])
+        yield total.cpu().numpy(), exact.cpu().numpy()
+
+
+def _product(one: "torch.Tensor", other: "torch.Tensor") -> "torch.Tensor":
+    return (one[:, None] * other).sum(dim=2)
 
 
 def _quantised(activation: "torch.Tensor", width: int) -> "tuple[torch.Tensor, torch.Tensor]":
