@@ -183,9 +183,10 @@ class _Work:
 
     def _unjudged(self) -> Iterator[str]:
         """Shards whose weights lack their scales, unless the scales' shard has a line: one cause, one line."""
+        named = {line.partition(": ")[0] for line in self._unread}
         for values in self.done.values():
             reason = values.unjudged
-            if reason is not None and not any(line.startswith(reason.partition(": ")[0]) for line in self._unread):
+            if reason is not None and reason.partition(": ")[0] not in named:
                 yield f"{values.file}: weights whose scales are in another shard were not judged: {reason}"
 
     def _worker(self, meter: Meter) -> Callable[[ShardPlan], ShardValues]:
