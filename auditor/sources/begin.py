@@ -11,7 +11,7 @@ from auditor.format.files import CONFIG, HEAD, INDEX, POINTER, SINGLE, SUFFIX, c
 from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:
-    from auditor.sources import Need, Source
+    from auditor.sources.protocol import Need, Source
     from auditor_schemas.policy import Limits
 
 _SHARDS = 64  # of which a checkpoint of this layout has at least so many: 163 in FP8

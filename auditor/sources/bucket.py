@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from auditor.errors import AuditorError, ReadError, SourceError, UsageError
-from auditor.sources import needs
 from auditor.sources.entry import Entry
 from auditor.sources.http import transport
 from auditor.sources.http.answer import AbsentError, Answer, RefusedError, same_etag
@@ -21,7 +20,7 @@ from auditor.sources.http.hosts import Guard, is_loopback
 from auditor.sources.http.request import Located
 from auditor.sources.http.transport import Transport
 from auditor.sources.listing import PAGE_KEYS, S3, Dialect, listing
-from auditor.sources.remote import Remote
+from auditor.sources.remote import Remote, needs
 from auditor.text import quoted, shown
 
 if TYPE_CHECKING:

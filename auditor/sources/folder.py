@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from auditor.errors import ForbiddenError, ReadError, SourceError
-from auditor.sources import Need, Symlinks
 from auditor.sources.entry import Entry, EntryKind
+from auditor.sources.protocol import Need, Symlinks
 
 # O_NONBLOCK: a FIFO put in place between the check and the opening must not block.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY

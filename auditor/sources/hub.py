@@ -10,13 +10,12 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from auditor.errors import ReadError, SourceError, UsageError
-from auditor.sources import needs
 from auditor.sources.entry import Entry
 from auditor.sources.http.answer import RefusedError
 from auditor.sources.http.hosts import Guard
 from auditor.sources.http.request import Located
 from auditor.sources.http.transport import Transport
-from auditor.sources.remote import Remote
+from auditor.sources.remote import Remote, needs
 from auditor.text import quoted, shown
 
 if TYPE_CHECKING:

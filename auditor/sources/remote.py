@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from auditor.errors import ReadError, SourceError
+from auditor.errors import ReadError, SourceError, UsageError
 from auditor.sources.entry import Entry
 from auditor.sources.http.answer import same_etag
 from auditor.sources.http.request import bare_etag
@@ -17,11 +17,11 @@ from auditor_schemas.defaults import LIMITS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from auditor.sources import Need
     from auditor.sources.cache import Cache
     from auditor.sources.http.answer import Answer
     from auditor.sources.http.request import Located
     from auditor.sources.http.transport import Transport
+    from auditor.sources.protocol import Need
 
 _BLOCK = 4 << 20  # the most content that one request asks for
 _WINDOW = 12 << 20  # of content of one file, fetched before it is read
@@ -368,3 +368,8 @@ class _Piece:
         if self._error is not None:
             raise self._error
         return memoryview(self._data)
+
+
+def needs(package: str, scheme: str) -> UsageError:
+    """What to say where the package that a kind of source needs is not installed."""
+    return UsageError(f"{scheme}:// needs {package}: pip install 'checkpoint-auditor[stores]'")

@@ -15,9 +15,9 @@ from auditor.sources.http.request import Asked
 from auditor.sources.http.transport import CONNECTIONS
 
 if TYPE_CHECKING:
-    from auditor.sources import Need
     from auditor.sources.cache import Cached
     from auditor.sources.entry import Entry
+    from auditor.sources.protocol import Need
     from auditor.sources.remote import Remote
 
 START = 80 << 10  # the speculative first read: the header of nearly every shard of a release
