@@ -111,7 +111,7 @@ class Bucket(Remote):
         self._guard = guard
         self._scheme = scheme
         self._prefix = prefix
-        self.direct = self._access.signs or self._access.query is not None
+        self._direct = self._access.signs or self._access.query is not None
         self._signed: dict[str, tuple[float, str]] = {}
         self._sign_lock = threading.Lock()
         uri = shown(f"{scheme}://{bucket}{'/' + prefix if prefix else ''}")
@@ -196,11 +196,10 @@ class Bucket(Remote):
         etag: str | None = None,
         unless: str | None = None,
         into: memoryview | None = None,
-        first: Answer | Exception | None = None,
-        deadline: float | None = None,
+        peek: Callable[[bytes], object] | None = None,
     ) -> Answer:
-        if self.direct:
-            return super()._fetch(path, begin, end, etag=etag, unless=unless, into=into, first=first, deadline=deadline)
+        if self._direct:
+            return super()._fetch(path, begin, end, etag=etag, unless=unless, into=into, peek=peek)
         return self._through_store(path, begin, end, etag, into)
 
     def _through_store(self, path: str, begin: int, end: int, etag: str | None, into: memoryview | None) -> Answer:

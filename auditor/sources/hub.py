@@ -51,11 +51,7 @@ class Hub(Remote):
     Its storage may be on other hosts, to which the hub redirects; they get no credentials.
     """
 
-    direct = False
-
     def __init__(self, repository: str, revision: str | None, *, guard: Guard, cache: Cache | None) -> None:
-        # Asked when this is imported and then for good: nothing but the hub's own host is to hear of an audit.
-        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         try:
             from huggingface_hub import constants, utils
         except ImportError:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from auditor.errors import ReadError, SourceError, UsageError
+from auditor.sources.crew import Crew
 from auditor.sources.entry import Entry
 from auditor.sources.http.answer import same_etag
 from auditor.sources.http.request import bare_etag
@@ -38,7 +38,6 @@ class Remote:
 
     listed = True
     remote = True
-    direct = True  # each file is where `_locate` says, and the transport alone reads it
 
     def __init__(self, *, uri: str, location: str, transport: Transport, cache: Cache | None) -> None:
         self.uri = uri
@@ -46,12 +45,11 @@ class Remote:
         self.location = location
         self.transport = transport
         self.cache = cache
-        self._begun = Starts(self, direct=self.direct)
+        self._begun = Starts(self._fetch, self._known, cache=cache, location=location, listed=self.listed)
         self._lock = threading.Lock()
         self._closed = False
-        self._pieces: deque[_Piece] = deque()
+        self._crew = Crew("auditor-content", _FETCHERS)
         self._expected = 0
-        self._fetchers = 0
         self._list_lock = threading.Lock()
         self._listing: tuple[dict[str, Entry], str | None] | None = None
         self._unlistable: SourceError | None = None
@@ -131,10 +129,7 @@ class Remote:
         """Stop what is under way; nothing is read afterwards."""
         with self._lock:
             self._closed = True
-            waiting, self._pieces = self._pieces, deque()
         self._begun.close()
-        for piece in waiting:
-            piece.abandon()
         self.transport.close()
         if self.cache is not None:
             self.cache.trim()
@@ -174,22 +169,7 @@ class Remote:
                 self._expected -= piece.end - piece.begin
 
     def _fetch_ahead(self, pieces: Sequence[_Piece]) -> None:
-        with self._lock:
-            self._pieces.extend(pieces)
-            fresh = min(_FETCHERS - self._fetchers, len(pieces))
-            self._fetchers += fresh
-        for _ in range(fresh):
-            threading.Thread(target=self._fetch_pieces, name="auditor-content", daemon=True).start()
-
-    def _fetch_pieces(self) -> None:
-        while True:
-            with self._lock:
-                if not self._pieces:
-                    self._fetchers -= 1
-                    return
-                piece = self._pieces.popleft()
-            if not piece.dropped:
-                piece.fetch()
+        self._crew.give(piece.fetch for piece in pieces)
 
     def _fetch(
         self,
@@ -200,8 +180,7 @@ class Remote:
         etag: str | None = None,
         unless: str | None = None,
         into: memoryview | None = None,
-        first: Answer | Exception | None = None,
-        deadline: float | None = None,
+        peek: Callable[[bytes], object] | None = None,
     ) -> Answer:
         """Bytes of a file through the transport, held to the identity that is known."""
         return self.transport.fetch(
@@ -209,17 +188,11 @@ class Remote:
             lambda renew: self._locate(path, renew),
             begin,
             end,
-            etag=self._condition(etag),
+            etag=etag if etag is not None and not etag.startswith("W/") else None,  # weak ones name no bytes
             unless=unless,
             into=into,
-            first=first,
-            deadline=deadline,
+            peek=peek,
         )
-
-    @staticmethod
-    def _condition(etag: str | None) -> str | None:
-        """The ETag as one that a request can insist on: weak ones name no bytes."""
-        return etag if etag is not None and not etag.startswith("W/") else None
 
 
 def _stamp(size: int, name: str | None) -> str | None:
@@ -347,6 +320,10 @@ class _Piece:
     def fetch(self) -> None:
         """Done by a thread of the source, which must not die with somebody waiting."""
         try:
+            if self.dropped:
+                return
+            if self._file._source._closed:
+                raise ReadError(f"{self._file._path}: was not read: the audit has ended")
             data = bytearray(self.end - self.begin)
             self._file._fetch_into(self.begin, memoryview(data))
             self._data = data
@@ -356,11 +333,6 @@ class _Piece:
             self._error = ReadError(f"{self._file._path}: could not be read ({type(error).__name__})")
         finally:
             self._done.set()
-
-    def abandon(self) -> None:
-        """The source was closed."""
-        self._error = ReadError(f"{self._file._path}: was not read: the audit has ended")
-        self._done.set()
 
     def wait(self) -> memoryview:
         """The bytes, when they are there; raises ReadError where they cannot be had."""

@@ -16,7 +16,6 @@ from auditor.sources.begin import begin
 from auditor_schemas.policy import Limits
 from tests.places import KINDS, LISTED, Place, audited, place
 from tests.servers.s3 import s3_server
-from tests.servers.serving import folder_server
 
 # Of a report, what may differ between a folder and its mirror.
 PASSING = ("source", "run")
@@ -224,17 +223,6 @@ def test_missing_extra_is_one_line_and_exit_2(source, package, monkeypatch, capf
     assert code == 2
     assert "pip install 'checkpoint-auditor[stores]'" in text
     assert text.count("\n") == 1
-
-
-def test_who_wants_connections_opened_does_not_wait_for_who_waits_for_an_answer(tmp_path):
-    forge(tmp_path / "checkpoint", like="tiny", sparse=True)
-    with folder_server(tmp_path / "checkpoint") as server:
-        source = open_source(server.url, cache=False)
-        with source._begun._driver:
-            source.warm(4)
-        begin(source, Limits())
-        assert len(walk(source, Limits()).shards) == len(list((tmp_path / "checkpoint").glob("*.safetensors")))
-        source.close()
 
 
 def test_a_limit_ends_the_reading_though_more_would_come_if_it_were_taken(tmp_path, monkeypatch):

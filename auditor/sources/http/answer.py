@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin
 
@@ -11,14 +12,18 @@ from auditor.errors import ReadError
 from auditor.sources.http.request import bare_etag
 
 if TYPE_CHECKING:
+    from email.message import Message
+
+    from auditor.sources.http.connection import Reply
     from auditor.sources.http.request import Asked
-    from auditor.sources.http.wire import Wire
 
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _CODE = re.compile(rb"<Code>([A-Za-z]{1,64})</Code>")
 _HTML = re.compile(r"[ \t]*(?:text/html|application/xhtml\+xml)", re.IGNORECASE)
+_ONCE = ("content-length", "content-range", "transfer-encoding")
+_PEEK_BYTES = 4096
 _PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|script|meta|\?xml|!--)", re.IGNORECASE)
 
 
@@ -81,83 +86,106 @@ class ExpiredError(Exception):
     """A signature that has expired."""
 
 
-def judge(wire: Wire, asked: Asked, *, url: str, into: memoryview | None) -> Answer | str:
+class Wanted(NamedTuple):
+    """Where the bytes go, where not into a new buffer; and who is told the first of them before the rest comes."""
+
+    into: memoryview | None = None
+    peek: Callable[[bytes], object] | None = None
+
+
+def judge(reply: Reply, asked: Asked, *, url: str, wanted: Wanted) -> Answer | str:
     """What the answer whose head has come means, its body read: the range, or where it is redirected to.
 
     Raises ReadError for what asking again will not mend, TransientError, ExpiredError and UnchangedError for what they
-    say, and WireError and OSError as the wire does.
+    say, and HTTPException and OSError as the connection does.
     """
-    path, begin, end, status, headers = asked.path, asked.begin, asked.end, wire.status, wire.headers
+    path, begin, end, status, headers = asked.path, asked.begin, asked.end, reply.status, reply.headers
+    if any(len(set(headers.get_all(name, ()))) > 1 for name in _ONCE):
+        raise TransientError("the server's answer cannot be used: two headers contradict each other")
+    if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+        raise TransientError("the server's answer cannot be used: an unknown transfer encoding")
     if asked.whole:
-        return _whole(wire, asked, url)
+        return _whole(reply, asked, url)
     if status == 206:
         first, last, size = _content_range(path, headers)
         if first != begin or last >= end or (size is not None and last + 1 != min(end, size)):
-            wanted = f"{begin:,} to {end:,}"
-            raise ReadError(f"{path}: the server answers bytes {first:,} to {last + 1:,} where {wanted} were asked")
+            span = f"{begin:,} to {end:,}"
+            raise ReadError(f"{path}: the server answers bytes {first:,} to {last + 1:,} where {span} were asked")
         if size is None:
             raise ReadError(f"{path}: the server does not say how long the file is")
-    elif status == 200 and begin == 0 and wire.length is not None and wire.length <= end:
-        size, last = wire.length, wire.length - 1  # a whole file no longer than what was asked for
+    elif status == 200 and begin == 0 and reply.length is not None and reply.length <= end:
+        size, last = reply.length, reply.length - 1  # a whole file no longer than what was asked for
     elif status == 416 and (found := re.fullmatch(r"bytes \*/(\d{1,19})", headers.get("content-range", ""))):
         size = int(found[1])
         if size > begin:
             raise ReadError(f"{path}: the server refuses a range within the file's {size:,} bytes")
         return Answer(b"", size, _version(headers), url)
     else:
-        return _refusal(wire, asked, url)
+        return _refusal(reply, asked, url)
     _refuse_encoded(path, headers)
     length = last + 1 - begin
-    if wire.length is not None and wire.length != length:
-        raise ReadError(f"{path}: the answer has {wire.length:,} bytes, its range {length:,}")
+    if reply.length is not None and reply.length != length:
+        raise ReadError(f"{path}: the answer has {reply.length:,} bytes, its range {length:,}")
     given = _version(headers)
     if asked.etag is not None and given is not None and not same_etag(given, asked.etag):
         raise ReadError(f"{path}: changed while it was read")
-    data = _body(wire, length, into)
+    data = _body(reply, length, wanted)
     if begin == 0 and _HTML.match(headers.get("content-type", "")) and _PAGE.match(data[:512]):
         raise ReadError(f"{path}: the server answers with a page (text/html), not with the file")
     return Answer(data, size, given, url)
 
 
-def _whole(wire: Wire, asked: Asked, url: str) -> Answer | str:
+def _whole(reply: Reply, asked: Asked, url: str) -> Answer | str:
     """A listing."""
-    if wire.status != 200:
-        return _refusal(wire, asked, url)
-    _refuse_encoded(asked.path, wire.headers)
-    data = wire.read(asked.end + 1) if wire.length is None or wire.length <= asked.end else None
-    if data is None or len(data) > asked.end:
+    if reply.status != 200:
+        return _refusal(reply, asked, url)
+    _refuse_encoded(asked.path, reply.headers)
+    announced = reply.length
+    data = b"" if announced is not None and announced > asked.end else _some(reply, asked.end + 1)
+    if max(len(data), announced or 0) > asked.end:
         raise ReadError(
             f"{asked.path}: the server's answer is longer than the {asked.end:,} bytes that are read of one"
         )
-    wire.finish()
+    if announced is not None and len(data) < announced:
+        raise TransientError(f"the answer ended early, after {len(data):,} of {announced:,} bytes")
+    reply.finish()
     return Answer(data, len(data), None, url)
 
 
-def _refuse_encoded(path: str, headers: dict[str, str]) -> None:
+def _some(reply: Reply, most: int) -> bytes:
+    """At most so many bytes of the body; fewer only where it ends."""
+    buffer = bytearray(most)
+    count = reply.fill(memoryview(buffer))
+    return bytes(memoryview(buffer)[:count])
+
+
+def _refuse_encoded(path: str, headers: Message) -> None:
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise ReadError(f"{path}: the server encodes the answer, which a range cannot be read from")
 
 
-def _version(headers: dict[str, str]) -> str | None:
+def _version(headers: Message) -> str | None:
     """What the server names these bytes."""
     changed = headers.get("last-modified")
     return headers.get("etag") or (f'W/"{changed}"' if changed else None)
 
 
-def _refusal(wire: Wire, asked: Asked, url: str) -> str:
+def _refusal(reply: Reply, asked: Asked, url: str) -> str:
     """Where a redirect leads; raises what any other answer means."""
-    path, status, headers = asked.path, wire.status, wire.headers
+    path, status, headers = asked.path, reply.status, reply.headers
     if status in _REDIRECTS and "location" in headers:
-        wire.read(4096)  # whatever it says, so that the connection is as good as before
+        _some(reply, 4096)  # whatever it says, so that the connection is as good as before
+        reply.finish()
         return str(urljoin(url, headers["location"]))
     if status == 200:
-        size = "" if wire.length is None else f" of {wire.length:,} bytes"
+        size = "" if reply.length is None else f" of {reply.length:,} bytes"
         raise ReadError(f"{path}: the server ignores ranges and sends the whole file{size}; nothing of it is read")
     if status == 304 and asked.unless is not None:
         raise UnchangedError
     if status == 412:
         raise ReadError(f"{path}: changed while it was read")
-    body = b"" if status in (404, 410) and not asked.whole else bytes(wire.read(2048))
+    body = b"" if status in (404, 410) and not asked.whole else _some(reply, 2048)
+    reply.finish()
     found = _CODE.search(body)
     code = found[1].decode() if found else ""
     told = f"HTTP {status} {code}".rstrip()
@@ -180,20 +208,25 @@ def _refusal(wire: Wire, asked: Asked, url: str) -> str:
     raise RefusedError(f"{path}: {reason}", status, code)
 
 
-def _content_range(path: str, headers: dict[str, str]) -> tuple[int, int, int | None]:
+def _content_range(path: str, headers: Message) -> tuple[int, int, int | None]:
     found = _RANGE.fullmatch(headers.get("content-range", ""))
     if found is None or int(found[2]) < int(found[1]):
         raise ReadError(f"{path}: the server answers a range without saying which")
     return int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])
 
 
-def _body(wire: Wire, length: int, into: memoryview | None) -> bytes | memoryview:
+def _body(reply: Reply, length: int, wanted: Wanted) -> memoryview:
     """Exactly so many bytes; an answer that ends early is worth another attempt."""
-    data = wire.read(length) if into is None else into[: wire.read_into(into[:length])]
-    if len(data) < length:
-        raise TransientError(f"the answer ended after {len(data):,} of {length:,} bytes")
-    wire.finish()
-    return data
+    view = memoryview(bytearray(length)) if wanted.into is None else wanted.into[:length]
+    count = 0
+    if wanted.peek is not None:
+        count = reply.fill(view[:_PEEK_BYTES])
+        wanted.peek(bytes(view[:count]))
+    count += reply.fill(view[count:])
+    if count < length:
+        raise TransientError(f"the answer ended early, after {count:,} of {length:,} bytes")
+    reply.finish()
+    return view
 
 
 def _retry_after(value: str | None) -> float | None:
@@ -206,7 +239,7 @@ def _retry_after(value: str | None) -> float | None:
 
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

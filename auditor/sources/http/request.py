@@ -1,4 +1,4 @@
-"""What is asked for: a range of a file at an address, and the head of the request that asks for it."""
+"""What is asked for: a range of a file at an address, and what is sent along."""
 
 from __future__ import annotations
 
@@ -48,17 +48,13 @@ def asking(asked: Asked) -> dict[str, str]:
     return headers
 
 
-def head(parts: SplitResult, headers: dict[str, str]) -> bytes:
-    """The head of a GET; raises ReadError for what would add a line to it, wherever that came from."""
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    scheme, host, port = origin(parts)
-    host = f"[{host}]" if ":" in host else host
-    usual = port == (443 if scheme == "https" else 80)
-    lines = [f"GET {target} HTTP/1.1", f"Host: {host if usual else f'{host}:{port}'}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    if any(not line.isascii() or not line.isprintable() for line in lines) or " " in target:
-        raise ReadError("an address or a header that cannot be sent")
-    return "\r\n".join([*lines, "", ""]).encode("ascii")
+def target(path: str, parts: SplitResult, headers: dict[str, str]) -> str:
+    """What a GET names; raises ReadError where it or a header would add a line, wherever that came from."""
+    named = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    lines = [named, *(f"{name}: {value}" for name, value in headers.items())]
+    if any(not line.isascii() or not line.isprintable() for line in lines) or " " in named:
+        raise ReadError(f"{path}: an address or a header that cannot be sent")
+    return named
 
 
 def origin(parts: SplitResult) -> tuple[str, str, int]:

@@ -7,6 +7,8 @@ do not honour Retry-After, so the asking is done here.
 
 from __future__ import annotations
 
+import http.client
+import random
 import socket
 import threading
 import time
@@ -14,23 +16,26 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from auditor.errors import ReadError, SourceError
-from auditor.sources.http.answer import Answer, ExpiredError, TransientError, judge
-from auditor.sources.http.hosts import SILENCE_S, Guard, connected, is_loopback, proxy_for, tunnelled, verified
-from auditor.sources.http.request import Asked, Located, asking, head, origin
-from auditor.sources.http.wire import Wire, WireError
+from auditor.sources.http.answer import Answer, ExpiredError, TransientError, Wanted, judge
+from auditor.sources.http.connection import LEAST_S, Connection, Reply, verified
+from auditor.sources.http.hosts import Guard, is_loopback
+from auditor.sources.http.request import Asked, Located, asking, origin, target
 from auditor.text import shown
 
 if TYPE_CHECKING:
     import ssl
-    from urllib.parse import SplitResult
 
 CONNECTIONS = 192  # at once, to all hosts of one source
 DEADLINE_S = 60.0  # for one read, its retries included
-_SLOWEST = 32 << 10  # bytes a second, below which a large answer is given up
 _HOPS = 5
 _BACKOFF_S, _BACKOFF_MOST_S = 0.2, 8.0
+_ATTEMPTS = 1000
 _UNREACHED = 3  # attempts at a host that does not answer at all
-_EXPLAINED_S = 1.0  # however late an attempt is begun
+_ODD = {
+    http.client.BadStatusLine: "no HTTP/1.1 answer",
+    http.client.UnknownProtocol: "no HTTP/1.1 answer",
+    http.client.LineTooLong: "a line without end",
+}
 _PRIVATE_HEADERS = ("authorization", "cookie")
 
 
@@ -46,7 +51,7 @@ class Transport:
         self._abroad = abroad
         self._deadline = DEADLINE_S if deadline is None else deadline
         self._lock = threading.Lock()
-        self._idle: dict[tuple[str, str, int], list[Wire]] = {}
+        self._idle: dict[tuple[str, str, int], list[Connection]] = {}
         self._budget = threading.BoundedSemaphore(CONNECTIONS)
         self._not_before, self._asked = 0.0, ""
         self._tls: ssl.SSLContext | None = None
@@ -71,30 +76,26 @@ class Transport:
         etag: str | None = None,
         unless: str | None = None,
         into: memoryview | None = None,
-        first: Answer | Exception | None = None,
+        peek: Callable[[bytes], object] | None = None,
         deadline: float | None = None,
         whole: bool = False,
     ) -> Answer:
         """The bytes of [begin, end), fewer where the file ends earlier; into a buffer where one is given.
 
         `locate(renew)` says where the file is, anew where a signature has expired. `etag`: the file must still
-        be that one. `unless`: raises UnchangedError if it still is.
-        `first`: what became of a first attempt. `whole`: a listing, as Asked says.
+        be that one. `unless`: raises UnchangedError if it still is. `peek` gets the first bytes before the rest
+        comes. `whole`: a listing, as Asked says.
         Raises AbsentError for a file that is not there and ReadError, its text beginning with `path`, for all else.
         """
         deadline = self.deadline() if deadline is None else deadline
         attempt, renewed, asked = 0, False, Asked(path, locate(False), begin, end, deadline, etag, unless, whole)
+        wanted = Wanted(into, peek)
         while True:
-            pause = self._not_before - time.monotonic() if first is None else 0.0
+            pause = self._not_before - time.monotonic()
             if pause > 0:  # spread out: all who wait would come back at once
                 self._wait(asked, pause + _jitter(0.0, 0.5), self._asked)
             try:
-                if first is not None:
-                    outcome, first = first, None
-                    if isinstance(outcome, Answer):
-                        return outcome
-                    raise outcome
-                return self._attempt(asked, into)
+                return self._attempt(asked, wanted)
             except ExpiredError as error:
                 if renewed:
                     raise ReadError(f"{path}: {error}") from None
@@ -120,71 +121,6 @@ class Transport:
         """When a read that begins now has to end, its retries included."""
         return time.monotonic() + self._deadline
 
-    # --- for a lane, whose first attempts are made on sockets that do not block ---
-
-    def request(self, asked: Asked) -> tuple[SplitResult, bytes]:
-        """Where to send what. Raises SourceError and ReadError as `fetch` does."""
-        parts = self._guard.admit(asked.where.url)
-        if time.monotonic() < self._not_before:
-            raise ReadError(f"{asked.path}: {self._asked}")
-        return parts, head(parts, asking(asked))
-
-    def place(self, url: str) -> SplitResult:
-        """The URL in parts; raises SourceError for one that must not be asked."""
-        return self._guard.admit(url)
-
-    def idle(self, parts: SplitResult) -> socket.socket | None:
-        """A connection that is open and has nothing to do; it does not block."""
-        with self._lock:
-            idle = self._idle.get(origin(parts))
-            wire = idle.pop() if idle else None
-        if wire is None:
-            return None
-        connection = wire.released()
-        connection.setblocking(False)
-        return connection
-
-    def keep(self, connection: socket.socket, parts: SplitResult) -> None:
-        """Take an open connection that has nothing to do."""
-        connection.settimeout(SILENCE_S)
-        wire = Wire(connection)
-        wire.idled = True
-        self._keep(wire, parts)
-
-    def begun(self, parts: SplitResult) -> socket.socket:
-        """A connection that does not block and is being opened. Raises OSError and SourceError."""
-        scheme, host, port = origin(parts)
-        if scheme == "https" and self._guard.private and proxy_for(host) is not None:
-            raise OSError("through a proxy")
-        family, kind, protocol, _, address = self._guard.addresses(host, port)[0]
-        connection = socket.socket(family, kind, protocol)
-        connection.setblocking(False)
-        try:
-            connection.connect(address)
-        except BlockingIOError:
-            pass
-        except OSError:
-            connection.close()
-            raise
-        return connection
-
-    def encrypted(self, connection: socket.socket, parts: SplitResult) -> ssl.SSLSocket:
-        """The connection with TLS on it, its handshake still to be made."""
-        return self._context().wrap_socket(connection, server_hostname=parts.hostname, do_handshake_on_connect=False)
-
-    def judged(self, asked: Asked, parts: SplitResult, wire: Wire) -> Answer:
-        """What an answer that has come whole means; raises as an attempt does, and TransientError for a redirect."""
-        try:
-            wire.hear()
-            found = judge(wire, asked, url=asked.where.url, into=None)
-        except WireError as error:
-            raise TransientError(f"the server's answer cannot be used: {error}") from None
-        finally:
-            self._release(wire, parts)
-        if isinstance(found, Answer):
-            return found
-        raise TransientError("redirected", stale=True)
-
     # --- attempts ---
 
     def _wait(self, asked: Asked, pause: float, why: str) -> None:
@@ -194,10 +130,10 @@ class Transport:
             raise ReadError(f"{asked.path}: {why}; given up, the deadline is {self._deadline:g} s")
         time.sleep(pause)
 
-    def _attempt(self, asked: Asked, into: memoryview | None) -> Answer:
+    def _attempt(self, asked: Asked, wanted: Wanted) -> Answer:
         url, headers = asked.where.url, asking(asked)
         for _ in range(_HOPS):
-            moved = self._ask(asked, url=url, headers=headers, into=into)
+            moved = self._ask(asked, url=url, headers=headers, wanted=wanted)
             if isinstance(moved, Answer):
                 return moved
             headers = self._onward(asked, url, moved, headers)
@@ -219,96 +155,77 @@ class Transport:
             raise ReadError(f"{path}: redirected to this machine itself, which is not followed")
         return {name: value for name, value in headers.items() if name.lower() not in _PRIVATE_HEADERS}
 
-    def _ask(self, asked: Asked, *, url: str, headers: dict[str, str], into: memoryview | None) -> Answer | str:
+    def _ask(self, asked: Asked, *, url: str, headers: dict[str, str], wanted: Wanted) -> Answer | str:
         """One request: its answer, or where it is redirected to."""
         path = asked.path
         try:
             parts = self._guard.admit(url)
         except SourceError as error:
             raise ReadError(f"{path}: {error}") from None
-        request = head(parts, headers)
+        named, host = target(path, parts, headers), shown(parts.hostname or "")
         with self._budget:
-            wire: Wire | None = None
-            used = False
+            connection: Connection | None = None
+            reply: Reply | None = None
             try:
-                wire = self._connection(parts, asked.until)
-                used = wire.idled
-                # An attempt after the deadline is there to explain, which takes a moment.
-                wire.until = max(asked.until, time.monotonic() + _EXPLAINED_S)
-                wire.pace = float("inf") if asked.whole else _SLOWEST  # what comes earns its time
-                wire.ask(request)
-                return judge(wire, asked, url=url, into=into)
-            except WireError as error:
-                if used and error.silent:  # it was closed while it idled
-                    raise TransientError("the connection was closed", stale=True) from None
-                raise TransientError(f"the server's answer cannot be used: {error}") from None
+                connection = self._connection(origin(parts))
+                until = max(asked.until, time.monotonic() + LEAST_S)
+                # What comes of a file earns its time; a listing has none but its own.
+                reply = connection.ask(
+                    named, headers, until=until, earning=0 if asked.whole else asked.end - asked.begin
+                )
+                return judge(reply, asked, url=url, wanted=wanted)
             except SourceError as error:
                 raise ReadError(f"{path}: {error}") from None
-            except TimeoutError:
-                raise TransientError("no answer in time", attempts=1000 if wire else _UNREACHED) from None
-            except socket.gaierror as error:
-                if error.errno == socket.EAI_AGAIN:
-                    raise TransientError("the host's name cannot be resolved now", attempts=_UNREACHED) from None
-                raise ReadError(f"{path}: {shown(parts.hostname or '')}: no such host") from None
-            except ConnectionError as error:
-                if used:  # as above
+            except (http.client.HTTPException, OSError) as error:
+                closed = isinstance(error, ConnectionError) and reply is None
+                if closed and connection is not None and connection.idled:
                     raise TransientError("the connection was closed", stale=True) from None
-                raise TransientError(_failed(error), attempts=1000 if wire else _UNREACHED) from None
-            except OSError as error:
-                if (reason := getattr(error, "verify_message", None)) is not None:
-                    host = shown(parts.hostname or "")
-                    raise ReadError(f"{path}: {host}: the server's certificate is not trusted: {reason}") from None
-                raise TransientError(_failed(error), attempts=1000 if wire else _UNREACHED) from None
+                reached = connection is not None and connection.reached
+                raise _meant(error, path, host, attempts=_ATTEMPTS if reached else _UNREACHED) from None
             finally:
-                if wire is not None:
-                    self._release(wire, parts)
+                if connection is not None:
+                    self._release(connection, origin(parts), reply)
 
-    def _connection(self, parts: SplitResult, until: float) -> Wire:
-        """An idle connection or a new one, whose handshake ends by then (monotonic) if it was not begun late."""
-        scheme, host, port = at = origin(parts)
+    def _connection(self, at: tuple[str, str, int]) -> Connection:
+        """An idle connection or a new one, which is not connected yet."""
         with self._lock:
             idle = self._idle.get(at)
             if idle:
                 return idle.pop()
-        proxy = proxy_for(host) if scheme == "https" and self._guard.private else None
-        plain = connected(self._guard, host, port) if proxy is None else tunnelled(proxy, host, port)
-        if scheme != "https":
-            return Wire(plain)
-        try:
-            plain.settimeout(min(SILENCE_S, max(_EXPLAINED_S, until - time.monotonic())))
-            encrypted = self._context().wrap_socket(plain, server_hostname=host)
-            encrypted.settimeout(SILENCE_S)
-            return Wire(encrypted)
-        except BaseException:
-            plain.close()
-            raise
-
-    def _release(self, wire: Wire, parts: SplitResult) -> None:
-        wire.idled = True
-        if wire.reusable:
-            self._keep(wire, parts)
-        else:
-            wire.close()
-
-    def _keep(self, wire: Wire, parts: SplitResult) -> None:
-        with self._lock:
-            if not self._closed:
-                self._idle.setdefault(origin(parts), []).append(wire)
-                return
-        wire.close()
-
-    def _context(self) -> ssl.SSLContext:
-        with self._lock:
-            if self._tls is None:
+            if self._tls is None and at[0] == "https":
                 self._tls = verified()
-            return self._tls
+            return Connection(self._guard, at, self._tls if at[0] == "https" else None)
+
+    def _release(self, connection: Connection, at: tuple[str, str, int], reply: Reply | None) -> None:
+        connection.idled = True
+        with self._lock:
+            if reply is not None and reply.reusable and not self._closed:
+                self._idle.setdefault(at, []).append(connection)
+                return
+        if reply is not None:
+            reply.close()  # it has the socket, where the other side said that it would close
+        connection.close()
+
+
+def _meant(error: Exception, path: str, host: str, *, attempts: int) -> Exception:
+    """What a failed exchange is to whoever asked: worth another attempt, or not."""
+    if isinstance(error, TimeoutError):
+        return TransientError("no answer in time", attempts=attempts)
+    if isinstance(error, http.client.IncompleteRead):
+        return TransientError("the answer ended early")
+    if isinstance(error, http.client.RemoteDisconnected):
+        return TransientError("the connection was closed")
+    if isinstance(error, http.client.HTTPException):
+        return TransientError(f"the server's answer cannot be used: {_ODD.get(type(error), 'its head has no end')}")
+    if isinstance(error, socket.gaierror):
+        if error.errno == socket.EAI_AGAIN:
+            return TransientError("the host's name cannot be resolved now", attempts=_UNREACHED)
+        return ReadError(f"{path}: {host}: no such host")
+    if (reason := getattr(error, "verify_message", None)) is not None:
+        return ReadError(f"{path}: {host}: the server's certificate is not trusted: {reason}")
+    told = getattr(error, "strerror", None) or type(error).__name__
+    return TransientError(f"the connection failed: {told}", attempts=attempts)
 
 
 def _jitter(least: float, most: float) -> float:
-    from random import uniform  # where something has failed, and not before the first request
-
-    return uniform(least, most)  # noqa: S311  # spreads requests, and keeps no secret
-
-
-def _failed(error: OSError) -> str:
-    return f"the connection failed: {error.strerror or type(error).__name__}"
+    return random.uniform(least, most)  # noqa: S311  # spreads requests, and keeps no secret

@@ -17,7 +17,7 @@ from auditor.errors import ReadError, SourceError
 from auditor.forge import forge
 from auditor.sources import open_source
 from auditor.sources.entry import Entry
-from auditor.sources.http import transport
+from auditor.sources.http import connection, transport
 from auditor.sources.http.hosts import Guard
 from auditor.sources.http.request import Located
 from auditor.sources.http.transport import Transport
@@ -111,10 +111,10 @@ def test_connections_that_the_server_closed_while_they_idled_cost_no_pause(folde
             thread.start()
         for thread in threads:
             thread.join()
-        for wires in fetcher._idle.values():
-            for wire in wires:
-                wire._socket.shutdown(socket.SHUT_RDWR)
-                closed.append(wire)
+        for idle in fetcher._idle.values():
+            for each in idle:
+                each.sock.shutdown(socket.SHUT_RDWR)
+                closed.append(each)
         assert len(closed) > 3
         assert fetcher.fetch("data.bin", lambda _: where, 5, 10).data == content[5:10]
         fetcher.close()
@@ -350,7 +350,7 @@ def test_proxy_of_the_environment_is_gone_through(certificate, folder, monkeypat
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:pw@127.0.0.1:{proxy}")
         source = open_source("https://models.test:8443/", cache=False)
         assert len(source.open("data.bin").read(0, 10)) == 10
-        assert asked[0].startswith(b"CONNECT models.test:8443 HTTP/1.1\r\n")
+        assert asked[0].startswith(b"CONNECT models.test:8443 HTTP/1.")
         assert b"Proxy-Authorization: Basic bWU6cHc=\r\n" in asked[0]
         monkeypatch.setenv("NO_PROXY", "models.test")
         with pytest.raises(ReadError, match=r"models\.test: no such host|cannot be resolved"):
@@ -398,7 +398,7 @@ def test_address_cannot_add_a_header(monkeypatch):
 
 def test_answer_that_trickles_is_given_up(monkeypatch):
     monkeypatch.setattr(transport, "DEADLINE_S", 1.0)
-    monkeypatch.setattr(transport, "_SLOWEST", 1 << 20)
+    monkeypatch.setattr(connection, "_SLOWEST", 1 << 20)
     listener = socket.create_server(("127.0.0.1", 0))
 
     def trickle() -> None:
