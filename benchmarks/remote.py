@@ -142,7 +142,7 @@ def targets_of(runs: dict[str, list[Run]]) -> list[Target]:
     largest = {name: max(run.received for run in each) / 1e6 for name, each in runs.items()}
     targets = [
         Target("transport alone / raw sockets", middle["transport alone"] / raw, 1.4, " ×"),
-        Target("audit https:// / raw sockets", audit / raw, 2.3, " ×"),
+        Target("audit https:// / raw sockets", audit / raw, 2.5, " ×"),
         Target("requests of an audit beyond one per shard", max(_beyond(runs["audit https://"])), 5, ""),
         Target("requests of an audit of hf:// beyond one per shard", max(_beyond(runs["audit hf://"])), 5, ""),
         Target("transferred by an audit", largest["audit https://"], 25, " MB"),

@@ -11,8 +11,8 @@ class Crew:
     """At most so many threads, which do jobs in the order in which they are given and end when none is left."""
 
     def __init__(self, name: str, most: int) -> None:
+        self.most = most
         self._name = name
-        self._most = most
         self._lock = threading.Lock()
         self._jobs: deque[Callable[[], None]] = deque()
         self._threads = 0
@@ -21,7 +21,7 @@ class Crew:
         """Jobs, none of which raises anything."""
         with self._lock:
             self._jobs.extend(jobs)
-            fresh = max(0, min(self._most - self._threads, len(self._jobs)))
+            fresh = max(0, min(self.most - self._threads, len(self._jobs)))
             self._threads += fresh
         for _ in range(fresh):
             threading.Thread(target=self._work, name=self._name, daemon=True).start()

@@ -112,6 +112,11 @@ class Starts:
             self._pending += len(fresh)
         self._crew.give(partial(self._begin, start) for start in fresh)
 
+    def warm(self, connect: Callable[[], None], count: int) -> None:
+        """Open connections meanwhile. The starts to come share these: waiting for one is sooner than another."""
+        self._crew.most = count
+        self._crew.give([connect] * count)
+
     def get(self, path: str) -> Start:
         """The start of a file, fetched now unless it has been or is being fetched."""
         with self._lock:

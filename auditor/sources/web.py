@@ -47,6 +47,10 @@ class Web(Remote):
         self._query = f"?{parts.query}" if parts.query else ""
         self._headers = _authorization(parts.username, parts.password, host)
 
+    def warm(self, count: int) -> None:
+        """Begin to open connections to the one host that there is."""
+        self._begun.warm(lambda: self.transport.open(self._base), count)
+
     def _locate(self, path: str, renew: bool) -> Located:  # noqa: ARG002  # an address is what it is
         return Located(f"{self._base}{quote(path)}{self._query}", self._headers)
 

@@ -120,14 +120,18 @@ class Connection(http.client.HTTPConnection):
 
     def ask(self, target: str, headers: Mapping[str, str], *, until: float, earning: int) -> Reply:
         """The answer to a GET, its body still to be read; connects first where that has not been done."""
-        self._until = until
-        if self.sock is None:
-            self.connect()
+        self.open(until)
         self.sock.allow(until, earning)
         self.request("GET", target, headers=headers)
         found = self.getresponse()
         assert isinstance(found, Reply)
         return found
+
+    def open(self, until: float) -> None:
+        """Connect, where that has not been done."""
+        self._until = until
+        if self.sock is None:
+            self.connect()
 
     def connect(self) -> None:
         """Connect to the first address that answers; the address judged is the address connected to."""

@@ -117,6 +117,17 @@ class Transport:
                         self._asked = f"{error} and asks for a pause"
                 self._wait(asked, pause, f"{error}, {attempt} times" if attempt > 1 else str(error))
 
+    def open(self, url: str) -> None:
+        """Open a connection for what is to come; what is wrong with it, who asks for something hears."""
+        try:
+            at = origin(self._guard.admit(url))
+            with self._budget:
+                connection = self._new(at)
+                connection.open(self.deadline())
+                self._keep(connection, at)
+        except (SourceError, OSError):
+            pass
+
     def deadline(self) -> float:
         """When a read that begins now has to end, its retries included."""
         return time.monotonic() + self._deadline
@@ -192,18 +203,28 @@ class Transport:
             idle = self._idle.get(at)
             if idle:
                 return idle.pop()
+        return self._new(at)
+
+    def _new(self, at: tuple[str, str, int]) -> Connection:
+        with self._lock:
             if self._tls is None and at[0] == "https":
                 self._tls = verified()
-            return Connection(self._guard, at, self._tls if at[0] == "https" else None)
+        return Connection(self._guard, at, self._tls if at[0] == "https" else None)
 
     def _release(self, connection: Connection, at: tuple[str, str, int], reply: Reply | None) -> None:
         connection.idled = True
-        with self._lock:
-            if reply is not None and reply.reusable and not self._closed:
-                self._idle.setdefault(at, []).append(connection)
-                return
+        if reply is not None and reply.reusable:
+            self._keep(connection, at)
+            return
         if reply is not None:
             reply.close()  # it has the socket, where the other side said that it would close
+        connection.close()
+
+    def _keep(self, connection: Connection, at: tuple[str, str, int]) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.setdefault(at, []).append(connection)
+                return
         connection.close()
 
 
