@@ -60,7 +60,7 @@ class _Lines(io.BufferedReader):
     def readline(self, size: int | None = -1) -> bytes:
         line = super().readline(size)
         if not line.endswith(b"\n") and len(line) != size:
-            raise http.client.RemoteDisconnected
+            raise http.client.RemoteDisconnected("")
         return line
 
 
