@@ -294,7 +294,7 @@ def _with_severities(rules: Sequence[RuleModule], policy: Policy) -> Sequence[Ru
     known = [module.rule for module in rules]
     chosen = {rule.id: severity for name, severity in policy.severity.items() if (rule := rule_named(name, known))}
     return [
-        replace(module, rule=module.rule.model_copy(update={"severity": chosen[module.rule.id]}))
+        RuleModule(module.rule.model_copy(update={"severity": chosen[module.rule.id]}), module.check, module.needs)
         if module.rule.id in chosen
         else module
         for module in rules

@@ -3,16 +3,16 @@
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from auditor.errors import ReadError, UsageError
 from auditor.families.expectations import Expectations
 from auditor_schemas.config import DeepseekV3Config
 
 
-@dataclass(frozen=True, kw_only=True)
-class Published:
+class Published(Struct, frozen=True, kw_only=True):
     """A published parameter figure: `text` as printed, `convention` the key of the count it means.
 
     `digits` is the number of decimals printed, in units of 10^9.
@@ -28,8 +28,7 @@ class Published:
     note: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Family:
+class Family(Struct, frozen=True, kw_only=True):
     """What a family file provides: which model_type it answers to, its config rules and its layout.
 
     `released` are the layout fields of the published checkpoint: `published` figures are checked only there.

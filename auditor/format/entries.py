@@ -159,7 +159,8 @@ class Index(Struct, frozen=True, dict=True):
 
     def holds(self, shard: Shard) -> bool:
         """Whether every tensor of a shard is placed there."""
-        return all(map(set(self.by_file.get(shard.path, ())).issuperset, shard.kinds.values()))
+        here = {shard.path}
+        return all(here.issuperset(map(self.weight_map.get, names)) for names in shard.kinds.values())
 
     def names_in(self, path: str) -> tuple[str, ...]:
         """The tensors that the index places in a file."""

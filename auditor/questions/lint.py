@@ -3,7 +3,6 @@
 The rules, their words and the verdict are the audit's; the shards are taken to hold what the index promises.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -206,7 +205,7 @@ def _by_names(inventory: Inventory, configuration: Configuration, expectations: 
 
     shards = [replace(shard, tensors={name: header(name) for name in shard.tensors}) for shard in inventory.shards]
     bare = Inventory(tuple(shards), inventory.index)
-    named = dataclasses.replace(family, expectations=lambda config: without_shapes(family.expectations(config)))
+    named = replace(family, expectations=lambda config: without_shapes(family.expectations(config)))
     expected = without_shapes(expectations)
     found = match(bare, expected)
     facts = explained(bare, replace(configuration, family=named), expected, found, DEFAULT_LIMITS)

@@ -6,15 +6,15 @@ The parameters of `check` name the facts it needs; where one is missing the rule
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from auditor.errors import ReadError
 from auditor_schemas.rule import Failure, Rule
 
 
-@dataclass(frozen=True, slots=True)
-class RuleModule:
+class RuleModule(Struct, frozen=True):
     """A rule with its check and the names of the facts that the check needs."""
 
     rule: Rule

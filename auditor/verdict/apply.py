@@ -1,8 +1,9 @@
 """Every rule, applied to the facts that it asks for: its failures, and what became of it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
+
+from msgspec.structs import replace
 
 from auditor.inventory.facts import Blocked
 from auditor.rules import RuleModule

@@ -9,8 +9,10 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import islice
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from auditor.inventory.facts import Inventory
 from auditor.patterns import count, patterns
@@ -27,8 +29,7 @@ _BEYOND = object()
 MOST_FAILURES = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Attributed:
+class Attributed(Struct, frozen=True):
     """A finding with the tensors that are its subject, complete and by name; none where its subject is another.
 
     `failures` are what it was folded from, none where it was read from a report; where the subjects are not
@@ -41,15 +42,13 @@ class Attributed:
     prints: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Others:
+class _Others(Struct, frozen=True):
     """What failures fold by of which no more is held than how many different ones there are."""
 
     count: int
 
 
-@dataclass(slots=True)
-class _Gathered:
+class _Gathered(Struct):
     """Failures that are held as one: what they are about, take and blame together."""
 
     first: Failure

@@ -1,9 +1,9 @@
 """A rule's record, and the failures that its check yields before they are attributed to causes."""
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
 from enum import StrEnum
 
+from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -34,27 +34,23 @@ class Scope(StrEnum):
     COUNT = "count"
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(Struct, frozen=True):
     """A file as what a failure takes along or blames: what is said of its bytes."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class RoundTrip:
+class RoundTrip(Struct, frozen=True):
     """The round trip of a weight's blocks: what follows for it, and for nothing else about the weight."""
 
     tensor: str
 
 
-@dataclass(frozen=True, slots=True)
-class AnyMissing:
+class AnyMissing(Struct, frozen=True):
     """Any tensor that is not there: it may have been in a shard whose header is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigField:
+class ConfigField(Struct, frozen=True):
     """What one field of config.json says beside the others."""
 
     name: str
@@ -64,8 +60,7 @@ class ConfigField:
 Subject = str | File | RoundTrip | AnyMissing | ConfigField
 
 
-@dataclass(frozen=True, slots=True)
-class Excess:
+class Excess(Struct, frozen=True):
     """By how much a sum is too large, and how much of that each tensor makes; negative where something is lacking.
 
     `unsized` are tensors that are lacking and whose part in the sum nothing tells.
@@ -76,8 +71,7 @@ class Excess:
     unsized: Set[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(Struct, frozen=True, kw_only=True):
     """One failing subject of a rule. Ranges are half-open; `tensors` are the tensors concerned.
 
     Failures of one rule with the same `fold` become one finding. `takes` is what else the same cause makes fail.
