@@ -118,6 +118,25 @@ def test_weights_whose_scales_could_not_be_read_are_not_finished_work(tmp_path: 
     assert again.coverage.blocks_read == whole.coverage.blocks_read > first.coverage.blocks_read
 
 
+@pytest.mark.parametrize("itself", [True, False])
+def test_a_shard_of_scales_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch, itself: bool) -> None:
+    folder = written(tmp_path / "apart", apart)
+    last = sorted(folder.glob("*.safetensors"))[-1].name
+    opened = Folder.open
+    failing = ("_elsewhere", "read") if itself else ("_elsewhere",)
+
+    def flaky(self, path: str):
+        if path == last and sys._getframe(1).f_code.co_name in failing:
+            raise ReadError(f"{path}: Input/output error")
+        return opened(self, path)
+
+    monkeypatch.setattr(Folder, "open", flaky)
+    report = audit(folder, depth="full", reading=Reading(depth="full", seed=1, jobs=1))
+    assert report.verdict == "incomplete"
+    (reason,) = [each for each in report.incomplete if last in each]
+    assert reason.startswith(f"{last}: " if itself else "model-")
+
+
 def test_a_shard_of_scales_that_changes_after_they_were_used_is_noticed(tmp_path: Path) -> None:
     folder = written(tmp_path / "apart", apart)
     last = sorted(folder.glob("*.safetensors"))[-1]
