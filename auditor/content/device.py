@@ -23,23 +23,28 @@ class Extremes(NamedTuple):
     zeros: int
 
 
-_PAGE, _LINE = 4096, 64
+PAGE, _LINE = 4096, 64
 
 
-class Buffer:
-    """Memory that file bytes are read into again and again, grown where more is asked for.
+def place_for(offset: int) -> int:
+    """Where in memory that begins on a page bytes from `offset` of a file on are read to; less than PAGE + 2 lines.
 
     Where the distance between a byte's place in the page cache and in memory, modulo the page size, is 1 to
     31, recent processors copy an order of magnitude more slowly (`rep movsb` with close aliases); here it is
     64 to 127. Elements of every dtype are aligned.
     """
+    return (offset % PAGE + 2 * _LINE - 1) // _LINE * _LINE
+
+
+class Buffer:
+    """Memory that file bytes are read into again and again, grown where more is asked for."""
 
     def __init__(self, size: int) -> None:
         self._memory = _pages(size)
 
     def at(self, offset: int, size: int) -> Bytes:
         """Room for `size` bytes of a file from `offset` on; what was there is done with."""
-        begin = (offset % _PAGE + 2 * _LINE - 1) // _LINE * _LINE
+        begin = place_for(offset)
         if begin + size > self._memory.size:
             self._memory = _pages(size)
         return self._memory[begin : begin + size]
@@ -47,8 +52,8 @@ class Buffer:
 
 def _pages(size: int) -> Bytes:
     """Memory that begins on a page, with a page to spare behind `size` bytes for each offset."""
-    memory = np.empty(size + 3 * _PAGE, np.uint8)
-    begin = -memory.ctypes.data % _PAGE
+    memory = np.empty(size + 3 * PAGE, np.uint8)
+    begin = -memory.ctypes.data % PAGE
     return memory[begin:]
 
 

@@ -12,15 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from auditor.content.cuda.kernel import RESULT_BYTES, Shape, reduce, told
+from auditor.content.cuda.kernel import RESULT_BYTES, Shape, extremes_of, reduce
 from auditor.content.cuda.place import Cuda, Mark, Place
-from auditor.content.device import Bytes, Extremes
+from auditor.content.device import PAGE, Bytes, Extremes, place_for
 from auditor.content.gpu import LARGEST_BLOCK
 
 # A copy of 16 MiB takes some 0.3 ms even on the fastest bus, far longer than it takes to start one.
 SLAB_BYTES = 16 << 20
 DEPTH = 2
-_PAGE, _LINE = 4096, 64
 
 
 @dataclass
@@ -76,7 +75,7 @@ class CudaDevice:
         buffer = self._buffers[position]
         if buffer.copied is not None:
             buffer.copied.synchronize()
-        begin = (offset % _PAGE + 2 * _LINE - 1) // _LINE * _LINE
+        begin = place_for(offset)
         if buffer.memory.numel() < begin + size:
             buffer = self._buffers[position] = self._buffer(size)
         return buffer.bytes[begin : begin + size]
@@ -116,7 +115,7 @@ class CudaDevice:
         self._answers.append(answer)
 
     def _buffer(self, size: int) -> _Buffer:
-        memory = self._place.host(size + 2 * _PAGE)
+        memory = self._place.host(size + 2 * PAGE)
         return _Buffer(memory, memory.numpy())
 
     def _source(self, strip: Bytes) -> tuple[_Buffer | None, torch.Tensor]:
@@ -164,7 +163,7 @@ class _Pending:
             if self.answer is None or self.done is None:
                 return Extremes(np.zeros((r, c), np.int8), np.zeros((r, c), np.uint8), 0)
             self.done.synchronize()
-            self.extremes = told(self.answer.numpy(), self.shape)
+            self.extremes = extremes_of(self.answer.numpy(), self.shape)
             self.device.take_back(self.answer)
             self.answer = None
         return self.extremes

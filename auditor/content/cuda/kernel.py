@@ -1,4 +1,4 @@
-"""The kernel: one Triton program for each weight block, how it is launched, and what its results tell.
+"""The kernel: one Triton program for each weight block, how it is launched, and what its results mean.
 
 Shapes: R and C are a strip's rows and columns, r and c its blocks.
 """
@@ -144,7 +144,7 @@ def reduce(codes: torch.Tensor, shape: Shape, results: torch.Tensor) -> None:
         )
 
 
-def told(results: Bytes, shape: Shape) -> Extremes:
+def extremes_of(results: Bytes, shape: Shape) -> Extremes:
     """The extremes in `results`, as values of their own."""
     r, c = shape.grid
     blocks = r * c
