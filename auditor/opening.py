@@ -4,9 +4,10 @@ from __future__ import annotations  # the models are named here, not imported
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from auditor.families import Family, family_named
 from auditor.families.configure import Configuration, configure
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from auditor_schemas.policy import Limits
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True):
     """An open checkpoint: its source, its config.json as read, and the family that is forced on it, if one is."""
 
     source: Source

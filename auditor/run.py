@@ -1,46 +1,92 @@
 """Composes the stages into one audit: reads, derives, applies every rule, attributes, decides, reports."""
 
-import hashlib
 import time
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from msgspec import Struct
 
 from auditor.comparison import count, value_facts
 from auditor.comparison import value_groups as values
 from auditor.comparison.derive import examined, expectations_of, facts_of, settled, unread_formats
 from auditor.comparison.match import CensusTaker
 from auditor.comparison.parallel import expert_parallelism, parallelism, pipeline_parallelism
-from auditor.comparison.records import Match
+from auditor.comparison.records import Census, Match
 from auditor.content import Reading, check_extra
-from auditor.content.probes import Content, Probes
+from auditor.content.probes import Content
 from auditor.errors import SourceError, UsageError
 from auditor.families.configure import Configuration
 from auditor.families.expectations import Expectations
 from auditor.format.files import INDEX
-from auditor.inventory.facts import Blocked, Inventory
+from auditor.inventory.facts import Blocked, ConfigFile, Inventory
 from auditor.inventory.walk import Progress
-from auditor.opening import opened
+from auditor.opening import Checkpoint, opened
 from auditor.reporting import summary
 from auditor.reporting.storage import storage
-from auditor.rules import RuleModule, catalogue
+from auditor.rules import catalogue
 from auditor.sources import Source, Symlinks
 from auditor.text import quoted, shown
-from auditor.verdict import gate
 from auditor.verdict.apply import applied
-from auditor.verdict.attribute import Attributed, traced
+from auditor.verdict.attribute import traced
 from auditor.verdict.gate import FailOn
+from auditor.verdict.measure import Measure, policy_of
 from auditor.version import __version__
-from auditor_schemas.policy import DEFAULT_POLICY, Policy
+from auditor_schemas.policy import Policy
 from auditor_schemas.report import AuditReport, Digest, RuleOutcome, Run, Tool
-from auditor_schemas.report import Source as ReportSource
+from auditor_schemas.rule import Failure
 
 if TYPE_CHECKING:
     from auditor.verdict.baseline import Baseline
-    from auditor.verdict.judge import Judgement
+
+_CANCELLED = "cancelled before tensor data was read"
+
+
+class Subject(Struct, frozen=True, kw_only=True):
+    """What to audit: a checkpoint by name, or an open source, which the audit closes; as which family; how deep.
+
+    `symlinks` outranks the policy's. `reading` None is depth headers.
+    """
+
+    source: str | Source
+    family: str | None = None
+    revision: str | None = None
+    cache: bool = True
+    symlinks: Symlinks | None = None
+    reading: Reading | None = None
+
+    @property
+    def depth(self) -> Literal["headers", "sample", "full"]:
+        """How deep."""
+        return "headers" if self.reading is None else self.reading.depth
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """How to judge: a policy or the path of one, the path of a baseline, and what fails."""
+
+    policy: Policy | str | PathLike[str] | None = None
+    baseline: str | PathLike[str] | None = None
+    fail_on: FailOn = "error"
+
+
+class Evidence(Struct, frozen=True, kw_only=True):
+    """What was read of a checkpoint, and what its config implies. `content` None: no tensor data was read."""
+
+    source: Source
+    config_file: ConfigFile
+    configuration: Configuration
+    expectations: Expectations | None
+    inventory: Inventory
+    census: Census
+    content: Content | None
+
+
+class _Start(NamedTuple):
+    """When an audit began."""
+
+    at: datetime
+    clock: float
 
 
 def audit(
@@ -68,18 +114,15 @@ def audit(
     Raises UsageError for arguments that cannot be, SourceError where there is nothing to audit; damage
     is never an exception.
     """
-    return conduct(
-        str(source),
-        reading=_reading(depth, reading),
+    subject = Subject(
+        source=str(source),
         family=family,
-        policy=policy,
-        baseline=baseline,
-        symlinks=symlinks,
-        fail_on=fail_on,
-        progress=progress,
         revision=revision,
         cache=cache,
+        symlinks=symlinks,
+        reading=_reading(depth, reading),
     )
+    return conduct(subject, Terms(policy=policy, baseline=baseline, fail_on=fail_on), progress)
 
 
 def _reading(depth: str, reading: Reading | None) -> Reading | None:
@@ -91,148 +134,97 @@ def _reading(depth: str, reading: Reading | None) -> Reading | None:
 
 
 def conduct(
-    source: str | Source,
-    *,
-    reading: Reading | None,
-    family: str | None,
-    policy: Policy | str | PathLike[str] | None,
-    fail_on: FailOn,
-    progress: Progress | None,
-    baseline: str | PathLike[str] | None = None,
-    symlinks: Symlinks | None = None,
-    revision: str | None = None,
-    cache: bool = True,
-    read: Inventory | None = None,
-    summarised: bool = True,
+    subject: Subject, terms: Terms, progress: Progress | None = None, *, summarised: bool = True
 ) -> AuditReport:
-    """An audit of a source, by name or opened, which this closes.
+    """One audit. `summarised`: with what only a saved report shows, storage and parallelism."""
+    return examine(subject, terms, progress, summarised=summarised)[1]
 
-    `read`: its inventory, where it has been read. `reading` None is depth headers. `summarised`:
-    with what only a saved report shows, storage and parallelism.
-    """
-    depth = "headers" if reading is None else reading.depth
-    if reading is not None:
-        check_extra(reading.depth)
-    if fail_on not in ("error", "warning", "never"):
-        raise UsageError(f"fail_on {quoted(fail_on)}: choose error, warning or never")
-    started, clock = datetime.now(UTC), time.perf_counter()
-    rules, digest = _policy(policy, symlinks)
-    known = _baseline(baseline, depth, rules)
+
+def examine(
+    subject: Subject, terms: Terms, progress: Progress | None = None, *, summarised: bool = True
+) -> tuple[Evidence, AuditReport]:
+    """The same, with what the report follows from."""
+    if subject.reading is not None:
+        check_extra(subject.reading.depth)
+    start = _Start(datetime.now(UTC), time.perf_counter())
+    measure = _measure(subject, terms)
+    evidence = _evidence(subject, measure, progress)
+    report = _report(evidence, measure, subject.reading, start)
+    return evidence, report.model_copy(update=_summaries(evidence)) if summarised else report
+
+
+# --- what findings are judged by ---
+
+
+def _measure(subject: Subject, terms: Terms) -> Measure:
+    """Policy and baseline, read before anything else."""
+    if terms.fail_on not in ("error", "warning", "never"):
+        raise UsageError(f"fail_on {quoted(terms.fail_on)}: choose error, warning or never")
+    policy, digest = policy_of(terms.policy, subject.symlinks)
+    return Measure(policy, digest, _baseline(terms.baseline, subject.depth, policy.limits.tensors), terms.fail_on)
+
+
+def _baseline(path: str | PathLike[str] | None, depth: str, most: int) -> "Baseline | None":
+    if path is None:
+        return None
+    from auditor.reporting.saved import read_digested
+    from auditor.verdict.baseline import baseline_of
+
+    try:
+        report, digest = read_digested(path)
+    except (SourceError, UsageError) as error:
+        raise UsageError(f"baseline {error}") from error
+    return baseline_of(report, name=f"baseline {shown(str(path))}", sha256=digest, depth=depth, most=most)
+
+
+# --- what is read ---
+
+
+def _evidence(subject: Subject, measure: Measure, progress: Progress | None) -> Evidence:
+    """All that is read of a checkpoint; it is closed afterwards."""
     with opened(
-        source, rules.limits, family=family, symlinks=rules.symlinks, revision=revision, cache=cache
+        subject.source,
+        measure.policy.limits,
+        family=subject.family,
+        symlinks=measure.policy.symlinks,
+        revision=subject.revision,
+        cache=subject.cache,
     ) as checkpoint:
-        config_file = checkpoint.config_file
-        # All that the headers are no part of comes first: what a remote source fetches ahead arrives meanwhile.
+        # All that the headers are no part of comes first, imports too: what a remote source fetches arrives meanwhile.
         configuration = checkpoint.configuration()
-        if known is not None and configuration.family is not None:
-            known.refuse_other_family(configuration.family.name)
+        if measure.baseline is not None and configuration.family is not None:
+            measure.baseline.refuse_other_family(configuration.family.name)
         expectations = expectations_of(configuration)
-        modules = _with_severities(catalogue(), rules)
         taker = CensusTaker(expectations)
+        catalogue()
         summary.prepare()
-        inventory = checkpoint.inventory(progress, seen=taker.add) if read is None else read
-        if (
-            config_file.state == "absent"
-            and not any(entry.kind == "broken-link" for entry in inventory.entries.values())
-            and not inventory.shards
-            and INDEX not in inventory.entries
-            and not inventory.unread
-        ):
-            raise SourceError(
-                f"{checkpoint.source.uri}: nothing to audit: no config.json, no index and no *.safetensors file"
-            )
+        inventory = checkpoint.inventory(progress, seen=taker.add)
+        _refuse_nothing(checkpoint, inventory)
         declared, configuration = configuration, settled(configuration, lambda _: inventory)
         if configuration is not declared:
             expectations = expectations_of(configuration)
             taker = CensusTaker(expectations)
-        content = None
-        if reading is not None and not inventory.cancelled:
-            try:
-                content = _content(checkpoint.source, inventory, configuration, expectations, reading)
-            except KeyboardInterrupt:  # before anything was read: the headers' report stands
-                content = None
-    facts = facts_of(inventory, config_file, configuration, expectations, taker.census(inventory), rules)
-    facts |= value_facts.content_facts(_read(content, reading), values.declared(inventory))
-    failures, outcomes = applied(modules, facts, examined(facts))
-    found = traced(failures, inventory)
-    judged = _judged(found, outcomes, rules, known, inventory, started.date())
-    findings = tuple(each.finding for each in found) if judged is None else judged.findings
-    reasons = [*inventory.unread, *(content.unread if content is not None else ())]
-    if reading is not None and content is None:
-        reasons.append("cancelled before tensor data was read")
-    probes = content.probes if content is not None else None
-    reasons.extend(reason for reason in (configuration.unsupported, configuration.over_limit) if reason)
-    reasons.extend(unread_formats(facts))
-    reasons.extend(f"{each.rule} {each.slug} crashed: {each.reason}" for each in outcomes if each.outcome == "errored")
-    # Two readers may stumble over the same file: that it changed is said once.
-    incomplete = tuple(dict.fromkeys(reasons))
-    matched = facts["match"] if isinstance(facts["match"], Match) else None
-    inventory_summary = summary.inventory_summary(inventory, facts["census"])
-    coverage = summary.coverage(inventory, incomplete, probes)
-    blocks = summary.fp8_blocks(facts["census"], configuration.config)
-    unmet = gate.unmet(rules.require, depth, coverage, payload_bytes=inventory_summary.payload_bytes, fp8_blocks=blocks)
-    verdict = gate.decide(findings, incomplete, fail_on, unmet)
-    if verdict == "passed" and isinstance(facts["expectations"], Blocked):
-        # What would be wrong with the tensors nobody can say: no severity, waiver or baseline makes that a pass.
-        unmet.append(f"nothing was expected of the tensors: {facts['expectations'].reason}")
-        verdict = gate.decide(findings, incomplete, fail_on, unmet)
-    layout, unlisted = summary.layout(inventory, expectations, matched, facts["census"])
-    cells, uncelled = summary.cells(expectations, matched, failures)
-    tally = count.tally(inventory, None, facts["census"]) if isinstance(facts["tally"], Blocked) else facts["tally"]
-    return AuditReport(
-        tool=Tool(name="auditor", version=__version__),
-        source=ReportSource(
-            uri=_shown_uri(checkpoint.source),
-            revision=checkpoint.source.revision,
-            fingerprint=summary.fingerprint(inventory, config_file),
-            versioned=checkpoint.source.versioned,
-        ),
-        run=Run(
-            depth=depth,
-            seed=probes.seed if probes is not None else None,
-            device=probes.device if probes is not None else None,
-            engine="local",
-            started_at=started,
-            duration_s=round(time.perf_counter() - clock, 3),
-            resumed_shards=content.resumed if content is not None else None,
-        ),
-        family=configuration.family.name if configuration.family else None,
-        verdict=verdict,
-        incomplete=incomplete,
-        fail_on=fail_on,
-        policy=Digest(sha256=digest) if digest else None,
-        baseline=Digest(sha256=known.sha256) if known is not None and known.sha256 else None,
-        unmet=tuple(unmet),
-        waivers=() if judged is None else judged.waivers,
-        gone=() if judged is None else judged.gone,
-        outcomes=tuple(outcomes),
-        findings=findings,
-        figures=() if isinstance(facts["figures"], Blocked) else facts["figures"],
-        inventory=inventory_summary,
-        layout=layout,
-        cells=cells,
-        left_out={name: more for name, more in (("layout", unlisted), ("cells", uncelled)) if more},
-        tallies=summary.tallies(tally),
-        coverage=coverage,
-        **_evidence(content),
-        **(_summaries(inventory, expectations, configuration, facts) if summarised else {"parallelism": ()}),
-    )
+        return Evidence(
+            source=checkpoint.source,
+            config_file=checkpoint.config_file,
+            configuration=configuration,
+            expectations=expectations,
+            inventory=inventory,
+            census=taker.census(inventory),
+            content=_content(checkpoint.source, inventory, configuration, expectations, subject.reading),
+        )
 
 
-def _summaries(
-    inventory: Inventory, expectations: Expectations | None, configuration: Configuration, facts: dict[str, Any]
-) -> dict[str, Any]:
-    """What the bytes of the checkpoint, and those that the config implies, are where and on how many machines."""
-    stored = storage(inventory, expectations, facts["census"])
-    config = configuration.config
-    if config is None or expectations is None:
-        return {"storage": stored, "parallelism": ()}
-    return {
-        "storage": stored,
-        "parallelism": parallelism(config, expectations),
-        "expert_parallelism": expert_parallelism(config, expectations),
-        "pipeline_parallelism": pipeline_parallelism(config, expectations),
-    }
+def _refuse_nothing(checkpoint: Checkpoint, inventory: Inventory) -> None:
+    if (
+        checkpoint.config_file.state == "absent"
+        and not any(entry.kind == "broken-link" for entry in inventory.entries.values())
+        and not inventory.shards
+        and INDEX not in inventory.entries
+        and not inventory.unread
+    ):
+        uri = checkpoint.source.uri
+        raise SourceError(f"{uri}: nothing to audit: no config.json, no index and no *.safetensors file")
 
 
 def _content(
@@ -240,9 +232,11 @@ def _content(
     inventory: Inventory,
     configuration: Configuration,
     expectations: Expectations | None,
-    reading: Reading,
-) -> Content:
+    reading: Reading | None,
+) -> Content | None:
     """What the bytes of tensors say; the libraries that read them are imported for it alone."""
+    if reading is None or inventory.cancelled:
+        return None
     from auditor.content.plan import Blocks
     from auditor.content.read import read_content
 
@@ -252,17 +246,113 @@ def _content(
         rows, columns = quantization.weight_block_size
         blocks = Blocks((rows, columns), quantization.scale_fmt == "ue8m0")
     mtp_layers = expectations.mtp_layers if expectations is not None else ()
-    return read_content(source, inventory, blocks, reading, mtp_layers=mtp_layers)
+    try:
+        return read_content(source, inventory, blocks, reading, mtp_layers=mtp_layers)
+    except KeyboardInterrupt:  # before anything was read: the headers' report stands
+        return None
 
 
-def _read(content: Content | None, reading: Reading | None) -> Probes | Blocked:
-    """What was read of tensor data, or why nothing was."""
-    if content is not None:
-        return content.probes
-    return values.NOT_READ if reading is None else Blocked("cancelled before tensor data was read")
+# --- what follows from it ---
 
 
-def _evidence(content: Content | None) -> dict[str, Any]:
+def _report(evidence: Evidence, measure: Measure, reading: Reading | None, start: _Start) -> AuditReport:
+    """Facts, failures, findings, verdict, and the report of them all."""
+    inventory, configuration, content = evidence.inventory, evidence.configuration, evidence.content
+    facts = _facts(evidence, measure.policy, reading)
+    failures, outcomes = applied(measure.severities(catalogue()), facts, examined(facts))
+    judgement = measure.judged(traced(failures, inventory), outcomes, inventory, start.at.date())
+    incomplete = _incomplete(evidence, reading, facts, outcomes)
+    probes = content.probes if content is not None else None
+    depth = "headers" if reading is None else reading.depth
+    inventory_summary = summary.inventory_summary(inventory, evidence.census)
+    coverage = summary.coverage(inventory, incomplete, probes)
+    decision = measure.decision(
+        judgement.findings,
+        incomplete,
+        coverage,
+        depth=depth,
+        payload_bytes=inventory_summary.payload_bytes,
+        fp8_blocks=summary.fp8_blocks(evidence.census, configuration.config),
+        nothing_expected=facts["expectations"].reason if isinstance(facts["expectations"], Blocked) else None,
+    )
+    baseline = measure.baseline
+    return AuditReport(
+        tool=Tool(name="auditor", version=__version__),
+        source=summary.source(evidence.source, inventory, evidence.config_file),
+        run=Run(
+            depth=depth,
+            seed=probes.seed if probes is not None else None,
+            device=probes.device if probes is not None else None,
+            engine="local",
+            started_at=start.at,
+            duration_s=round(time.perf_counter() - start.clock, 3),
+            resumed_shards=content.resumed if content is not None else None,
+        ),
+        family=configuration.family.name if configuration.family else None,
+        verdict=decision.verdict,
+        incomplete=incomplete,
+        fail_on=measure.fail_on,
+        policy=Digest(sha256=measure.sha256) if measure.sha256 else None,
+        baseline=Digest(sha256=baseline.sha256) if baseline is not None and baseline.sha256 else None,
+        unmet=decision.unmet,
+        waivers=judgement.waivers,
+        gone=judgement.gone,
+        outcomes=tuple(outcomes),
+        findings=judgement.findings,
+        figures=() if isinstance(facts["figures"], Blocked) else facts["figures"],
+        inventory=inventory_summary,
+        coverage=coverage,
+        parallelism=(),
+        **_map(evidence, facts, failures),
+        **_probes(content),
+    )
+
+
+def _facts(evidence: Evidence, policy: Policy, reading: Reading | None) -> dict[str, Any]:
+    """Every fact by the name that rules ask for it."""
+    facts = facts_of(
+        evidence.inventory,
+        evidence.config_file,
+        evidence.configuration,
+        evidence.expectations,
+        evidence.census,
+        policy.limits,
+    )
+    probes = values.NOT_READ if reading is None else Blocked(_CANCELLED)
+    read = probes if evidence.content is None else evidence.content.probes
+    return {**facts, "policy": policy, **value_facts.content_facts(read, values.declared(evidence.inventory))}
+
+
+def _incomplete(
+    evidence: Evidence, reading: Reading | None, facts: dict[str, Any], outcomes: list[RuleOutcome]
+) -> tuple[str, ...]:
+    """Why the audit is not whole. Two readers may stumble over the same file: that it changed is said once."""
+    content, configuration = evidence.content, evidence.configuration
+    reasons = [*evidence.inventory.unread, *(content.unread if content is not None else ())]
+    if reading is not None and content is None:
+        reasons.append(_CANCELLED)
+    reasons.extend(reason for reason in (configuration.unsupported, configuration.over_limit) if reason)
+    reasons.extend(unread_formats(facts))
+    reasons.extend(f"{each.rule} {each.slug} crashed: {each.reason}" for each in outcomes if each.outcome == "errored")
+    return tuple(dict.fromkeys(reasons))
+
+
+def _map(evidence: Evidence, facts: dict[str, Any], failures: list[Failure]) -> dict[str, Any]:
+    """The report's layout, cells and tallies: the tensors by pattern, by layer and module, and by component."""
+    inventory, expectations, census = evidence.inventory, evidence.expectations, evidence.census
+    matched = facts["match"] if isinstance(facts["match"], Match) else None
+    layout, unlisted = summary.layout(inventory, expectations, matched, census)
+    cells, uncelled = summary.cells(expectations, matched, failures)
+    tally = count.tally(inventory, None, census) if isinstance(facts["tally"], Blocked) else facts["tally"]
+    return {
+        "layout": layout,
+        "cells": cells,
+        "left_out": {name: more for name, more in (("layout", unlisted), ("cells", uncelled)) if more},
+        "tallies": summary.tallies(tally),
+    }
+
+
+def _probes(content: Content | None) -> dict[str, Any]:
     """The report's part about values, where content was read."""
     if content is None:
         return {}
@@ -271,87 +361,15 @@ def _evidence(content: Content | None) -> dict[str, Any]:
     return {"probes": evidence.probes(content.probes), "content_digest": evidence.content_digest(content.probes)}
 
 
-def _baseline(baseline: str | PathLike[str] | None, depth: str, policy: Policy) -> "Baseline | None":
-    if baseline is None:
-        return None
-    from auditor.reporting.saved import read_digested
-    from auditor.verdict.baseline import baseline_of
-
-    try:
-        report, digest = read_digested(baseline)
-    except (SourceError, UsageError) as error:
-        raise UsageError(f"baseline {error}") from error
-    name = f"baseline {shown(str(baseline))}"
-    return baseline_of(report, name=name, sha256=digest, depth=depth, most=policy.limits.tensors)
-
-
-def _with_severities(rules: Sequence[RuleModule], policy: Policy) -> Sequence[RuleModule]:
-    """The rules with the severities that the policy gives them: what explains what follows from these."""
-    if not policy.severity:
-        return rules
-    from auditor.verdict.policy import rule_named
-
-    known = [module.rule for module in rules]
-    chosen = {rule.id: severity for name, severity in policy.severity.items() if (rule := rule_named(name, known))}
-    return [
-        RuleModule(module.rule.model_copy(update={"severity": chosen[module.rule.id]}), module.check, module.needs)
-        if module.rule.id in chosen
-        else module
-        for module in rules
-    ]
-
-
-def _judged(
-    found: Sequence[Attributed],
-    outcomes: Sequence[RuleOutcome],
-    policy: Policy,
-    baseline: "Baseline | None",
-    inventory: Inventory,
-    today: date,
-) -> "Judgement | None":
-    """What waivers and baseline make of the findings; None where there are neither."""
-    if baseline is None and not policy.waivers:
-        return None
-    from auditor.verdict.judge import judge
-    from auditor.verdict.policy import rule_named
-    from auditor.verdict.waive import Files, Waivers
-
-    known = [module.rule for module in catalogue()]
-    pairs = [(waiver, rule) for waiver in policy.waivers if (rule := rule_named(waiver.rule, known))]
-    return judge(
-        found,
-        outcomes,
-        waivers=Waivers(tuple(pairs), today),
-        baseline=baseline,
-        files=Files([(shard.path, shard.tensors) for shard in inventory.parts], inventory.index),
-    )
-
-
-def _shown_uri(source: Source) -> str:
-    """The source without what only concerns this machine: the last component of an absolute local path.
-
-    Bytes of a path that are no text become escapes: a report is UTF-8.
-    """
-    if source.remote:
-        return source.uri
-    path = Path(source.uri)
-    uri = path.name if path.is_absolute() and path.name else source.uri
-    return uri.encode("utf-8", "backslashreplace").decode()
-
-
-def _policy(policy: Policy | str | PathLike[str] | None, symlinks: Symlinks | None) -> tuple[Policy, str | None]:
-    """The policy, with symlinks as the caller wants them, and the SHA-256 of its file."""
-    digest = None
-    if policy is None:
-        policy = DEFAULT_POLICY
-    else:
-        from auditor.verdict.policy import check_policy, read_policy  # costs more than a default policy is worth
-
-        if isinstance(policy, Policy):
-            check_policy(policy, catalogue())
-            digest = hashlib.sha256(policy.model_dump_json().encode()).hexdigest()
-        else:
-            policy, digest = read_policy(policy, catalogue())
-    if symlinks is not None and symlinks != policy.symlinks:
-        policy = policy.model_copy(update={"symlinks": symlinks})
-    return policy, digest
+def _summaries(evidence: Evidence) -> dict[str, Any]:
+    """What the bytes of the checkpoint, and those that the config implies, are where and on how many machines."""
+    config, expectations = evidence.configuration.config, evidence.expectations
+    stored = storage(evidence.inventory, expectations, evidence.census)
+    if config is None or expectations is None:
+        return {"storage": stored, "parallelism": ()}
+    return {
+        "storage": stored,
+        "parallelism": parallelism(config, expectations),
+        "expert_parallelism": expert_parallelism(config, expectations),
+        "pipeline_parallelism": pipeline_parallelism(config, expectations),
+    }

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -233,15 +234,16 @@ SHAPES = {
 
 # --- one audit, in a process of its own ---
 
-_STAGES = (
-    "read_config", "configure", "expectations_of", "walk", "facts_of", "applied", "traced", "_policy", "_baseline",
-    "_judged", "_summaries",
-)  # fmt: skip
+_STAGES = {
+    "opening": ("read_config", "configure", "walk"),
+    "run": ("expectations_of", "facts_of", "applied", "traced", "policy_of", "_baseline", "_summaries"),
+    "verdict.measure": ("Measure.judged",),
+}
 
 
 def child(folder: Path, *, policy: str | None = None, baseline: bool = False) -> None:
     """Audit a folder, write every output, read the report back, and print the seconds of each as JSON."""
-    from auditor import audit, run
+    from auditor import audit
     from auditor.questions import diff, verify
     from auditor.reporting import summary
     from auditor.reporting.formats import FORMATS
@@ -263,8 +265,13 @@ def child(folder: Path, *, policy: str | None = None, baseline: bool = False) ->
         first = audit(str(folder))
         (folder / "baseline.json").write_text(first.model_dump_json())
         del first
-    for name in _STAGES:
-        setattr(run, name, timed(name.strip("_"), getattr(run, name)))
+    for module, names in _STAGES.items():
+        for name in names:
+            owner: Any = import_module(f"auditor.{module}")
+            *classes, function = name.split(".")
+            for each in classes:
+                owner = getattr(owner, each)
+            setattr(owner, function, timed(function.strip("_"), getattr(owner, function)))
     for name in ("layout", "cells", "coverage", "fingerprint"):
         setattr(summary, name, timed(name, getattr(summary, name)))
     whole = timed("audit, whole", audit)

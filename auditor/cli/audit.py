@@ -24,23 +24,21 @@ def run(options: argparse.Namespace) -> int:
     reading = _reading(options, progress)
     begun = _begun(options)
     from auditor.cli import terminal  # noqa: F401  # while headers come, not when they all have
-    from auditor.run import conduct
+    from auditor.run import Subject, Terms, conduct
 
+    subject = Subject(
+        source=begun,
+        family=options.family,
+        revision=options.revision,
+        cache=not options.no_cache,
+        symlinks=options.symlinks,
+        reading=reading,
+    )
+    terms = Terms(policy=options.policy, baseline=options.baseline, fail_on=options.fail_on)
+    # What is only printed shows no storage and no parallelism.
+    summarised = not targets.keys().isdisjoint(("json", "html"))
     try:
-        report = conduct(
-            begun,
-            reading=reading,
-            family=options.family,
-            policy=options.policy,
-            baseline=options.baseline,
-            symlinks=options.symlinks,
-            fail_on=options.fail_on,
-            progress=progress,
-            revision=options.revision,
-            cache=not options.no_cache,
-            # What is only printed shows no storage and no parallelism.
-            summarised=not targets.keys().isdisjoint(("json", "html")),
-        )
+        report = conduct(subject, terms, progress, summarised=summarised)
     finally:
         if progress is not None:
             progress.close()

@@ -14,7 +14,7 @@ from auditor.families.configure import Configuration
 from auditor.families.expectations import Expectations
 from auditor.inventory.facts import Blocked, ConfigFile, Inventory
 from auditor.text import plural
-from auditor_schemas.policy import Limits, Policy
+from auditor_schemas.policy import Limits
 
 
 def expectations_of(configuration: Configuration) -> Expectations | None:
@@ -51,12 +51,11 @@ def facts_of(
     configuration: Configuration,
     expectations: Expectations | None,
     census: Census,
-    policy: Policy,
+    limits: Limits,
 ) -> dict[str, Any]:
-    """Every fact by the name that rules ask for it; Blocked where it cannot be had."""
+    """Every fact by the name that rules ask for it, but the policy; Blocked where it cannot be had."""
     facts: dict[str, Any] = {
         "inventory": inventory,
-        "policy": policy,
         "config_file": config_file,
         "family": configuration.family.name if configuration.family else Blocked(_no_config(configuration)),
         "index": inventory.index or Blocked("the checkpoint has no index"),
@@ -94,7 +93,7 @@ def facts_of(
         "quantization": config.quantization_config or Blocked("config.json declares no quantisation"),
         "expected_architectures": family.architectures,
         "expectations": expectations,
-        **explained(inventory, configuration, expectations, matched, policy.limits),
+        **explained(inventory, configuration, expectations, matched, limits),
         "tally": tally,
         "figures": count.figures(config, family, counts),
     }

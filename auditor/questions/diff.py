@@ -7,10 +7,9 @@ from typing import Any
 
 from auditor.errors import SourceError
 from auditor.inventory.facts import Inventory
-from auditor.opening import opened
 from auditor.patterns import count, expand, expand_file, patterns
 from auditor.reporting.saved import read_report
-from auditor.run import conduct
+from auditor.run import Subject, Terms, examine
 from auditor.text import shown
 from auditor.verdict.attribute import Attributed
 from auditor.verdict.baseline import Baseline, named
@@ -55,18 +54,11 @@ def read_side(path: str, label: str) -> Side:
     if Path(path).is_file():
         report = read_report(path)
         return Side(label, report, _laid_out(report, path), None, _digests(report, path), True)
-    with opened(path) as checkpoint:
-        inventory, fields = checkpoint.inventory(), checkpoint.configuration().fields
-        report = conduct(
-            checkpoint.source,
-            reading=None,
-            family=None,
-            policy=None,
-            fail_on="error",
-            progress=None,
-            read=inventory,
-        )
-    return Side(label, report, _stored(inventory), None if fields is None else dict(_flat(fields)), None, False)
+    evidence, report = examine(Subject(source=path), Terms())
+    fields = evidence.configuration.fields
+    return Side(
+        label, report, _stored(evidence.inventory), None if fields is None else dict(_flat(fields)), None, False
+    )
 
 
 def difference(old: Side, new: Side) -> CheckpointDiff:

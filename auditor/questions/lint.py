@@ -120,9 +120,9 @@ def _facts(config: ConfigFile, configuration: Configuration, index: Index | None
     configuration = settled(configuration, lambda expected: _promised(index, expected))
     expectations = expectations_of(configuration)
     inventory = _promised(index, expectations)
-    facts = facts_of(
-        inventory, config, configuration, expectations, take_census(inventory, expectations), DEFAULT_POLICY
-    )
+    census = take_census(inventory, expectations)
+    facts = facts_of(inventory, config, configuration, expectations, census, DEFAULT_LIMITS)
+    facts["policy"] = DEFAULT_POLICY
     return facts if expectations is None else facts | _by_names(inventory, configuration, expectations)
 
 

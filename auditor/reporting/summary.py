@@ -3,8 +3,10 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from pathlib import PurePath
 from typing import Literal
 
+from auditor import sources
 from auditor.comparison.records import Census, Match, Tally
 from auditor.content.probes import Probes
 from auditor.families.expectations import Expectations, Row
@@ -114,6 +116,28 @@ def fingerprint(inventory: Inventory, config: ConfigFile) -> str | None:
         {"config": config.sha256, "index": index, "shards": shards}, separators=(",", ":"), sort_keys=True
     )
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def source(read: sources.Source, inventory: Inventory, config: ConfigFile) -> Source:
+    """Where the checkpoint came from, its revision and its fingerprint."""
+    return Source(
+        uri=_shown_uri(read),
+        revision=read.revision,
+        fingerprint=fingerprint(inventory, config),
+        versioned=read.versioned,
+    )
+
+
+def _shown_uri(read: sources.Source) -> str:
+    """The source without what only concerns this machine: the last component of an absolute local path.
+
+    Bytes of a path that are no text become escapes: a report is UTF-8.
+    """
+    if read.remote:
+        return read.uri
+    path = PurePath(read.uri)
+    uri = path.name if path.is_absolute() and path.name else read.uri
+    return uri.encode("utf-8", "backslashreplace").decode()
 
 
 def layout(

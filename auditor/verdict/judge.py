@@ -1,23 +1,14 @@
 """Waivers and baseline → each finding's status, and what became of both. Pure; imported where there are any."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from auditor.patterns import patterns
 from auditor.verdict.attribute import MOST, Attributed
 from auditor.verdict.baseline import Baseline
+from auditor.verdict.measure import Judgement
 from auditor.verdict.waive import Files, Member, Waivers, members
-from auditor_schemas.finding import Finding, Gone, WaiverUse
+from auditor_schemas.finding import Finding
 from auditor_schemas.report import RuleOutcome
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """The findings with their statuses, what became of each waiver, and what is gone since the baseline."""
-
-    findings: tuple[Finding, ...]
-    waivers: tuple[WaiverUse, ...] = ()
-    gone: tuple[Gone, ...] = ()
 
 
 def judge(

@@ -31,7 +31,7 @@ from auditor.forge import forge
 from auditor.forge.plan import LIKES, Like
 from auditor.inventory.walk import walk
 from auditor.patterns import expand
-from auditor.run import conduct
+from auditor.run import Subject, Terms, conduct
 from auditor.sources import open_source
 from auditor.sources.folder import Folder
 from auditor_schemas.policy import DEFAULT_LIMITS
@@ -308,9 +308,7 @@ def test_that_a_shard_changed_while_it_was_read_is_said_once(copy: Path) -> None
     moving = next(
         index[name + "_scale_inv"] for name in index if index.get(name + "_scale_inv", index[name]) != index[name]
     )
-    report = conduct(
-        Moving(copy, moving), reading=Reading(depth="full"), family=None, policy=None, fail_on="error", progress=None
-    )
+    report = conduct(Subject(source=Moving(copy, moving), reading=Reading(depth="full")), Terms())
     assert report.verdict == "incomplete"
     assert len(report.incomplete) == len(set(report.incomplete)) == len(report.coverage.unread)
     assert any("changed while it was read" in line for line in report.incomplete)
