@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from auditor.errors import ReadError, SourceError
 from auditor.sources.crew import Crew
@@ -16,29 +16,13 @@ from auditor.sources.http.transport import CONNECTIONS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from auditor.sources.cache import Cache, Cached
+    from auditor.sources.cache import Cache
     from auditor.sources.entry import Entry
     from auditor.sources.protocol import Need
 
 START = 80 << 10  # the speculative first read: the header of nearly every shard of a release
 _HELD = 64 << 20  # bytes fetched ahead that nobody has asked for yet
 _PEEK = 64 << 10  # bytes of it are enough to say how much is needed
-
-
-class Fetches(Protocol):
-    """Bytes of a file, held to the identity that is known."""
-
-    def __call__(
-        self,
-        path: str,
-        begin: int,
-        end: int,
-        *,
-        etag: str | None = None,
-        unless: str | None = None,
-        peek: Callable[[bytes], object] | None = None,
-    ) -> Answer:
-        """See above."""
 
 
 class Start:
@@ -61,25 +45,23 @@ class Start:
         return len(data) if self.need is None else min(self.need(bytes(data[:_PEEK]), size), size)
 
 
-class Plan(NamedTuple):
-    """What is to be asked for: the first `end` bytes of a file that is `known`, or `cached`, or neither."""
-
-    end: int
-    known: Entry | None
-    cached: Cached | None
-
-
 class Starts:
     """The starts that were asked for, each fetched by a thread of its own, as many at once as may be.
 
-    `known` is what the listing says of a file, None where there is no listing.
+    `fetch` reads ranges as a remote source does; `entry` is what the listing says of a file, None where there is none.
     """
 
     def __init__(
-        self, fetch: Fetches, known: Callable[[str], Entry | None], *, cache: Cache | None, location: str, listed: bool
+        self,
+        fetch: Callable[..., Answer],
+        entry: Callable[[str], Entry | None],
+        *,
+        cache: Cache | None,
+        location: str,
+        listed: bool,
     ) -> None:
-        self._fetches = fetch
-        self._entry = known
+        self._fetch = fetch
+        self._entry = entry
         self._cache = cache
         self._location = location
         self._listed = listed
@@ -172,7 +154,7 @@ class Starts:
         try:
             if self._closed:
                 raise ReadError(f"{start.path}: was not read: the audit has ended")
-            self._fetch(start)
+            self._read(start)
         except ReadError as error:
             start.error = error
         except SourceError as error:
@@ -189,41 +171,34 @@ class Starts:
                 start.done.set()
                 self._lock.notify_all()
 
-    def _plan(self, start: Start) -> Plan | None:
-        """What to ask for; None where it is known already, and the start then has it."""
-        path = start.path
-        known = self._entry(path)
+    def _read(self, start: Start) -> None:
+        """Take it from the cache, or ask for it; the cached start of a file that is not listed is confirmed."""
+        path, need, end, known = start.path, start.need, start.first, self._entry(start.path)
         if known is not None and known.kind == "absent":
             raise AbsentError(f"{path}: is not there")
-        identity = _identity(known)
+        identity = None if known is None else known.sha256 or known.etag
         cached = self._cache.find(self._location, path, identity) if self._cache is not None else None
         if cached is not None and known is not None:
             start.data, start.size, start.etag = cached.data, cached.size, known.etag
-            return None
-        if cached is not None and start.need is not None:
-            start.need(cached.data, cached.size)  # it may hint at more files, which need not wait for a confirmation
-        sized = known is not None and known.sized
-        if known is not None and sized and known.size == 0:
-            return None
-        end = start.first if known is None or not sized else min(START, known.size)
-        if known is not None and sized and start.need is not None and known.size <= start.need(b"", known.size):
-            end = known.size  # all of it, in one request
-        return Plan(end, known, cached)
-
-    def _fetch(self, start: Start) -> None:
-        path, plan = start.path, self._plan(start)
-        if plan is None:
             return
-        known, cached, need = plan.known, plan.cached, start.need
+        if cached is not None and need is not None:
+            need(cached.data, cached.size)  # it may hint at more files, which need not wait for a confirmation
+        peek = None
+        if known is not None and known.sized:
+            whole = need is not None and known.size <= need(b"", known.size)  # in one request
+            end = known.size if whole else min(START, known.size)
+            if not end:
+                return
+        elif need is not None and end > START:  # nor for the end of a file that is long for a start
+            peek = lambda data: need(data, 0)  # noqa: E731
         try:
-            answer = self._fetches(
+            answer = self._fetch(
                 path,
                 0,
-                plan.end,
+                end,
                 etag=None if known is None else known.etag,
                 unless=None if cached is None else cached.identity,
-                # A file that is long for a start may name more files, which need not wait for its end.
-                peek=(lambda data: need(data, 0)) if need is not None and known is None and plan.end > START else None,
+                peek=peek,
             )
         except UnchangedError:
             assert cached is not None
@@ -238,9 +213,9 @@ class Starts:
         start.data, start.size, start.etag = answer.data, answer.size, answer.etag
         needed = start.needed(answer.data, answer.size)
         if needed > len(start.data) and self._reserve(start, needed - len(start.data)):
-            rest = self._fetches(path, len(start.data), needed, etag=start.etag)
+            rest = self._fetch(path, len(start.data), needed, etag=start.etag)
             start.data = b"".join([start.data, rest.data])
-        self._remember(start, _identity(known), needed)
+        self._remember(start, identity, needed)
 
     def _reserve(self, start: Start, count: int) -> bool:
         """Whether so many bytes more may be held; otherwise they are read when they are asked for."""
@@ -258,8 +233,3 @@ class Starts:
         if identity is not None and not identity.startswith("W/"):
             latest = not self._listed  # which nobody else will tell
             self._cache.keep(self._location, start.path, identity, start.data[:need], start.size, latest=latest)
-
-
-def _identity(known: Entry | None) -> str | None:
-    """The store's own name for the content, where the listing has one."""
-    return None if known is None else known.sha256 or known.etag

@@ -18,15 +18,12 @@ class Guard:
     def __init__(self, hosts: frozenset[str] | None = None, *, private: bool = True) -> None:
         self.hosts = hosts
         self.private = private
-        self._admitted: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self._resolved: dict[tuple[str, int], list[Any]] = {}
 
     def admit(self, url: str) -> SplitResult:
         """The URL in parts; raises SourceError for one that must not be asked, in words that hold no secret."""
         parts = urlsplit(url)
-        if (parts.scheme, parts.netloc) in self._admitted:
-            return parts
         host = parts.hostname or ""
         try:
             _ = parts.port
@@ -36,7 +33,6 @@ class Guard:
             raise SourceError(f"{shown(host)}: not https, and plain http is for loopback addresses alone")
         if self.hosts is not None and host not in self.hosts:
             raise SourceError(f"{shown(host)}: not on the list of allowed hosts")
-        self._admitted.add((parts.scheme, parts.netloc))
         return parts
 
     def addresses(self, host: str, port: int) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import SplitResult
 
@@ -59,13 +58,7 @@ def target(path: str, parts: SplitResult, headers: dict[str, str]) -> str:
 
 def origin(parts: SplitResult) -> tuple[str, str, int]:
     """Scheme, host and port: what connections have in common that can be used for one another."""
-    return _place(parts.scheme, parts.netloc)
-
-
-@lru_cache(maxsize=64)
-def _place(scheme: str, netloc: str) -> tuple[str, str, int]:
-    parts = SplitResult(scheme, netloc, "", "", "")
-    return scheme, parts.hostname or "", parts.port or (443 if scheme == "https" else 80)
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def bare_etag(etag: str) -> str:
