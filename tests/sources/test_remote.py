@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,9 @@ from auditor.sources import open_source, starts
 from auditor.sources.begin import begin
 from auditor_schemas.policy import Limits
 from tests.places import KINDS, LISTED, Place, audited, place
+from tests.servers.hub import Hub
 from tests.servers.s3 import s3_server
+from tests.servers.serving import folder_server
 
 # Of a report, what may differ between a folder and its mirror.
 PASSING = ("source", "run")
@@ -238,6 +244,45 @@ def test_a_limit_ends_the_reading_though_more_would_come_if_it_were_taken(tmp_pa
         source.close()
     assert len(inventory.unread) == 1
     assert "limit 1 (tensors)" in inventory.unread[0]
+
+
+def test_audits_of_several_places_at_once_give_what_each_gives_alone_and_leave_nothing(tmp_path, monkeypatch):
+    breaks = (None, "missing-block-scale", "missing-shard")
+    for number, name in enumerate(breaks):
+        forge(tmp_path / "root" / str(number), like="tiny", sparse=True, break_name=name)
+    hub = Hub("org/model", tmp_path / "root" / "1")
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+
+    def audited(source: str) -> dict:
+        return auditor.audit(source, cache=False).model_dump(exclude={"run"})
+
+    with folder_server(tmp_path / "root") as web, s3_server(tmp_path / "root", "models", signed=False) as bucket:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.url)
+        places = [
+            "hf://org/model",
+            *(f"s3://models/{each}" for each in range(3)),
+            *(f"{web.url}/{n}" for n in range(3)),
+        ]
+        alone = [audited(place) for place in places]
+        environment = dict(os.environ)
+        _at_rest()
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        with ThreadPoolExecutor(len(places)) as threads:
+            for _ in range(3):
+                assert list(threads.map(audited, places)) == alone
+        assert dict(os.environ) == environment
+        _at_rest()
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    hub.close()
+
+
+def _at_rest() -> None:
+    """Wait until no thread of an audit or of a server's connection is left."""
+    until = time.monotonic() + 10
+    while any("auditor" in each.name or "process_request" in each.name for each in threading.enumerate()):
+        assert time.monotonic() < until, threading.enumerate()
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("kind", ["web", "hub", "s3"])
