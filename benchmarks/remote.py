@@ -8,6 +8,7 @@ The server (benchmarks/servers.py) is a process of its own on loopback that dela
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,10 +52,12 @@ class Command:
 
 
 class Server:
-    """The far server: its port and its counts."""
+    """The far server: its ports, without TLS and with it where there is a certificate, and its counts."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: int | None, certificate: Path) -> None:
         self.port = port
+        self.tls = tls
+        self.certificate = certificate
         self.url = f"http://127.0.0.1:{port}"
 
     def counts(self) -> dict[str, int]:
@@ -68,11 +71,21 @@ class Server:
 def serving(folder: Path) -> Iterator[Server]:
     """The server over a folder, until the block ends."""
     words = [sys.executable, str(HERE / "servers.py"), str(folder)]
+    certificate = folder.with_suffix(".pem")
+    if shutil.which("openssl") is None:
+        print("TLS is not measured: there is no openssl to make a certificate with", file=sys.stderr)
+    else:
+        made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+        made += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate)]
+        made += ["-keyout", str(certificate.with_suffix(".key"))]
+        subprocess.run(made, check=True, capture_output=True)
+        words += ["--certificate", str(certificate)]
     words += ["--request-ms", str(REQUEST_MS), "--connection-ms", str(CONNECTION_MS)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield Server(int(process.stdout.readline()))
+            port, *tls = map(int, process.stdout.readline().split())
+            yield Server(port, tls[0] if tls else None, certificate)
         finally:
             process.terminate()
 
@@ -129,6 +142,10 @@ def commands_for(server: Server, tensors: int, hub_python: Path | None, cache: P
         Command("audit hf://", (*hub, "--no-cache"), environment=at_hub),
         Command("audit hf://, warm cache", hub, environment=(*at_hub, kept)),
     ]
+    if server.tls is not None:
+        trusted = (("SSL_CERT_FILE", str(server.certificate)),)
+        encrypted = (auditor(), "audit", f"https://127.0.0.1:{server.tls}/", "--quiet", "--no-cache")
+        commands.append(Command("audit https://, with TLS", encrypted, environment=trusted))
     if hub_python is not None:
         peer = (str(hub_python), str(PEERS / "hub_remote.py"), port)
         commands.append(Command("huggingface_hub", peer, tensors, fresh="HF_HOME"))

@@ -1,10 +1,10 @@
 """A server far away, on loopback: ranges of a folder's files, each request and each new connection delayed.
 
-    python benchmarks/servers.py FOLDER [--request-ms 60] [--connection-ms 120]
+    python benchmarks/servers.py FOLDER [--request-ms 60] [--connection-ms 120] [--certificate FILE]
 
-It prints its port. /-/counts tells connections, requests and bytes since the last time it was asked, without delay.
-Under /api/models/org/model and /org/model/resolve/ it speaks as the hub does, so that the hub's client can be
-measured on the same files.
+It prints its port, and that of TLS where there is a certificate (its key beside it, as .key). /-/counts tells
+connections, requests and bytes since the last time it was asked, without delay. Under /api/models/org/model and
+/org/model/resolve/ it speaks as the hub does, so that the hub's client can be measured on the same files.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import ssl
 import sys
 from pathlib import Path
 
@@ -102,10 +103,18 @@ def _answer(status: int, headers: dict[str, str], length: int) -> bytes:
     return "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
 
 
-async def _run(far: Far) -> None:
-    server = await asyncio.start_server(far.serve, "127.0.0.1", 0, backlog=1024, limit=1 << 16)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+async def _run(far: Far, certificate: Path | None) -> None:
+    contexts: list[ssl.SSLContext | None] = [None]
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        contexts.append(context)
+    servers = [
+        await asyncio.start_server(far.serve, "127.0.0.1", 0, backlog=1024, limit=1 << 16, ssl=each)
+        for each in contexts
+    ]
+    print(*(server.sockets[0].getsockname()[1] for server in servers), flush=True)
+    await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
 if __name__ == "__main__":
@@ -113,8 +122,10 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--request-ms", type=float, default=60)
     parser.add_argument("--connection-ms", type=float, default=120)
+    parser.add_argument("--certificate", type=Path)
     chosen = parser.parse_args()
+    delays = chosen.request_ms / 1000, chosen.connection_ms / 1000
     try:
-        asyncio.run(_run(Far(chosen.folder, chosen.request_ms / 1000, chosen.connection_ms / 1000)))
+        asyncio.run(_run(Far(chosen.folder, *delays), chosen.certificate))
     except KeyboardInterrupt:
         sys.exit(0)
