@@ -12,8 +12,6 @@ from auditor.errors import ReadError
 from auditor.sources.http.request import bare_etag
 
 if TYPE_CHECKING:
-    from email.message import Message
-
     from auditor.sources.http.connection import Reply
     from auditor.sources.http.request import Asked
 
@@ -99,13 +97,9 @@ def judge(reply: Reply, asked: Asked, *, url: str, wanted: Wanted) -> Answer | s
     Raises ReadError for what asking again will not mend, TransientError, ExpiredError and UnchangedError for what they
     say, and HTTPException and OSError as the connection does.
     """
-    path, begin, end, status, headers = asked.path, asked.begin, asked.end, reply.status, reply.headers
-    if any(len(set(headers.get_all(name, ()))) > 1 for name in _ONCE):
-        raise TransientError("the server's answer cannot be used: two headers contradict each other")
-    if headers.get("transfer-encoding", "chunked").lower() != "chunked":
-        raise TransientError("the server's answer cannot be used: an unknown transfer encoding")
+    path, begin, end, status, headers = asked.path, asked.begin, asked.end, reply.status, _headers(reply)
     if asked.whole:
-        return _whole(reply, asked, url)
+        return _whole(reply, headers, asked, url)
     if status == 206:
         first, last, size = _content_range(path, headers)
         if first != begin or last >= end or (size is not None and last + 1 != min(end, size)):
@@ -121,7 +115,7 @@ def judge(reply: Reply, asked: Asked, *, url: str, wanted: Wanted) -> Answer | s
             raise ReadError(f"{path}: the server refuses a range within the file's {size:,} bytes")
         return Answer(b"", size, _version(headers), url)
     else:
-        return _refusal(reply, asked, url)
+        return _refusal(reply, headers, asked, url)
     _refuse_encoded(path, headers)
     length = last + 1 - begin
     if reply.length is not None and reply.length != length:
@@ -135,11 +129,22 @@ def judge(reply: Reply, asked: Asked, *, url: str, wanted: Wanted) -> Answer | s
     return Answer(data, size, given, url)
 
 
-def _whole(reply: Reply, asked: Asked, url: str) -> Answer | str:
+def _headers(reply: Reply) -> dict[str, str]:
+    """The headers by their names in lower case. Raises TransientError where they do not say how the answer is sent."""
+    found: dict[str, str] = {}
+    for name, value in reply.getheaders():
+        if found.setdefault(name.lower(), value) != value and name.lower() in _ONCE:
+            raise TransientError("the server's answer cannot be used: two headers contradict each other")
+    if found.get("transfer-encoding", "chunked").lower() != "chunked":
+        raise TransientError("the server's answer cannot be used: an unknown transfer encoding")
+    return found
+
+
+def _whole(reply: Reply, headers: dict[str, str], asked: Asked, url: str) -> Answer | str:
     """A listing."""
     if reply.status != 200:
-        return _refusal(reply, asked, url)
-    _refuse_encoded(asked.path, reply.headers)
+        return _refusal(reply, headers, asked, url)
+    _refuse_encoded(asked.path, headers)
     announced = reply.length
     data = b"" if announced is not None and announced > asked.end else _some(reply, asked.end + 1)
     if max(len(data), announced or 0) > asked.end:
@@ -159,20 +164,20 @@ def _some(reply: Reply, most: int) -> bytes:
     return bytes(memoryview(buffer)[:count])
 
 
-def _refuse_encoded(path: str, headers: Message) -> None:
+def _refuse_encoded(path: str, headers: dict[str, str]) -> None:
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise ReadError(f"{path}: the server encodes the answer, which a range cannot be read from")
 
 
-def _version(headers: Message) -> str | None:
+def _version(headers: dict[str, str]) -> str | None:
     """What the server names these bytes."""
     changed = headers.get("last-modified")
     return headers.get("etag") or (f'W/"{changed}"' if changed else None)
 
 
-def _refusal(reply: Reply, asked: Asked, url: str) -> str:
+def _refusal(reply: Reply, headers: dict[str, str], asked: Asked, url: str) -> str:
     """Where a redirect leads; raises what any other answer means."""
-    path, status, headers = asked.path, reply.status, reply.headers
+    path, status = asked.path, reply.status
     if status in _REDIRECTS and "location" in headers:
         _some(reply, 4096)  # whatever it says, so that the connection is as good as before
         reply.finish()
@@ -208,7 +213,7 @@ def _refusal(reply: Reply, asked: Asked, url: str) -> str:
     raise RefusedError(f"{path}: {reason}", status, code)
 
 
-def _content_range(path: str, headers: Message) -> tuple[int, int, int | None]:
+def _content_range(path: str, headers: dict[str, str]) -> tuple[int, int, int | None]:
     found = _RANGE.fullmatch(headers.get("content-range", ""))
     if found is None or int(found[2]) < int(found[1]):
         raise ReadError(f"{path}: the server answers a range without saying which")

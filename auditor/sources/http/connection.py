@@ -44,7 +44,9 @@ class Bounded:
         left = self._until + min(self._got, self._earning) / _SLOWEST - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        self.settimeout(min(SILENCE_S, left))  # type: ignore[attr-defined]  # of the socket that this is a part of
+        patience = min(SILENCE_S, left)
+        if patience != self.gettimeout():  # type: ignore[attr-defined]  # of the socket that this is a part of
+            self.settimeout(patience)  # type: ignore[attr-defined]
         count: int = super().recv_into(*arguments)  # type: ignore[misc]
         self._got += count
         return count
@@ -93,7 +95,7 @@ class Reply(http.client.HTTPResponse):
 
 
 class Connection(http.client.HTTPConnection):
-    """To one origin. `reached`: it was connected once. `idled`: it answered, and may have been closed meanwhile."""
+    """To one origin. `reached`: it was connected once. `idled`: it was kept, and may have been closed meanwhile."""
 
     response_class = Reply
     sock: Any  # Bounded, once it is connected

@@ -173,12 +173,12 @@ class Transport:
             parts = self._guard.admit(url)
         except SourceError as error:
             raise ReadError(f"{path}: {error}") from None
-        named, host = target(path, parts, headers), shown(parts.hostname or "")
+        named, at = target(path, parts, headers), origin(parts)
         with self._budget:
             connection: Connection | None = None
             reply: Reply | None = None
             try:
-                connection = self._connection(origin(parts))
+                connection = self._connection(at)
                 until = max(asked.until, time.monotonic() + LEAST_S)
                 # What comes of a file earns its time; a listing has none but its own.
                 reply = connection.ask(
@@ -192,10 +192,10 @@ class Transport:
                 if closed and connection is not None and connection.idled:
                     raise TransientError("the connection was closed", stale=True) from None
                 reached = connection is not None and connection.reached
-                raise _meant(error, path, host, attempts=_ATTEMPTS if reached else _UNREACHED) from None
+                raise _meant(error, path, shown(at[1]), attempts=_ATTEMPTS if reached else _UNREACHED) from None
             finally:
                 if connection is not None:
-                    self._release(connection, origin(parts), reply)
+                    self._release(connection, at, reply)
 
     def _connection(self, at: tuple[str, str, int]) -> Connection:
         """An idle connection or a new one, which is not connected yet."""
@@ -212,7 +212,6 @@ class Transport:
         return Connection(self._guard, at, self._tls if at[0] == "https" else None)
 
     def _release(self, connection: Connection, at: tuple[str, str, int], reply: Reply | None) -> None:
-        connection.idled = True
         if reply is not None and reply.reusable:
             self._keep(connection, at)
             return
@@ -221,6 +220,7 @@ class Transport:
         connection.close()
 
     def _keep(self, connection: Connection, at: tuple[str, str, int]) -> None:
+        connection.idled = True
         with self._lock:
             if not self._closed:
                 self._idle.setdefault(at, []).append(connection)
