@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple
 
 from auditor.errors import UsageError
 
-LARGEST_BLOCK = 256  # rows and columns of a weight block that the kernel takes
 INSTALL = "pip install 'checkpoint-auditor[gpu]'"
 
 

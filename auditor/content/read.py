@@ -8,7 +8,10 @@ from itertools import cycle
 from typing import Literal
 
 from auditor.content import Reading
+from auditor.content.cpu import CpuDevice, slab_bytes
+from auditor.content.cuda import LARGEST_BLOCK
 from auditor.content.device import Device
+from auditor.content.gpu import chosen
 from auditor.content.kernels.compiled import prepare
 from auditor.content.plan import STRIP_BYTES, Blocks, ShardPlan, whole_shards
 from auditor.content.probes import Content, Functional, Probes, ShardValues
@@ -232,13 +235,9 @@ def _devices(
 
     The GPU reduces weight blocks: where there are none, or larger ones than it takes, `auto` is the CPU.
     """
-    from auditor.content.gpu import LARGEST_BLOCK, chosen
-
     fits = blocks is not None and max(blocks.shape) <= LARGEST_BLOCK
     gpus = chosen(wanted) if fits or wanted == "cuda" else None
     if gpus is None:
-        from auditor.content.cpu import CpuDevice, slab_bytes
-
         return lambda: CpuDevice(slab_bytes(threads)), "cpu"
     if blocks is not None and not fits:
         raise UsageError(f"--device cuda: weight blocks of {blocks.shape[0]} × {blocks.shape[1]} need the CPU")

@@ -1,5 +1,7 @@
 """The extremes of weight blocks on CUDA: a Triton kernel, and copies that overlap with reading.
 
-Only `auditor.content.gpu` and those who were told by it that there is a device import what is in here: it needs torch
-and triton.
+The modules in here need torch and triton: only `auditor.content.gpu` imports them, and who learned from it that there
+is a device.
 """
+
+LARGEST_BLOCK = 256  # rows and columns of a weight block that the kernel takes

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from auditor.content.cuda import LARGEST_BLOCK
 from auditor.content.cuda.kernel import RESULT_BYTES, Shape, extremes_of, reduce
 from auditor.content.cuda.place import Cuda, Mark, Place
 from auditor.content.device import PAGE, Bytes, Extremes, place_for
-from auditor.content.gpu import LARGEST_BLOCK
 
 # A copy of 16 MiB takes some 0.3 ms even on the fastest bus, far longer than it takes to start one.
 SLAB_BYTES = 16 << 20
