@@ -30,11 +30,6 @@ class _OpenFile:
         self._at_hand = hasattr(os, "RWF_NOWAIT")
         self._untold: list[tuple[int, int]] = []
 
-    @property
-    def at_hand(self) -> int:
-        """The descriptor, until something was not in memory."""
-        return self._descriptor if self._at_hand else -1
-
     def read(self, begin: int, end: int) -> bytes:
         """The bytes of the half-open range; raises ReadError on an I/O error or a file that shrank."""
         parts = []

@@ -19,16 +19,11 @@ Need = Callable[[bytes, int], int]
 class File(Protocol):
     """An open file of a checkpoint. `size` in bytes, taken when it was opened.
 
-    `window`: of how many bytes it is worth to be told by `expect` before they are read. `at_hand`: a descriptor that
-    may be read as well, as long as that does not wait for storage; -1 where there is none.
+    `window`: of how many bytes it is worth to be told by `expect` before they are read.
     """
 
     size: int
     window: int
-
-    @property
-    def at_hand(self) -> int:
-        """See above; -1 once something had to be waited for."""
 
     def read(self, begin: int, end: int) -> bytes:
         """The bytes of the half-open range; raises ReadError when they cannot be had."""

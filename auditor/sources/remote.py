@@ -207,7 +207,6 @@ class RemoteFile:
     """
 
     window = _WINDOW
-    at_hand = -1
 
     def __init__(self, source: Remote, start: Start) -> None:
         self._source = source
