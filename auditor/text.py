@@ -1,33 +1,18 @@
-"""Untrusted text made safe to show: escapes for control and bidirectional characters, short quotes, exact sizes."""
+"""Untrusted text made safe to show: escapes for control and bidirectional characters, short quotes, paths."""
 
 from collections.abc import Iterable
+
+# What a page says as well has its words where pages have theirs.
+from auditor_schemas.wording import ACTING
+from auditor_schemas.wording import plural as plural
+from auditor_schemas.wording import share as share
+from auditor_schemas.wording import shown as shown
+from auditor_schemas.wording import size as size
 
 QUOTE_BYTES = 32
 _NAME_CHARACTERS = 128  # names of releases have up to 70, files with a folder before them somewhat more
 # Why a message says nothing of what a file holds.
 UNSHOWN = "what it holds is not shown, it is reached by a link that leaves the checkpoint"
-
-
-def shown(value: str) -> str:
-    """`value` with every control, format, surrogate and separator character as an escape.
-
-    Control and bidirectional characters act on terminals and pages instead of being seen.
-    """
-    if value.isascii() and value.isprintable():
-        return value
-    import unicodedata  # plain names, which nearly all are, do without
-
-    return "".join(_escape(c) if c != " " and unicodedata.category(c) in _ACTING else c for c in value)
-
-
-_ACTING = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
-
-
-def _escape(char: str) -> str:
-    code = ord(char)
-    if code <= 0xFF:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def named(name: str) -> str:
@@ -44,7 +29,7 @@ def shown_json(document: str) -> str:
     import unicodedata
 
     def escaped(found: "re.Match[str]") -> str:
-        if unicodedata.category(found[0]) not in _ACTING:
+        if unicodedata.category(found[0]) not in ACTING:
             return found[0]
         units = found[0].encode("utf-16-be", "surrogatepass")
         return "".join(f"\\u{units[each : each + 2].hex()}" for each in range(0, len(units), 2))
@@ -76,26 +61,6 @@ def quoted(value: object) -> str:
     return str(value)[:QUOTE_BYTES]
 
 
-def size(count: int) -> str:
-    """Bytes in binary units, three significant digits: 688574839360 is '641 GiB'."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.3g} {unit}"
-        value /= 1024
-    raise AssertionError
-
-
-def share(part: int, whole: int) -> str:
-    """A share in per cent, never rounded up to all or down to nothing: '0.3 %', 'under 0.01 %', '100 %'."""
-    if part >= whole:
-        return "100 %"
-    percent = 100 * part / whole
-    if percent < 0.01:
-        return "under 0.01 %" if part else "0 %"
-    return f"{min(percent, 99.9):.2g} %" if percent < 10 else f"{min(percent, 99.9):.3g} %"
-
-
 def duration(seconds: float) -> str:
     """'8 s', '3 min 20 s', '1 h 05 min'."""
     whole = round(seconds)
@@ -103,11 +68,6 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def plural(count: int, noun: str) -> str:
-    """'1 tensor', '2,048 tensors'."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def listed(items: Iterable[object], *, most: int = 3) -> str:

@@ -2,30 +2,19 @@
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from auditor_schemas.wording import plural as plural
+from auditor_schemas.wording import share as share
+from auditor_schemas.wording import shown as shown
+from auditor_schemas.wording import size as size
 
 VALUE_CHARACTERS = 2_000
 UNVERSIONED = "none: the source names no version of its files, and a change while they are read may go unseen"
 
-_ACTING = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 # Unsafe or unseen inside a script element; in JSON text these characters only occur in strings.
 _UNSAFE_IN_SCRIPT = re.compile(r"[<>&'\x7f]|[^\x00-\x7f]")
-
-
-def shown(value: str) -> str:
-    """`value` with every control, format, surrogate and separator character as an escape; fit for any view."""
-    if value.isascii() and value.isprintable():
-        return value
-    return "".join(_escape(c) if c != " " and unicodedata.category(c) in _ACTING else c for c in value)
-
-
-def _escape(char: str) -> str:
-    code = ord(char)
-    if code <= 0xFF:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def embedded(json_text: str) -> str:
@@ -55,33 +44,6 @@ def percent(value: float, *, digits: int = 3) -> str:
     """A deviation with its sign: '+0.004 %'."""
     rounded = round(value, digits)
     return f"{rounded:+.{digits}f} %".replace("-", "\N{MINUS SIGN}") if rounded else f"{0:.{digits}f} %"
-
-
-def share(part: int, whole: int) -> str:
-    """A part of a whole in per cent; what is neither none nor all never rounds to 0 or 100."""
-    if whole <= 0 or part <= 0:
-        return "0 %"
-    if part >= whole:
-        return "100 %"
-    value = 100 * part / whole
-    if value < 0.1:
-        return "under 0.1 %"
-    return f"{min(value, 99.9):.1f} %"
-
-
-def size(count: int) -> str:
-    """Bytes in binary units, three significant digits: 688574839360 is '641 GiB'."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1023.5 or unit == "TiB":
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.3g} {unit}"
-        value /= 1024
-    raise AssertionError
-
-
-def plural(count: int, noun: str, nouns: str | None = None) -> str:
-    """'1 tensor', '2,048 tensors'."""
-    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def listed(items: Sequence[str]) -> str:
