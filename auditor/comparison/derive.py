@@ -127,15 +127,15 @@ def explained(
 ) -> dict[str, Any]:
     """What accounts for many disagreements at once, and the fields that what is left of them contradicts."""
     found, left = causes_of(inventory, expectations, matched)
-    told = {name: {each for cause in causes for each in cause.explains} for name, causes in found.items()}
-    there = set().union(*(names for cause, names in told.items() if cause not in ("lost", "exported")))
+    names_by_cause = {name: {each for cause in causes for each in cause.explains} for name, causes in found.items()}
+    there = set().union(*(names for cause, names in names_by_cause.items() if cause not in ("lost", "exported")))
     facts = {**found, "match": matched.present(there) if there else matched, "corrections": ()}
     if left.faults < 2:
         return facts
     config, family = configuration.config, configuration.family
     assert config is not None
     assert family is not None
-    every = frozenset().union(*told.values())
+    every = frozenset().union(*names_by_cause.values())
     return {**facts, "corrections": infer(inventory, config, family, left, limits, every)}
 
 

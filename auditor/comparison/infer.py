@@ -41,24 +41,24 @@ def infer(
     family: Family,
     found: Match,
     limits: Limits,
-    told: frozenset[str] = frozenset(),
+    elsewhere: frozenset[str] = frozenset(),
 ) -> tuple[Correction, ...]:
     """The contradicted fields, each with the tensors it explains. Several at once are found one after another.
 
-    `told` are tensors that another cause accounts for: they are neither in `found` nor asked.
+    `elsewhere` are tensors that another cause accounts for: they are neither in `found` nor asked.
     """
     corrections: list[Correction] = []
     left = _BUDGET
     while found.faults > 1 and len(corrections) < 3:
         best: tuple[int, str, Any, DeepseekV3Config, Match] | None = None
-        for field, value in islice(_candidates(inventory, config, family, found, told), _CANDIDATES):
+        for field, value in islice(_candidates(inventory, config, family, found, elsewhere), _CANDIDATES):
             changed = _changed(config, family, field, value, limits)
             if changed is None:
                 continue
             left -= _tensors(changed) + inventory.stored
             if left < 0 and best is not None:
                 break
-            trial = match(inventory, family.expectations(changed)).without(told)
+            trial = match(inventory, family.expectations(changed)).without(elsewhere)
             if trial.faults < found.faults and (best is None or trial.faults < best[0]):
                 best = (trial.faults, field, value, changed, trial)
                 if trial.faults <= _REMAINING * found.faults:
@@ -90,7 +90,7 @@ def _names(found: Match) -> set[str]:
 
 
 def _candidates(
-    inventory: Inventory, config: DeepseekV3Config, family: Family, found: Match, told: frozenset[str]
+    inventory: Inventory, config: DeepseekV3Config, family: Family, found: Match, elsewhere: frozenset[str]
 ) -> Iterator[tuple[str, Any]]:
     """Values that some tensor shows, the most frequent first; then what names show."""
     yield from _block(inventory, config, found)
@@ -107,7 +107,7 @@ def _candidates(
                     votes[field, getattr(config, field) + steps] += 1
     yield from (candidate for candidate, _ in votes.most_common(_CANDIDATES))
     if found.missing or found.unexpected:
-        names = [name for name in inventory.tensors if name not in told]
+        names = [name for name in inventory.tensors if name not in elsewhere]
         layers = {layer for name in names if (layer := layer_of(name)) is not None}
         # The main model ends where MTP modules begin; a declared module that was dropped shortens nothing.
         mtp = {layer for name in names if name.endswith(MTP_MARKS) and (layer := layer_of(name)) is not None}

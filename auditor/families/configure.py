@@ -59,7 +59,7 @@ def _unquoted(found: Configuration) -> Configuration:
     unsupported = None if found.unsupported is None else f"model_type is of no known family; {UNSHOWN}"
     foreign = None if found.foreign is None else found.foreign.unquoted()
     if foreign is not None:
-        unsupported = foreign.told
+        unsupported = foreign.message
     fields: dict[str, Any] | None = None if found.fields is None else {}
     return Configuration(fields, tuple(faults.values()), found.family, None, unsupported, found.over_limit, foreign)
 
@@ -125,7 +125,7 @@ def _configured(
             over_limit = f"config.json: {demand.field} {demand.message}"
     if foreign is not None or over_limit is not None:
         config = None
-    unsupported = None if foreign is None else foreign.told
+    unsupported = None if foreign is None else foreign.message
     return Configuration(fields, tuple(faults), chosen, config, unsupported, over_limit, foreign)
 
 

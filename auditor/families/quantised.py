@@ -30,7 +30,7 @@ class Declared(Struct, frozen=True):
         return Declared("another format", self.file, self.field.partition(".")[0], "")
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """What is declared, where, and what could be read instead."""
         if not self.value:
             return f"{self.field} in {self.file} is of a format that no family reads; {UNSHOWN}"
@@ -44,16 +44,16 @@ def of_config(fields: Mapping[str, Any]) -> Declared | None:
     quantization = fields.get("quantization_config")
     if not isinstance(quantization, dict):
         return None
-    return _told(quantization, "config.json", "quantization_config")
+    return _declared(quantization, "config.json", "quantization_config")
 
 
 def of_sidecar(fields: Mapping[str, Any]) -> Declared | None:
     """The format that hf_quant_config.json declares, as ModelOpt writes it beside a config.json that is silent."""
     quantization = fields.get("quantization")
-    return _told(quantization, SIDECAR, "quantization") if isinstance(quantization, dict) else None
+    return _declared(quantization, SIDECAR, "quantization") if isinstance(quantization, dict) else None
 
 
-def _told(quantization: Mapping[str, Any], file: str, field: str) -> Declared | None:
+def _declared(quantization: Mapping[str, Any], file: str, field: str) -> Declared | None:
     for key in ("quant_algo", "moe_quant_algo", "format", "expert_dtype", "quant_method"):
         value = quantization.get(key)
         # ModelOpt's FP8 has one scale a tensor; everywhere else fp8 is the published format or part of it.

@@ -92,7 +92,7 @@ class Entries:
         kinds = _wrong(value)
         for kind in kinds:
             if not self.faults.again("invalid-tensor-entry", kind, name):
-                self.faults.tell(Fault("invalid-tensor-entry", _told(kind, value), *at, (name,), kind=kind))
+                self.faults.tell(Fault("invalid-tensor-entry", _message(kind, value), *at, (name,), kind=kind))
         if kinds:
             self.complete = False
         elif len(value["shape"]) > MAX_RANK:
@@ -113,8 +113,8 @@ class Entries:
         self.metadata = {key: text for key, text in value.items() if isinstance(text, str)}
         for key, text in value.items():
             if not isinstance(text, str) and not self.faults.again("invalid-tensor-entry", "metadata"):
-                told = f"__metadata__ {quoted(key)} is {quoted(text)}, needs a string"
-                self.faults.tell(Fault("invalid-tensor-entry", told, *at, kind="metadata"))
+                message = f"__metadata__ {quoted(key)} is {quoted(text)}, needs a string"
+                self.faults.tell(Fault("invalid-tensor-entry", message, *at, kind="metadata"))
 
 
 def _of_document(faults: Faults) -> Faults:
@@ -149,7 +149,7 @@ def _wrong(value: Any) -> list[str]:
     return kinds
 
 
-def _told(kind: str, value: Any) -> str:
+def _message(kind: str, value: Any) -> str:
     """A fault of an entry in words: what is there and what was needed."""
     if kind == "entry":
         return f"entry is {quoted(value)}, needs an object with dtype, shape and data_offsets"

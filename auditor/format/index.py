@@ -198,9 +198,8 @@ def _entry_faults(value: Any, entries: _Entries, faults: list[Fault]) -> int | N
     if isinstance(total, float) and 0 <= total < 1 << 63 and total.is_integer():
         total = int(total)  # as it comes of fractional sizes added up
     if isinstance(total, str):
-        faults.append(
-            Fault("textual-total-size", f"total_size is the text {quoted(total)}, needs a number", actual=quoted(total))
-        )
+        text = f"total_size is the text {quoted(total)}, needs a number"
+        faults.append(Fault("textual-total-size", text, expected="a number", actual=quoted(total)))
         total = None
     elif total is not None and (type(total) is not int or total < 0):
         faults.append(Fault("malformed-index", f"total_size is {quoted(total)}, needs a natural number"))

@@ -306,7 +306,7 @@ def _shard(file: File, path: str, limits: Limits) -> Shard:
     if kind == APPLE_DOUBLE and path.rpartition("/")[2].startswith("._"):
         return damaged("apple-double", f"is {kind}, {size:,} bytes", 0, size)
     if kind is not None:
-        return damaged("not-a-shard", f"is {kind}, {size:,} bytes, not a safetensors file", 0, size)
+        return damaged("not-a-shard", f"is {kind}, {size:,} bytes, not a safetensors file", 0, size, kind)
     if size < 8:
         return damaged(
             "invalid-header-length", f"file is {size} bytes, the header's length alone needs 8", 0, size, "no length"

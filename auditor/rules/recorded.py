@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from auditor.format.entries import Shard
+from auditor.format.entries import Index, Shard
+from auditor.format.files import INDEX
 from auditor.inventory.facts import ConfigFault, Inventory
 from auditor_schemas.rule import Failure, Rule, Subject
 
@@ -25,7 +26,28 @@ def of_shards(
         )
 
 
-def of_config(rule: Rule, faults: Iterable[ConfigFault], *, blames: Sequence[Subject] = ()) -> Iterator[Failure]:
+def of_index(
+    rule: Rule, index: Index, *, field: str | None = None, blames: Sequence[Subject] = ()
+) -> Iterator[Failure]:
+    """One failure per fault of the index, which takes the tensors concerned along."""
+    for fault in index.faults:
+        if fault.slug == rule.slug:
+            yield rule.failure(
+                fault.message,
+                file=INDEX,
+                tensor=fault.tensors[0] if fault.tensors else None,
+                field=field,
+                span=fault.span,
+                expected=fault.expected,
+                actual=fault.actual,
+                takes=fault.tensors,
+                blames=blames,
+            )
+
+
+def of_config(
+    rule: Rule, faults: Iterable[ConfigFault], *, blames: Callable[[ConfigFault], Sequence[Subject]] | None = None
+) -> Iterator[Failure]:
     """One failure per fault of config.json."""
     for fault in faults:
         if fault.kind == rule.slug:
@@ -35,5 +57,5 @@ def of_config(rule: Rule, faults: Iterable[ConfigFault], *, blames: Sequence[Sub
                 field=fault.field,
                 expected=fault.expected,
                 actual=fault.actual,
-                blames=blames,
+                blames=() if blames is None else blames(fault),
             )

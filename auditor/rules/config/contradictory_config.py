@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.inventory.facts import ConfigFault
+from auditor.rules.recorded import of_config
 from auditor_schemas.rule import ConfigField, Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -17,13 +18,4 @@ RULE = Rule(
 
 def check(agreement_faults: tuple[ConfigFault, ...]) -> Iterator[Failure]:
     """One failure per fault of config.json of this kind."""
-    for fault in agreement_faults:
-        if fault.kind == RULE.slug:
-            yield RULE.failure(
-                fault.message,
-                file="config.json",
-                field=fault.field,
-                expected=fault.expected,
-                actual=fault.actual,
-                blames=(ConfigField(fault.field),) if fault.field else (),
-            )
+    return of_config(RULE, agreement_faults, blames=lambda fault: (ConfigField(fault.field),) if fault.field else ())

@@ -18,4 +18,4 @@ RULE = Rule(
 
 def check(document_faults: tuple[ConfigFault, ...]) -> Iterator[Failure]:
     """One failure per fault of config.json of this kind."""
-    return of_config(RULE, document_faults, blames=(File("config.json"),))
+    return of_config(RULE, document_faults, blames=lambda _: (File("config.json"),))

@@ -18,4 +18,4 @@ RULE = Rule(
 
 def check(config_faults: tuple[ConfigFault, ...]) -> Iterator[Failure]:
     """One failure per fault of config.json of this kind."""
-    return of_config(RULE, config_faults, blames=(File("config.json"),))
+    return of_config(RULE, config_faults, blames=lambda _: (File("config.json"),))

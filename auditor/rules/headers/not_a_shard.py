@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.inventory.facts import Inventory
+from auditor.rules.recorded import of_shards
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -17,13 +18,4 @@ RULE = Rule(
 
 def check(inventory: Inventory) -> Iterator[Failure]:
     """One failure per fault of this kind that the walk recorded."""
-    for shard, fault in inventory.faults(RULE.slug):
-        yield RULE.failure(
-            fault.message,
-            file=shard.path,
-            tensor=fault.tensors[0] if fault.tensors else None,
-            span=fault.span,
-            tensors=fault.tensors,
-            takes=inventory.lost_with(shard),
-            fold=fault.message.split(",")[0],
-        )
+    return of_shards(RULE, inventory, takes=inventory.lost_with)

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 from auditor.format.entries import Index
+from auditor.format.files import INDEX
+from auditor.rules.recorded import of_index
 from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 
 RULE = Rule(
@@ -17,15 +19,4 @@ RULE = Rule(
 
 def check(index_file: Index) -> Iterator[Failure]:
     """One failure per kind of fault that the walk recorded in the index."""
-    for fault in index_file.faults:
-        if fault.slug != RULE.slug:
-            continue
-        yield RULE.failure(
-            fault.message,
-            file="model.safetensors.index.json",
-            tensor=fault.tensors[0] if fault.tensors else None,
-            span=fault.span,
-            takes=fault.tensors,
-            blames=(File("model.safetensors.index.json"),),
-            fold=fault.message,
-        )
+    return of_index(RULE, index_file, blames=(File(INDEX),))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.format.entries import Index
+from auditor.rules.recorded import of_index
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -17,12 +18,4 @@ RULE = Rule(
 
 def check(index_file: Index) -> Iterator[Failure]:
     """A failure where the walk found text in the place of the number."""
-    for fault in index_file.faults:
-        if fault.slug == RULE.slug:
-            yield RULE.failure(
-                fault.message,
-                file="model.safetensors.index.json",
-                field="metadata.total_size",
-                expected="a number",
-                actual=fault.actual,
-            )
+    return of_index(RULE, index_file, field="metadata.total_size")

@@ -41,7 +41,7 @@ def check(
         return
     first = renamings[0]
     yield RULE.failure(
-        f"of {plural(len(inventory.tensors), 'tensor')} {'; '.join(map(_told, renamings))}",
+        f"of {plural(len(inventory.tensors), 'tensor')} {'; '.join(map(_message, renamings))}",
         tensor=first.stored,
         expected=first.example,
         actual=first.stored,
@@ -50,7 +50,7 @@ def check(
     )
 
 
-def _told(renaming: Renaming) -> str:
+def _message(renaming: Renaming) -> str:
     count = f"{renaming.count:,}"
     example = f"such as {named(renaming.stored)} for {named(renaming.example)}"
     # A piece ends in a dot but at the end of a name.

@@ -24,7 +24,7 @@ def check(fusions: tuple[Fusion, ...]) -> Iterator[Failure]:
     kinds = {(each.pieces, each.whole): each for each in reversed(fusions)}
     stored = [name for each in fusions for name in each.stored]
     yield RULE.failure(
-        listed((_told(each) for each in reversed(kinds.values())), most=5),
+        listed((_message(each) for each in reversed(kinds.values())), most=5),
         tensor=stored[0],
         expected=list(fusions[0].whole),
         actual=list(fusions[0].pieces),
@@ -33,7 +33,7 @@ def check(fusions: tuple[Fusion, ...]) -> Iterator[Failure]:
     )
 
 
-def _told(fusion: Fusion) -> str:
+def _message(fusion: Fusion) -> str:
     pieces, whole = " and ".join(map(named, fusion.pieces)), " and ".join(fusion.whole)
     if len(fusion.pieces) > 1:
         return f"{whole} is stored split in {pieces}"

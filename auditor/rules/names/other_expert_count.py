@@ -22,13 +22,13 @@ def check(expert_counts: tuple[ExpertCounts, ...]) -> Iterator[Failure]:
         layers: dict[int, list[int]] = {}
         for layer, experts in sorted(each.counts.items()):
             layers.setdefault(experts, []).append(layer)
-        told = listed(
+        others = listed(
             f"{count} in {'layer' if len(held) == 1 else 'layers'} {listed(held)}"
             for count, held in sorted(layers.items())
         )
         yield RULE.failure(
             f"n_routed_experts is {each.declared}; {len(each.counts)} of {plural(each.layers, 'MoE layer')} "
-            f"have other routers and experts: {told}",
+            f"have other routers and experts: {others}",
             field="n_routed_experts",
             expected=each.declared,
             actual=sorted(layers),

@@ -20,7 +20,7 @@ def check(
     tensor_rank: tuple[TensorRank, ...], expert_rank: tuple[ExpertRank, ...], stage: tuple[Stage, ...]
 ) -> Iterator[Failure]:
     """One failure, whatever the model was split by."""
-    told = [
+    parts = [
         *(
             f"{plural(each.count, 'tensor')} have 1/{each.of} of a dimension that tensor parallelism splits, such as "
             f"{named(each.example)}: shape is {each.actual}, needs {each.needed}: one of {each.of} ranks"
@@ -38,5 +38,5 @@ def check(
         ),
     ]
     explained = [name for cause in (*tensor_rank, *expert_rank, *stage) for name in cause.explains]
-    if told:
-        yield RULE.failure("; ".join(told), tensors=explained, takes=explained)
+    if parts:
+        yield RULE.failure("; ".join(parts), tensors=explained, takes=explained)

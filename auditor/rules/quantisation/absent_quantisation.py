@@ -33,11 +33,11 @@ def check(
     """A failure where quantization_config is there and not one weight is FP8, nor of a format that is told apart."""
     if pairing.scaled or pairing.unscaled:
         return
-    told = {name for cause in packed for name in cause.explains}
+    packed_names = {name for cause in packed for name in cause.explains}
     names = [
         name
         for name, row in expectations.names.items()
-        if row.quantised and name in inventory.tensors and name not in told
+        if row.quantised and name in inventory.tensors and name not in packed_names
     ]
     dtypes = Counter(inventory.tensors[name].dtype for name in names)
     if not names:

@@ -19,7 +19,7 @@ def check(foreign_format: Declared | None) -> Iterator[Failure]:
     """A failure where config.json or hf_quant_config.json declares a format that no family reads."""
     if foreign_format is not None:
         yield RULE.failure(
-            foreign_format.told,
+            foreign_format.message,
             file=foreign_format.file,
             field=foreign_format.field,
             expected="fp8",

@@ -24,7 +24,7 @@ def check(probes: Probes) -> Iterator[Failure]:
         for values in probes.tensors.values()
         if values.constant and values.read > 1 and not values.zeros and values.scales is None and _finite(values)
     ]
-    for bad, message in together(found, _told, whole=True):
+    for bad, message in together(found, _message, whole=True):
         yield RULE.failure(
             message,
             file=bad.values.file,
@@ -40,7 +40,7 @@ def _finite(values: TensorValues) -> bool:
     return not (values.nan or values.infinite)
 
 
-def _told(bad: Bad) -> str:
+def _message(bad: Bad) -> str:
     what = "code of value" if bad.values.dtype == FP8 else "value"
     least = bad.values.minimum
     return (

@@ -45,9 +45,9 @@ def check(probes: Probes, narrow_blocks: int) -> Iterator[Failure]:
     amax = "amax / 240" if narrow_blocks else "amax / 448"
     formula = f"2^ceil(log2({amax}))" if probes.powers_of_two else amax
     for position, each in enumerate(found):
-        message = _told([each], each.blocks.blocks, formula)
+        message = _message([each], each.blocks.blocks, formula)
         if position == 0 and len(found) > 1:
-            message = f"{_told(found, read, formula)}, in {len(found):,} weights"
+            message = f"{_message(found, read, formula)}, in {len(found):,} weights"
         note = each.first
         at = f"; the first at block row {note.row:,}, column {note.column:,}" if note is not None else ""
         yield RULE.failure(
@@ -62,7 +62,7 @@ def check(probes: Probes, narrow_blocks: int) -> Iterator[Failure]:
         )
 
 
-def _told(every: list[_Found], read: int, formula: str) -> str:
+def _message(every: list[_Found], read: int, formula: str) -> str:
     """The figures of one weight, or of all together, among all blocks read."""
     foreign = sum(each.foreign for each in every)
     unsaturated = sum(min(each.blocks.unsaturated, each.foreign) for each in every)

@@ -24,7 +24,7 @@ def check(probes: Probes) -> Iterator[Failure]:
         for values in probes.tensors.values()
         if values.dtype == FP8 and values.nan
     ]
-    for bad, message in together(found, _told):
+    for bad, message in together(found, _message):
         yield RULE.failure(
             message,
             file=bad.values.file,
@@ -37,7 +37,7 @@ def check(probes: Probes) -> Iterator[Failure]:
         )
 
 
-def _told(bad: Bad) -> str:
+def _message(bad: Bad) -> str:
     verb = "is" if bad.count == 1 else "are"
     return f"{bad.count:,} of {bad.of:,} FP8 codes read {verb} NaN (0x7F or 0xFF){_where(bad.values, bad)}"
 

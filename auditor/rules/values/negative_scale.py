@@ -27,7 +27,7 @@ RULE = Rule(
 
 def check(probes: Probes) -> Iterator[Failure]:
     """One failure per tensor of block scales with such values; they fold."""
-    for bad, message in together(bad_scales(probes, "negative"), _told):
+    for bad, message in together(bad_scales(probes, "negative"), _message):
         yield RULE.failure(
             message,
             file=bad.values.file,
@@ -40,6 +40,6 @@ def check(probes: Probes) -> Iterator[Failure]:
         )
 
 
-def _told(bad: Bad) -> str:
+def _message(bad: Bad) -> str:
     verb = "is" if bad.count == 1 else "are"
     return f"{bad.count:,} of {bad.of:,} block scales {verb} negative, above 0 needed{first_place(bad)}"

@@ -24,7 +24,7 @@ def check(probes: Probes) -> Iterator[Failure]:
         for values in probes.tensors.values()
         if values.nan + values.infinite and values.dtype != FP8 and values.scales is None
     ]
-    for bad, message in together(found, _told):
+    for bad, message in together(found, _message):
         yield RULE.failure(
             message,
             file=bad.values.file,
@@ -36,7 +36,7 @@ def check(probes: Probes) -> Iterator[Failure]:
         )
 
 
-def _told(bad: Bad) -> str:
+def _message(bad: Bad) -> str:
     values = bad.values
     kinds = [f"{count:,} {word}" for count, word in ((values.nan, "NaN"), (values.infinite, "infinite")) if count]
     return f"{' and '.join(kinds)} of {bad.of:,} {values.dtype} values read, finite ones needed{first_place(bad)}"

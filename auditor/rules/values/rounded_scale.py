@@ -33,7 +33,7 @@ def check(probes: Probes) -> Iterator[Failure]:
         for values in whole
         if values.scales is not None and (together_enough or _other(values) >= ENOUGH)
     ]
-    for bad, message in together(found, _told, whole=True):
+    for bad, message in together(found, _message, whole=True):
         yield RULE.failure(
             message,
             file=bad.values.file,
@@ -45,7 +45,7 @@ def check(probes: Probes) -> Iterator[Failure]:
         )
 
 
-def _told(bad: Bad) -> str:
+def _message(bad: Bad) -> str:
     return f"all {bad.of:,} block scales are F32 and have no more than the 8 significant bits of BF16"
 
 

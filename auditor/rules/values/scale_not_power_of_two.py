@@ -25,7 +25,7 @@ def check(ue8m0_probes: Probes) -> Iterator[Failure]:
         count = sum(scales.exponents.values()) - scales.powers_of_two
         if count > 0:
             found.append(Bad(values, count, scales.values, scales.first.get("not_power_of_two")))
-    for bad, message in together(found, _told):
+    for bad, message in together(found, _message):
         yield RULE.failure(
             message,
             file=bad.values.file,
@@ -38,6 +38,6 @@ def check(ue8m0_probes: Probes) -> Iterator[Failure]:
         )
 
 
-def _told(bad: Bad) -> str:
+def _message(bad: Bad) -> str:
     what = "is no power of two" if bad.count == 1 else "are no powers of two"
     return f"{bad.count:,} of {bad.of:,} block scales {what}, scale_fmt ue8m0 needs them{first_place(bad)}"

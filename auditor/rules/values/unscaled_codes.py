@@ -23,7 +23,7 @@ LEAST = 224.0
 def check(probes: Probes) -> Iterator[Failure]:
     """One failure per matrix in a float dtype of which every value read is one that E4M3 has, up to its largest."""
     found = [Bad(values, values.read, values.read) for values in probes.tensors.values() if _holds_codes(values)]
-    for bad, message in together(found, _told, whole=True):
+    for bad, message in together(found, _message, whole=True):
         yield RULE.failure(
             message,
             file=bad.values.file,
@@ -43,7 +43,7 @@ def _largest(values: TensorValues) -> float:
     return max(-(values.minimum or 0.0), values.maximum or 0.0)
 
 
-def _told(bad: Bad) -> str:
+def _message(bad: Bad) -> str:
     return (
         f"{share(bad.values)} are values of E4M3, up to {_largest(bad.values):g}: "
         f"FP8 codes stored as {bad.values.dtype}, their scales not applied"
