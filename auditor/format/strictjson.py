@@ -110,119 +110,145 @@ def _check_utf8(data: bytes) -> None:
             raise StopError(JsonFault("encoding", f"not UTF-8: byte 0x{data[at]:02x} at byte {at}", at)) from None
 
 
+class _Open:
+    """An object or array that is being read: the key that waits for its value, and whether that is one too many."""
+
+    __slots__ = ("key", "twice", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.key: str | None = None
+        self.twice = False
+
+
 def _read(data: bytes, document: Document, max_depth: int, max_values: int, keep: Keep | None) -> None:
-    stack: list[Any] = []  # open containers, outermost first
-    keys: list[str | None] = []  # per open container: the key that waits for its value
-    discard: list[bool] = []  # per open container: the waiting key is a duplicate
+    stack: list[_Open] = []  # outermost first
     state = "value"  # value, value-or-end, key, key-or-end, colon, next
     position = 0
     start = 0  # where the current value begins that is taken or has an entry
     depth = 1 if keep is None else keep.depth
     inside = 0  # values in the member at that depth
     while True:
+        before = position
         token = _TOKEN.match(data, position)
         if token is None:
-            raise StopError(_syntax(data, position, state))
-        begin = token.start(token.lastindex or 0) if token.lastindex else token.end()
-        kind = token.lastindex
-        if kind in (5, 6):
-            begin = token.start(4)
-        elif kind == 2:
-            begin -= 1
+            raise StopError(_syntax(data, before, state))
         mark = token.group(1)
         position = token.end()
-        if state in ("key", "key-or-end"):
-            if mark == b"}" and state == "key-or-end":
-                value = stack.pop()
-                keys.pop()
-                discard.pop()
-            else:
-                key = _string(token, begin)
-                if key is None:
-                    raise StopError(_syntax(data, begin, state))
-                duplicate = key in stack[-1]
-                if keep is not None and len(stack) < depth and len(stack[-1]) >= keep.most_values:
-                    raise StopError(JsonFault("limit", f"more than {keep.most_values:,} keys in one object", begin))
-                if duplicate:
-                    document.duplicates += 1
-                    if document.duplicates <= _DUPLICATES:
-                        document.faults.append(
-                            JsonFault("duplicate-key", "duplicate key", begin, key, tuple(keys[:-1]))
-                        )
-                keys[-1], discard[-1] = key, duplicate
-                state = "colon"
-                continue
+        if mark in (b"}", b"]"):
+            if not _closes(mark, state, stack):
+                raise StopError(_syntax(data, before, state))
+            value = stack.pop().value
+        elif state in ("key", "key-or-end"):
+            _take_key(data, token, before, state, stack, document, keep)
+            state = "colon"
+            continue
         elif state == "colon":
             if mark != b":":
-                raise StopError(_syntax(data, begin, state))
+                raise StopError(_syntax(data, before, state))
             if len(stack) == depth:
-                space = _SPACE.match(data, position)
-                start = space.end() if space else position
+                start = _behind_space(data, position)
             state = "value"
             continue
         elif state == "next":
-            if mark == b",":
-                state = "key" if isinstance(stack[-1], dict) else "value"
-                continue
-            if (mark == b"}" and isinstance(stack[-1], dict)) or (mark == b"]" and isinstance(stack[-1], list)):
-                value = stack.pop()
-                keys.pop()
-                discard.pop()
-            else:
-                raise StopError(_syntax(data, begin, state))
+            if mark != b",":
+                raise StopError(_syntax(data, before, state))
+            state = "key" if isinstance(stack[-1].value, dict) else "value"
+            continue
         else:
-            closes = mark == b"]" and state == "value-or-end"
-            document.values += not closes
+            document.values += 1
             if document.values > max_values:
-                raise StopError(JsonFault("limit", f"more than {max_values:,} values (json_values)", begin))
+                raise _limit(data, before, f"more than {max_values:,} values (json_values)")
             if keep is not None:
                 inside = inside + 1 if len(stack) > depth else 0
                 if inside > keep.most_values:
-                    raise StopError(JsonFault("limit", f"more than {keep.most_values:,} values in one entry", begin))
+                    raise _limit(data, before, f"more than {keep.most_values:,} values in one entry")
             if mark in (b"{", b"["):
                 if len(stack) >= max_depth:
-                    raise StopError(JsonFault("depth", f"nested deeper than {max_depth} levels (json_depth)", begin))
-                opened: Any = {} if mark == b"{" else []
-                stack.append(opened)
-                keys.append(None)
-                discard.append(False)
+                    text = f"nested deeper than {max_depth} levels (json_depth)"
+                    raise StopError(JsonFault("depth", text, _behind_space(data, before)))
+                stack.append(_Open({} if mark == b"{" else []))
                 if len(stack) == 1:
-                    document.value = opened
+                    document.value = stack[0].value
                 state = "key-or-end" if mark == b"{" else "value-or-end"
                 continue
-            if closes:
-                value = stack.pop()
-                keys.pop()
-                discard.pop()
-            elif mark is not None:
-                raise StopError(_syntax(data, begin, state))
-            else:
-                value = _scalar(token, begin)
-        # A value is complete: hand it to the container it stands in.
+            if mark is not None:
+                raise StopError(_syntax(data, before, state))
+            value = _scalar(data, token, before)
         if not stack:
             document.value = value
             break
-        holder = stack[-1]
-        if isinstance(holder, list):
-            if keep is None or len(stack) > depth or len(holder) < _ITEMS:
-                holder.append(value)
-        elif not (discard[-1] if keep is None else any(discard)):
-            waiting = keys[-1]
-            assert waiting is not None
-            if keep is not None and len(stack) == depth:
-                value = keep.make(keys[-2] if depth > 1 else None, waiting, value, start, position)
-            holder[waiting] = value
-            if keep is None and len(stack) == 1:
-                document.entries[waiting] = (start, position)
+        _hand_over(value, stack, document, keep, (start, position))
         state = "next"
-    rest = _SPACE.match(data, position)
-    end = rest.end() if rest else position
+    end = _behind_space(data, position)
     if end != len(data):
         raise StopError(JsonFault("syntax", f"{len(data) - end:,} bytes after the end of the document", end))
     document.complete = True
 
 
-def _string(token: "re.Match[bytes]", begin: int) -> str | None:
+def _closes(mark: bytes, state: str, stack: list[_Open]) -> bool:
+    """Whether what is open ends with this mark here."""
+    if mark == b"}":
+        return state == "key-or-end" or (state == "next" and isinstance(stack[-1].value, dict))
+    return state == "value-or-end" or (state == "next" and isinstance(stack[-1].value, list))
+
+
+def _take_key(
+    data: bytes,
+    token: "re.Match[bytes]",
+    before: int,
+    state: str,
+    stack: list[_Open],
+    document: Document,
+    keep: Keep | None,
+) -> None:
+    """The next key of the object that is open."""
+    key = _string(data, token, before)
+    if key is None:
+        raise StopError(_syntax(data, before, state))
+    opened = stack[-1]
+    if keep is not None and len(stack) < keep.depth and len(opened.value) >= keep.most_values:
+        raise _limit(data, before, f"more than {keep.most_values:,} keys in one object")
+    opened.key, opened.twice = key, key in opened.value
+    if opened.twice:
+        document.duplicates += 1
+        if document.duplicates <= _DUPLICATES:
+            path = tuple(each.key for each in stack[:-1])
+            at = _behind_space(data, before)
+            document.faults.append(JsonFault("duplicate-key", "duplicate key", at, key, path))
+
+
+def _hand_over(value: Any, stack: list[_Open], document: Document, keep: Keep | None, span: tuple[int, int]) -> None:
+    """Give a value that is complete to what it stands in."""
+    opened = stack[-1]
+    holder = opened.value
+    if isinstance(holder, list):
+        if keep is None or len(stack) > keep.depth or len(holder) < _ITEMS:
+            holder.append(value)
+        return
+    key = opened.key
+    assert key is not None
+    if keep is None:
+        if not opened.twice:
+            holder[key] = value
+            if len(stack) == 1:
+                document.entries[key] = span
+    elif not any(each.twice for each in stack):
+        if len(stack) == keep.depth:
+            value = keep.make(stack[-2].key if keep.depth > 1 else None, key, value, *span)
+        holder[key] = value
+
+
+def _limit(data: bytes, before: int, text: str) -> StopError:
+    return StopError(JsonFault("limit", text, _behind_space(data, before)))
+
+
+def _behind_space(data: bytes, position: int) -> int:
+    space = _SPACE.match(data, position)
+    return space.end() if space else position
+
+
+def _string(data: bytes, token: "re.Match[bytes]", before: int) -> str | None:
     plain: bytes | None = token.group(2)
     if plain is not None:
         return plain.decode("utf-8")
@@ -231,17 +257,18 @@ def _string(token: "re.Match[bytes]", begin: int) -> str | None:
         return None
     try:
         text: str = json.loads(escaped)
-    except ValueError:
-        raise StopError(JsonFault("syntax", f"invalid escape in a string at byte {begin}", begin)) from None
-    try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise StopError(JsonFault("encoding", "a string holds half of a surrogate pair", begin)) from None
+        at = _behind_space(data, before)
+        raise StopError(JsonFault("encoding", "a string holds half of a surrogate pair", at)) from None
+    except ValueError:
+        at = _behind_space(data, before)
+        raise StopError(JsonFault("syntax", f"invalid escape in a string at byte {at}", at)) from None
     return text
 
 
-def _scalar(token: "re.Match[bytes]", begin: int) -> Any:
-    text = _string(token, begin)
+def _scalar(data: bytes, token: "re.Match[bytes]", before: int) -> Any:
+    text = _string(data, token, before)
     if text is not None:
         return text
     name: bytes | None = token.group(7)
@@ -250,7 +277,8 @@ def _scalar(token: "re.Match[bytes]", begin: int) -> Any:
     if token.group(5) is None and token.group(6) is None:
         digits: bytes = token.group(4)
         if len(digits) > _DIGITS:
-            raise StopError(JsonFault("syntax", f"an integer of {len(digits):,} digits at byte {begin}", begin))
+            at = _behind_space(data, before)
+            raise StopError(JsonFault("syntax", f"an integer of {len(digits):,} digits at byte {at}", at))
         # JSON's -0 is not a natural number; as a float it is refused wherever an integer is needed.
         return int(digits) if digits != b"-0" else -0.0
     return float(token.group(0))
@@ -267,8 +295,7 @@ _WANTED = {
 
 
 def _syntax(data: bytes, position: int, state: str) -> JsonFault:
-    space = _SPACE.match(data, position)
-    at = space.end() if space else position
+    at = _behind_space(data, position)
     there = "the document ends" if at >= len(data) else f"found {_quote(data[at : at + 12])}"
     return JsonFault("syntax", f"needed {_WANTED[state]} at byte {at}, {there}", at)
 
