@@ -13,8 +13,9 @@ JOBS ?= 2
 FUZZ_CASES ?= 1000000
 FUZZ_SEED ?= 1
 SCHEMAS := config config-v3.2 index policy report rule finding diff
+PYTHONS := 3.11 3.12 3.13
 
-.PHONY: help demo check check-all format format-check lint types imports browser test test-slow fuzz benchmark \
+.PHONY: help demo check check-all check-pythons format format-check lint types imports browser test test-slow fuzz benchmark \
 	benchmark-content benchmark-remote schemas sample clean
 
 help:  ## this list
@@ -63,9 +64,12 @@ format-check: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
+	@for version in $(PYTHONS); do \
+	  $(BIN)/ruff check -q --select E9,F --target-version py$$(echo $$version | tr -d .) . || exit 1; done
 
 types: $(VENV)/.dev
-	$(BIN)/mypy
+	@for version in $(PYTHONS); do \
+	  echo "mypy, Python $$version"; $(BIN)/mypy --python-version $$version || exit 1; done
 
 imports: $(VENV)/.dev
 	PYTHONPATH=.:schemas:reports $(BIN)/lint-imports
@@ -84,6 +88,12 @@ test: $(VENV)/.servers browser  ## the tests but the slow ones; the end says how
 
 test-slow: $(VENV)/.servers  ## the slow tests
 	$(BIN)/python -m pytest --dist loadfile -n $(JOBS) -m slow
+
+check-pythons:  ## the tests under each Python of PYTHONS that is installed, each in an environment of its own
+	@for version in $(PYTHONS); do \
+	  if command -v python$$version >/dev/null; then \
+	    $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=python$$version test || exit 1; \
+	  else echo "python$$version is not installed: nothing was tested under it"; fi; done
 
 fuzz: $(VENV)/.dev  ## the long fuzz: FUZZ_CASES cases from FUZZ_SEED, recorded in benchmarks/results
 	$(BIN)/python -m tests.fuzz all --cases $(FUZZ_CASES) --seed $(FUZZ_SEED) --jobs $(JOBS) --record
@@ -117,5 +127,5 @@ sample: $(VENV)/.demo  ## audit the sample's checkpoint again and write reports/
 	$(BIN)/python reports/sample/make.py
 
 clean:  ## remove environments, caches and the demo
-	rm -rf $(VENV) demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

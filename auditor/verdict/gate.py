@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
-from auditor_schemas.finding import Finding
+from msgspec import Struct
+
+from auditor_schemas.finding import Finding, Gone, WaiverUse
 from auditor_schemas.policy import Required
 from auditor_schemas.report import Coverage, Verdict
 from auditor_schemas.rule import Severity
@@ -20,6 +22,14 @@ _GATES: dict[FailOn, frozenset[Severity]] = {
     "warning": frozenset({Severity.ERROR, Severity.WARNING}),
     "never": frozenset(),
 }
+
+
+class Judgement(Struct, frozen=True):
+    """The findings with their statuses, what became of each waiver, and what is gone since the baseline."""
+
+    findings: tuple[Finding, ...]
+    waivers: tuple[WaiverUse, ...] = ()
+    gone: tuple[Gone, ...] = ()
 
 
 def decide(

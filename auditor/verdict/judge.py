@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from auditor.patterns import patterns
 from auditor.verdict.attribute import MOST, Attributed
 from auditor.verdict.baseline import Baseline
-from auditor.verdict.measure import Judgement
+from auditor.verdict.gate import Judgement
 from auditor.verdict.waive import Files, Member, Waivers, members
 from auditor_schemas.finding import Finding
 from auditor_schemas.report import RuleOutcome

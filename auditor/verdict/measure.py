@@ -13,21 +13,13 @@ from auditor.rules import RuleModule, catalogue
 from auditor.sources import Symlinks
 from auditor.verdict import gate
 from auditor.verdict.attribute import Attributed
-from auditor.verdict.gate import FailOn
-from auditor_schemas.finding import Finding, Gone, WaiverUse
+from auditor.verdict.gate import FailOn, Judgement
+from auditor_schemas.finding import Finding
 from auditor_schemas.policy import DEFAULT_POLICY, Policy
 from auditor_schemas.report import Coverage, RuleOutcome, Verdict
 
 if TYPE_CHECKING:
     from auditor.verdict.baseline import Baseline
-
-
-class Judgement(Struct, frozen=True):
-    """The findings with their statuses, what became of each waiver, and what is gone since the baseline."""
-
-    findings: tuple[Finding, ...]
-    waivers: tuple[WaiverUse, ...] = ()
-    gone: tuple[Gone, ...] = ()
 
 
 class Decision(Struct, frozen=True):
