@@ -98,6 +98,8 @@ def judge(reply: Reply, asked: Asked, *, url: str, wanted: Wanted) -> Answer | s
     say, and HTTPException and OSError as the connection does.
     """
     path, begin, end, status, headers = asked.path, asked.begin, asked.end, reply.status, _headers(reply)
+    if reply.length == 0:
+        reply.finish()
     if asked.whole:
         return _whole(reply, headers, asked, url)
     if status == 206:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditor.errors import ReadError
-from auditor.sources.http.answer import Answer
+from auditor.sources.http.answer import AbsentError, Answer, UnchangedError
 from auditor.sources.http.hosts import Guard
 from auditor.sources.http.request import Located
 from auditor.sources.http.transport import Transport
@@ -60,6 +60,24 @@ def fetched(serve: Callable[[socket.socket], None], *, times: int = 1, deadline:
 def test_answer_is_read_to_its_end_and_the_connection_goes_on(sent):
     answer, connections = fetched(answering(sent, sent, sent), times=3)
     assert (bytes(answer.data), answer.size, answer.etag, connections) == (b"abc", 9, '"a"', 1)
+
+
+@pytest.mark.parametrize(
+    ("sent", "error"),
+    [
+        (b"HTTP/1.1 304 Not Modified\r\n\r\n", UnchangedError),
+        (b"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n", ReadError),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", AbsentError),
+    ],
+)
+def test_connection_goes_on_after_an_answer_without_a_body(sent, error):
+    with Listener(answering(sent, sent, sent)) as server:
+        reader, where = Transport(Guard()), Located(f"{server.url.replace('https', 'http')}/x", {})
+        for _ in range(3):
+            with pytest.raises(error):
+                reader.fetch("x", lambda _: where, 0, 3, unless='"a"')
+        assert server.accepted == 1
+        reader.close()
 
 
 @pytest.mark.parametrize(
