@@ -46,8 +46,9 @@ def open_source(
 
         where = folder()
         keep = Cache(where) if where is not None else None
+    more = {"revision": revision} if kind == "hub" else {}
     opened: Source = import_module(f"auditor.sources.{kind}").open_at(
-        source, revision=revision, guard=Guard(hosts, private=private), cache=keep
+        source, guard=Guard(hosts, private=private), cache=keep, **more
     )
     return opened
 

@@ -7,32 +7,24 @@ import hmac
 import os
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 from urllib.parse import urlencode
 
 from auditor.errors import UsageError
-from auditor.sources.bucket import Access, Bucket, options, setting
+from auditor.sources.bucket import Access, Bucket, is_set, options, setting
 from auditor.sources.http.hosts import Guard
 from auditor.sources.http.request import Located
 from auditor.sources.listing import AZURE
-
-if TYPE_CHECKING:
-    from auditor.sources.cache import Cache
 
 _VERSION = "2021-12-02"
 _EMULATOR_ACCOUNT = "devstoreaccount1"
 
 
-def open_at(source: str, *, revision: str | None, guard: Guard, cache: Cache | None) -> Bucket:  # noqa: ARG001
-    """The container with an account key, a SAS token, an Entra identity, or none (AZURE_SKIP_SIGNATURE)."""
-    return Bucket(
-        source, guard=guard, cache=cache, reach=lambda obstore, bucket, prefix: _reach(obstore, bucket, prefix, guard)
-    )
-
-
 def _reach(obstore: Any, container: str, prefix: str, guard: Guard) -> Access:
+    """The container with an account key, a SAS token, an Entra identity, or none (AZURE_SKIP_SIGNATURE)."""
     given = _connection()
-    emulator = _is_true("AZURE_STORAGE_USE_EMULATOR")
+    emulator = is_set("AZURE_STORAGE_USE_EMULATOR")
     account = (
         setting("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
         or given.get("accountname")
@@ -49,7 +41,7 @@ def _reach(obstore: Any, container: str, prefix: str, guard: Guard) -> Access:
     settings: dict[str, Any] = {"account_name": account}
     if endpoint is not None:
         settings["endpoint"] = endpoint.rstrip("/")
-    anonymous, signs, query = _is_true("AZURE_SKIP_SIGNATURE"), False, None
+    anonymous, signs, query = is_set("AZURE_SKIP_SIGNATURE"), False, None
     if anonymous:
         settings["skip_signature"], query = True, ""
     elif key:
@@ -69,6 +61,9 @@ def _reach(obstore: Any, container: str, prefix: str, guard: Guard) -> Access:
     return Access(store, base, signs=signs, query=query, page=lists, dialect=AZURE)
 
 
+open_at = partial(Bucket, reach=_reach)
+
+
 def _signature(account: str, key: str, container: str) -> str:
     """A SAS for listing a container, which the library makes of single blobs alone; `_VERSION` says of what it is."""
     begin, end = (
@@ -82,10 +77,6 @@ def _signature(account: str, key: str, container: str) -> str:
         raise UsageError("the key of the Azure account that the environment names is no base64") from None
     signature = b64encode(hmac.new(secret, text.encode(), hashlib.sha256).digest()).decode()
     return urlencode({"sv": _VERSION, "sr": "c", "sp": "l", "st": begin, "se": end, "sig": signature})
-
-
-def _is_true(name: str) -> bool:
-    return os.environ.get(name, "").lower() in ("1", "true", "yes", "on")
 
 
 def _connection() -> dict[str, str]:

@@ -87,6 +87,11 @@ def setting(*names: str) -> str | None:
     return next((value for name in names if (value := os.environ.get(name))), None)
 
 
+def is_set(name: str) -> bool:
+    """Whether an environment variable says yes."""
+    return os.environ.get(name, "").lower() in ("1", "true", "yes", "on")
+
+
 class Bucket(Remote):
     """Objects below a prefix, listed once; each is signed for when it is read, where signing needs nobody."""
 
@@ -96,13 +101,13 @@ class Bucket(Remote):
         *,
         guard: Guard,
         cache: Cache | None,
-        reach: Callable[[Any, str, str], Access],
+        reach: Callable[[Any, str, str, Guard], Access],
     ) -> None:
         scheme = source.partition("://")[0].lower()
         bucket, prefix = places(source)
         self._obstore = obstore_for(scheme)
         try:
-            self._access = reach(self._obstore, bucket, prefix)
+            self._access = reach(self._obstore, bucket, prefix, guard)
         except AuditorError:
             raise
         except Exception as error:  # whatever the library raises, in words of ours: its own may hold the settings
@@ -129,7 +134,7 @@ class Bucket(Remote):
                 self.transport, self._access.page, self._access.dialect, uri=self.uri, prefix=prefix, limit=limit
             )
         except RefusedError as error:
-            raise SourceError(f"{self.uri}: {_refused(error)}") from None
+            raise SourceError(f"{self.uri}: {_refused(error.status, error.code)}") from None
         except ReadError as error:
             raise SourceError(str(error)) from None
         except SourceError:
@@ -232,39 +237,36 @@ def presigned(obstore: Any, store: Any, path: str) -> Located:
     return Located(obstore.sign(store, "GET", path, expires_in=timedelta(seconds=_SIGNED_S)), {})
 
 
-def _refused(error: RefusedError) -> str:
+def _refused(status: int, code: str) -> str:
     """Why a store does not list, in words of ours."""
-    told = f" (HTTP {error.status}{' ' + error.code if error.code else ''})"
-    if error.status in (404, 410):
-        return f"no such bucket{told}"
-    if error.status in (401, 403):
-        return f"access is denied, by the credentials in use{told}"
-    if error.status in (301, 307) or error.code in ("PermanentRedirect", "AuthorizationHeaderMalformed"):
+    told = f"HTTP {status}{' ' + code if code else ''}"
+    if status in (404, 410):
+        return f"no such bucket ({told})"
+    if status in (401, 403):
+        return f"access is denied, by the credentials in use ({told})"
+    if status in (301, 307) or code in ("PermanentRedirect", "AuthorizationHeaderMalformed"):
         return "the bucket is in another region: set AWS_REGION"
-    return f"the store answers{told.replace('(', '').replace(')', '')}"
+    return f"the store answers {told}"
 
 
 def _told(error: Exception, scheme: str) -> str:
     """An error of the library in words of ours, without addresses, bodies or what it was configured with."""
-    text = str(error)
-    status = _STATUS.search(text)
-    code = _CODE.search(text)
-    told = "" if status is None else f" (HTTP {status[1]}{' ' + code[1] if code else ''})"
-    number = 0 if status is None else int(status[1])
+    text, name = str(error), type(error).__name__
+    status, code = _STATUS.search(text), _CODE.search(text)
     if "169.254." in text or ("metadata" in text.lower() and "token" in text.lower()):
         return f"no credentials found; for public objects set {_ANONYMOUS[scheme]}=true"
-    if isinstance(error, FileNotFoundError) or number == 404:
-        return f"no such bucket{told}"
-    if number in (401, 403) or type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError"):
-        return f"access is denied, by the credentials in use{told}"
-    if "redirect without LOCATION" in text or number in (301, 307):
-        return "the bucket is in another region: set AWS_REGION"
-    if ("range" in text.lower() and type(error).__name__ == "NotSupportedError") or "non-partial response" in text:
+    if ("range" in text.lower() and name == "NotSupportedError") or "non-partial response" in text:
         return "the server ignores ranges and sends the whole file; nothing of it is read"
     if status is not None:
-        return f"the store answers HTTP {number}{' ' + code[1] if code else ''}"
+        return _refused(int(status[1]), code[1] if code else "")
+    if isinstance(error, FileNotFoundError):
+        return "no such bucket"
+    if name in ("PermissionDeniedError", "UnauthenticatedError"):
+        return "access is denied, by the credentials in use"
+    if "redirect without LOCATION" in text:
+        return "the bucket is in another region: set AWS_REGION"
     if "timed out" in text:
         return "the store does not answer in time"
     if "error sending request" in text:
         return "the store cannot be reached"
-    return f"the store's answer cannot be used ({type(error).__name__})"
+    return f"the store's answer cannot be used ({name})"

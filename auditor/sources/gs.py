@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from auditor.errors import UsageError
-from auditor.sources.bucket import Access, Bucket, options, presigned, setting
+from auditor.sources.bucket import Access, Bucket, is_set, options, presigned, setting
 from auditor.sources.http.hosts import Guard
 from auditor.sources.http.request import Located
-
-if TYPE_CHECKING:
-    from auditor.sources.cache import Cache
 
 _HOST = "https://storage.googleapis.com"
 
 
-def open_at(source: str, *, revision: str | None, guard: Guard, cache: Cache | None) -> Bucket:  # noqa: ARG001
-    """The bucket with application default credentials, a service account, or none (GOOGLE_SKIP_SIGNATURE)."""
-    return Bucket(
-        source, guard=guard, cache=cache, reach=lambda obstore, bucket, prefix: _reach(obstore, bucket, prefix, guard)
-    )
-
-
 def _reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
+    """The bucket with application default credentials, a service account, or none (GOOGLE_SKIP_SIGNATURE)."""
     key = setting("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "GOOGLE_APPLICATION_CREDENTIALS")
     account = _account(key)
     endpoint = (setting("GOOGLE_BASE_URL") or account.get("gcs_base_url") or _HOST).rstrip("/")
-    anonymous = os.environ.get("GOOGLE_SKIP_SIGNATURE", "").lower() in ("1", "true", "yes", "on")
+    anonymous = is_set("GOOGLE_SKIP_SIGNATURE")
     usual = os.path.expanduser("~/.config/gcloud/application_default_credentials.json")
     if not anonymous and not account and not setting("GOOGLE_SERVICE_ACCOUNT_KEY") and not os.path.isfile(usual):
         anonymous = not guard.private  # the machine's role is asked for at its own private address
@@ -52,6 +44,9 @@ def _reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
 
     lists = page if anonymous or signs else None
     return Access(store, base, signs=signs, query="" if anonymous else None, page=lists)
+
+
+open_at = partial(Bucket, reach=_reach)
 
 
 def _account(path: str | None) -> dict[str, Any]:

@@ -29,7 +29,7 @@ _LISTING_BYTES = 64 << 20  # of the hub's answer about a repository, in which 10
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/ -]{0,254}")
 
 
-def open_at(source: str, *, revision: str | None, guard: Guard, cache: Cache | None) -> Hub:
+def open_at(source: str, *, guard: Guard, cache: Cache | None, revision: str | None) -> Hub:
     """The repository that hf://org/name[@revision] names. Raises UsageError where that is not what it says."""
     repository, at, named = source.partition("://")[2].rstrip("/").partition("@")
     if at and revision is not None and named != revision:

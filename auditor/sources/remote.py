@@ -168,9 +168,6 @@ class Remote:
                 piece.dropped = True
                 self._expected -= piece.end - piece.begin
 
-    def _fetch_ahead(self, pieces: Sequence[_Piece]) -> None:
-        self._crew.give(piece.fetch for piece in pieces)
-
     def _fetch(
         self,
         path: str,
@@ -261,7 +258,7 @@ class RemoteFile:
                     fresh.append(piece)
                 begin = piece.end
         if fresh:
-            self._source._fetch_ahead(fresh)
+            self._source._crew.give(piece.fetch for piece in fresh)
 
     def stamp(self) -> str | None:
         """Size and the store's own name for the bytes, to which every range is held."""

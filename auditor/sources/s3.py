@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import configparser
 import os
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from auditor.errors import UsageError
-from auditor.sources.bucket import Access, Bucket, options, presigned, setting
+from auditor.sources.bucket import Access, Bucket, is_set, options, presigned, setting
 from auditor.sources.http.hosts import Guard
 from auditor.sources.http.request import Located
 from auditor.text import quoted
 
-if TYPE_CHECKING:
-    from auditor.sources.cache import Cache
-
-_TRUE = ("1", "true", "yes", "on")
 # What tells obstore where credentials come from, beside a shared file: keys, a container's, a web identity's.
 _NATIVE = (
     "AWS_ACCESS_KEY_ID",
@@ -26,14 +23,8 @@ _NATIVE = (
 _KEYS = ("access_key_id", "secret_access_key", "session_token")
 
 
-def open_at(source: str, *, revision: str | None, guard: Guard, cache: Cache | None) -> Bucket:  # noqa: ARG001
-    """The bucket with credentials from the environment, the shared files, or the machine's role."""
-    return Bucket(
-        source, guard=guard, cache=cache, reach=lambda obstore, bucket, prefix: _reach(obstore, bucket, prefix, guard)
-    )
-
-
 def _reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
+    """The bucket with credentials from the environment, the shared files, or the machine's role."""
     profile = _profile()
     endpoint = setting("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT") or profile.get("endpoint_url")
     region = setting("AWS_REGION", "AWS_DEFAULT_REGION") or profile.get("region") or "us-east-1"
@@ -41,7 +32,7 @@ def _reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
     settings: dict[str, Any] = {"region": region, "virtual_hosted_style_request": False}
     if endpoint:
         settings["endpoint"] = endpoint
-    anonymous = _is_true("AWS_SKIP_SIGNATURE")
+    anonymous = is_set("AWS_SKIP_SIGNATURE")
     provider = None
     if not anonymous and setting(*_NATIVE) is None:
         if "aws_access_key_id" in profile:
@@ -49,7 +40,7 @@ def _reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
         elif profile or setting("AWS_PROFILE"):
             provider = _boto(obstore)
         else:  # the machine's role is asked for at its own private address, unless that is not allowed
-            anonymous = _is_true("AWS_EC2_METADATA_DISABLED") or not guard.private
+            anonymous = is_set("AWS_EC2_METADATA_DISABLED") or not guard.private
     settings["skip_signature"] = anonymous
     store = obstore.store.S3Store(
         bucket, prefix=prefix or None, config=settings, credential_provider=provider, **options(endpoint)
@@ -67,8 +58,7 @@ def _reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
     return Access(store, base, signs=not anonymous, query="" if anonymous else None, page=page)
 
 
-def _is_true(name: str) -> bool:
-    return os.environ.get(name, "").lower() in _TRUE
+open_at = partial(Bucket, reach=_reach)
 
 
 def _profile() -> dict[str, str]:

@@ -19,13 +19,11 @@ if TYPE_CHECKING:
     from auditor.sources.cache import Cache
 
 
-def open_at(source: str, *, revision: str | None, guard: Guard, cache: Cache | None) -> Web:  # noqa: ARG001
-    """The source at an address. Raises UsageError for what is none, SourceError for a host that is not allowed."""
-    return Web(source, guard=guard, cache=cache)
-
-
 class Web(Remote):
-    """Files under an address, over https alone (http on loopback). A query is sent with every file and never shown."""
+    """Files under an address, over https alone (http on loopback). A query is sent with every file and never shown.
+
+    Raises UsageError for what is no address, SourceError for a host that is not allowed.
+    """
 
     listed = False
 
@@ -69,6 +67,9 @@ class Web(Remote):
         if start.error is not None:
             return Entry("file")  # there, but not to be read: opening it says why
         return Entry("file", start.size, etag=start.etag)
+
+
+open_at = Web
 
 
 def _authorization(user: str | None, password: str | None, host: str) -> dict[str, str]:

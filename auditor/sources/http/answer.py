@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin
 
@@ -71,7 +70,7 @@ class TransientError(Exception):
         after: float | None = None,
         everyone: bool = False,
         stale: bool = False,
-        attempts: int = 1000,
+        attempts: float = float("inf"),
     ) -> None:
         super().__init__(text)
         self.after = after
@@ -84,14 +83,7 @@ class ExpiredError(Exception):
     """A signature that has expired."""
 
 
-class Wanted(NamedTuple):
-    """Where the bytes go, where not into a new buffer; and who is told the first of them before the rest comes."""
-
-    into: memoryview | None = None
-    peek: Callable[[bytes], object] | None = None
-
-
-def judge(reply: Reply, asked: Asked, *, url: str, wanted: Wanted) -> Answer | str:
+def judge(reply: Reply, asked: Asked, url: str) -> Answer | str:
     """What the answer whose head has come means, its body read: the range, or where it is redirected to.
 
     Raises ReadError for what asking again will not mend, TransientError, ExpiredError and UnchangedError for what they
@@ -125,7 +117,7 @@ def judge(reply: Reply, asked: Asked, *, url: str, wanted: Wanted) -> Answer | s
     given = _version(headers)
     if asked.etag is not None and given is not None and not same_etag(given, asked.etag):
         raise ReadError(f"{path}: changed while it was read")
-    data = _body(reply, length, wanted)
+    data = _body(reply, asked, length)
     if begin == 0 and _HTML.match(headers.get("content-type", "")) and _PAGE.match(data[:512]):
         raise ReadError(f"{path}: the server answers with a page (text/html), not with the file")
     return Answer(data, size, given, url)
@@ -162,7 +154,7 @@ def _whole(reply: Reply, headers: dict[str, str], asked: Asked, url: str) -> Ans
 def _some(reply: Reply, most: int) -> bytes:
     """At most so many bytes of the body; fewer only where it ends."""
     buffer = bytearray(most)
-    count = reply.fill(memoryview(buffer))
+    count = reply.readinto(memoryview(buffer))
     return bytes(memoryview(buffer)[:count])
 
 
@@ -222,14 +214,14 @@ def _content_range(path: str, headers: dict[str, str]) -> tuple[int, int, int | 
     return int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])
 
 
-def _body(reply: Reply, length: int, wanted: Wanted) -> memoryview:
+def _body(reply: Reply, asked: Asked, length: int) -> memoryview:
     """Exactly so many bytes; an answer that ends early is worth another attempt."""
-    view = memoryview(bytearray(length)) if wanted.into is None else wanted.into[:length]
+    view = memoryview(bytearray(length)) if asked.into is None else asked.into[:length]
     count = 0
-    if wanted.peek is not None:
-        count = reply.fill(view[:_PEEK_BYTES])
-        wanted.peek(bytes(view[:count]))
-    count += reply.fill(view[count:])
+    if asked.peek is not None:
+        count = reply.readinto(view[:_PEEK_BYTES])
+        asked.peek(bytes(view[:count]))
+    count += reply.readinto(view[count:])
     if count < length:
         raise TransientError(f"the answer ended early, after {count:,} of {length:,} bytes")
     reply.finish()

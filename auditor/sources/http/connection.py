@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -80,10 +81,6 @@ class Reply(http.client.HTTPResponse):
             self.headers = None  # type: ignore[assignment]  # as before the first
             super().begin()
 
-    def fill(self, view: memoryview) -> int:
-        """Fill the view from the body; fewer bytes only where it ends."""
-        return self.readinto(view)
-
     def finish(self) -> None:
         """Read what follows the last byte of a body, where its encoding has something there."""
         self.read(0)
@@ -132,8 +129,12 @@ class Connection(http.client.HTTPConnection):
     def open(self, until: float) -> None:
         """Connect, where that has not been done."""
         self._until = until
-        if self.sock is None:
-            self.connect()
+        try:
+            if self.sock is None:
+                self.connect()
+        except BaseException:
+            self.close()
+            raise
 
     def connect(self) -> None:
         """Connect to the first address that answers; the address judged is the address connected to."""
@@ -180,27 +181,18 @@ def verified() -> ssl.SSLContext:
     class _Encrypted(Bounded, ssl.SSLSocket):
         pass
 
-    context = _authorities()
+    named = next((name for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE") if os.environ.get(name)), "")
+    authorities = os.environ.get(named)
+    paths = ssl.get_default_verify_paths()
+    if not named and paths.cafile is None and paths.capath is None:
+        with suppress(ImportError):
+            import certifi
+
+            authorities = certifi.where()
+    try:
+        context = ssl.create_default_context(cafile=authorities)
+    except OSError as error:  # absent, not to be read, or no certificates
+        told = f"{named}={shown(authorities or '')}"
+        raise SourceError(f"{told}: no certificates can be read: {error.strerror}") from None
     context.sslsocket_class = _Encrypted
     return context
-
-
-def _authorities() -> ssl.SSLContext:
-    import ssl
-
-    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
-        named = os.environ.get(variable)
-        if named:
-            try:
-                return ssl.create_default_context(cafile=named)
-            except OSError as error:  # absent, not to be read, or no certificates
-                raise SourceError(f"{variable}={shown(named)}: no certificates can be read: {error.strerror}") from None
-    paths = ssl.get_default_verify_paths()
-    if paths.cafile is None and paths.capath is None:
-        try:
-            import certifi
-        except ImportError:
-            pass
-        else:
-            return ssl.create_default_context(cafile=certifi.where())
-    return ssl.create_default_context()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import SplitResult
 
@@ -23,6 +24,7 @@ class Asked(NamedTuple):
 
     `etag`: the file must still be that one. `unless`: its bytes are not wanted if it still is that one. `whole`: no
     file but a listing, all of it in one answer of at most `end` bytes, from nobody but the host that is asked.
+    `into`: where the bytes go, where not into a new buffer. `peek` is told the first of them before the rest comes.
     """
 
     path: str
@@ -33,6 +35,8 @@ class Asked(NamedTuple):
     etag: str | None = None
     unless: str | None = None
     whole: bool = False
+    into: memoryview | None = None
+    peek: Callable[[bytes], object] | None = None
 
 
 def asking(asked: Asked) -> dict[str, str]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from auditor.errors import ReadError, SourceError
-from auditor.sources.http.answer import Answer, ExpiredError, TransientError, Wanted, judge
+from auditor.sources.http.answer import Answer, ExpiredError, TransientError, judge
 from auditor.sources.http.connection import LEAST_S, Connection, Reply, verified
 from auditor.sources.http.hosts import Guard, is_loopback
 from auditor.sources.http.request import Asked, Located, asking, origin, target
@@ -29,7 +29,6 @@ CONNECTIONS = 192  # at once, to all hosts of one source
 DEADLINE_S = 60.0  # for one read, its retries included
 _HOPS = 5
 _BACKOFF_S, _BACKOFF_MOST_S = 0.2, 8.0
-_ATTEMPTS = 1000
 _UNREACHED = 3  # attempts at a host that does not answer at all
 _ODD = {
     http.client.BadStatusLine: "no HTTP/1.1 answer",
@@ -88,14 +87,14 @@ class Transport:
         Raises AbsentError for a file that is not there and ReadError, its text beginning with `path`, for all else.
         """
         deadline = self.deadline() if deadline is None else deadline
-        attempt, renewed, asked = 0, False, Asked(path, locate(False), begin, end, deadline, etag, unless, whole)
-        wanted = Wanted(into, peek)
+        asked = Asked(path, locate(False), begin, end, deadline, etag, unless, whole, into, peek)
+        attempt, renewed = 0, False
         while True:
             pause = self._not_before - time.monotonic()
             if pause > 0:  # spread out: all who wait would come back at once
                 self._wait(asked, pause + _jitter(0.0, 0.5), self._asked)
             try:
-                return self._attempt(asked, wanted)
+                return self._attempt(asked)
             except ExpiredError as error:
                 if renewed:
                     raise ReadError(f"{path}: {error}") from None
@@ -141,14 +140,17 @@ class Transport:
             raise ReadError(f"{asked.path}: {why}; given up, the deadline is {self._deadline:g} s")
         time.sleep(pause)
 
-    def _attempt(self, asked: Asked, wanted: Wanted) -> Answer:
+    def _attempt(self, asked: Asked) -> Answer:
         url, headers = asked.where.url, asking(asked)
-        for _ in range(_HOPS):
-            moved = self._ask(asked, url=url, headers=headers, wanted=wanted)
-            if isinstance(moved, Answer):
-                return moved
-            headers = self._onward(asked, url, moved, headers)
-            url = moved
+        try:
+            for _ in range(_HOPS):
+                moved = self._ask(asked, url, headers)
+                if isinstance(moved, Answer):
+                    return moved
+                headers = self._onward(asked, url, moved, headers)
+                url = moved
+        except SourceError as error:
+            raise ReadError(f"{asked.path}: {error}") from None
         raise ReadError(f"{asked.path}: redirected more than {_HOPS} times")
 
     def _onward(self, asked: Asked, url: str, target: str, headers: dict[str, str]) -> dict[str, str]:
@@ -166,36 +168,24 @@ class Transport:
             raise ReadError(f"{path}: redirected to this machine itself, which is not followed")
         return {name: value for name, value in headers.items() if name.lower() not in _PRIVATE_HEADERS}
 
-    def _ask(self, asked: Asked, *, url: str, headers: dict[str, str], wanted: Wanted) -> Answer | str:
+    def _ask(self, asked: Asked, url: str, headers: dict[str, str]) -> Answer | str:
         """One request: its answer, or where it is redirected to."""
-        path = asked.path
-        try:
-            parts = self._guard.admit(url)
-        except SourceError as error:
-            raise ReadError(f"{path}: {error}") from None
-        named, at = target(path, parts, headers), origin(parts)
+        parts = self._guard.admit(url)
+        named, at = target(asked.path, parts, headers), origin(parts)
+        earning = 0 if asked.whole else asked.end - asked.begin  # what comes of a file earns its time
         with self._budget:
-            connection: Connection | None = None
-            reply: Reply | None = None
+            connection, reply = self._connection(at), None
+            until = max(asked.until, time.monotonic() + LEAST_S)
             try:
-                connection = self._connection(at)
-                until = max(asked.until, time.monotonic() + LEAST_S)
-                # What comes of a file earns its time; a listing has none but its own.
-                reply = connection.ask(
-                    named, headers, until=until, earning=0 if asked.whole else asked.end - asked.begin
-                )
-                return judge(reply, asked, url=url, wanted=wanted)
-            except SourceError as error:
-                raise ReadError(f"{path}: {error}") from None
+                reply = connection.ask(named, headers, until=until, earning=earning)
+                return judge(reply, asked, url)
             except (http.client.HTTPException, OSError) as error:
-                closed = isinstance(error, ConnectionError) and reply is None
-                if closed and connection is not None and connection.idled:
+                if connection.idled and reply is None and isinstance(error, ConnectionError):
                     raise TransientError("the connection was closed", stale=True) from None
-                reached = connection is not None and connection.reached
-                raise _meant(error, path, shown(at[1]), attempts=_ATTEMPTS if reached else _UNREACHED) from None
+                attempts = float("inf") if connection.reached else _UNREACHED
+                raise _meant(error, asked.path, shown(at[1]), attempts=attempts) from None
             finally:
-                if connection is not None:
-                    self._release(connection, at, reply)
+                self._release(connection, at, reply)
 
     def _connection(self, at: tuple[str, str, int]) -> Connection:
         """An idle connection or a new one, which is not connected yet."""
@@ -228,7 +218,7 @@ class Transport:
         connection.close()
 
 
-def _meant(error: Exception, path: str, host: str, *, attempts: int) -> Exception:
+def _meant(error: Exception, path: str, host: str, *, attempts: float) -> Exception:
     """What a failed exchange is to whoever asked: worth another attempt, or not."""
     if isinstance(error, TimeoutError):
         return TransientError("no answer in time", attempts=attempts)
