@@ -21,9 +21,9 @@ from auditor_schemas.policy import Policy
 from auditor_schemas.rule import Rule
 
 POLICY_BYTES = 512 << 10
-_TOLD = 5
+_SHOWN = 5
 _Path = tuple[str | int, ...]
-_Fault = tuple[_Path, Callable[[], str]]  # where, and what it is, in words that only a fault that is told is worth
+_Fault = tuple[_Path, Callable[[], str]]  # where, and what it is, in words that only a fault that is shown is worth
 
 _MOST = 1000  # faults that are looked at
 
@@ -70,11 +70,13 @@ def read_policy(path: str | PathLike[str], rules: Iterable[RuleModule]) -> tuple
     except ValidationError as error:
         faults = [(tuple(each["loc"]), partial(_explained, each)) for each in error.errors(include_url=False)[:_MOST]]
     if faults:
-        places = _places(text)
-        found = sorted(((_line(places, where), _spelled(where)), number) for number, (where, _) in enumerate(faults))
-        told = [f"line {line}: {where}{faults[number][1]()}" for (line, where), number in found[:_TOLD]]
-        more = f"; and {len(found) - _TOLD:,}{' or' if len(found) == _MOST else ''} more" if len(found) > _TOLD else ""
-        raise UsageError(f"{place}, {'; '.join(told)}{more}")
+        places = places_of(text)
+        found = sorted(((line_of(where, places), _spelled(where)), number) for number, (where, _) in enumerate(faults))
+        lines = [f"line {line}: {where}{faults[number][1]()}" for (line, where), number in found[:_SHOWN]]
+        more = (
+            f"; and {len(found) - _SHOWN:,}{' or' if len(found) == _MOST else ''} more" if len(found) > _SHOWN else ""
+        )
+        raise UsageError(f"{place}, {'; '.join(lines)}{more}")
     return policy, hashlib.sha256(data).hexdigest()
 
 
@@ -84,19 +86,12 @@ def check_policy(policy: Policy, rules: Iterable[RuleModule]) -> None:
         raise UsageError(f"policy: {_spelled(where)}{explain()}")
 
 
-def line_of(lines: list[str], where: _Path) -> int:
-    """The line, from 1, where the statement begins that brings a key into a valid TOML document.
-
-    Of a key that is missing it is the line of the table that lacks it.
-    """
-    return _line(_places("".join(lines)), where)
-
-
-def _line(places: dict[_Path, int], where: _Path) -> int:
+def line_of(where: _Path, places: dict[_Path, int]) -> int:
+    """The line of a key among those of `places_of`; of one that is missing, that of the table that lacks it."""
     return next((places[where[:end]] for end in range(len(where), 0, -1) if where[:end] in places), 1)
 
 
-def _places(text: str) -> dict[_Path, int]:
+def places_of(text: str) -> dict[_Path, int]:
     """The line of every key that a statement of a valid document brings, and of all above it: the first that does.
 
     TOML readers keep no lines. One pass over the text finds where statements begin and end, which is all that counts.

@@ -96,8 +96,8 @@ def _covered(report: AuditReport) -> str:
         return f"{headers}; tensor data was not read, so nothing is said of values"
     part = share(read.payload_bytes_read, report.inventory.payload_bytes)
     resumed = report.run.resumed_shards
-    told = f"; {plural(resumed, 'shard')} not read again, but told by a state folder" if resumed else ""
-    return f"{headers}, {part} of tensor data ({size(read.payload_bytes_read)}){told}"
+    kept = f"; {plural(resumed, 'shard')} not read again, but told by a state folder" if resumed else ""
+    return f"{headers}, {part} of tensor data ({size(read.payload_bytes_read)}){kept}"
 
 
 def _findings(roots: Sequence[Finding], ranked: Sequence[Finding]) -> list[str]:

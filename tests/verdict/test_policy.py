@@ -17,7 +17,7 @@ from auditor.forge import forge
 from auditor.globs import matcher
 from auditor.rules import catalogue
 from auditor.verdict.gate import unmet
-from auditor.verdict.policy import line_of, read_policy
+from auditor.verdict.policy import line_of, places_of, read_policy
 from auditor_schemas.policy import Limits, Policy, Required, WaiverRule
 from auditor_schemas.published import SCHEMAS
 from auditor_schemas.report import Coverage
@@ -188,8 +188,8 @@ def test_line_of_a_key_is_the_line_where_its_statement_begins(entries):
         text += before
         begins[name] = text.count("\n") + 1
         text += f"{name} = {value}\n"
-    lines = text.splitlines(keepends=True)
-    assert {name: line_of(lines, ("table", name)) for name in begins} == begins
+    places = places_of(text)
+    assert {name: line_of(("table", name), places) for name in begins} == begins
 
 
 def test_policy_that_is_not_there_is_a_usage_error(tmp_path, capsys):
@@ -431,10 +431,10 @@ q = \"\"\"\\\"\"\"\"
 s = 1
 """
     tomllib.loads(text)
-    places = {
+    lines = {
         ("a",): 1, ("b c",): 2, ("b c", "d"): 2, ("g",): 5, ("g", "h"): 5, ("g", "h", "j.k"): 6,
         ("g", "h", "j.k", "l", 1): 6, ("n",): 8, ("n", 0, "o"): 9, ("n", 0, "p"): 10, ("n", 0, "p", "q"): 11,
         ("n", 1): 12, ("n", 1, "r", 0): 13, ("n", 1, "r", 1, "s"): 15, ("absent",): 1, ("n", 1, "absent"): 12,
     }  # fmt: skip
-    lines = text.splitlines(keepends=True)
-    assert {where: line_of(lines, where) for where in places} == places
+    places = places_of(text)
+    assert {where: line_of(where, places) for where in lines} == lines
