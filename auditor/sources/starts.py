@@ -70,7 +70,7 @@ class Starts:
         self._arrived: deque[str] = deque()
         self._pending = 0  # known and not yet there
         self._held = 0
-        self._closed = False
+        self._closed = self._warmed = False
         self._crew = Crew("auditor-ahead", CONNECTIONS)
 
     def find(self, path: str) -> Start | None:
@@ -95,8 +95,11 @@ class Starts:
         self._crew.give(partial(self._begin, start) for start in fresh)
 
     def warm(self, connect: Callable[[], None], count: int) -> None:
-        """Open connections meanwhile. The starts to come share these: waiting for one is sooner than another."""
-        self._crew.most = count
+        """Open connections meanwhile, once. The starts to come share these: waiting for one is sooner than another."""
+        with self._lock:
+            if self._warmed:
+                return
+            self._warmed, self._crew.most = True, count
         self._crew.give([connect] * count)
 
     def get(self, path: str) -> Start:

@@ -101,6 +101,21 @@ def test_connection_that_was_closed_while_it_idled_costs_no_pause(trusted, reade
         assert server.accepted == 3
 
 
+def test_connections_are_opened_before_they_are_needed_once_and_used(trusted):
+    with Listener(serving(trusted)) as server:
+        source = open_source(server.url, cache=False)
+        for _ in range(2):
+            source.warm(4)
+        until = time.monotonic() + 10
+        while server.accepted < 4 and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        source.ahead(NAMES, lambda *_: 0)
+        assert sorted(source.arriving(None)) == NAMES
+        assert server.accepted == 4
+        source.close()
+
+
 def ahead(url: str) -> Source:
     """A source whose files have been asked for at once, with whatever came of it."""
     source = open_source(url, cache=False)
