@@ -37,9 +37,16 @@ def _lines(folder: str, found: "Linted") -> "Iterator[str]":
     files = " and ".join(found.files)
     yield f"{shown(folder)}: {found.verdict}, {plural(found.rules, 'rule')} on {files}, no shard read"
     yield from (f"  not audited: {shown(reason)}" for reason in found.unread)
+    notes: dict[str, list[Finding]] = {}
     for finding in found.findings:
-        if finding.caused_by is None:
+        if finding.caused_by is not None:
+            continue
+        if finding.severity == "info":
+            notes.setdefault(finding.rule, []).append(finding)
+        else:
             yield from _finding_lines(finding)
+    for rule, (first, *more) in notes.items():
+        yield f"  INFO {rule} {first.slug}: {shown(first.message)}{f' (and {len(more):,} more)' if more else ''}"
 
 
 def _finding_lines(finding: "Finding") -> "Iterator[str]":

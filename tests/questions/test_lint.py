@@ -100,3 +100,12 @@ def test_plain_scales_are_no_finding(scale_fmt, tmp_path):
     (folder / "config.json").write_text(text.replace('"fmt": "e4m3"', f'"fmt": "e4m3", "scale_fmt": {spelt}'))
     found = linted(str(folder))
     assert (found.verdict, roots(found.findings)) == ("passed", set())
+
+
+def test_what_is_only_worth_knowing_is_a_line_for_each_rule(tmp_path, capsys):
+    forge(tmp_path / "checkpoint", like="tiny", sparse=True)
+    assert cli.main(["lint", str(tmp_path / "checkpoint")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == [
+        "  INFO QNT111 unaligned-input-dimension: input dimension 320 is no multiple of 128 (and 5 more)"
+    ]
