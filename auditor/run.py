@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from msgspec import Struct
 
 from auditor.comparison import count, value_facts
-from auditor.comparison import value_groups as values
 from auditor.comparison.derive import examined, expectations_of, facts_of, settled, unread_formats
 from auditor.comparison.match import CensusTaker
 from auditor.comparison.parallel import expert_parallelism, parallelism, pipeline_parallelism
@@ -318,9 +317,9 @@ def _facts(evidence: Evidence, policy: Policy, reading: Reading | None) -> dict[
         evidence.census,
         policy.limits,
     )
-    probes = values.NOT_READ if reading is None else Blocked(_CANCELLED)
+    probes = value_facts.NOT_READ if reading is None else Blocked(_CANCELLED)
     read = probes if evidence.content is None else evidence.content.probes
-    return {**facts, "policy": policy, **value_facts.content_facts(read, values.declared(evidence.inventory))}
+    return {**facts, "policy": policy, **value_facts.content_facts(read, value_facts.declared(evidence.inventory))}
 
 
 def _incomplete(

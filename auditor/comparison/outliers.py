@@ -5,7 +5,7 @@ from math import inf, isfinite, log2
 
 from msgspec import Struct
 
-from auditor.comparison.value_groups import place, round_trip_of, span, weight_of
+from auditor.comparison.bad_values import place, round_trip_of, span, weight_of
 from auditor.content.probes import Probes, ScaleValues, TensorValues
 from auditor.families.scaling import SCALE_SUFFIX
 from auditor.patterns import expert_of, kind_of

@@ -15,8 +15,10 @@ from auditor.comparison.value_groups import (
 )
 from auditor.content.probes import Probes
 from auditor.format.dtypes import FP8
-from auditor.inventory.facts import Blocked
+from auditor.inventory.facts import Blocked, Inventory
 from auditor_schemas.config import DeepseekV3Config
+
+NOT_READ = Blocked("tensor data is not read at depth headers")
 
 
 def content_facts(probes: Probes | Blocked, declared: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -74,3 +76,9 @@ def examined(
         "experts read": len(by_expert(tensors)),
         "layers read": len(by_layer(tensors)),
     }
+
+
+def declared(inventory: Inventory) -> dict[str, str]:
+    """The SHA-256 that the store declares of each shard, where it declares one."""
+    entries = {shard.path: inventory.entries.get(shard.path) for shard in inventory.parts}
+    return {path: entry.sha256 for path, entry in entries.items() if entry is not None and entry.sha256 is not None}

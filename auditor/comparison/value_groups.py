@@ -1,119 +1,20 @@
-"""What rules about values have in common: which tensors hold bad values, where the first stands, what was looked at."""
+"""Tensors by what they hold: copies, experts and layers that are alike, and those of zeros."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
-from msgspec import Struct
-
-from auditor.content.probes import Position, Probes, ScaleValues, TensorValues
-from auditor.families.scaling import SCALE_SUFFIX
-from auditor.inventory.facts import Blocked, Inventory
+from auditor.content.probes import Probes, ScaleValues, TensorValues
 from auditor.patterns import expert_of, is_vocabulary, layer_of
-from auditor.text import plural
 from auditor_schemas.config import DeepseekV3Config
-from auditor_schemas.rule import RoundTrip
 
 # Blocks or scales that all have in common what chance would have given to half of them: no chance any more.
 ENOUGH = 16
-NOT_READ = Blocked("tensor data is not read at depth headers")
 # The copies that an MTP module stores, by what follows its layer, and what they are copies of.
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _ORIGINALS = {"embed_tokens.weight": EMBEDDING, "shared_head.head.weight": HEAD}
 CORRECTION_BIAS = ".e_score_correction_bias"
 # The largest scale that a quantiser gives a block of zeros: 1e-4 / 240, rounded up to a power of two.
 LARGEST_CLAMP = 2.0**-21
-
-
-class Bad(Struct, frozen=True):
-    """One tensor's values that it should not hold: how many of how many read, and the first of them."""
-
-    values: TensorValues
-    count: int
-    of: int
-    first: Position | None = None
-
-
-def bad_scales(probes: Probes, *kinds: str) -> list[Bad]:
-    """Tensors of block scales that hold values of these kinds, named as the fields of ScaleValues."""
-    found = []
-    for values in probes.scales():
-        scales = values.scales
-        assert scales is not None
-        count = sum(getattr(scales, kind) for kind in kinds)
-        if count:
-            places = [scales.first[kind] for kind in kinds if kind in scales.first]
-            first = min(places, key=lambda place: place.element, default=None)
-            found.append(Bad(values, count, scales.values, first))
-    return found
-
-
-def together(found: Sequence[Bad], tell: Callable[[Bad], str], *, whole: bool = False) -> Iterator[tuple[Bad, str]]:
-    """Each with its message; the first's, which stands for all where they fold, has the sums.
-
-    `whole`: what is bad are whole tensors, so that only they are counted.
-    """
-    for position, bad in enumerate(found):
-        message = tell(bad)
-        if position == 0 and len(found) > 1:
-            sums = f"{len(found):,} tensors are alike"
-            message += f"; {sums if whole else f'{sum(each.count for each in found):,} in {len(found):,} tensors'}"
-        yield bad, message
-
-
-def first_place(bad: Bad) -> str:
-    """', the first (nan) at block row 0, column 2' of scales, ': nan at …' of one; row and column of another value."""
-    if bad.first is None:
-        return ""
-    at = place(bad.values, bad.first)
-    return f", the first ({bad.first.text}) at {at}" if bad.count > 1 else f": {bad.first.text} at {at}"
-
-
-def place(values: TensorValues, position: Position) -> str:
-    """A value's place in words."""
-    if values.scales is not None:
-        row, column = block_of(values.scales, position)
-        return f"block row {row:,}, column {column:,}"
-    if len(values.shape) < 2:
-        return f"element {position.element:,}"
-    row, column = divmod(position.element, values.shape[-1])
-    return f"row {row:,}, column {column:,}"
-
-
-def block_of(scales: ScaleValues, position: Position) -> tuple[int, int]:
-    """The block row and column that a scale belongs to."""
-    return divmod(position.element, max(1, scales.columns))
-
-
-def span(position: Position | None) -> tuple[int, int] | None:
-    """The bytes of a value."""
-    return None if position is None else (position.begin, position.end)
-
-
-def weight_of(scale: str) -> str:
-    """The name of the weight that a scale belongs to."""
-    return scale.removesuffix(SCALE_SUFFIX)
-
-
-def round_trip_of(weight: str) -> RoundTrip:
-    """How a failure's `takes` and `blames` name the round trip of a weight's blocks."""
-    return RoundTrip(weight)
-
-
-def scale_actual(bad: Bad) -> dict[str, object]:
-    """What was found of bad scales, for programs: the weight, the first's block and value, how many."""
-    scales = bad.values.scales
-    assert scales is not None
-    actual: dict[str, object] = {"weight": weight_of(bad.values.name), "scales": bad.count, "of": bad.of}
-    if bad.first is not None:
-        actual |= {"block": list(block_of(scales, bad.first)), "value": bad.first.text}
-    return actual
-
-
-def share(values: TensorValues) -> str:
-    """'all 61,440 values', or at depth sample 'all 16,384 values read of 61,440'."""
-    if values.whole:
-        return f"all {plural(values.elements, 'value')}"
-    return f"all {plural(values.read, 'value')} read of {values.elements:,}"
 
 
 def may_be_zero(values: TensorValues) -> bool:
@@ -226,9 +127,3 @@ def within_240(probes: Probes) -> int:
     filled = sum(count for code, count in largest.items() if 0 < code < 0x7F)
     exceed = any(0x77 < code < 0x7F for code in largest)
     return 0 if exceed or reach < ENOUGH or 4 * reach < filled else reach
-
-
-def declared(inventory: Inventory) -> dict[str, str]:
-    """The SHA-256 that the store declares of each shard, where it declares one."""
-    entries = {shard.path: inventory.entries.get(shard.path) for shard in inventory.parts}
-    return {path: entry.sha256 for path, entry in entries.items() if entry is not None and entry.sha256 is not None}

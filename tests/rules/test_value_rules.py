@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 import pytest
 from msgspec.structs import replace
 
-from auditor.comparison.value_facts import content_facts, examined
-from auditor.comparison.value_groups import NOT_READ
+from auditor.comparison.value_facts import NOT_READ, content_facts, examined
 from auditor.content.probes import BlockNote, BlockValues, Position, Probes, ScaleValues, ShardValues, TensorValues
 from auditor.format.entries import Shard, TensorHeader, elements
 from auditor.inventory.facts import Blocked, Inventory

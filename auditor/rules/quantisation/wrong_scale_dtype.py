@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from auditor.comparison.bad_values import round_trip_of
 from auditor.comparison.records import Pairing
-from auditor.comparison.value_groups import round_trip_of
 from auditor.families.scaling import scale_name
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

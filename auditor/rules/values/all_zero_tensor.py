@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from auditor.comparison.value_groups import Bad, entirely_zero, may_be_zero, round_trip_of, share, together
+from auditor.comparison.bad_values import Bad, round_trip_of, share, together
+from auditor.comparison.value_groups import entirely_zero, may_be_zero
 from auditor.content.probes import Probes, TensorValues
 from auditor.families.scaling import scale_name
 from auditor_schemas.rule import Failure, Rule, Scope, Severity

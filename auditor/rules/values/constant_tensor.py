@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.value_groups import Bad, round_trip_of, share, together
+from auditor.comparison.bad_values import Bad, round_trip_of, share, together
 from auditor.content.probes import Probes, TensorValues
 from auditor.format.dtypes import FP8
 from auditor_schemas.rule import Failure, Rule, Scope, Severity

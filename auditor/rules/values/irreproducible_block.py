@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from auditor.comparison.value_groups import round_trip_of
+from auditor.comparison.bad_values import round_trip_of
 from auditor.content.probes import BlockNote, BlockValues, Probes, TensorValues
 from auditor.text import plural
 from auditor_schemas.rule import Failure, Rule, Scope, Severity

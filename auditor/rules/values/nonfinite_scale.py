@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.value_groups import (
+from auditor.comparison.bad_values import (
     Bad,
     bad_scales,
     first_place,

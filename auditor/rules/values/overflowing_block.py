@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.value_groups import round_trip_of
+from auditor.comparison.bad_values import round_trip_of
 from auditor.content.probes import Probes
 from auditor.families.scaling import scale_name
 from auditor.text import plural

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.value_groups import Bad, round_trip_of, together, weight_of
+from auditor.comparison.bad_values import Bad, round_trip_of, together, weight_of
 from auditor.content.probes import Probes, ScaleValues, TensorValues
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

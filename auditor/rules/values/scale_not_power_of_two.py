@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.value_groups import Bad, first_place, round_trip_of, scale_actual, span, together, weight_of
+from auditor.comparison.bad_values import Bad, first_place, round_trip_of, scale_actual, span, together, weight_of
 from auditor.content.probes import Probes
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.value_groups import Bad, share, together
+from auditor.comparison.bad_values import Bad, share, together
 from auditor.content.probes import Probes, TensorValues
 from auditor.format.dtypes import FLOATS
 from auditor_schemas.rule import Failure, Rule, Scope, Severity

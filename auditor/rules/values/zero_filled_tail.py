@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.value_groups import may_be_zero, round_trip_of, weight_of
+from auditor.comparison.bad_values import round_trip_of, weight_of
+from auditor.comparison.value_groups import may_be_zero
 from auditor.content.probes import Probes, ShardValues
 from auditor.families.scaling import SCALE_SUFFIX
 from auditor.format.entries import Shard

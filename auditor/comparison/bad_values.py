@@ -1,0 +1,102 @@
+"""Values that a tensor should not hold: which tensors have them, how many, where the first stands, in words."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from msgspec import Struct
+
+from auditor.content.probes import Position, Probes, ScaleValues, TensorValues
+from auditor.families.scaling import SCALE_SUFFIX
+from auditor.text import plural
+from auditor_schemas.rule import RoundTrip
+
+
+class Bad(Struct, frozen=True):
+    """One tensor's values that it should not hold: how many of how many read, and the first of them."""
+
+    values: TensorValues
+    count: int
+    of: int
+    first: Position | None = None
+
+
+def bad_scales(probes: Probes, *kinds: str) -> list[Bad]:
+    """Tensors of block scales that hold values of these kinds, named as the fields of ScaleValues."""
+    found = []
+    for values in probes.scales():
+        scales = values.scales
+        assert scales is not None
+        count = sum(getattr(scales, kind) for kind in kinds)
+        if count:
+            places = [scales.first[kind] for kind in kinds if kind in scales.first]
+            first = min(places, key=lambda place: place.element, default=None)
+            found.append(Bad(values, count, scales.values, first))
+    return found
+
+
+def together(found: Sequence[Bad], tell: Callable[[Bad], str], *, whole: bool = False) -> Iterator[tuple[Bad, str]]:
+    """Each with its message; the first's, which stands for all where they fold, has the sums.
+
+    `whole`: what is bad are whole tensors, so that only they are counted.
+    """
+    for position, bad in enumerate(found):
+        message = tell(bad)
+        if position == 0 and len(found) > 1:
+            sums = f"{len(found):,} tensors are alike"
+            message += f"; {sums if whole else f'{sum(each.count for each in found):,} in {len(found):,} tensors'}"
+        yield bad, message
+
+
+def first_place(bad: Bad) -> str:
+    """', the first (nan) at block row 0, column 2' of scales, ': nan at …' of one; row and column of another value."""
+    if bad.first is None:
+        return ""
+    at = place(bad.values, bad.first)
+    return f", the first ({bad.first.text}) at {at}" if bad.count > 1 else f": {bad.first.text} at {at}"
+
+
+def place(values: TensorValues, position: Position) -> str:
+    """A value's place in words."""
+    if values.scales is not None:
+        row, column = block_of(values.scales, position)
+        return f"block row {row:,}, column {column:,}"
+    if len(values.shape) < 2:
+        return f"element {position.element:,}"
+    row, column = divmod(position.element, values.shape[-1])
+    return f"row {row:,}, column {column:,}"
+
+
+def block_of(scales: ScaleValues, position: Position) -> tuple[int, int]:
+    """The block row and column that a scale belongs to."""
+    return divmod(position.element, max(1, scales.columns))
+
+
+def span(position: Position | None) -> tuple[int, int] | None:
+    """The bytes of a value."""
+    return None if position is None else (position.begin, position.end)
+
+
+def weight_of(scale: str) -> str:
+    """The name of the weight that a scale belongs to."""
+    return scale.removesuffix(SCALE_SUFFIX)
+
+
+def round_trip_of(weight: str) -> RoundTrip:
+    """How a failure's `takes` and `blames` name the round trip of a weight's blocks."""
+    return RoundTrip(weight)
+
+
+def scale_actual(bad: Bad) -> dict[str, object]:
+    """What was found of bad scales, for programs: the weight, the first's block and value, how many."""
+    scales = bad.values.scales
+    assert scales is not None
+    actual: dict[str, object] = {"weight": weight_of(bad.values.name), "scales": bad.count, "of": bad.of}
+    if bad.first is not None:
+        actual |= {"block": list(block_of(scales, bad.first)), "value": bad.first.text}
+    return actual
+
+
+def share(values: TensorValues) -> str:
+    """'all 61,440 values', or at depth sample 'all 16,384 values read of 61,440'."""
+    if values.whole:
+        return f"all {plural(values.elements, 'value')}"
+    return f"all {plural(values.read, 'value')} read of {values.elements:,}"
