@@ -45,13 +45,13 @@ class ShardReader:
         file = self.source.open(plan.file)
         try:
             stamp = self._checked(file, plan)
-            reading = _Reading(self, file, plan, stamp)
-            tensors = reading.run()
+            one_pass = _Pass(self, file, plan, stamp)
+            tensors = one_pass.run()
             if file.stamp() != stamp:
                 raise ReadError(f"{plan.file}: changed while it was read")
             if stamp is None:  # nothing names the version that was read: at least it still begins as it did
                 self._look_again(plan)
-            for used, before in reading.stamps.items():
+            for used, before in one_pass.stamps.items():
                 if self.source.stamp(used) != before:
                     raise ReadError(f"{used}: changed while it was read")
         finally:
@@ -60,11 +60,11 @@ class ShardReader:
             file=plan.file,
             size=plan.size,
             tensors=tensors,
-            bytes_read=reading.bytes_read,
-            sha256=reading.sha.hexdigest() if reading.sha is not None else None,
-            zero_tail=reading.zero_tail if plan.whole else 0,
-            unjudged=reading.unjudged,
-            stamps=reading.stamps,
+            bytes_read=one_pass.bytes_read,
+            sha256=one_pass.sha.hexdigest() if one_pass.sha is not None else None,
+            zero_tail=one_pass.zero_tail if plan.whole else 0,
+            unjudged=one_pass.unjudged,
+            stamps=one_pass.stamps,
         )
 
     def _look_again(self, plan: ShardPlan) -> None:
@@ -100,8 +100,8 @@ class _Weight(NamedTuple):
         self.judge.add(strip, element // self.part.shape[1] // self.judge.block[0], extremes)
 
 
-class _Reading:
-    """The reading of one shard from its first byte to its last."""
+class _Pass:
+    """One pass over a shard, from its first byte to its last."""
 
     def __init__(self, reader: ShardReader, file: File, plan: ShardPlan, stamp: str | None) -> None:
         self._reader = reader

@@ -25,18 +25,18 @@ _one_at_a_time = Lock()
 
 def compiled(function: Function) -> Function:
     """What kernels call; numba compiles it with them."""
-    return cast(Function, _made(function, cache=False))
+    return cast(Function, _dispatcher(function, cache=False))
 
 
 def kernel(*signatures: Signature) -> Callable[[Function], Function]:
     """A function to call with arguments of these types."""
 
-    def made(function: Function) -> Function:
-        found = _cached(function) or _made(function, cache=False)
-        _kernels.extend((found, signature) for signature in signatures)
-        return cast(Function, found)
+    def decorate(function: Function) -> Function:
+        dispatcher = _with_cache(function) or _dispatcher(function, cache=False)
+        _kernels.extend((dispatcher, signature) for signature in signatures)
+        return cast(Function, dispatcher)
 
-    return made
+    return decorate
 
 
 def prepare(preparing: Preparing | None = None) -> None:
@@ -45,45 +45,45 @@ def prepare(preparing: Preparing | None = None) -> None:
     Raises UsageError, in one line, where numba cannot compile them.
     """
     with _one_at_a_time:
-        for function, signature in _kernels:
-            if signature in function.overloads:
+        for dispatcher, signature in _kernels:
+            if signature in dispatcher.overloads:
                 continue
             try:
-                _compile(function, signature)
+                _compile(dispatcher, signature)
             except Exception as error:  # an edge: numba and LLVM fail in ways of their own
                 reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
                 raise UsageError(f"numba {numba.__version__} makes no kernels that can be used: {reason}") from error
-            if preparing is not None and function.stats.cache_misses[signature]:
-                kept = function.stats.cache_path is not None
+            if preparing is not None and dispatcher.stats.cache_misses[signature]:
+                kept = dispatcher.stats.cache_path is not None
                 preparing(f"compiling kernels{' once for this processor' if kept else ', with no place to keep them'}")
                 preparing = None
 
 
-def _compile(function: Any, signature: Signature) -> None:
+def _compile(dispatcher: Any, signature: Signature) -> None:
     """Take a kernel from the cache, or compile it, whatever is wrong with the cache: numba raises then."""
     try:
-        function.compile(signature)
+        dispatcher.compile(signature)
     except Exception:  # as above
-        if signature in function.overloads:  # it was compiled, and could not be kept
+        if signature in dispatcher.overloads:  # it was compiled, and could not be kept
             return
         try:
-            function.recompile()  # first of all forgets what is kept, which is damaged
+            dispatcher.recompile()  # first of all forgets what is kept, which is damaged
         except OSError:
-            function._cache.disable()  # what cannot be mended either; numba has no public way
-        function.compile(signature)
+            dispatcher._cache.disable()  # what cannot be mended either; numba has no public way
+        dispatcher.compile(signature)
 
 
-def _made(function: Callable[..., object], *, cache: bool) -> Any:
+def _dispatcher(function: Callable[..., object], *, cache: bool) -> Any:
     return numba.njit(nogil=True, error_model="numpy", cache=cache)(function)
 
 
-def _cached(function: Callable[..., object]) -> Any:
+def _with_cache(function: Callable[..., object]) -> Any:
     """A kernel with numba's cache; None where it finds no folder, or one that others may write to."""
     try:
-        found = _made(function, cache=True)
-        folder = Path(found.stats.cache_path)
+        dispatcher = _dispatcher(function, cache=True)
+        folder = Path(dispatcher.stats.cache_path)
         # Who may write beside the source may write the source.
         trusted = folder.parent == Path(__file__).parent or doubt(folder) is None
     except (RuntimeError, OSError):
         return None
-    return found if trusted else None
+    return dispatcher if trusted else None
