@@ -23,6 +23,7 @@ from auditor.sources.http.request import Located
 from auditor.sources.http.transport import Transport
 from tests.servers import parts
 from tests.servers.serving import Reply, Request, Server, folder_server, ranged
+from tests.servers.tls import Listener, head_of
 
 
 @pytest.fixture(scope="module")
@@ -356,6 +357,19 @@ def test_proxy_of_the_environment_is_gone_through(certificate, folder, monkeypat
         with pytest.raises(ReadError, match=r"models\.test: no such host|cannot be resolved"):
             open_source("https://models.test:8443/", cache=False).open("data.bin")
         assert len(asked) == 1
+        source.close()
+
+
+def test_proxy_that_refuses_is_said_to(monkeypatch):
+    def refuse(connection: socket.socket) -> None:
+        head_of(connection)
+        connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+
+    with Listener(refuse) as server:
+        monkeypatch.setenv("HTTPS_PROXY", server.url.replace("https", "http"))
+        source = open_source("https://models.test/", cache=False)
+        with pytest.raises(ReadError, match=r"^x: the proxy that the environment names answers HTTP 407$"):
+            source.open("x")
         source.close()
 
 
