@@ -111,7 +111,7 @@ class Bucket(Remote):
         except AuditorError:
             raise
         except Exception as error:  # whatever the library raises, in words of ours: its own may hold the settings
-            raise SourceError(f"{scheme}://{bucket}: {_told(error, scheme)}") from None
+            raise SourceError(f"{scheme}://{bucket}: {_in_our_words(error, scheme)}") from None
         parts = guard.admit(self._access.base)
         self._guard = guard
         self._scheme = scheme
@@ -140,7 +140,7 @@ class Bucket(Remote):
         except SourceError:
             raise
         except Exception as error:  # of the library, which signs; its own words hold addresses
-            raise SourceError(f"{self.uri}: {_told(error, self._scheme)}") from None
+            raise SourceError(f"{self.uri}: {_in_our_words(error, self._scheme)}") from None
 
     def _listed_by_store(self, limit: int) -> tuple[dict[str, Entry], str | None]:
         """The listing by the library's own hands: bounded in time and keys, page by page, and no further by us."""
@@ -165,7 +165,7 @@ class Bucket(Remote):
             if page is None:
                 return files, None
             if isinstance(page, Exception):  # whatever the library raises, in words of ours: its own hold addresses
-                raise SourceError(f"{self.uri}: {_told(page, self._scheme)}") from None
+                raise SourceError(f"{self.uri}: {_in_our_words(page, self._scheme)}") from None
             before = len(files)
             for each in page:
                 if len(files) >= limit:
@@ -185,7 +185,7 @@ class Bucket(Remote):
                 try:
                     url = self._obstore.sign(self._access.store, "GET", path, expires_in=timedelta(seconds=_SIGNED_S))
                 except Exception as error:  # as above
-                    raise ReadError(f"{path}: {_told(error, self._scheme)}") from None
+                    raise ReadError(f"{path}: {_in_our_words(error, self._scheme)}") from None
                 self._signed[path] = (now, url)
             return Located(url, {})
 
@@ -217,7 +217,7 @@ class Bucket(Remote):
         except self._obstore.exceptions.PreconditionError:
             raise ReadError(f"{path}: changed while it was read") from None
         except Exception as error:  # as above
-            raise ReadError(f"{path}: {_told(error, self._scheme)}") from None
+            raise ReadError(f"{path}: {_in_our_words(error, self._scheme)}") from None
         if etag is not None and meta["e_tag"] is not None and not same_etag(etag, meta["e_tag"]):
             raise ReadError(f"{path}: changed while it was read")
         taken = memoryview(data)
@@ -249,7 +249,7 @@ def _refused(status: int, code: str) -> str:
     return f"the store answers {told}"
 
 
-def _told(error: Exception, scheme: str) -> str:
+def _in_our_words(error: Exception, scheme: str) -> str:
     """An error of the library in words of ours, without addresses, bodies or what it was configured with."""
     text, name = str(error), type(error).__name__
     status, code = _STATUS.search(text), _CODE.search(text)

@@ -62,7 +62,7 @@ class Hub(Remote):
         guard.admit(self._endpoint)
         self._offline = bool(constants.HF_HUB_OFFLINE)
         self._repository = repository
-        self._asked = revision
+        self._named = revision
         host = urlsplit(self._endpoint).hostname or ""
         self._stored: dict[str, str] = {}
         super().__init__(
@@ -74,10 +74,10 @@ class Hub(Remote):
         self._token: dict[str, str] | None = None
 
     def _list(self, limit: int) -> tuple[dict[str, Entry], str | None]:
-        name = f"{self.uri}{'' if self._asked is None else '@' + shown(self._asked)}"
+        name = f"{self.uri}{'' if self._named is None else '@' + shown(self._named)}"
         if self._offline:
             raise SourceError(f"{name}: HF_HUB_OFFLINE is set, and the hub is not asked")
-        at = "" if self._asked is None else f"/revision/{quote(self._asked, safe='')}"
+        at = "" if self._named is None else f"/revision/{quote(self._named, safe='')}"
         url = f"{self._endpoint}/api/models/{self._repository}{at}?blobs=true"
         try:
             answer = self.transport.fetch(

@@ -33,10 +33,10 @@ class Dialect(NamedTuple):
 
     def query(self, prefix: str, after: str) -> str:
         """The parameters of a page: the first, or the one that a token names."""
-        asked = {**self.fixed, self.most: str(PAGE_KEYS)}
-        asked |= {self.prefix: prefix} if prefix else {}
-        asked |= {self.after: after} if after else {}
-        return "&".join(f"{name}={quote(value, safe='')}" for name, value in sorted(asked.items()))
+        query = {**self.fixed, self.most: str(PAGE_KEYS)}
+        query |= {self.prefix: prefix} if prefix else {}
+        query |= {self.after: after} if after else {}
+        return "&".join(f"{name}={quote(value, safe='')}" for name, value in sorted(query.items()))
 
 
 S3 = Dialect({"list-type": "2"}, "prefix", "max-keys", "continuation-token")
@@ -63,8 +63,8 @@ def listing(
     while True:
         if time.monotonic() > deadline:
             raise SourceError(f"{uri}: the store's list of files does not come in time: {len(files):,} so far")
-        asked = where(dialect.query(prefix, after))
-        answer = transport.fetch(uri, lambda _, asked=asked: asked, 0, _PAGE_BYTES, deadline=deadline, whole=True)  # type: ignore[misc]
+        at = where(dialect.query(prefix, after))
+        answer = transport.fetch(uri, lambda _, at=at: at, 0, _PAGE_BYTES, deadline=deadline, whole=True)  # type: ignore[misc]
         held += len(answer.data)
         before = len(files)
         page = parsed(bytes(answer.data))

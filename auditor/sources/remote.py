@@ -45,7 +45,7 @@ class Remote:
         self.location = location
         self.transport = transport
         self.cache = cache
-        self._begun = Starts(self._fetch, self._known, cache=cache, location=location, listed=self.listed)
+        self._starts = Starts(self._fetch, self._known, cache=cache, location=location, listed=self.listed)
         self._lock = threading.Lock()
         self._closed = False
         self._crew = Crew("auditor-content", _FETCHERS)
@@ -84,18 +84,18 @@ class Remote:
 
     def ahead(self, paths: Sequence[str], need: Need, first: int = 0) -> None:
         """Begin to fetch the starts of these files, as many at once as there may be connections."""
-        self._begun.ahead(paths, need, first)
+        self._starts.ahead(paths, need, first)
 
     def warm(self, count: int) -> None:
         """Begin to open connections, where it is known to whom before any file is asked for."""
 
     def arriving(self, until: str | None) -> Iterator[str]:
         """Files asked for ahead, as their starts come: all, or until that of `until` has come."""
-        return self._begun.arriving(until)
+        return self._starts.arriving(until)
 
     def open(self, path: str) -> RemoteFile:
         """The file with its start at hand; raises ReadError where that cannot be had."""
-        start = self._begun.get(path)
+        start = self._starts.get(path)
         if start.error is not None:
             raise start.error
         file = RemoteFile(self, start)
@@ -105,7 +105,7 @@ class Remote:
     @property
     def versioned(self) -> bool:
         """Whether every start that came has an ETag or a Last-Modified with it."""
-        return self._begun.versioned
+        return self._starts.versioned
 
     @property
     def identity(self) -> str:
@@ -122,14 +122,14 @@ class Remote:
         known = self._known(path)
         if known is not None:  # the same whether a header comes from the cache or not, as an ETag of storage is not
             return _stamp(known.size, known.sha256 or known.etag)
-        start = self._begun.find(path)
+        start = self._starts.find(path)
         return None if start is None else _stamp(start.size, start.etag)
 
     def close(self) -> None:
         """Stop what is under way; nothing is read afterwards."""
         with self._lock:
             self._closed = True
-        self._begun.close()
+        self._starts.close()
         self.transport.close()
         if self.cache is not None:
             self.cache.trim()

@@ -83,8 +83,8 @@ class Starts:
     def versioned(self) -> bool:
         """Whether the store names a version of all that has come."""
         with self._lock:
-            come = [each for each in self._known.values() if each.done.is_set() and each.error is None and each.size]
-        return all(each.etag is not None for each in come)
+            arrived = [each for each in self._known.values() if each.done.is_set() and each.error is None and each.size]
+        return all(each.etag is not None for each in arrived)
 
     def ahead(self, paths: Sequence[str], need: Need, first: int) -> None:
         """Begin to fetch the starts of these files."""

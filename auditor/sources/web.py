@@ -47,7 +47,7 @@ class Web(Remote):
 
     def warm(self, count: int) -> None:
         """Begin to open connections to the one host that there is."""
-        self._begun.warm(lambda: self.transport.open(self._base), count)
+        self._starts.warm(lambda: self.transport.open(self._base), count)
 
     def _locate(self, path: str, renew: bool) -> Located:  # noqa: ARG002  # an address is what it is
         return Located(f"{self._base}{quote(path)}{self._query}", self._headers)
@@ -61,7 +61,7 @@ class Web(Remote):
 
     def entry(self, path: str) -> Entry:
         """One file, asked for by its name."""
-        start = self._begun.get(path)
+        start = self._starts.get(path)
         if isinstance(start.error, AbsentError):
             return Entry("absent")
         if start.error is not None:

@@ -12,7 +12,7 @@ from auditor.sources.http.request import bare_etag
 
 if TYPE_CHECKING:
     from auditor.sources.http.connection import Reply
-    from auditor.sources.http.request import Asked
+    from auditor.sources.http.request import Request
 
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -83,17 +83,17 @@ class ExpiredError(Exception):
     """A signature that has expired."""
 
 
-def judge(reply: Reply, asked: Asked, url: str) -> Answer | str:
+def judge(reply: Reply, request: Request, url: str) -> Answer | str:
     """What the answer whose head has come means, its body read: the range, or where it is redirected to.
 
     Raises ReadError for what asking again will not mend, TransientError, ExpiredError and UnchangedError for what they
     say, and HTTPException and OSError as the connection does.
     """
-    path, begin, end, status, headers = asked.path, asked.begin, asked.end, reply.status, _headers(reply)
+    path, begin, end, status, headers = request.path, request.begin, request.end, reply.status, _headers(reply)
     if reply.length == 0:
         reply.finish()
-    if asked.whole:
-        return _whole(reply, headers, asked, url)
+    if request.whole:
+        return _whole(reply, headers, request, url)
     if status == 206:
         first, last, size = _content_range(path, headers)
         if first != begin or last >= end or (size is not None and last + 1 != min(end, size)):
@@ -109,15 +109,15 @@ def judge(reply: Reply, asked: Asked, url: str) -> Answer | str:
             raise ReadError(f"{path}: the server refuses a range within the file's {size:,} bytes")
         return Answer(b"", size, _version(headers), url)
     else:
-        return _refusal(reply, headers, asked, url)
+        return _refusal(reply, headers, request, url)
     _refuse_encoded(path, headers)
     length = last + 1 - begin
     if reply.length is not None and reply.length != length:
         raise ReadError(f"{path}: the answer has {reply.length:,} bytes, its range {length:,}")
     given = _version(headers)
-    if asked.etag is not None and given is not None and not same_etag(given, asked.etag):
+    if request.etag is not None and given is not None and not same_etag(given, request.etag):
         raise ReadError(f"{path}: changed while it was read")
-    data = _body(reply, asked, length)
+    data = _body(reply, request, length)
     if begin == 0 and _HTML.match(headers.get("content-type", "")) and _PAGE.match(data[:512]):
         raise ReadError(f"{path}: the server answers with a page (text/html), not with the file")
     return Answer(data, size, given, url)
@@ -134,16 +134,16 @@ def _headers(reply: Reply) -> dict[str, str]:
     return found
 
 
-def _whole(reply: Reply, headers: dict[str, str], asked: Asked, url: str) -> Answer | str:
+def _whole(reply: Reply, headers: dict[str, str], request: Request, url: str) -> Answer | str:
     """A listing."""
     if reply.status != 200:
-        return _refusal(reply, headers, asked, url)
-    _refuse_encoded(asked.path, headers)
+        return _refusal(reply, headers, request, url)
+    _refuse_encoded(request.path, headers)
     announced = reply.length
-    data = b"" if announced is not None and announced > asked.end else _some(reply, asked.end + 1)
-    if max(len(data), announced or 0) > asked.end:
+    data = b"" if announced is not None and announced > request.end else _some(reply, request.end + 1)
+    if max(len(data), announced or 0) > request.end:
         raise ReadError(
-            f"{asked.path}: the server's answer is longer than the {asked.end:,} bytes that are read of one"
+            f"{request.path}: the server's answer is longer than the {request.end:,} bytes that are read of one"
         )
     if announced is not None and len(data) < announced:
         raise TransientError(f"the answer ended early, after {len(data):,} of {announced:,} bytes")
@@ -169,9 +169,9 @@ def _version(headers: dict[str, str]) -> str | None:
     return headers.get("etag") or (f'W/"{changed}"' if changed else None)
 
 
-def _refusal(reply: Reply, headers: dict[str, str], asked: Asked, url: str) -> str:
+def _refusal(reply: Reply, headers: dict[str, str], request: Request, url: str) -> str:
     """Where a redirect leads; raises what any other answer means."""
-    path, status = asked.path, reply.status
+    path, status = request.path, reply.status
     if status in _REDIRECTS and "location" in headers:
         _some(reply, 4096)  # whatever it says, so that the connection is as good as before
         reply.finish()
@@ -179,11 +179,11 @@ def _refusal(reply: Reply, headers: dict[str, str], asked: Asked, url: str) -> s
     if status == 200:
         size = "" if reply.length is None else f" of {reply.length:,} bytes"
         raise ReadError(f"{path}: the server ignores ranges and sends the whole file{size}; nothing of it is read")
-    if status == 304 and asked.unless is not None:
+    if status == 304 and request.unless is not None:
         raise UnchangedError
     if status == 412:
         raise ReadError(f"{path}: changed while it was read")
-    body = b"" if status in (404, 410) and not asked.whole else _some(reply, 2048)
+    body = b"" if status in (404, 410) and not request.whole else _some(reply, 2048)
     reply.finish()
     found = _CODE.search(body)
     code = found[1].decode() if found else ""
@@ -214,13 +214,13 @@ def _content_range(path: str, headers: dict[str, str]) -> tuple[int, int, int | 
     return int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])
 
 
-def _body(reply: Reply, asked: Asked, length: int) -> memoryview:
+def _body(reply: Reply, request: Request, length: int) -> memoryview:
     """Exactly so many bytes; an answer that ends early is worth another attempt."""
-    view = memoryview(bytearray(length)) if asked.into is None else asked.into[:length]
+    view = memoryview(bytearray(length)) if request.into is None else request.into[:length]
     count = 0
-    if asked.peek is not None:
+    if request.peek is not None:
         count = reply.readinto(view[:_PEEK_BYTES])
-        asked.peek(bytes(view[:count]))
+        request.peek(bytes(view[:count]))
     count += reply.readinto(view[count:])
     if count < length:
         raise TransientError(f"the answer ended early, after {count:,} of {length:,} bytes")

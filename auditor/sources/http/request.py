@@ -19,7 +19,7 @@ class Located(NamedTuple):
     headers: dict[str, str]
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     """A range [begin, end) of a file, to be answered before `until` (monotonic).
 
     `etag`: the file must still be that one. `unless`: its bytes are not wanted if it still is that one. `whole`: no
@@ -39,15 +39,15 @@ class Asked(NamedTuple):
     peek: Callable[[bytes], object] | None = None
 
 
-def asking(asked: Asked) -> dict[str, str]:
+def headers_for(request: Request) -> dict[str, str]:
     """The headers that ask for a range."""
-    headers = {**_HEADERS, **asked.where.headers}
-    if not asked.whole:
-        headers["Range"] = f"bytes={asked.begin}-{asked.end - 1}"
-    if asked.etag is not None:
-        headers["If-Match"] = f'"{bare_etag(asked.etag)}"'  # Azure lists its ETags without quotes
-    if asked.unless is not None:
-        headers["If-None-Match"] = asked.unless
+    headers = {**_HEADERS, **request.where.headers}
+    if not request.whole:
+        headers["Range"] = f"bytes={request.begin}-{request.end - 1}"
+    if request.etag is not None:
+        headers["If-Match"] = f'"{bare_etag(request.etag)}"'  # Azure lists its ETags without quotes
+    if request.unless is not None:
+        headers["If-None-Match"] = request.unless
     return headers
 
 

@@ -19,7 +19,7 @@ from auditor.errors import ReadError, SourceError
 from auditor.sources.http.answer import Answer, ExpiredError, TransientError, judge
 from auditor.sources.http.connection import LEAST_S, Connection, Reply, verified
 from auditor.sources.http.hosts import Guard, is_loopback
-from auditor.sources.http.request import Asked, Located, asking, origin, target
+from auditor.sources.http.request import Located, Request, headers_for, origin, target
 from auditor.text import shown
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Transport:
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, str, int], list[Connection]] = {}
         self._budget = threading.BoundedSemaphore(CONNECTIONS)
-        self._not_before, self._asked = 0.0, ""
+        self._not_before, self._why_not_before = 0.0, ""
         self._tls: ssl.SSLContext | None = None
         self._closed = False
 
@@ -83,25 +83,25 @@ class Transport:
 
         `locate(renew)` says where the file is, anew where a signature has expired. `etag`: the file must still
         be that one. `unless`: raises UnchangedError if it still is. `peek` gets the first bytes before the rest
-        comes. `whole`: a listing, as Asked says.
+        comes. `whole`: a listing, as Request says.
         Raises AbsentError for a file that is not there and ReadError, its text beginning with `path`, for all else.
         """
         deadline = self.deadline() if deadline is None else deadline
-        asked = Asked(path, locate(False), begin, end, deadline, etag, unless, whole, into, peek)
+        request = Request(path, locate(False), begin, end, deadline, etag, unless, whole, into, peek)
         attempt, renewed = 0, False
         while True:
             pause = self._not_before - time.monotonic()
             if pause > 0:  # spread out: all who wait would come back at once
-                self._wait(asked, pause + _jitter(0.0, 0.5), self._asked)
+                self._wait(request, pause + _jitter(0.0, 0.5), self._why_not_before)
             try:
-                return self._attempt(asked)
+                return self._attempt(request)
             except ExpiredError as error:
                 if renewed:
                     raise ReadError(f"{path}: {error}") from None
                 renewed, again = True, locate(True)
-                if again == asked.where and not self._abroad:  # the hub's own address stays, where it sends to is new
+                if again == request.where and not self._abroad:  # the hub's own address stays, where it sends to is new
                     raise ReadError(f"{path}: {error}") from None
-                asked = asked._replace(where=again)
+                request = request._replace(where=again)
             except TransientError as error:
                 if error.stale and time.monotonic() < deadline:
                     continue  # each takes one idle connection away, and a new one is never stale
@@ -113,8 +113,8 @@ class Transport:
                     pause = max(pause, error.after)
                     if error.everyone:
                         self._not_before = max(self._not_before, time.monotonic() + error.after)
-                        self._asked = f"{error} and asks for a pause"
-                self._wait(asked, pause, f"{error}, {attempt} times" if attempt > 1 else str(error))
+                        self._why_not_before = f"{error} and asks for a pause"
+                self._wait(request, pause, f"{error}, {attempt} times" if attempt > 1 else str(error))
 
     def open(self, url: str) -> None:
         """Open a connection for what is to come; what is wrong with it, who asks for something hears."""
@@ -133,57 +133,57 @@ class Transport:
 
     # --- attempts ---
 
-    def _wait(self, asked: Asked, pause: float, why: str) -> None:
+    def _wait(self, request: Request, pause: float, why: str) -> None:
         if pause <= 0:
             return
-        if time.monotonic() + pause > asked.until:
-            raise ReadError(f"{asked.path}: {why}; given up, the deadline is {self._deadline:g} s")
+        if time.monotonic() + pause > request.until:
+            raise ReadError(f"{request.path}: {why}; given up, the deadline is {self._deadline:g} s")
         time.sleep(pause)
 
-    def _attempt(self, asked: Asked) -> Answer:
-        url, headers = asked.where.url, asking(asked)
+    def _attempt(self, request: Request) -> Answer:
+        url, headers = request.where.url, headers_for(request)
         try:
             for _ in range(_HOPS):
-                moved = self._ask(asked, url, headers)
+                moved = self._ask(request, url, headers)
                 if isinstance(moved, Answer):
                     return moved
-                headers = self._onward(asked, url, moved, headers)
+                headers = self._onward(request, url, moved, headers)
                 url = moved
         except SourceError as error:
-            raise ReadError(f"{asked.path}: {error}") from None
-        raise ReadError(f"{asked.path}: redirected more than {_HOPS} times")
+            raise ReadError(f"{request.path}: {error}") from None
+        raise ReadError(f"{request.path}: redirected more than {_HOPS} times")
 
-    def _onward(self, asked: Asked, url: str, target: str, headers: dict[str, str]) -> dict[str, str]:
+    def _onward(self, request: Request, url: str, target: str, headers: dict[str, str]) -> dict[str, str]:
         """What may be sent along to where a redirect leads; raises ReadError where it must not be followed."""
-        path = asked.path
+        path = request.path
         try:
             old, new = self._guard.admit(url), self._guard.admit(target)
         except SourceError as error:
             raise ReadError(f"{path}: redirected to {error}") from None
         if origin(old) == origin(new) or (old.hostname == new.hostname and new.scheme == "https" != old.scheme):
             return headers
-        if not self._abroad or asked.whole:
+        if not self._abroad or request.whole:
             raise ReadError(f"{path}: redirected to another host, {shown(new.hostname or '')}, which is not followed")
         if is_loopback(new.hostname or "") and not is_loopback(old.hostname or ""):
             raise ReadError(f"{path}: redirected to this machine itself, which is not followed")
         return {name: value for name, value in headers.items() if name.lower() not in _PRIVATE_HEADERS}
 
-    def _ask(self, asked: Asked, url: str, headers: dict[str, str]) -> Answer | str:
+    def _ask(self, request: Request, url: str, headers: dict[str, str]) -> Answer | str:
         """One request: its answer, or where it is redirected to."""
         parts = self._guard.admit(url)
-        named, at = target(asked.path, parts, headers), origin(parts)
-        earning = 0 if asked.whole else asked.end - asked.begin  # what comes of a file earns its time
+        named, at = target(request.path, parts, headers), origin(parts)
+        earning = 0 if request.whole else request.end - request.begin  # what comes of a file earns its time
         with self._budget:
             connection, reply = self._connection(at), None
-            until = max(asked.until, time.monotonic() + LEAST_S)
+            until = max(request.until, time.monotonic() + LEAST_S)
             try:
                 reply = connection.ask(named, headers, until=until, earning=earning)
-                return judge(reply, asked, url)
+                return judge(reply, request, url)
             except (http.client.HTTPException, OSError) as error:
                 if connection.idled and reply is None and isinstance(error, ConnectionError):
                     raise TransientError("the connection was closed", stale=True) from None
                 attempts = float("inf") if connection.reached else _UNREACHED
-                raise _meant(error, asked.path, shown(at[1]), attempts=attempts) from None
+                raise _meant(error, request.path, shown(at[1]), attempts=attempts) from None
             finally:
                 self._release(connection, at, reply)
 
