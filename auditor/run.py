@@ -121,7 +121,7 @@ def audit(
         symlinks=symlinks,
         reading=_reading(depth, reading),
     )
-    return conduct(subject, Terms(policy=policy, baseline=baseline, fail_on=fail_on), progress)
+    return conduct(subject, Terms(policy=policy, baseline=baseline, fail_on=fail_on), progress)[1]
 
 
 def _reading(depth: str, reading: Reading | None) -> Reading | None:
@@ -134,15 +134,11 @@ def _reading(depth: str, reading: Reading | None) -> Reading | None:
 
 def conduct(
     subject: Subject, terms: Terms, progress: Progress | None = None, *, summarised: bool = True
-) -> AuditReport:
-    """One audit. `summarised`: with what only a saved report shows, storage and parallelism."""
-    return examine(subject, terms, progress, summarised=summarised)[1]
-
-
-def examine(
-    subject: Subject, terms: Terms, progress: Progress | None = None, *, summarised: bool = True
 ) -> tuple[Evidence, AuditReport]:
-    """The same, with what the report follows from."""
+    """One audit: what was read, and what follows from it.
+
+    `summarised`: with what only a saved report shows, storage and parallelism.
+    """
     if subject.reading is not None:
         check_extra(subject.reading.depth)
     start = _Start(datetime.now(UTC), time.perf_counter())
@@ -265,7 +261,7 @@ def _report(evidence: Evidence, measure: Measure, reading: Reading | None, start
     depth = "headers" if reading is None else reading.depth
     inventory_summary = summary.inventory_summary(inventory, evidence.census)
     coverage = summary.coverage(inventory, incomplete, probes)
-    decision = measure.decision(
+    verdict, unmet = measure.verdict(
         judgement.findings,
         incomplete,
         coverage,
@@ -288,12 +284,12 @@ def _report(evidence: Evidence, measure: Measure, reading: Reading | None, start
             resumed_shards=content.resumed if content is not None else None,
         ),
         family=configuration.family.name if configuration.family else None,
-        verdict=decision.verdict,
+        verdict=verdict,
         incomplete=incomplete,
         fail_on=measure.fail_on,
         policy=Digest(sha256=measure.sha256) if measure.sha256 else None,
         baseline=Digest(sha256=baseline.sha256) if baseline is not None and baseline.sha256 else None,
-        unmet=decision.unmet,
+        unmet=tuple(unmet),
         waivers=judgement.waivers,
         gone=judgement.gone,
         outcomes=tuple(outcomes),

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     # What is only printed shows no storage and no parallelism.
     summarised = not targets.keys().isdisjoint(("json", "html"))
     try:
-        report = conduct(subject, terms, progress, summarised=summarised)
+        _, report = conduct(subject, terms, progress, summarised=summarised)
     finally:
         if progress is not None:
             progress.close()

@@ -15,14 +15,11 @@ def run(options: argparse.Namespace) -> int:
     from auditor.errors import UsageError
     from auditor.rules import catalogue
     from auditor.rules.pages import page
+    from auditor.verdict.policy import no_such_rule, rule_named
 
-    wanted = options.rule
     rules = [module.rule for module in catalogue()]
-    rule = next((each for each in rules if wanted.upper() == each.id or wanted.lower() == each.slug), None)
+    rule = rule_named(options.rule, rules)
     if rule is None:
-        from auditor.text import nearest, shown
-
-        near = nearest(wanted, [name for each in rules for name in (each.id, each.slug)])
-        raise UsageError(f"no rule {shown(wanted)}{near}; `auditor rules` lists them")
+        raise UsageError(no_such_rule(options.rule, rules))
     write_out(page(rule))
     return 0

@@ -9,7 +9,7 @@ from auditor.errors import SourceError
 from auditor.inventory.facts import Inventory
 from auditor.patterns import count, expand, expand_file, patterns
 from auditor.reporting.saved import read_report
-from auditor.run import Subject, Terms, examine
+from auditor.run import Subject, Terms, conduct
 from auditor.text import shown
 from auditor.verdict.attribute import Attributed
 from auditor.verdict.baseline import Baseline, named
@@ -54,7 +54,7 @@ def read_side(path: str, label: str) -> Side:
     if Path(path).is_file():
         report = read_report(path)
         return Side(label, report, _laid_out(report, path), None, _digests(report, path), True)
-    evidence, report = examine(Subject(source=path), Terms())
+    evidence, report = conduct(Subject(source=path), Terms())
     fields = evidence.configuration.fields
     return Side(
         label, report, _stored(evidence.inventory), None if fields is None else dict(_flat(fields)), None, False

@@ -1,7 +1,7 @@
 """What findings are judged by: a policy, a baseline and what fails → severities, statuses, and the verdict."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from os import PathLike
 from typing import TYPE_CHECKING
@@ -20,13 +20,6 @@ from auditor_schemas.report import Coverage, RuleOutcome, Verdict
 
 if TYPE_CHECKING:
     from auditor.verdict.baseline import Baseline
-
-
-class Decision(Struct, frozen=True):
-    """The verdict, and what was required of the audit and is not met."""
-
-    verdict: Verdict
-    unmet: tuple[str, ...]
 
 
 class Measure(Struct, frozen=True):
@@ -73,9 +66,9 @@ class Measure(Struct, frozen=True):
             files=Files([(shard.path, shard.tensors) for shard in inventory.parts], inventory.index),
         )
 
-    def decision(
+    def verdict(
         self,
-        findings: Iterable[Finding],
+        findings: Sequence[Finding],
         incomplete: Sequence[str],
         coverage: Coverage,
         *,
@@ -83,16 +76,18 @@ class Measure(Struct, frozen=True):
         payload_bytes: int,
         fp8_blocks: int,
         nothing_expected: str | None,
-    ) -> Decision:
-        """The verdict. `nothing_expected`: why nothing was expected of the tensors, where nothing was."""
-        findings = tuple(findings)
+    ) -> tuple[Verdict, list[str]]:
+        """The verdict, and what was required and is not met.
+
+        `nothing_expected`: why nothing was expected of the tensors, where nothing was.
+        """
         unmet = gate.unmet(self.policy.require, depth, coverage, payload_bytes=payload_bytes, fp8_blocks=fp8_blocks)
         verdict = gate.decide(findings, incomplete, self.fail_on, unmet)
         if verdict == "passed" and nothing_expected is not None:
             # What would be wrong with the tensors nobody can say: no severity, waiver or baseline makes that a pass.
             unmet.append(f"nothing was expected of the tensors: {nothing_expected}")
             verdict = gate.decide(findings, incomplete, self.fail_on, unmet)
-        return Decision(verdict, tuple(unmet))
+        return verdict, unmet
 
 
 def policy_of(

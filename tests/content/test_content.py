@@ -308,7 +308,7 @@ def test_that_a_shard_changed_while_it_was_read_is_said_once(copy: Path) -> None
     moving = next(
         index[name + "_scale_inv"] for name in index if index.get(name + "_scale_inv", index[name]) != index[name]
     )
-    report = conduct(Subject(source=Moving(copy, moving), reading=Reading(depth="full")), Terms())
+    report = conduct(Subject(source=Moving(copy, moving), reading=Reading(depth="full")), Terms())[1]
     assert report.verdict == "incomplete"
     assert len(report.incomplete) == len(set(report.incomplete)) == len(report.coverage.unread)
     assert any("changed while it was read" in line for line in report.incomplete)

@@ -21,7 +21,7 @@ from auditor.format.entries import Fault, Index, Shard
 from auditor.format.index import parse_index
 from auditor.inventory.facts import Inventory
 from auditor.inventory.walk import read_config, walk
-from auditor.run import Subject, Terms, examine
+from auditor.run import Subject, Terms, conduct
 from auditor.sources.entry import Entry
 from auditor.sources.folder import Folder
 from auditor_schemas.index import CheckpointIndex
@@ -762,6 +762,6 @@ def test_a_hostile_header_of_16_mib_stays_within_a_few_times_its_size(tmp_path):
 def test_of_a_sound_checkpoint_no_tensor_is_made(tmp_path):
     """What the speed of an audit rests on: names and kinds are enough where all is as expected."""
     forge(tmp_path / "v3", like="v3", sparse=True)
-    evidence, report = examine(Subject(source=str(tmp_path / "v3")), Terms(), summarised=False)
+    evidence, report = conduct(Subject(source=str(tmp_path / "v3")), Terms(), summarised=False)
     assert report.verdict == "passed"
     assert all(shard.tensors._made is None for shard in evidence.inventory.shards)
