@@ -6,6 +6,7 @@ The parameters of `check` name the facts it needs; where one is missing the rule
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 from msgspec import Struct
@@ -22,6 +23,7 @@ class RuleModule(Struct, frozen=True):
     needs: tuple[str, ...]
 
 
+@cache
 def catalogue() -> tuple[RuleModule, ...]:
     """Every rule, in the order of the ids."""
     found = []

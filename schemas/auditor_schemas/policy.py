@@ -35,7 +35,7 @@ class Limits(BaseModel):
     )
     json_values_in_all: Positive = Field(
         default=LIMITS["json_values_in_all"],
-        description="Values in all headers together that are not written in the usual form, which take longer to read.",
+        description="Values in all headers together that are read one by one, as those of damaged headers are.",
     )
     tensors_per_shard: Positive = Field(
         default=LIMITS["tensors_per_shard"], description="Tensors in one shard's header."
