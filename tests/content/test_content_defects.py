@@ -146,7 +146,7 @@ def test_a_shard_of_scales_that_changes_after_they_were_used_is_noticed(tmp_path
     reader = shard.ShardReader(source, BLOCKS, cpu.CpuDevice(), digests=False, tick=lambda _: None)
     assert last.name in reader.read(plan).stamps
     used = []
-    scales = shard._Reading._elsewhere
+    scales = shard._Pass._elsewhere
 
     def then_changed(self, at):
         data = scales(self, at)
@@ -155,7 +155,7 @@ def test_a_shard_of_scales_that_changes_after_they_were_used_is_noticed(tmp_path
         return data
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shard._Reading, "_elsewhere", then_changed)
+        patch.setattr(shard._Pass, "_elsewhere", then_changed)
         with pytest.raises(ReadError, match=f"{last.name}: changed while it was read"):
             reader.read(plan)
     assert used
