@@ -104,7 +104,11 @@ def _prove(raw: bytes, limits: Limits) -> tuple[dict[str, TensorHeader], dict[st
 
 def _metadata_apart(raw: bytes) -> tuple[dict[str, str] | None, bytes]:
     """The metadata, and a header without it, which is JSON just where this one is. Raises where that is not known."""
-    found = _FIRST.match(raw) or (_LATER.search(raw) if b'"__metadata__"' in raw else None)
+    found = _FIRST.match(raw)
+    if found is None:
+        at = raw.find(b'"__metadata__"')
+        # One place is tried: in a header made for it each of many could take all that is behind it to fail.
+        found = _LATER.match(raw, raw.rfind(b"}", 0, at)) if at > 0 else None
     if found is None:
         return None, raw
     # Where no string is open before it, the brace before it ends an entry if what is left is a header at all.

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from math import prod
 
 import msgspec
@@ -367,3 +368,10 @@ def test_a_header_beyond_the_limits_is_not_proven(space):
 @given(st.lists(names), st.sampled_from(WAYS), st.randoms(use_true_random=False))
 def test_two_quotation_marks_are_counted_for_each_string(texts, way, rng):
     assert quotes(Way(way, rng).value(texts).encode()) == 2 * len(texts)
+
+
+def test_what_could_be_metadata_many_times_over_is_looked_at_once():
+    unit = b'},"__metadata__":{"\\"'  # from each of them on no brace is outside a string
+    began = time.process_time()
+    assert headers._prove(b"{" + unit * 200_000, LIMITS) is None
+    assert time.process_time() - began < 5
