@@ -136,6 +136,12 @@ class Connection(http.client.HTTPConnection):
             self.close()
             raise
 
+    def interrupt(self) -> None:
+        """End the exchange that another thread has under way."""
+        if (connected := self.sock) is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)  # below TLS, whose reader goes on to see the end
+
     def connect(self) -> None:
         """Connect to the first address that answers; the address judged is the address connected to."""
         guard = self._guard if self._proxy is None else Guard()

@@ -54,16 +54,19 @@ class Transport:
         self._budget = threading.BoundedSemaphore(CONNECTIONS)
         self._not_before, self._why_not_before = 0.0, ""
         self._tls: ssl.SSLContext | None = None
-        self._closed = False
+        self._busy: set[Connection] = set()
+        self._ended = threading.Event()
 
     def close(self) -> None:
-        """Close what is idle; a read under way closes its own."""
+        """Close what is idle and end what is under way."""
         with self._lock:
-            self._closed = True
-            idle = [each for group in self._idle.values() for each in group]
+            self._ended.set()
+            idle, busy = [each for group in self._idle.values() for each in group], list(self._busy)
             self._idle.clear()
         for connection in idle:
             connection.close()
+        for connection in busy:
+            connection.interrupt()
 
     def fetch(
         self,
@@ -121,7 +124,8 @@ class Transport:
         try:
             at = origin(self._guard.admit(url))
             with self._budget:
-                connection = self._new(at)
+                with self._lock:
+                    connection = self._new(at)
                 connection.open(self.deadline())
                 self._keep(connection, at)
         except (SourceError, OSError):
@@ -138,7 +142,7 @@ class Transport:
             return
         if time.monotonic() + pause > request.until:
             raise ReadError(f"{request.path}: {why}; given up, the deadline is {self._deadline:g} s")
-        time.sleep(pause)
+        self._ended.wait(pause)
 
     def _attempt(self, request: Request) -> Answer:
         url, headers = request.where.url, headers_for(request)
@@ -174,6 +178,8 @@ class Transport:
         named, at = target(request.path, parts, headers), origin(parts)
         earning = 0 if request.whole else request.end - request.begin  # what comes of a file earns its time
         with self._budget:
+            if self._ended.is_set():
+                raise ReadError(f"{request.path}: was not read: the audit has ended")
             connection, reply = self._connection(at), None
             until = max(request.until, time.monotonic() + LEAST_S)
             try:
@@ -191,17 +197,18 @@ class Transport:
         """An idle connection or a new one, which is not connected yet."""
         with self._lock:
             idle = self._idle.get(at)
-            if idle:
-                return idle.pop()
-        return self._new(at)
+            found = idle.pop() if idle else self._new(at)
+            self._busy.add(found)
+            return found
 
     def _new(self, at: tuple[str, str, int]) -> Connection:
-        with self._lock:
-            if self._tls is None and at[0] == "https":
-                self._tls = verified()
+        if self._tls is None and at[0] == "https":
+            self._tls = verified()
         return Connection(self._guard, at, self._tls if at[0] == "https" else None)
 
     def _release(self, connection: Connection, at: tuple[str, str, int], reply: Reply | None) -> None:
+        with self._lock:
+            self._busy.discard(connection)
         if reply is not None and reply.reusable:
             self._keep(connection, at)
             return
@@ -212,7 +219,7 @@ class Transport:
     def _keep(self, connection: Connection, at: tuple[str, str, int]) -> None:
         connection.idled = True
         with self._lock:
-            if not self._closed:
+            if not self._ended.is_set():
                 self._idle.setdefault(at, []).append(connection)
                 return
         connection.close()

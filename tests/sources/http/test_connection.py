@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -277,3 +278,31 @@ def test_answer_that_trickles_ends_with_the_deadline(trusted, monkeypatch):
             source.open(NAMES[0])
         source.close()
     assert time.monotonic() - begun < 3.5  # and a second to say why
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_closing_ends_reads_that_are_under_way(scheme, trusted):
+    """Also those that wait to ask again."""
+    asked = []
+
+    def serve(plain: socket.socket) -> None:
+        connection = trusted.wrap_socket(plain, server_side=True) if scheme == "https" else plain
+        asked.append(head_of(connection))
+        if len(asked) == 1:
+            connection.sendall(b"HTTP/1.1 500 No\r\nRetry-After: 20\r\nContent-Length: 0\r\n\r\n")
+        until_gone(connection)
+
+    with Listener(serve) as server:
+        source = open_source(server.url.replace("https", scheme), cache=False)
+        source.ahead(NAMES, lambda *_: 0)
+        until = time.monotonic() + 20
+        while len(asked) < len(NAMES) - 1 and time.monotonic() < until:  # one may go on where another was refused
+            time.sleep(0.01)
+        source.close()
+        for name in NAMES:
+            with pytest.raises(ReadError, match=rf"^{name}: was not read: the audit has ended$"):
+                source.open(name)
+        assert time.monotonic() < until
+        while any(each.name == "auditor-ahead" for each in threading.enumerate()):
+            assert time.monotonic() < until
+            time.sleep(0.01)
