@@ -58,5 +58,13 @@ def check_extra(depth: str) -> None:
     try:
         import numba  # noqa: F401  # it refuses versions of numpy and of Python that it does not know
     except Exception as error:  # an edge: it is its own program
-        reason = str(error).strip().partition("\n")[0][:200]
-        raise UsageError(f"--depth {depth}: numba makes no kernels that can be used: {reason}") from error
+        raise unusable(error, f"--depth {depth}: numba") from error
+
+
+def unusable(error: Exception, numba: str) -> Exception:
+    """What to raise where `numba` failed: it is of no use here, unless it is this process that lacks memory."""
+    # A SystemError is what C code without memory leaves behind that says nothing.
+    if isinstance(error, MemoryError | SystemError) or "Cannot allocate memory" in str(error):
+        return MemoryError(str(error))
+    reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+    return UsageError(f"{numba} makes no kernels that can be used: {reason}")

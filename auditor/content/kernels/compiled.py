@@ -12,8 +12,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-from auditor.content import Preparing
-from auditor.errors import UsageError
+from auditor.content import Preparing, unusable
 from auditor.private import doubt
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -51,8 +50,7 @@ def prepare(preparing: Preparing | None = None) -> None:
             try:
                 _compile(dispatcher, signature)
             except Exception as error:  # an edge: numba and LLVM fail in ways of their own
-                reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-                raise UsageError(f"numba {numba.__version__} makes no kernels that can be used: {reason}") from error
+                raise unusable(error, f"numba {numba.__version__}") from error
             if preparing is not None and dispatcher.stats.cache_misses[signature]:
                 kept = dispatcher.stats.cache_path is not None
                 preparing(f"compiling kernels{' once for this processor' if kept else ', with no place to keep them'}")
