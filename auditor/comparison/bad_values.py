@@ -7,7 +7,7 @@ from msgspec import Struct
 from auditor.content.probes import Position, Probes, ScaleValues, TensorValues
 from auditor.families.scaling import SCALE_SUFFIX
 from auditor.text import plural
-from auditor_schemas.rule import RoundTrip
+from auditor_schemas.rule import Failure, RoundTrip, Rule
 
 
 class Bad(Struct, frozen=True):
@@ -93,6 +93,31 @@ def scale_actual(bad: Bad) -> dict[str, object]:
     if bad.first is not None:
         actual |= {"block": list(block_of(scales, bad.first)), "value": bad.first.text}
     return actual
+
+
+def scales_are(what: str) -> Callable[[Bad], str]:
+    """A message for bad scales: how many of how many are `what`, and where the first stands."""
+
+    def message(bad: Bad) -> str:
+        verb = "is" if bad.count == 1 else "are"
+        return f"{bad.count:,} of {bad.of:,} block scales {verb} {what}{first_place(bad)}"
+
+    return message
+
+
+def scale_failures(rule: Rule, found: Sequence[Bad], tell: Callable[[Bad], str], *, expected: str) -> Iterator[Failure]:
+    """One failure per tensor of bad scales, which takes the round trip of its weight along; they fold."""
+    for bad, message in together(found, tell):
+        yield rule.failure(
+            message,
+            file=bad.values.file,
+            tensor=bad.values.name,
+            span=span(bad.first),
+            expected=expected,
+            actual=scale_actual(bad),
+            takes=(round_trip_of(weight_of(bad.values.name)),),
+            fold=rule.slug,
+        )
 
 
 def share(values: TensorValues) -> str:

@@ -140,7 +140,10 @@ def _read(data: bytes, document: Document, max_depth: int, max_values: int, keep
                 raise StopError(_syntax(data, before, state))
             value = stack.pop().value
         elif state in ("key", "key-or-end"):
-            _take_key(data, token, before, state, stack, document, keep)
+            key = _string(data, token, before)
+            if key is None:
+                raise StopError(_syntax(data, before, state))
+            _take_key(key, stack, document, keep, data, before)
             state = "colon"
             continue
         elif state == "colon":
@@ -193,19 +196,8 @@ def _closes(mark: bytes, state: str, stack: list[_Open]) -> bool:
     return state == "value-or-end" or (state == "next" and isinstance(stack[-1].value, list))
 
 
-def _take_key(
-    data: bytes,
-    token: "re.Match[bytes]",
-    before: int,
-    state: str,
-    stack: list[_Open],
-    document: Document,
-    keep: Keep | None,
-) -> None:
-    """The next key of the object that is open."""
-    key = _string(data, token, before)
-    if key is None:
-        raise StopError(_syntax(data, before, state))
+def _take_key(key: str, stack: list[_Open], document: Document, keep: Keep | None, data: bytes, before: int) -> None:
+    """Let the object that is open wait for this key's value."""
     opened = stack[-1]
     if keep is not None and len(stack) < keep.depth and len(opened.value) >= keep.most_values:
         raise _limit(data, before, f"more than {keep.most_values:,} keys in one object")

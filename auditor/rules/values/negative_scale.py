@@ -2,16 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.bad_values import (
-    Bad,
-    bad_scales,
-    first_place,
-    round_trip_of,
-    scale_actual,
-    span,
-    together,
-    weight_of,
-)
+from auditor.comparison.bad_values import bad_scales, scale_failures, scales_are
 from auditor.content.probes import Probes
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -27,19 +18,5 @@ RULE = Rule(
 
 def check(probes: Probes) -> Iterator[Failure]:
     """One failure per tensor of block scales with such values; they fold."""
-    for bad, message in together(bad_scales(probes, "negative"), _message):
-        yield RULE.failure(
-            message,
-            file=bad.values.file,
-            tensor=bad.values.name,
-            span=span(bad.first),
-            expected="scales above 0",
-            actual=scale_actual(bad),
-            takes=(round_trip_of(weight_of(bad.values.name)),),
-            fold=RULE.slug,
-        )
-
-
-def _message(bad: Bad) -> str:
-    verb = "is" if bad.count == 1 else "are"
-    return f"{bad.count:,} of {bad.of:,} block scales {verb} negative, above 0 needed{first_place(bad)}"
+    found = bad_scales(probes, "negative")
+    return scale_failures(RULE, found, scales_are("negative, above 0 needed"), expected="scales above 0")

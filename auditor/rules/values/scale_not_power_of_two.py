@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.bad_values import Bad, first_place, round_trip_of, scale_actual, span, together, weight_of
+from auditor.comparison.bad_values import Bad, first_place, scale_failures
 from auditor.content.probes import Probes
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -25,17 +25,7 @@ def check(ue8m0_probes: Probes) -> Iterator[Failure]:
         count = sum(scales.exponents.values()) - scales.powers_of_two
         if count > 0:
             found.append(Bad(values, count, scales.values, scales.first.get("not_power_of_two")))
-    for bad, message in together(found, _message):
-        yield RULE.failure(
-            message,
-            file=bad.values.file,
-            tensor=bad.values.name,
-            span=span(bad.first),
-            expected="powers of two",
-            actual=scale_actual(bad),
-            takes=(round_trip_of(weight_of(bad.values.name)),),
-            fold=RULE.slug,
-        )
+    return scale_failures(RULE, found, _message, expected="powers of two")
 
 
 def _message(bad: Bad) -> str:
