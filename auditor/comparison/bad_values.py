@@ -7,7 +7,7 @@ from msgspec import Struct
 from auditor.content.probes import Position, Probes, ScaleValues, TensorValues
 from auditor.families.scaling import SCALE_SUFFIX
 from auditor.text import plural
-from auditor_schemas.rule import Failure, RoundTrip, Rule
+from auditor_schemas.rule import Failure, RoundTrip, Rule, Subject
 
 
 class Bad(Struct, frozen=True):
@@ -33,17 +33,52 @@ def bad_scales(probes: Probes, *kinds: str) -> list[Bad]:
     return found
 
 
-def together(found: Sequence[Bad], tell: Callable[[Bad], str], *, whole: bool = False) -> Iterator[tuple[Bad, str]]:
-    """Each with its message; the first's, which stands for all where they fold, has the sums.
+def failures(
+    rule: Rule,
+    found: Sequence[Bad],
+    message: Callable[[Bad], str],
+    *,
+    expected: str,
+    actual: Callable[[Bad], object],
+    takes: Callable[[str], Sequence[Subject]] = lambda _: (),
+    whole: bool = False,
+) -> Iterator[Failure]:
+    """A failure for each, which fold; the message of the first, which stands for all then, has the sums.
 
-    `whole`: what is bad are whole tensors, so that only they are counted.
+    `takes`: what a tensor of that name takes along. `whole`: what is bad are whole tensors, so only they are counted.
     """
     for position, bad in enumerate(found):
-        message = tell(bad)
+        text = message(bad)
         if position == 0 and len(found) > 1:
             sums = f"{len(found):,} tensors are alike"
-            message += f"; {sums if whole else f'{sum(each.count for each in found):,} in {len(found):,} tensors'}"
-        yield bad, message
+            text += f"; {sums if whole else f'{sum(each.count for each in found):,} in {len(found):,} tensors'}"
+        yield rule.failure(
+            text,
+            file=bad.values.file,
+            tensor=bad.values.name,
+            span=None if bad.first is None else (bad.first.begin, bad.first.end),
+            expected=expected,
+            actual=actual(bad),
+            takes=takes(bad.values.name),
+            fold=rule.slug,
+        )
+
+
+def scale_failures(
+    rule: Rule, found: Sequence[Bad], message: Callable[[Bad], str], *, expected: str
+) -> Iterator[Failure]:
+    """The same of block scales, each of which takes the round trip of its weight along."""
+    return failures(rule, found, message, expected=expected, actual=scale_actual, takes=round_trip_of_scale)
+
+
+def scales_are(what: str) -> Callable[[Bad], str]:
+    """A message for bad scales: how many of how many are `what`, and where the first stands."""
+
+    def message(bad: Bad) -> str:
+        verb = "is" if bad.count == 1 else "are"
+        return f"{bad.count:,} of {bad.of:,} block scales {verb} {what}{first_place(bad)}"
+
+    return message
 
 
 def first_place(bad: Bad) -> str:
@@ -70,19 +105,19 @@ def block_of(scales: ScaleValues, position: Position) -> tuple[int, int]:
     return divmod(position.element, max(1, scales.columns))
 
 
-def span(position: Position | None) -> tuple[int, int] | None:
-    """The bytes of a value."""
-    return None if position is None else (position.begin, position.end)
-
-
 def weight_of(scale: str) -> str:
     """The name of the weight that a scale belongs to."""
     return scale.removesuffix(SCALE_SUFFIX)
 
 
-def round_trip_of(weight: str) -> RoundTrip:
-    """How a failure's `takes` and `blames` name the round trip of a weight's blocks."""
-    return RoundTrip(weight)
+def own_round_trip(weight: str) -> tuple[RoundTrip]:
+    """What a weight's values take along: the round trip of its blocks."""
+    return (RoundTrip(weight),)
+
+
+def round_trip_of_scale(scale: str) -> tuple[RoundTrip]:
+    """What a tensor of scales takes along: the round trip of its weight's blocks."""
+    return (RoundTrip(weight_of(scale)),)
 
 
 def scale_actual(bad: Bad) -> dict[str, object]:
@@ -93,31 +128,6 @@ def scale_actual(bad: Bad) -> dict[str, object]:
     if bad.first is not None:
         actual |= {"block": list(block_of(scales, bad.first)), "value": bad.first.text}
     return actual
-
-
-def scales_are(what: str) -> Callable[[Bad], str]:
-    """A message for bad scales: how many of how many are `what`, and where the first stands."""
-
-    def message(bad: Bad) -> str:
-        verb = "is" if bad.count == 1 else "are"
-        return f"{bad.count:,} of {bad.of:,} block scales {verb} {what}{first_place(bad)}"
-
-    return message
-
-
-def scale_failures(rule: Rule, found: Sequence[Bad], tell: Callable[[Bad], str], *, expected: str) -> Iterator[Failure]:
-    """One failure per tensor of bad scales, which takes the round trip of its weight along; they fold."""
-    for bad, message in together(found, tell):
-        yield rule.failure(
-            message,
-            file=bad.values.file,
-            tensor=bad.values.name,
-            span=span(bad.first),
-            expected=expected,
-            actual=scale_actual(bad),
-            takes=(round_trip_of(weight_of(bad.values.name)),),
-            fold=rule.slug,
-        )
 
 
 def share(values: TensorValues) -> str:

@@ -5,12 +5,12 @@ from math import inf, isfinite, log2
 
 from msgspec import Struct
 
-from auditor.comparison.bad_values import place, round_trip_of, span, weight_of
+from auditor.comparison.bad_values import place, weight_of
 from auditor.content.probes import Probes, ScaleValues, TensorValues
 from auditor.families.scaling import SCALE_SUFFIX
 from auditor.patterns import expert_of, kind_of
 from auditor.text import plural
-from auditor_schemas.rule import Failure, Rule
+from auditor_schemas.rule import Failure, RoundTrip, Rule
 
 # Medians of one kind are taken to differ between layers by a factor of 4 or so: 64 leaves a factor of 16 to spare.
 APART = 64.0
@@ -166,7 +166,13 @@ def _single(values: TensorValues, kinds: dict[str, _Kind], largest: float) -> Ou
     if weight > IMPOSSIBLE_WEIGHT:
         message += f" and makes weights of {weight:.3g}"
     impossible = weight > IMPOSSIBLE_WEIGHT or (base > CLAMP and scales.maximum > IMPOSSIBLE * base)
-    return Outlier(values, message, span(scales.largest), None if kind is None else kind.middle, impossible)
+    return Outlier(
+        values,
+        message,
+        None if scales.largest is None else (scales.largest.begin, scales.largest.end),
+        None if kind is None else kind.middle,
+        impossible,
+    )
 
 
 def failures(rule: Rule, found: Sequence[Outlier], outlie: str) -> Iterator[Failure]:
@@ -188,6 +194,6 @@ def failures(rule: Rule, found: Sequence[Outlier], outlie: str) -> Iterator[Fail
                 "median": scales.median,
                 "maximum": scales.maximum,
             },
-            takes=(round_trip_of(weight),),
+            takes=(RoundTrip(weight),),
             fold=rule.slug,
         )

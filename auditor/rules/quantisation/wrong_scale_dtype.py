@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.bad_values import round_trip_of
 from auditor.comparison.records import Pairing
 from auditor.families.scaling import scale_name
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Failure, RoundTrip, Rule, Scope, Severity
 
 RULE = Rule(
     id="QNT104",
@@ -28,5 +27,5 @@ def check(pairing: Pairing) -> Iterator[Failure]:
                 tensor=scale_name(name),
                 expected="F32",
                 actual=grid.scale_dtype,
-                takes=(round_trip_of(name),),
+                takes=(RoundTrip(name),),
             )

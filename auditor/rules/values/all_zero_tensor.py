@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 
-from auditor.comparison.bad_values import Bad, round_trip_of, share, together
+from auditor.comparison.bad_values import Bad, failures, share
 from auditor.comparison.value_groups import entirely_zero, may_be_zero
 from auditor.content.probes import Probes, TensorValues
 from auditor.families.scaling import scale_name
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Failure, RoundTrip, Rule, Scope, Severity
 
 RULE = Rule(
     id="VAL110",
@@ -26,13 +26,12 @@ def check(probes: Probes, zeroed_experts: Mapping[tuple[int, int], tuple[TensorV
         for values in probes.tensors.values()
         if entirely_zero(values) and not may_be_zero(values) and values.name not in pruned
     ]
-    for bad, message in together(found, lambda bad: f"{share(bad.values)} are 0", whole=True):
-        yield RULE.failure(
-            message,
-            file=bad.values.file,
-            tensor=bad.values.name,
-            expected="values other than 0",
-            actual={"zeros": bad.count, "of": bad.of},
-            takes=(bad.values.name, scale_name(bad.values.name), round_trip_of(bad.values.name)),
-            fold=RULE.slug,
-        )
+    return failures(
+        RULE,
+        found,
+        lambda bad: f"{share(bad.values)} are 0",
+        expected="values other than 0",
+        actual=lambda bad: {"zeros": bad.count, "of": bad.of},
+        takes=lambda name: (name, scale_name(name), RoundTrip(name)),
+        whole=True,
+    )

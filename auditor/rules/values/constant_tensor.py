@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.bad_values import Bad, round_trip_of, share, together
+from auditor.comparison.bad_values import Bad, failures, own_round_trip, share
 from auditor.content.probes import Probes, TensorValues
 from auditor.format.dtypes import FP8
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
@@ -24,16 +24,15 @@ def check(probes: Probes) -> Iterator[Failure]:
         for values in probes.tensors.values()
         if values.constant and values.read > 1 and not values.zeros and values.scales is None and _finite(values)
     ]
-    for bad, message in together(found, _message, whole=True):
-        yield RULE.failure(
-            message,
-            file=bad.values.file,
-            tensor=bad.values.name,
-            expected="more than one value",
-            actual=bad.values.minimum,
-            takes=(round_trip_of(bad.values.name),),
-            fold=RULE.slug,
-        )
+    return failures(
+        RULE,
+        found,
+        _message,
+        expected="more than one value",
+        actual=lambda bad: bad.values.minimum,
+        takes=own_round_trip,
+        whole=True,
+    )
 
 
 def _finite(values: TensorValues) -> bool:

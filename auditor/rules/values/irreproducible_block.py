@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from auditor.comparison.bad_values import round_trip_of
 from auditor.content.probes import BlockNote, BlockValues, Probes, TensorValues
 from auditor.text import plural
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Failure, RoundTrip, Rule, Scope, Severity
 
 RULE = Rule(
     id="VAL109",
@@ -57,7 +56,7 @@ def check(probes: Probes, narrow_blocks: int) -> Iterator[Failure]:
             span=None if note is None else (note.begin, note.end),
             expected=f"scale = {formula}",
             actual=_actual(each),
-            blames=(round_trip_of(each.values.name),),
+            blames=(RoundTrip(each.values.name),),
             fold=RULE.slug,
         )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.bad_values import Bad, place, round_trip_of, span, together
+from auditor.comparison.bad_values import Bad, failures, own_round_trip, place
 from auditor.content.probes import Probes, TensorValues
 from auditor.format.dtypes import FP8
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
@@ -24,17 +24,14 @@ def check(probes: Probes) -> Iterator[Failure]:
         for values in probes.tensors.values()
         if values.dtype == FP8 and values.nan
     ]
-    for bad, message in together(found, _message):
-        yield RULE.failure(
-            message,
-            file=bad.values.file,
-            tensor=bad.values.name,
-            span=span(bad.first),
-            expected="codes that are numbers",
-            actual={"codes": bad.count, "of": bad.of},
-            takes=(round_trip_of(bad.values.name),),
-            fold=RULE.slug,
-        )
+    return failures(
+        RULE,
+        found,
+        _message,
+        expected="codes that are numbers",
+        actual=lambda bad: {"codes": bad.count, "of": bad.of},
+        takes=own_round_trip,
+    )
 
 
 def _message(bad: Bad) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.bad_values import Bad, first_place, span, together
+from auditor.comparison.bad_values import Bad, failures, first_place
 from auditor.content.probes import Probes
 from auditor.format.dtypes import FP8
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
@@ -24,16 +24,13 @@ def check(probes: Probes) -> Iterator[Failure]:
         for values in probes.tensors.values()
         if values.nan + values.infinite and values.dtype != FP8 and values.scales is None
     ]
-    for bad, message in together(found, _message):
-        yield RULE.failure(
-            message,
-            file=bad.values.file,
-            tensor=bad.values.name,
-            span=span(bad.first),
-            expected="finite values",
-            actual={"nan": bad.values.nan, "infinite": bad.values.infinite, "of": bad.of},
-            fold=RULE.slug,
-        )
+    return failures(
+        RULE,
+        found,
+        _message,
+        expected="finite values",
+        actual=lambda bad: {"nan": bad.values.nan, "infinite": bad.values.infinite, "of": bad.of},
+    )
 
 
 def _message(bad: Bad) -> str:

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.bad_values import round_trip_of
 from auditor.content.probes import Probes
 from auditor.families.scaling import scale_name
 from auditor.text import plural
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Failure, RoundTrip, Rule, Scope, Severity
 
 RULE = Rule(
     id="VAL118",
@@ -35,6 +34,6 @@ def check(probes: Probes) -> Iterator[Failure]:
             span=(first.begin, first.end),
             expected="products of at most 3.4e38",
             actual={"blocks": blocks.overflowing, "of": blocks.blocks, "scale": first.scale},
-            takes=(scale_name(values.name), round_trip_of(values.name)),
+            takes=(scale_name(values.name), RoundTrip(values.name)),
             fold=RULE.slug,
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.bad_values import Bad, round_trip_of, together, weight_of
+from auditor.comparison.bad_values import Bad, failures, round_trip_of_scale, weight_of
 from auditor.content.probes import Probes, ScaleValues, TensorValues
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -33,16 +33,15 @@ def check(probes: Probes) -> Iterator[Failure]:
         for values in whole
         if values.scales is not None and (together_enough or _other(values) >= ENOUGH)
     ]
-    for bad, message in together(found, _message, whole=True):
-        yield RULE.failure(
-            message,
-            file=bad.values.file,
-            tensor=bad.values.name,
-            expected="scales of 24 significant bits",
-            actual={"weight": weight_of(bad.values.name), "scales": bad.count, "of": bad.of},
-            takes=(round_trip_of(weight_of(bad.values.name)),),
-            fold=RULE.slug,
-        )
+    return failures(
+        RULE,
+        found,
+        _message,
+        expected="scales of 24 significant bits",
+        actual=lambda bad: {"weight": weight_of(bad.values.name), "scales": bad.count, "of": bad.of},
+        takes=round_trip_of_scale,
+        whole=True,
+    )
 
 
 def _message(bad: Bad) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.bad_values import Bad, share, together
+from auditor.comparison.bad_values import Bad, failures, share
 from auditor.content.probes import Probes, TensorValues
 from auditor.format.dtypes import FLOATS
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
@@ -23,15 +23,14 @@ LEAST = 224.0
 def check(probes: Probes) -> Iterator[Failure]:
     """One failure per matrix in a float dtype of which every value read is one that E4M3 has, up to its largest."""
     found = [Bad(values, values.read, values.read) for values in probes.tensors.values() if _holds_codes(values)]
-    for bad, message in together(found, _message, whole=True):
-        yield RULE.failure(
-            message,
-            file=bad.values.file,
-            tensor=bad.values.name,
-            expected="weights",
-            actual={"minimum": bad.values.minimum, "maximum": bad.values.maximum},
-            fold=RULE.slug,
-        )
+    return failures(
+        RULE,
+        found,
+        _message,
+        expected="weights",
+        actual=lambda bad: {"minimum": bad.values.minimum, "maximum": bad.values.maximum},
+        whole=True,
+    )
 
 
 def _holds_codes(values: TensorValues) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.bad_values import round_trip_of, weight_of
+from auditor.comparison.bad_values import weight_of
 from auditor.comparison.value_groups import may_be_zero
 from auditor.content.probes import Probes, ShardValues
 from auditor.families.scaling import SCALE_SUFFIX
@@ -69,4 +69,4 @@ def _is_sound(values: ShardValues, shard: Shard, names: list[str], begin: int) -
 
 
 def _round_trip(name: str) -> RoundTrip:
-    return round_trip_of(weight_of(name) if name.endswith(SCALE_SUFFIX) else name)
+    return RoundTrip(weight_of(name) if name.endswith(SCALE_SUFFIX) else name)

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from auditor.comparison.bad_values import round_trip_of
 from auditor.content.probes import TensorValues
 from auditor.families.scaling import scale_name
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import Failure, RoundTrip, Rule, Scope, Severity
 
 RULE = Rule(
     id="VAL119",
@@ -32,6 +31,6 @@ def check(zeroed_experts: Mapping[tuple[int, int], tuple[TensorValues, ...]]) ->
             tensors=names,
             expected="values other than 0",
             actual={"layer": layer, "expert": expert, "zeros": sum(values.zeros for values in weights)},
-            takes=(*names, *map(scale_name, names), *map(round_trip_of, names)),
+            takes=(*names, *map(scale_name, names), *map(RoundTrip, names)),
             fold=RULE.slug,
         )
