@@ -1,13 +1,9 @@
 """A difference between two checkpoints as one HTML page: offline, without a script, under a strict policy."""
 
-import base64
-import hashlib
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from auditor_reports import text
+from auditor_reports.document import compose
 from auditor_schemas.diff import CheckpointDiff, TensorChange, TensorKind
 
 ROWS = 500
@@ -16,29 +12,14 @@ PATTERNS = 50
 
 def render(diff: CheckpointDiff) -> str:
     """The page. Every text in it is escaped and shown as escapes; long lists are cut and say so."""
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        loader=PackageLoader("auditor_reports"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalize,
-    )
-    assert environment.loader is not None
-    style = environment.loader.get_source(environment, "diff.css")[0]
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return environment.get_template("diff.html").render(
+    return compose(
+        "diff.html",
+        style="diff.css",
         diff=diff,
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        style=Markup(style),  # noqa: S704  # the package's own file
         sections=_sections(diff),
         sides=[_side("old", diff.old), _side("new", diff.new)],
         conclusion=_conclusion(diff),
     )
-
-
-def _finalize(output: Any) -> Any:
-    return text.shown(output) if isinstance(output, str) and not isinstance(output, Markup) else output
 
 
 def _conclusion(diff: CheckpointDiff) -> str:

@@ -4,19 +4,16 @@ Everything here is a pure function of entries, the few facts of a report that th
 publisher's business. The same entries give the same bytes.
 """
 
-import base64
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any, Literal, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from auditor_reports import text
+from auditor_reports.document import compose
 from auditor_reports.outline import MARKS, by_weight, cut
 from auditor_schemas.report import AuditReport, Verdict
 from auditor_schemas.rule import Severity
@@ -134,8 +131,10 @@ def index_page(record: Record) -> str:
         for uri, history in checkpoints.items()
     ]
     counts = {verdict: sum(each.verdict == verdict for each in latest) for verdict in _TONES}
-    return _page(
+    return compose(
         "site_index.html",
+        style="site.css",
+        scripts=("site.js",),
         rows=rows,
         counts=[
             {"verdict": verdict, "mark": MARKS[verdict], "word": _TONES[verdict], "count": text.number(count)}
@@ -143,7 +142,6 @@ def index_page(record: Record) -> str:
         ],
         total=text.plural(len(rows), "checkpoint"),
         reports=text.plural(len(record.entries), "report"),
-        script=True,
     )
 
 
@@ -153,14 +151,14 @@ def checkpoint_page(uri: str, history: Sequence[Entry]) -> str:
     for position, each in enumerate(history):
         older = history[position + 1] if position + 1 < len(history) else None
         rows.append({**_shown(each), "change": _change(each, older)})
-    return _page(
+    return compose(
         "site_checkpoint.html",
+        style="site.css",
         uri=text.shown(uri),
         latest=_shown(history[0]),
         rows=rows,
         history=[_verdict(each) for each in reversed(history[:60])],
         reports=text.plural(len(history), "report"),
-        script=False,
     )
 
 
@@ -242,51 +240,3 @@ def _utc(moment: datetime) -> datetime:
         return moment.astimezone(UTC)
     except OverflowError:  # the first or the last day that there is
         return moment.replace(tzinfo=UTC)
-
-
-def _page(template: str, *, script: bool, **values: Any) -> str:
-    environment = _environment()
-    style = _source(environment, "site.css")
-    code = _source(environment, "site.js") if script else ""
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            f"style-src '{_hash(style)}'",
-            f"script-src '{_hash(code)}'" if script else "script-src 'none'",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
-    return environment.get_template(template).render(
-        policy=policy,
-        style=Markup(style),  # noqa: S704  # the package's own file
-        script=Markup(code),  # noqa: S704  # the package's own file
-        **values,
-    )
-
-
-@cache
-def _environment() -> Environment:
-    """Templates fail on an undefined name, and no string reaches a page without passing `shown`."""
-    return Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        loader=PackageLoader("auditor_reports"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalize,
-    )
-
-
-def _finalize(output: Any) -> Any:
-    return text.shown(output) if isinstance(output, str) and not isinstance(output, Markup) else output
-
-
-def _source(environment: Environment, name: str) -> str:
-    """A file of the package, exactly as it stands between its tags: the policy's hash covers every character."""
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
-
-
-def _hash(block: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(block.encode()).digest()).decode()}"
