@@ -9,6 +9,7 @@ Names are synthetic; nothing is downloaded.
 """
 
 import argparse
+import gc
 import json
 import math
 import subprocess
@@ -83,6 +84,7 @@ def child(folder: Path, *, policy: str | None = None, baseline: bool = False) ->
     from auditor.reporting.formats import FORMATS
     from auditor.reporting.saved import read_report
 
+    gc.disable()  # as the command does in its own process
     seconds: dict[str, float] = {}
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
