@@ -4,7 +4,7 @@
 
 Each input is made in two sizes, the larger near the default limits, and audited in a process of its own: the processor
 time of each stage and output, and the peak memory. The exponent is that of time = size^exponent; an input with one
-above the bound is measured once more, and the lesser time counts; what takes under 0.5 s is not fitted.
+above the bound is measured up to twice more, and the least time counts; what takes under 0.5 s is not fitted.
 Names are synthetic; nothing is downloaded.
 """
 
@@ -44,15 +44,15 @@ class Shape:
     build: Callable[[Path, int], dict[str, Any]]
 
 
-TENSORS = (100_000, 590_000)  # the default limit is 600,000
-RELEASES = (96_000, 575_000)  # of which the config implies a few thousand more
+TENSORS = (200_000, 590_000)  # beyond what is held one by one, and near the default limit of 600,000
+RELEASES = (192_000, 575_000)  # of which the config implies a few thousand more
 
 SHAPES = {
     "sound": Shape("tensors, sound", RELEASES, inputs.sound),
     "unexpected": Shape("unexpected tensors, numbered", TENSORS, inputs.unexpected),
     "scattered": Shape("unexpected tensors, a pattern each", TENSORS, inputs.scattered),
     "sparse": Shape("unexpected tensors, numbers that do not fold", TENSORS, inputs.sparse),
-    "wide": Shape("unexpected tensors with names of 510 bytes", (25_000, 125_000), inputs.wide),
+    "wide": Shape("unexpected tensors with names of 510 bytes", (50_000, 125_000), inputs.wide),
     "layers": Shape("unexpected tensors, a layer each", TENSORS, inputs.layers),
     "numbers": Shape("unexpected tensors with eight numbers", TENSORS, inputs.numbers),
     "misplaced": Shape("misplaced index entries", TENSORS, inputs.misplaced),
@@ -202,9 +202,10 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="auditor-growth-") as folder:
             try:
                 small, large = (measured(shape, size, Path(folder)) for size in shape.sizes)
-                if any("above" in row for row in rows(name, shape, small, large)):
-                    again = [measured(shape, size, Path(folder)) for size in shape.sizes]
-                    small, large = lesser(small, again[0]), lesser(large, again[1])
+                for _ in range(2):
+                    if any("above" in row for row in rows(name, shape, small, large)):
+                        again = [measured(shape, size, Path(folder)) for size in shape.sizes]
+                        small, large = lesser(small, again[0]), lesser(large, again[1])
             except subprocess.SubprocessError as error:
                 lines.append(f"| {name} | {type(error).__name__} | | | **above** |")
                 print(lines[-1], flush=True)

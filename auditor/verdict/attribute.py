@@ -56,15 +56,16 @@ class _Gathered(Struct):
     blamed: bool = False
     tensors: list[str] = field(default_factory=list)
     takes: dict[Subject, None] = field(default_factory=dict)
-    blames: dict[Subject, None] = field(default_factory=dict)
+    blames: list[Subject] = field(default_factory=list)
 
     def add(self, failure: Failure) -> None:
         self.one_file &= failure.file == self.first.file
-        self.blamed |= bool(failure.blames)
+        self.blamed = self.blamed or bool(failure.blames)
         self.tensors += failure.tensors
-        self.takes.update(dict.fromkeys(failure.takes))
+        if failure.takes:
+            self.takes.update(dict.fromkeys(failure.takes))
         # What blames nothing is explained by its tensors, so no cause of the others explains it with them.
-        self.blames.update(dict.fromkeys(failure.blames or failure.tensors))
+        self.blames += failure.blames or failure.tensors
 
     def failure(self, fold: object) -> Failure:
         return replace(
@@ -75,7 +76,7 @@ class _Gathered(Struct):
             end=None,
             tensors=tuple(self.tensors),
             takes=tuple(self.takes),
-            blames=tuple(self.blames) if self.blamed else (),
+            blames=tuple(dict.fromkeys(self.blames)) if self.blamed else (),
             fold=fold,
         )
 
