@@ -60,7 +60,7 @@ SHAPES = {
     "unindexed": Shape("tensors that the index omits", TENSORS, inputs.unindexed),
     "missing": Shape("tensors, half of the shards missing", RELEASES, inputs.missing),
     "unscaled": Shape("FP8 tensors without scales", TENSORS, inputs.unscaled),
-    "shards": Shape("shards of ten tensors", (2_000, 10_000), inputs.shards),
+    "shards": Shape("shards of fifty tensors", (3_000, 9_900), inputs.shards),
     "headerless": Shape("shards that are none, no index", (2_000, 10_000), inputs.headerless),
     "waivers": Shape("waivers, a tensor each; a policy has at most 512 KiB", (700, 3_500), inputs.waivers),
     "globs": Shape("tensors under 100 waivers with stars", (20_000, 100_000), inputs.globs),

@@ -132,8 +132,8 @@ def unscaled(folder: Path, size: int) -> dict[str, Any]:
 
 
 def shards(folder: Path, size: int) -> dict[str, Any]:
-    """Shards of ten tensors each."""
-    _shards(folder, (f"x.{_random(n)}" for n in range(size * 10)), per_shard=10)
+    """Shards of fifty tensors each."""
+    _shards(folder, (f"x.{_random(n)}" for n in range(size * 50)), per_shard=50)
     return {}
 
 
