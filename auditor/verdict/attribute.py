@@ -25,8 +25,8 @@ _SCOPES = tuple(Scope)
 MOST, MOST_FINDINGS, MOST_VALUES = 50_000, 10_000, 1_000
 # In a finding's key: what is beyond the findings that its rule may have.
 _BEYOND = object()
-# Failures of a rule that are held one by one: more than a release has tensors.
-MOST_FAILURES = 100_000
+# Failures of a rule that are held one by one: more than a release has weights with scales.
+MOST_FAILURES = 50_000
 
 
 class Attributed(Struct, frozen=True):
