@@ -21,6 +21,7 @@ from auditor_schemas.finding import Finding, Location
 from auditor_schemas.rule import WEIGHT, AnyMissing, Failure, Scope, Severity, Subject
 
 _SCOPES = tuple(Scope)
+_OF_TENSORS = (Scope.TENSOR, Scope.MODULE)
 # What is kept, far above what any layout within the limits needs: entries of a list, findings of a rule, values of one.
 MOST, MOST_FINDINGS, MOST_VALUES = 50_000, 10_000, 1_000
 # In a finding's key: what is beyond the findings that its rule may have.
@@ -59,7 +60,7 @@ class _Gathered(Struct):
     blames: list[Subject] = field(default_factory=list)
 
     def add(self, failure: Failure) -> None:
-        self.one_file &= failure.file == self.first.file
+        self.one_file = self.one_file and failure.file == self.first.file
         self.blamed = self.blamed or bool(failure.blames)
         self.tensors += failure.tensors
         if failure.takes:
@@ -88,16 +89,17 @@ def bounded(failures: Iterable[Failure], most: int = MOST_FAILURES) -> list[Fail
     gathered: dict[object, _Gathered] = {}
     folds: set[int] = set()
     for each in found:
-        if not each.tensors or each.rule.scope not in (Scope.TENSOR, Scope.MODULE):
+        if not each.tensors or each.rule.scope not in _OF_TENSORS:
             kept.append(each)
             continue
-        key = each.fold
-        if key not in gathered and len(gathered) >= MOST_FINDINGS:
-            key = _BEYOND
-            folds.add(hash(each.fold))
-        if key not in gathered:
-            gathered[key] = _Gathered(each)
-        gathered[key].add(each)
+        group = gathered.get(each.fold)
+        if group is None:
+            key = each.fold
+            if len(gathered) >= MOST_FINDINGS:
+                key = _BEYOND
+                folds.add(hash(each.fold))
+            group = gathered.setdefault(key, _Gathered(each))
+        group.add(each)
     kept += (them.failure(_Others(len(folds)) if key is _BEYOND else key) for key, them in gathered.items())
     return kept
 
