@@ -2,9 +2,9 @@
 
     python benchmarks/growth.py [--record] [--scale FACTOR] [--only NAME…]
 
-Each input is made in two sizes, the larger near the default limits, and audited in a process of its own: the processor
-time of each stage and output, and the peak memory. The exponent is that of time = size^exponent; an input with one
-above the bound is measured up to twice more, and the least time counts; what takes under 0.5 s is not fitted.
+Each input is made in two or three sizes, the largest near the default limits, and audited in a process of its own: the
+processor time of each stage and output, and the peak memory. The exponent is that of time = size^exponent; an input
+with one above the bound is measured up to twice more, and the least time counts; what takes under 0.5 s is not fitted.
 Names are synthetic; nothing is downloaded.
 """
 
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,7 +40,7 @@ class Shape:
     """One way to be large: `sizes` of what `build` writes into a folder, and the options of its audit."""
 
     what: str
-    sizes: tuple[int, int]
+    sizes: tuple[int, ...]
     build: Callable[[Path, int], dict[str, Any]]
 
 
@@ -49,7 +49,7 @@ RELEASES = (192_000, 575_000)  # of which the config implies a few thousand more
 
 SHAPES = {
     "sound": Shape("tensors, sound", RELEASES, inputs.sound),
-    "unexpected": Shape("unexpected tensors, numbered", (100_000, 590_000), inputs.unexpected),
+    "unexpected": Shape("unexpected tensors, numbered", (100_000, *TENSORS), inputs.unexpected),
     "scattered": Shape("unexpected tensors, a pattern each", TENSORS, inputs.scattered),
     "sparse": Shape("unexpected tensors, numbers that do not fold", TENSORS, inputs.sparse),
     "wide": Shape("unexpected tensors with names of 510 bytes", (50_000, 125_000), inputs.wide),
@@ -157,9 +157,12 @@ def measured(shape: Shape, size: int, folder: Path) -> Measured:
     return Measured(**json.loads(done.stdout))
 
 
-def exponent(before: float, after: float, times: float) -> float | None:
-    """Of the growth between two sizes; None where both are too short to tell."""
-    return math.log(after / before) / math.log(times) if after >= LEAST and before > 0 else None
+def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
+    """Of the growth over the sizes: the slope of the line through the logarithms."""
+    across, up = [math.log(size) for size in sizes], [math.log(value) for value in values]
+    middle, height = sum(across) / len(across), sum(up) / len(up)
+    steps = [each - middle for each in across]
+    return sum(step * (each - height) for step, each in zip(steps, up, strict=True)) / sum(step**2 for step in steps)
 
 
 def lesser(one: Measured, other: Measured) -> Measured:
@@ -168,17 +171,17 @@ def lesser(one: Measured, other: Measured) -> Measured:
     return Measured(seconds, min(one.peak, other.peak), one.findings, one.json)
 
 
-def rows(name: str, shape: Shape, small: Measured, large: Measured) -> Iterator[str]:
-    """A table's rows: each stage that takes a while, with its exponent."""
-    times = shape.sizes[1] / shape.sizes[0]
-    for stage, after in large.seconds.items():
-        before = small.seconds.get(stage, 0.0)
-        fitted = exponent(before, after, times)
-        if fitted is not None:
+def rows(name: str, shape: Shape, runs: Sequence[Measured]) -> Iterator[str]:
+    """A table's rows: each stage that takes a while at the largest size, with its exponent."""
+    for stage, most in runs[-1].seconds.items():
+        seconds = [run.seconds.get(stage, 0.0) for run in runs]
+        if most >= LEAST and min(seconds) > 0:
+            fitted = exponent(shape.sizes, seconds)
             mark = "" if fitted <= BOUND else " **above**"
-            yield f"| {name} | {stage} | {before:.2f} s | {after:.2f} s | {fitted:.2f}{mark} |"
-    fitted = math.log(large.peak / small.peak) / math.log(times)
-    yield f"| {name} | peak memory | {small.peak / 1e6:,.0f} MB | {large.peak / 1e6:,.0f} MB | {fitted:.2f} |"
+            yield f"| {name} | {stage} | {', '.join(f'{each:.2f}' for each in seconds)} s | {fitted:.2f}{mark} |"
+    peaks = [run.peak for run in runs]
+    shown = ", ".join(f"{peak / 1e6:,.0f}" for peak in peaks)
+    yield f"| {name} | peak memory | {shown} MB | {exponent(shape.sizes, peaks):.2f} |"
 
 
 def main() -> int:
@@ -192,30 +195,30 @@ def main() -> int:
     if options.child:
         child(Path(options.child[0]), **json.loads(options.child[1]))
         return 0
-    lines = ["| input | stage or output | smaller | larger | exponent |", "|---|---|---:|---:|---:|"]
+    lines = ["| input | stage or output | at each size | exponent |", "|---|---|---:|---:|"]
     print(*lines, sep="\n", flush=True)
     ceiling = []
     for name in options.only:
         shape = SHAPES[name]
-        sizes = round(shape.sizes[0] * options.scale), round(shape.sizes[1] * options.scale)
+        sizes = tuple(round(size * options.scale) for size in shape.sizes)
         shape = Shape(shape.what, sizes, shape.build)
         with tempfile.TemporaryDirectory(prefix="auditor-growth-") as folder:
             try:
-                small, large = (measured(shape, size, Path(folder)) for size in shape.sizes)
+                runs = [measured(shape, size, Path(folder)) for size in shape.sizes]
                 for _ in range(2):
-                    if any("above" in row for row in rows(name, shape, small, large)):
+                    if any("above" in row for row in rows(name, shape, runs)):
                         again = [measured(shape, size, Path(folder)) for size in shape.sizes]
-                        small, large = lesser(small, again[0]), lesser(large, again[1])
+                        runs = [lesser(one, other) for one, other in zip(runs, again, strict=True)]
             except subprocess.SubprocessError as error:
-                lines.append(f"| {name} | {type(error).__name__} | | | **above** |")
+                lines.append(f"| {name} | {type(error).__name__} | | **above** |")
                 print(lines[-1], flush=True)
                 continue
-        found = list(rows(name, shape, small, large))
+        found, large = list(rows(name, shape, runs)), runs[-1]
         print(*found, sep="\n", flush=True)
         lines += found
         took = sum(large.seconds.get(each, 0.0) for each in ("audit, whole", *OUTPUTS))
         ceiling.append(
-            f"| {name} | {shape.what} | {shape.sizes[1]:,} | {large.findings:,} | {large.json / 1e6:,.1f} MB "
+            f"| {name} | {shape.what} | {shape.sizes[-1]:,} | {large.findings:,} | {large.json / 1e6:,.1f} MB "
             f"| {took:.1f} s | {large.peak / 1e6:,.0f} MB |"
         )
     table = [
@@ -232,11 +235,11 @@ def main() -> int:
 def _record(table: list[str], lines: list[str]) -> str:
     from headers import machine
 
-    stages = f"Stages and outputs that take {LEAST} s or more, at both sizes:"
+    stages = f"Stages and outputs that take {LEAST} s or more at the largest size:"
     parts = (
         "# Growth, measured",
         f"{datetime.now(UTC):%Y-%m-%d}; {machine()}. No exponent may be above {BOUND}.",
-        "The larger size of each input, with every output; peak memory includes reading the report back and diff:",
+        "The largest size of each input, with every output; peak memory includes reading the report back and diff:",
         "\n".join(table),
         stages,
         "\n".join(lines),
