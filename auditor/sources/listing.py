@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
@@ -63,8 +64,8 @@ def listing(
     while True:
         if time.monotonic() > deadline:
             raise SourceError(f"{uri}: the store's list of files does not come in time: {len(files):,} so far")
-        at = where(dialect.query(prefix, after))
-        answer = transport.fetch(uri, lambda _, at=at: at, 0, _PAGE_BYTES, deadline=deadline, whole=True)  # type: ignore[misc]
+        query = dialect.query(prefix, after)
+        answer = transport.fetch(uri, partial(_place, where(query)), 0, _PAGE_BYTES, deadline=deadline, whole=True)
         held += len(answer.data)
         before = len(files)
         page = parsed(bytes(answer.data))
@@ -93,6 +94,11 @@ class Page(NamedTuple):
 
     files: list[tuple[str, Entry]]
     after: str
+
+
+def _place(at: Located, _: bool) -> Located:
+    """The same place when it is asked for anew: a page's address is not signed again."""
+    return at
 
 
 def parsed(document: bytes) -> Page | None:

@@ -87,7 +87,7 @@ def _profile() -> dict[str, str]:
 def _boto(obstore: Any) -> Any:
     """The profile's credentials through boto3, which knows sign-on sessions and assumed roles."""
     try:
-        from boto3 import Session  # type: ignore[import-untyped]
+        from boto3 import Session  # type: ignore[import-untyped]  # it has no types of its own
         from obstore.auth.boto3 import Boto3CredentialProvider
     except ImportError:
         raise UsageError(

@@ -47,8 +47,8 @@ class Bounded:
             raise TimeoutError
         patience = min(SILENCE_S, left)
         if patience != self.gettimeout():  # type: ignore[attr-defined]  # of the socket that this is a part of
-            self.settimeout(patience)  # type: ignore[attr-defined]
-        count: int = super().recv_into(*arguments)  # type: ignore[misc]
+            self.settimeout(patience)  # type: ignore[attr-defined]  # as above
+        count: int = super().recv_into(*arguments)  # type: ignore[misc]  # the socket's own
         self._got += count
         return count
 
