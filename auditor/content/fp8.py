@@ -55,7 +55,7 @@ def _cropped(block: tuple[int, int], shape: tuple[int, ...]) -> tuple[int, int]:
     return min(block[0], shape[0]), min(block[1], shape[1])
 
 
-def block_scales(weight_RC: Floats, block: tuple[int, int], *, powers_of_two: bool = False) -> Floats:  # noqa: N803  # shape suffix
+def block_scales(weight_RC: Floats, block: tuple[int, int], *, powers_of_two: bool = False) -> Floats:
     """The multiplier of each weight block (r × c). Edge blocks are zero-padded, which moves no maximum."""
     rows, columns = weight_RC.shape
     block = _cropped(block, weight_RC.shape)
@@ -74,17 +74,17 @@ def block_scales(weight_RC: Floats, block: tuple[int, int], *, powers_of_two: bo
 def spread(scale_rc: Floats, block: tuple[int, int], shape: tuple[int, int]) -> Floats:
     """Each block's scale at each of its elements, cropped to the weight's shape."""
     block = _cropped(block, shape)
-    spread_RC = np.repeat(np.repeat(scale_rc, block[0], axis=0), block[1], axis=1)  # noqa: N806  # shape suffix
+    spread_RC = np.repeat(np.repeat(scale_rc, block[0], axis=0), block[1], axis=1)
     return spread_RC[: shape[0], : shape[1]]
 
 
-def quantise(weight_RC: Floats, scale_rc: Floats, block: tuple[int, int]) -> Codes:  # noqa: N803  # shape suffix
+def quantise(weight_RC: Floats, scale_rc: Floats, block: tuple[int, int]) -> Codes:
     """The codes of a weight under its blocks' scales."""
     rows, columns = weight_RC.shape
     return encode_e4m3(weight_RC / spread(scale_rc, block, (rows, columns)))
 
 
-def dequantise(code_RC: Codes, scale_rc: Floats, block: tuple[int, int]) -> Floats:  # noqa: N803  # shape suffix
+def dequantise(code_RC: Codes, scale_rc: Floats, block: tuple[int, int]) -> Floats:
     """float32(code) × scale of its block."""
     rows, columns = code_RC.shape
     values: Floats = decode_table()[code_RC] * spread(scale_rc, block, (rows, columns))

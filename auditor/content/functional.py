@@ -38,7 +38,7 @@ _ELEMENTS = 1 << 20  # of a weight, dequantised together
 
 def check(
     name: str,
-    codes_RC: Bytes,  # noqa: N803  # shape suffix
+    codes_RC: Bytes,
     scale_rc: Floats,
     block: tuple[int, int],
     *,
@@ -52,12 +52,12 @@ def check(
     scale no number, and where a product leaves float32.
     """
     rows, columns = codes_RC.shape
-    activation_TC = activations(name, tokens, columns, seed)  # noqa: N806  # shape suffix
+    activation_TC = activations(name, tokens, columns, seed)
     squares = [0.0, 0.0]
     both = _on_torch if device != "cpu" else _on_cpu
     with np.errstate(all="ignore"):  # what cannot be computed is said by the result
-        for quantised_TR, exact_TR in both(activation_TC, codes_RC, scale_rc, block, device):  # noqa: N806
-            difference_TR = quantised_TR.astype(np.float64) - exact_TR  # noqa: N806  # shape suffix
+        for quantised_TR, exact_TR in both(activation_TC, codes_RC, scale_rc, block, device):
+            difference_TR = quantised_TR.astype(np.float64) - exact_TR
             squares[0] += float(np.square(difference_TR).sum())
             squares[1] += float(np.square(exact_TR, dtype=np.float64).sum())
     return Functional(
@@ -78,8 +78,8 @@ def activations(name: str, tokens: int, columns: int, seed: int) -> Floats:
 
 
 def products(
-    activation_TC: Floats,  # noqa: N803  # shape suffix
-    codes_RC: Bytes,  # noqa: N803  # shape suffix
+    activation_TC: Floats,
+    codes_RC: Bytes,
     scale_rc: Floats,
     block: tuple[int, int],
 ) -> tuple[Floats, Floats]:
@@ -88,24 +88,24 @@ def products(
     Group by group, so that what is decoded stays in the processor's cache.
     """
     width = block[1]
-    scale_TG = block_scales(activation_TC, (1, width))  # noqa: N806  # shape suffix
+    scale_TG = block_scales(activation_TC, (1, width))
     table = decode_table()
-    values_TC = table[quantise(activation_TC, scale_TG, (1, width))]  # noqa: N806  # shape suffix
-    scale_Rc = np.repeat(scale_rc, block[0], axis=0)[: codes_RC.shape[0]]  # noqa: N806  # shape suffix
-    quantised_TR = np.zeros((activation_TC.shape[0], codes_RC.shape[0]), np.float32)  # noqa: N806  # shape suffix
-    exact_TR = np.zeros_like(quantised_TR)  # noqa: N806  # shape suffix
+    values_TC = table[quantise(activation_TC, scale_TG, (1, width))]
+    scale_Rc = np.repeat(scale_rc, block[0], axis=0)[: codes_RC.shape[0]]
+    quantised_TR = np.zeros((activation_TC.shape[0], codes_RC.shape[0]), np.float32)
+    exact_TR = np.zeros_like(quantised_TR)
     for group in range(scale_rc.shape[1]):
         channels = slice(group * width, (group + 1) * width)
         decoded = table[codes_RC[:, channels]]
-        partial_TR = values_TC[:, channels] @ decoded.T  # noqa: N806  # shape suffix
-        quantised_TR += partial_TR * scale_TG[:, group, None] * scale_Rc[None, :, group]  # noqa: N806  # shape suffix
-        exact_TR += activation_TC[:, channels] @ (decoded * scale_Rc[:, group, None]).T  # noqa: N806  # shape suffix
+        partial_TR = values_TC[:, channels] @ decoded.T
+        quantised_TR += partial_TR * scale_TG[:, group, None] * scale_Rc[None, :, group]
+        exact_TR += activation_TC[:, channels] @ (decoded * scale_Rc[:, group, None]).T
     return quantised_TR, exact_TR
 
 
 def _on_cpu(
-    activation_TC: Floats,  # noqa: N803  # shape suffix
-    codes_RC: Bytes,  # noqa: N803  # shape suffix
+    activation_TC: Floats,
+    codes_RC: Bytes,
     scale_rc: Floats,
     block: tuple[int, int],
     _device: str,
@@ -115,8 +115,8 @@ def _on_cpu(
 
 
 def _on_torch(
-    activation_TC: Floats,  # noqa: N803  # shape suffix
-    codes_RC: Bytes,  # noqa: N803  # shape suffix
+    activation_TC: Floats,
+    codes_RC: Bytes,
     scale_rc: Floats,
     block: tuple[int, int],
     device: str,
@@ -129,10 +129,10 @@ def _on_torch(
 
     width = block[1]
     activation = torch.from_numpy(activation_TC).to(device)
-    quantised, scale_TG = _quantised(activation, width)  # noqa: N806  # shape suffix
+    quantised, scale_TG = _quantised(activation, width)
     for codes, scales in _strips(codes_RC, scale_rc, block):
         stored = torch.from_numpy(np.ascontiguousarray(codes)).to(device).view(torch.float8_e4m3fn).float()
-        scale_Rc = torch.from_numpy(np.repeat(scales, block[0], axis=0)[: codes.shape[0]]).to(device)  # noqa: N806
+        scale_Rc = torch.from_numpy(np.repeat(scales, block[0], axis=0)[: codes.shape[0]]).to(device)
         total = torch.zeros((activation.shape[0], codes.shape[0]), dtype=torch.float32, device=device)
         exact = torch.zeros_like(total)
         for group in range(scale_Rc.shape[1]):
@@ -153,13 +153,13 @@ def _quantised(activation: "torch.Tensor", width: int) -> "tuple[torch.Tensor, t
     import torch
 
     groups = torch.split(activation, width, dim=1)
-    amax_TG = torch.stack([group.abs().amax(dim=1) for group in groups], dim=1).clamp(min=1e-4)  # noqa: N806
-    scale_TG = amax_TG / 448  # noqa: N806  # shape suffix
+    amax_TG = torch.stack([group.abs().amax(dim=1) for group in groups], dim=1).clamp(min=1e-4)
+    scale_TG = amax_TG / 448
     spread = scale_TG.repeat_interleave(width, dim=1)[:, : activation.shape[1]]
     return (activation / spread).to(torch.float8_e4m3fn).float(), scale_TG
 
 
-def _strips(codes_RC: Bytes, scale_rc: Floats, block: tuple[int, int]) -> Iterator[tuple[Bytes, Floats]]:  # noqa: N803
+def _strips(codes_RC: Bytes, scale_rc: Floats, block: tuple[int, int]) -> Iterator[tuple[Bytes, Floats]]:
     """Rows of blocks, so many together that memory stays bounded."""
     rows, columns = codes_RC.shape
     high = max(1, _ELEMENTS // (block[0] * max(1, columns)))

@@ -193,7 +193,7 @@ class Starts:
             if not end:
                 return
         elif need is not None and end > START:  # nor for the end of a file that is long for a start
-            peek = lambda data: need(data, 0)  # noqa: E731
+            peek = partial(_look, need)
         try:
             answer = self._fetch(
                 path,
@@ -236,3 +236,8 @@ class Starts:
         if identity is not None and not identity.startswith("W/"):
             latest = not self._listed  # which nobody else will tell
             self._cache.keep(self._location, start.path, identity, start.data[:need], start.size, latest=latest)
+
+
+def _look(need: Need, data: bytes) -> None:
+    """Have what is needed of a file worked out from its first bytes: an index names the shards to ask for."""
+    need(data, 0)

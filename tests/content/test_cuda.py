@@ -40,7 +40,7 @@ def _through(device: object, matrices: list[Matrix], block: tuple[int, int]) -> 
 
     assert isinstance(device, CudaDevice)
     found, under_way = [], []
-    for code_RC in matrices:  # noqa: N806  # shape suffix
+    for code_RC in matrices:
         strip = device.buffer(code_RC.size)
         strip = strip[: code_RC.size]
         strip[:] = code_RC.ravel()
@@ -99,7 +99,7 @@ def reduce(request: pytest.FixtureRequest) -> Reduce:
     return reduce
 
 
-def expected(code_RC: Matrix, block: tuple[int, int]) -> Extremes:  # noqa: N803  # shape suffix
+def expected(code_RC: Matrix, block: tuple[int, int]) -> Extremes:
     """What numpy says of each block."""
     rows, columns = code_RC.shape
     blocks = [
@@ -128,7 +128,7 @@ def random(shape: tuple[int, int], seed: int, *, low: int = 0, high: int = 256) 
 
 
 def test_every_code_alone_in_a_block_is_its_extreme(reduce: Reduce) -> None:
-    code_RC = np.arange(256, dtype=np.uint8)[None, :].repeat(2, axis=0).repeat(4, axis=1)  # noqa: N806
+    code_RC = np.arange(256, dtype=np.uint8)[None, :].repeat(2, axis=0).repeat(4, axis=1)
     found = reduce([code_RC], (2, 4))[0]
     assert found.signed_rc[0].tolist() == [*range(128), *range(-128, 0)]
     assert found.unsigned_rc[0].tolist() == list(range(256))
@@ -142,7 +142,7 @@ def test_one_code_is_found_wherever_it_stands_in_a_block(reduce: Reduce, place: 
     for others, code in around:
         matrices.append(np.full(BLOCK, others, np.uint8))
         matrices[-1].flat[place] = code
-    for seen, code_RC in zip(reduce(matrices, BLOCK), matrices, strict=True):  # noqa: N806
+    for seen, code_RC in zip(reduce(matrices, BLOCK), matrices, strict=True):
         agree(seen, expected(code_RC, BLOCK))
 
 
@@ -155,7 +155,7 @@ def test_edge_blocks_and_partial_rows_agree_with_numpy(reduce: Reduce, low: int,
     # Whole blocks, rows short of a block, columns short of one, both, columns that no word divides, and one code.
     shapes = [(256, 256), (192, 256), (128, 320), (200, 192), (130, 321), (1, 64), (3, 7), (1, 1)]
     matrices = [random(shape, seed, low=low, high=high) for seed, shape in enumerate(shapes)]
-    for seen, code_RC in zip(reduce(matrices, BLOCK), matrices, strict=True):  # noqa: N806
+    for seen, code_RC in zip(reduce(matrices, BLOCK), matrices, strict=True):
         agree(seen, expected(code_RC, BLOCK))
 
 
@@ -164,7 +164,7 @@ def test_other_block_sizes_agree_with_numpy(reduce: Reduce, block: tuple[int, in
     # The interpreter takes a program for each block, so there are few: three by three, the last of either cut short.
     rows, columns = (3 * side - side // 2 for side in block)
     matrices = [random((rows, columns), 1), random((rows, columns), 2, low=1, high=0x80)]
-    for seen, code_RC in zip(reduce(matrices, block), matrices, strict=True):  # noqa: N806
+    for seen, code_RC in zip(reduce(matrices, block), matrices, strict=True):
         agree(seen, expected(code_RC, block))
 
 
@@ -178,7 +178,7 @@ def test_strips_under_way_together_do_not_disturb_each_other(reduce: Reduce) -> 
     # Of growing and shrinking size, so that every buffer is grown and used again.
     sizes = [(128, 128), (256, 256), (12, 64), (640, 128), (128, 128), (384, 320), (5, 12)]
     matrices = [random(size, seed, low=seed, high=200 + seed) for seed, size in enumerate(sizes)]
-    for seen, code_RC in zip(reduce(matrices, BLOCK), matrices, strict=True):  # noqa: N806
+    for seen, code_RC in zip(reduce(matrices, BLOCK), matrices, strict=True):
         agree(seen, expected(code_RC, BLOCK))
 
 
