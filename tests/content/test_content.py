@@ -41,18 +41,6 @@ BLOCKS = Blocks((128, 128), powers_of_two=False)
 MTP = (4,)
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("content") / "tiny"
-    forge(folder, like="tiny")
-    return folder
-
-
-@pytest.fixture
-def copy(sound: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(sound, tmp_path / "tiny"))
-
-
 def stable(report: AuditReport) -> dict:
     """A report without what differs from run to run."""
     document = report.model_dump(mode="json")

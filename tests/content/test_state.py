@@ -17,20 +17,7 @@ import auditor
 from auditor import cli
 from auditor.content import Reading
 from auditor.errors import UsageError
-from auditor.forge import forge
 from auditor_schemas.report import AuditReport
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sound") / "tiny"
-    forge(folder, like="tiny")
-    return folder
-
-
-@pytest.fixture
-def copy(sound: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(sound, tmp_path / "tiny"))
 
 
 @pytest.fixture(autouse=True)
