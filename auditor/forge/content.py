@@ -37,6 +37,8 @@ class Content:
         yield edited.tobytes()
 
     def _sound(self, tensor: Tensor) -> Iterator[bytes]:
+        if not tensor.size:  # a placeholder, which has no blocks either
+            return
         if tensor.values == "scales":
             # Scales are 16,384 times fewer than codes: a whole grid is small even where the weight is not.
             grid = np.concatenate([self._scales(strip) for strip in self.source(tensor.stream, tensor.origin)])

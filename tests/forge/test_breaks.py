@@ -40,6 +40,11 @@ def test_break_of_a_tiny_checkpoint_yields_what_it_declares_and_nothing_else_abo
     _assert_declared(tmp_path / "checkpoint", name)
 
 
+def test_tensors_without_an_element_are_written_with_real_content_too(tmp_path):
+    forge(tmp_path / "checkpoint", like="tiny", break_name="ungathered-tensors")
+    _assert_declared(tmp_path / "checkpoint", "ungathered-tensors")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("like", ["v3", "v3.2"])
 @pytest.mark.parametrize("name", BREAKS)
