@@ -46,7 +46,7 @@ def _main(arguments: list[str], *, alone: bool) -> int:
             parser.print_help()
             return USAGE
         if alone and (getattr(options, "depth", "headers") != "headers" or getattr(options, "csv", None) is not None):
-            from auditor.cli.startup import before_numpy
+            from auditor.startup import before_numpy
 
             before_numpy()
         code: int = module_of(options.command).run(options)
@@ -66,7 +66,7 @@ def _complain(message: str, code: int) -> int:
 
 
 def _unexpected(error: Exception) -> str:
-    from auditor.cli.startup import exhausted
+    from auditor.startup import exhausted
 
     if os.environ.get("AUDITOR_TRACEBACK"):
         import traceback
@@ -87,7 +87,7 @@ def entry() -> "NoReturn":
     code, said = INCOMPLETE, b"auditor: out of memory: nothing was decided\n"
     try:
         try:
-            from auditor.cli import startup
+            from auditor import startup
 
             startup.end_in_order_when_told()
             startup.hold_streams()

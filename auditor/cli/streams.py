@@ -50,7 +50,7 @@ def named(target: str) -> str:
 
 def why(error: Exception) -> str:
     """Why something could not be written."""
-    from auditor.cli.startup import exhausted
+    from auditor.startup import exhausted
 
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

@@ -66,8 +66,15 @@ def test_help_imports_neither_models_nor_decoder_nor_terminal_library(argument: 
 @pytest.mark.parametrize("argument", ["--help", "--version"])
 def test_help_imports_the_standard_library_alone(argument: str) -> None:
     ours = {name for name in _modules(argument) if name.startswith("auditor")}
-    words = {"auditor.errors", "auditor.text", "auditor.version", "auditor_schemas", "auditor_schemas.wording"}
-    command = {"auditor.cli", *(f"auditor.cli.{name}" for name in ("arguments", "startup", "streams"))}
+    words = {
+        "auditor.errors",
+        "auditor.startup",
+        "auditor.text",
+        "auditor.version",
+        "auditor_schemas",
+        "auditor_schemas.wording",
+    }
+    command = {"auditor.cli", *(f"auditor.cli.{name}" for name in ("arguments", "streams"))}
     assert ours <= {"auditor", *words, *command}
     assert _imported(argument) - {"auditor", "auditor_schemas"} <= set(sys.stdlib_module_names) | _imported_by_python()
 

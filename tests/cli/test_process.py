@@ -92,7 +92,7 @@ def test_without_memory_a_command_ends_with_3_or_its_true_verdict(sound, tmp_pat
 
 def test_a_library_that_ends_the_process_decides_nothing():
     for ending in ("ctypes.CDLL(None).exit(1)", "os.abort()"):
-        program = f"import ctypes, os; from auditor.cli.startup import let_no_library_decide as let; let(); {ending}"
+        program = f"import ctypes, os; from auditor.startup import let_no_library_decide as let; let(); {ending}"
         done = subprocess.run([sys.executable, "-c", program], check=False, env={**os.environ, "PYTHONPATH": PATH})
         assert done.returncode == 3
 
@@ -222,7 +222,7 @@ def test_diff_and_count_print_in_ascii(sound, broken):
 
 SLOW = """
 import sys, time
-import auditor.cli, auditor.cli.startup
+import auditor.cli, auditor.startup
 place = sys.argv.pop(1)
 def slow(*_, **__):
     print("here", file=sys.stderr, flush=True)

@@ -1,0 +1,473 @@
+"""What can happen to an audit, each as one transaction with its job: submitted, begun, ended, retried, cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from auditor.service.audits.causes import again, delay_ms
+from auditor.service.audits.order import Order
+from auditor.service.jobs import Job, Jobs
+from auditor.service.store.database import Database, new_id, now
+from auditor.service.store.tables import attempts, audits, checkpoints, submissions, workers
+
+ATTEMPT = "attempt"
+# Losses of a worker after which an audit that comes no further is given up: it may be what takes workers along.
+LOSSES = 10
+_OPEN = ("queued", "running")
+
+
+class KeyReusedError(Exception):
+    """An idempotency key that stands for another request."""
+
+
+class QueueFullError(Exception):
+    """More audits wait than the settings allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The audit that answers a request; `created` false: it was there before."""
+
+    audit: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What an attempt gave: a report, the finished audit that is the same, or the causes why there is none."""
+
+    report: str | None = None
+    verdict: str | None = None
+    errors: int = 0
+    warnings: int = 0
+    causes: tuple[str, ...] = ()
+    reason: str | None = None
+    resolved: str | None = None
+    fingerprint: str | None = None
+    tool: str | None = None
+    same_as: str | None = None
+
+
+class Announce(Protocol):
+    """What else belongs to an audit's end, in the same transaction: notifications."""
+
+    def __call__(self, connection: Connection, audit: str) -> None:
+        """Add what is to be told about an audit that has just ended."""
+
+
+class Audits:
+    """The audits of an installation. `most` is how many attempts one has, `waiting` how many may be queued."""
+
+    def __init__(
+        self, database: Database, jobs: Jobs, *, most: int = 3, waiting: int = 100_000, announce: Announce | None = None
+    ) -> None:
+        self._database = database
+        self._jobs = jobs
+        self._most = most
+        self._waiting = waiting
+        self._announce = announce
+
+    # --- asked for ---
+
+    def submit(
+        self, order: Order, *, token: str | None = None, key: str | None = None, body: str | None = None
+    ) -> Submission:
+        """Accept a request: a new audit with its job, or the one that answers it already.
+
+        `key` with the SHA-256 of the `body` makes a repetition the same audit. Raises KeyReusedError, QueueFullError.
+        """
+        try:
+            with self._database.write() as connection:
+                return self.submit_within(connection, order, token=token, key=key, body=body)
+        except IntegrityError:  # somebody else was first with the same key or request: theirs is committed now
+            with self._database.write() as connection:
+                return self.submit_within(connection, order, token=token, key=key, body=body)
+
+    def submit_within(
+        self,
+        connection: Connection,
+        order: Order,
+        *,
+        token: str | None = None,
+        key: str | None = None,
+        body: str | None = None,
+    ) -> Submission:
+        """`submit` as a part of the caller's transaction."""
+        owner = token or ""
+        if key is not None:
+            row = connection.execute(
+                select(submissions.c.audit, submissions.c.body).where(
+                    submissions.c.owner == owner, submissions.c.key == key
+                )
+            ).one_or_none()
+            if row is not None:
+                if row.body != body:
+                    raise KeyReusedError
+                return Submission(row.audit, False)
+        request = order.digest
+        audit = connection.execute(
+            select(audits.c.id).where(audits.c.request == request, audits.c.state.in_(_OPEN))
+        ).scalar_one_or_none()
+        created = audit is None
+        at = now(connection)
+        if audit is None:
+            self._room(connection)
+            audit = self._insert(connection, order, request, token, at)
+        if key is not None:
+            connection.execute(
+                insert(submissions).values(owner=owner, key=key, body=body or "", audit=audit, created_at=at)
+            )
+        return Submission(audit, created)
+
+    def _room(self, connection: Connection) -> None:
+        some = select(audits.c.id).where(audits.c.state == "queued").limit(self._waiting).subquery()
+        if connection.execute(select(func.count()).select_from(some)).scalar_one() >= self._waiting:
+            raise QueueFullError
+
+    def _insert(self, connection: Connection, order: Order, request: str, token: str | None, at: int) -> str:
+        checkpoint = connection.execute(
+            select(checkpoints.c.id).where(checkpoints.c.source == order.source)
+        ).scalar_one_or_none()
+        if checkpoint is None:
+            checkpoint = new_id(at)
+            connection.execute(insert(checkpoints).values(id=checkpoint, source=order.source, created_at=at))
+        audit = new_id(at)
+        connection.execute(
+            insert(audits).values(
+                id=audit,
+                checkpoint=checkpoint,
+                source=order.source,
+                revision=order.revision,
+                depth=order.depth,
+                family=order.family,
+                policy=order.policy,
+                policy_text=order.policy_text,
+                policy_sha256=order.policy_sha256,
+                baseline=order.baseline,
+                seed=order.seed,
+                force=order.force,
+                priority=order.priority,
+                queue=order.queue,
+                host=order.host,
+                request=request,
+                origin=order.origin,
+                token=token,
+                created_at=at,
+                state="queued",
+                due_at=at,
+                job=f"{audit}.1",
+            )
+        )
+        self._jobs.add(connection, _job(audit, 1, order.queue, order.host, order.priority))
+        return audit
+
+    # --- tried ---
+
+    def begin(self, audit: str, n: int, worker: str) -> Row[Any] | None:
+        """The audit, now this worker's to try; None where the attempt is not the present one, or not to be made."""
+        with self._database.write() as connection:
+            at = now(connection)
+            begun = connection.execute(
+                update(audits)
+                .where(audits.c.id == audit, audits.c.attempt == n, audits.c.state.in_(_OPEN))
+                .values(
+                    state="running",
+                    worker=worker,
+                    started_at=func.coalesce(audits.c.started_at, at),
+                    version=audits.c.version + 1,
+                )
+            )
+            if begun.rowcount != 1:
+                return None
+            again = connection.execute(
+                update(attempts).where(attempts.c.audit == audit, attempts.c.n == n).values(worker=worker)
+            )
+            if again.rowcount == 0:
+                connection.execute(insert(attempts).values(audit=audit, n=n, worker=worker, started_at=at))
+            return connection.execute(select(audits).where(audits.c.id == audit)).one()
+
+    def held(self, worker: str) -> set[tuple[str, int]]:
+        """The attempts that are this worker's to make."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(audits.c.id, audits.c.attempt).where(audits.c.worker == worker, audits.c.state == "running")
+            )
+            return {(row.id, row.attempt) for row in rows}
+
+    def tell(self, worker: str, told: dict[tuple[str, int], tuple[str | None, str | None]]) -> None:
+        """Keep how far attempts are, as JSON, and what they wrote, where they are this worker's still."""
+        with self._database.write() as connection:
+            for (audit, n), (progress, log) in told.items():
+                mine = (audits.c.id == audit, audits.c.attempt == n, audits.c.worker == worker)
+                if progress is not None:
+                    connection.execute(
+                        update(audits)
+                        .where(*mine, audits.c.state == "running")
+                        .values(progress=progress, losses=0, version=audits.c.version + 1)
+                    )
+                if log is not None:
+                    connection.execute(
+                        update(attempts)
+                        .where(attempts.c.audit == audit, attempts.c.n == n, attempts.c.worker == worker)
+                        .values(log=log)
+                    )
+
+    def conclude(self, audit: str, n: int, worker: str, result: Result) -> str | None:
+        """End an attempt: with a final state or the next attempt, which has a due time. None: it was not its to end."""
+        with self._database.write() as connection:
+            row = connection.execute(
+                select(audits.c.id).where(
+                    audits.c.id == audit,
+                    audits.c.attempt == n,
+                    audits.c.worker == worker,
+                    audits.c.state == "running",
+                )
+            ).one_or_none()
+            if row is None:
+                return None
+            return self._end(connection, audit, n, result)
+
+    def _end(self, connection: Connection, audit: str, n: int, result: Result) -> str:
+        at = now(connection)
+        cause = result.causes[0] if result.causes else None
+        connection.execute(
+            update(attempts)
+            .where(attempts.c.audit == audit, attempts.c.n == n)
+            .values(ended_at=at, cause=cause, reason=result.reason)
+        )
+        tries = connection.execute(
+            select(func.count()).where(attempts.c.audit == audit, attempts.c.cause.is_distinct_from("worker_lost"))
+        ).scalar_one()
+        if again(frozenset(result.causes), tries, self._most):
+            self._next(connection, audit, n, at + delay_ms(tries), cause, result.reason)
+            return "queued"
+        if result.report is not None:
+            self._finish(connection, audit, result, at)
+            return "finished"
+        self._settle(connection, audit, "failed", at, cause=cause or "no_report", reason=result.reason)
+        return "failed"
+
+    def _next(
+        self, connection: Connection, audit: str, n: int, due_at: int, cause: str | None, reason: str | None
+    ) -> None:
+        """Another attempt, whose job is added when it is due by the database's clock: DBOS's delays go by workers'."""
+        connection.execute(
+            update(audits)
+            .where(audits.c.id == audit)
+            .values(
+                state="queued",
+                worker=None,
+                attempt=n + 1,
+                job=None,
+                due_at=due_at,
+                cause=cause,
+                reason=reason,
+                version=audits.c.version + 1,
+            )
+        )
+
+    def _finish(self, connection: Connection, audit: str, result: Result, at: int) -> None:
+        self._settle(
+            connection,
+            audit,
+            "finished",
+            at,
+            cause=None,
+            reason=None,
+            verdict=result.verdict,
+            errors=result.errors,
+            warnings=result.warnings,
+            report=result.report,
+            resolved=result.resolved,
+            fingerprint=result.fingerprint,
+            same_as=result.same_as,
+            tool=result.tool,
+        )
+        connection.execute(
+            update(checkpoints)
+            .where(
+                checkpoints.c.id == select(audits.c.checkpoint).where(audits.c.id == audit).scalar_subquery(),
+                func.coalesce(checkpoints.c.latest_at, 0) <= at,
+            )
+            .values(latest_audit=audit, latest_at=at)
+        )
+
+    def _settle(self, connection: Connection, audit: str, state: str, at: int, **values: Any) -> None:
+        connection.execute(
+            update(audits)
+            .where(audits.c.id == audit)
+            .values(state=state, ended_at=at, worker=None, version=audits.c.version + 1, **values)
+        )
+        if self._announce is not None:
+            self._announce(connection, audit)
+
+    def add_due(self) -> int:
+        """Add the jobs of attempts that are due; how many."""
+        with self._database.read() as connection:
+            waiting = select(audits.c.id).where(
+                audits.c.state == "queued", audits.c.job.is_(None), audits.c.due_at <= now(connection)
+            )
+            due = connection.execute(waiting.limit(1000)).scalars().all()
+        return self._add(due) if due else 0
+
+    def _add(self, due: Sequence[str]) -> int:
+        added = 0
+        with self._database.write() as connection:
+            for audit in due:
+                row = connection.execute(
+                    select(audits).where(audits.c.id == audit, audits.c.state == "queued", audits.c.job.is_(None))
+                ).one_or_none()
+                if row is None:
+                    continue
+                job = _job(audit, row.attempt, row.queue, row.host, row.priority)
+                connection.execute(update(audits).where(audits.c.id == audit).values(job=job.id))
+                self._jobs.add(connection, job)
+                added += 1
+        return added
+
+    # --- lost, cancelled ---
+
+    def lose(self, worker: str) -> list[str]:
+        """Give what a lost worker was trying to others, each attempt as the next one; the audits."""
+        with self._database.write() as connection:
+            rows = connection.execute(
+                select(audits.c.id, audits.c.attempt, audits.c.losses).where(
+                    audits.c.worker == worker, audits.c.state == "running"
+                )
+            ).all()
+            for row in rows:
+                self._lose(connection, row.id, row.attempt, row.losses + 1)
+        self._add([row.id for row in rows])
+        return [row.id for row in rows]
+
+    def _lose(self, connection: Connection, audit: str, n: int, losses: int) -> None:
+        at, reason = now(connection), "the worker that tried it is gone"
+        connection.execute(
+            update(attempts)
+            .where(attempts.c.audit == audit, attempts.c.n == n)
+            .values(ended_at=at, cause="worker_lost", reason=reason)
+        )
+        if losses >= LOSSES:
+            told = f"{losses} workers were lost while they tried it, and it came no further"
+            self._settle(connection, audit, "failed", at, cause="worker_lost", reason=told)
+            return
+        connection.execute(update(audits).where(audits.c.id == audit).values(losses=losses))
+        self._next(connection, audit, n, at, "worker_lost", reason)
+
+    def orphaned(self) -> list[str]:
+        """Ended workers that audits are still said to be tried by."""
+        with self._database.read() as connection:
+            found = select(audits.c.worker).distinct().join(workers, workers.c.id == audits.c.worker)
+            return list(
+                connection.execute(found.where(audits.c.state == "running", workers.c.ended.is_not(None))).scalars()
+            )
+
+    def hand_back(self, worker: str) -> list[str]:
+        """What a worker that stops was trying, for others to go on with; no loss is counted."""
+        with self._database.write() as connection:
+            rows = connection.execute(
+                select(audits.c.id, audits.c.attempt).where(audits.c.worker == worker, audits.c.state == "running")
+            ).all()
+            for row in rows:
+                at, reason = now(connection), "its worker was stopped"
+                connection.execute(
+                    update(attempts)
+                    .where(attempts.c.audit == row.id, attempts.c.n == row.attempt)
+                    .values(ended_at=at, cause="worker_lost", reason=reason)
+                )
+                self._next(connection, row.id, row.attempt, at, "worker_lost", reason)
+        self._add([row.id for row in rows])
+        return [row.id for row in rows]
+
+    def cancel(self, audit: str) -> str | None:
+        """The audit's state after asking for its end; None where there is none. Its worker ends its processes."""
+        with self._database.write() as connection:
+            row = connection.execute(
+                select(audits.c.state, audits.c.attempt, audits.c.job).where(audits.c.id == audit)
+            ).one_or_none()
+            if row is None:
+                return None
+            if row.state not in _OPEN:
+                return str(row.state)
+            at = now(connection)
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.audit == audit, attempts.c.n == row.attempt, attempts.c.ended_at.is_(None))
+                .values(ended_at=at, cause="cancelled")
+            )
+            self._settle(connection, audit, "cancelled", at, cause="cancelled", reason="cancelled on request")
+        if row.job is not None:
+            self._jobs.end([row.job])
+        return "cancelled"
+
+    def same(self, audit: dict[str, Any], resolved: str, tool: str) -> Row[Any] | None:
+        """A finished audit of the same commit, asked the same way of the same auditor: its report is this one's too."""
+        if audit["force"]:
+            return None
+        same = (
+            audits.c.state == "finished",
+            audits.c.verdict != "incomplete",
+            audits.c.same_as.is_(None),
+            audits.c.resolved == resolved,
+            audits.c.source == audit["source"],
+            audits.c.depth == audit["depth"],
+            audits.c.tool == tool,
+            *(
+                audits.c[name].is_not_distinct_from(audit[name])
+                for name in ("family", "policy_sha256", "baseline", "seed")
+            ),
+        )
+        with self._database.read() as connection:
+            return connection.execute(
+                select(audits).where(*same).order_by(audits.c.created_at.desc(), audits.c.id.desc()).limit(1)
+            ).one_or_none()
+
+    def adopt(self) -> list[str]:
+        """Add anew the jobs of open audits that no worker of this version would take; the audits.
+
+        The rows are what was promised; jobs are lost where a backup, an upgrade or somebody's hand lost them.
+        """
+        lost: list[str] = []
+        after = ""
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(
+                    select(audits.c.id, audits.c.attempt, audits.c.job)
+                    .where(audits.c.state.in_(_OPEN), audits.c.job.is_not(None), audits.c.id > after)
+                    .order_by(audits.c.id)
+                    .limit(1000)
+                ).all()
+            if not rows:
+                break
+            after = rows[-1].id
+            alive = self._jobs.alive([row.job for row in rows])
+            for row in rows:
+                if row.job not in alive and self._readopt(row.id, row.job):
+                    lost.append(row.id)
+        self._add(lost)
+        return lost
+
+    def _readopt(self, audit: str, job: str) -> bool:
+        with self._database.write() as connection:
+            row = connection.execute(
+                select(audits.c.attempt).where(audits.c.id == audit, audits.c.job == job, audits.c.state.in_(_OPEN))
+            ).one_or_none()
+            if row is None:
+                return False
+            at, reason = now(connection), "its job was lost"
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.audit == audit, attempts.c.n == row.attempt, attempts.c.ended_at.is_(None))
+                .values(ended_at=at, cause="worker_lost", reason=reason)
+            )
+            self._next(connection, audit, row.attempt, at, "worker_lost", reason)
+            return True
+
+
+def _job(audit: str, n: int, queue: str, host: str, priority: int) -> Job:
+    return Job(id=f"{audit}.{n}", kind=ATTEMPT, arguments=(audit, n), queue=queue, group=host, priority=priority)

@@ -1,0 +1,161 @@
+"""Reports as files named by the SHA-256 of their JSON, compressed: written once, never overwritten."""
+
+import gzip
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from auditor.errors import UsageError
+from auditor.private import PrivateFolder
+
+_NAME = re.compile(r"[0-9a-f]{64}")
+_SUFFIX = ".json.gz"
+_LARGEST = 1 << 30
+
+
+class Reports(Protocol):
+    """Where reports are. Each method raises OSError where the store cannot be had."""
+
+    def put(self, report: bytes) -> str:
+        """Keep a report, durably; its SHA-256."""
+
+    def get(self, sha256: str) -> bytes | None:
+        """A report's JSON, or None where there is none, or none that is intact."""
+
+    def remove(self, sha256: str) -> None:
+        """Forget a report."""
+
+    def every(self) -> Iterator[str]:
+        """The SHA-256 of every report."""
+
+
+def open_reports(place: str) -> Reports:
+    """The reports in a folder, or at s3://, gs:// or az://bucket/prefix. Raises UsageError for anything else."""
+    scheme, separator, _ = place.partition("://")
+    if not separator:
+        return Folder(Path(place))
+    if scheme in ("s3", "gs", "az"):
+        return Bucket(place)
+    raise UsageError(f"{scheme}://: reports are kept in a folder, or at s3://, gs:// or az://")
+
+
+class Folder:
+    """Reports in a folder, by the first two digits of their names."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, report: bytes) -> str:
+        """Keep a report, durably; its SHA-256."""
+        name = hashlib.sha256(report).hexdigest()
+        place = self._folder / name[:2]
+        if not (place / f"{name}{_SUFFIX}").exists():
+            PrivateFolder(self._folder)
+            PrivateFolder(place).write(f"{name}{_SUFFIX}", _compressed(report), durable=True)
+            for folder in (place, self._folder):
+                _sync(folder)
+        return name
+
+    def get(self, sha256: str) -> bytes | None:
+        """A report's JSON, or None where there is none, or none that is intact."""
+        if not _NAME.fullmatch(sha256):
+            return None
+        return _intact(PrivateFolder(self._folder / sha256[:2]).read(f"{sha256}{_SUFFIX}", _LARGEST), sha256)
+
+    def remove(self, sha256: str) -> None:
+        """Forget a report."""
+        (self._folder / sha256[:2] / f"{sha256}{_SUFFIX}").unlink(missing_ok=True)
+
+    def every(self) -> Iterator[str]:
+        """The SHA-256 of every report."""
+        for file in self._folder.glob(f"[0-9a-f][0-9a-f]/*{_SUFFIX}"):
+            if _NAME.fullmatch(name := file.name.removesuffix(_SUFFIX)):
+                yield name
+
+
+class Bucket:
+    """Reports in an object store, through obstore with the credentials of its environment."""
+
+    def __init__(self, place: str) -> None:
+        try:
+            from obstore.store import from_url
+        except ImportError:
+            raise UsageError(f"{place}: needs obstore: pip install 'checkpoint-auditor[stores]'") from None
+        self._store: Any = from_url(place)
+
+    def put(self, report: bytes) -> str:
+        """Keep a report, durably; its SHA-256."""
+        import obstore
+
+        name = hashlib.sha256(report).hexdigest()
+        try:
+            obstore.put(self._store, _path(name), _compressed(report), mode="create")
+        except FileExistsError:
+            pass  # written once
+        except Exception as error:  # an edge: whatever the store's client raises
+            raise OSError(f"the store of reports: {error}") from error
+        return name
+
+    def get(self, sha256: str) -> bytes | None:
+        """A report's JSON, or None where there is none, or none that is intact."""
+        import obstore
+
+        if not _NAME.fullmatch(sha256):
+            return None
+        try:
+            found = bytes(obstore.get(self._store, _path(sha256)).bytes())
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # an edge: whatever the store's client raises
+            raise OSError(f"the store of reports: {error}") from error
+        return _intact(found, sha256)
+
+    def remove(self, sha256: str) -> None:
+        """Forget a report."""
+        import obstore
+
+        try:
+            obstore.delete(self._store, _path(sha256))
+        except FileNotFoundError:
+            pass
+        except Exception as error:  # an edge: whatever the store's client raises
+            raise OSError(f"the store of reports: {error}") from error
+
+    def every(self) -> Iterator[str]:
+        """The SHA-256 of every report."""
+        import obstore
+
+        for some in obstore.list(self._store):
+            for each in some:
+                name = str(each["path"]).rpartition("/")[2].removesuffix(_SUFFIX)
+                if _NAME.fullmatch(name):
+                    yield name
+
+
+def _path(sha256: str) -> str:
+    return f"{sha256[:2]}/{sha256}{_SUFFIX}"
+
+
+def _compressed(report: bytes) -> bytes:
+    return gzip.compress(report, 6, mtime=0)
+
+
+def _intact(data: bytes | None, sha256: str) -> bytes | None:
+    if data is None:
+        return None
+    try:
+        report = gzip.decompress(data)
+    except (OSError, EOFError, ValueError):
+        return None
+    return report if hashlib.sha256(report).hexdigest() == sha256 else None
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,105 @@
+"""A worker: runs jobs, shows that it lives, watches its attempts, and takes over from workers that are lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from auditor.service.audits.attempt import Attempts
+from auditor.service.audits.life import ATTEMPT
+from auditor.service.audits.order import CONTENT, HEADERS
+from auditor.service.audits.workers import BEAT_S, SWEEP_S, Presence, Sweep, WorkerLostError, new_worker
+from auditor.service.installation import Installation
+from auditor.service.jobs import Queue, Step, work
+from auditor.service.store.database import away
+
+_log = logging.getLogger(__name__)
+_WATCH_S = 1.0
+
+
+class Worker:
+    """One start of a worker. `kinds` are further jobs and their steps, `chores` what is done with every sweep."""
+
+    def __init__(
+        self,
+        installation: Installation,
+        *,
+        alone: bool,
+        kinds: dict[str, Sequence[Step]] | None = None,
+        queues: Sequence[Queue] = (),
+        chores: Sequence[Callable[[], None]] = (),
+    ) -> None:
+        self.id = new_worker()
+        self._installation = installation
+        self._alone = alone
+        self._chores = chores
+        database, audits = installation.database, installation.audits
+        self._presence = Presence(database, self.id)
+        self._sweep = Sweep(database, audits, installation.jobs, self.id)
+        self._attempts = Attempts(audits, installation.reports, installation.settings, self.id)
+        self._stopped = threading.Event()
+        self.lost = threading.Event()
+        self._threads: list[threading.Thread] = []
+        steps = (self._attempts.begin, self._attempts.examine, self._attempts.conclude)
+        self._kinds: dict[str, Sequence[Step]] = {ATTEMPT: steps, **(kinds or {})}
+        settings = installation.settings
+        self._queues = [
+            Queue(name=name, each=kind.each, together=kind.together, group=settings.sources.per_host)
+            for name, kind in ((HEADERS, settings.headers), (CONTENT, settings.content))
+            if kind.each
+        ] + list(queues)
+        self._end_work: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        """Begin; what lost workers had begun is queued again before the first job runs here."""
+        self._presence.enter()
+        if self._alone:
+            self._sweep.alone()
+        self._installation.audits.adopt()
+        self._end_work = work(self._installation.database, self.id, self._kinds, self._queues)
+        for name, pause, act in (
+            ("beat", BEAT_S, self._presence.beat),
+            ("watch", _WATCH_S, self._attempts.watch),
+            ("sweep", SWEEP_S, self._look),
+        ):
+            thread = threading.Thread(target=self._every, args=(pause, act), name=f"auditor-{name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Begin nothing more, end every process, hand back what was being tried."""
+        self._stopped.set()
+        self._attempts.stop()
+        for each in self._threads:
+            each.join(2)
+        if not self.lost.is_set():
+            handed = self._installation.audits.hand_back(self.id)
+            _log.info("stopped", extra={"worker": self.id, "handed_back": handed})
+            self._presence.leave()
+        if self._end_work is not None:
+            self._end_work()
+
+    def _look(self) -> None:
+        if not self._alone:
+            for worker in self._sweep.look():
+                _log.warning("worker lost", extra={"worker": worker})
+        else:
+            self._sweep.look()
+        for chore in self._chores:
+            chore()
+
+    def _every(self, pause: float, act: Callable[[], object]) -> None:
+        while not self._stopped.wait(pause):
+            try:
+                act()
+            except WorkerLostError:
+                _log.error("this worker was taken for lost, and ends", extra={"worker": self.id})
+                self._attempts.stop()
+                self.lost.set()
+                return
+            except Exception as error:  # an edge: a thread that ends would leave its work undone without a word
+                if away(error):
+                    _log.warning("the database does not answer: %s", type(error).__name__)
+                else:
+                    _log.exception("a chore of the worker failed")
