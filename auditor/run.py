@@ -15,7 +15,7 @@ from auditor.comparison.parallel import expert_parallelism, parallelism, pipelin
 from auditor.comparison.records import Census, Match
 from auditor.content import Reading, check_extra
 from auditor.content.probes import Content
-from auditor.errors import SourceError, UsageError
+from auditor.errors import SourceError, Unread, UsageError
 from auditor.families.configure import Configuration
 from auditor.families.expectations import Expectations
 from auditor.format.files import INDEX
@@ -33,7 +33,7 @@ from auditor.verdict.gate import FailOn
 from auditor.verdict.measure import Measure, policy_of
 from auditor.version import __version__
 from auditor_schemas.policy import Policy
-from auditor_schemas.report import AuditReport, Digest, RuleOutcome, Run, Tool
+from auditor_schemas.report import AuditReport, Digest, Run, Tool
 from auditor_schemas.rule import Failure
 
 if TYPE_CHECKING:
@@ -254,9 +254,9 @@ def _report(evidence: Evidence, measure: Measure, reading: Reading | None, start
     """Facts, failures, findings, verdict, and the report of them all."""
     inventory, configuration, content = evidence.inventory, evidence.configuration, evidence.content
     facts = _facts(evidence, measure.policy, reading)
-    failures, outcomes = applied(measure.severities(catalogue()), facts, examined(facts))
+    failures, outcomes, crashed = applied(measure.severities(catalogue()), facts, examined(facts))
     judgement = measure.judged(traced(failures, inventory), outcomes, inventory, start.at.date())
-    incomplete = _incomplete(evidence, reading, facts, outcomes)
+    incomplete = _incomplete(evidence, reading, facts, crashed)
     probes = content.probes if content is not None else None
     depth = "headers" if reading is None else reading.depth
     inventory_summary = summary.inventory_summary(inventory, evidence.census)
@@ -285,7 +285,8 @@ def _report(evidence: Evidence, measure: Measure, reading: Reading | None, start
         ),
         family=configuration.family.name if configuration.family else None,
         verdict=verdict,
-        incomplete=incomplete,
+        incomplete=tuple(map(str, incomplete)),
+        incomplete_codes=tuple(each.code for each in incomplete),
         fail_on=measure.fail_on,
         policy=Digest(sha256=measure.sha256) if measure.sha256 else None,
         baseline=Digest(sha256=baseline.sha256) if baseline is not None and baseline.sha256 else None,
@@ -319,16 +320,16 @@ def _facts(evidence: Evidence, policy: Policy, reading: Reading | None) -> dict[
 
 
 def _incomplete(
-    evidence: Evidence, reading: Reading | None, facts: dict[str, Any], outcomes: list[RuleOutcome]
-) -> tuple[str, ...]:
+    evidence: Evidence, reading: Reading | None, facts: dict[str, Any], crashed: list[Unread]
+) -> tuple[Unread, ...]:
     """Why the audit is not whole. Two readers may stumble over the same file: that it changed is said once."""
     content, configuration = evidence.content, evidence.configuration
-    reasons = [*evidence.inventory.unread, *(content.unread if content is not None else ())]
+    reasons = [*evidence.inventory.reasons, *(content.unread if content is not None else ())]
     if reading is not None and content is None:
-        reasons.append(_CANCELLED)
+        reasons.append(Unread(_CANCELLED, "cancelled"))
     reasons.extend(reason for reason in (configuration.unsupported, configuration.over_limit) if reason)
     reasons.extend(unread_formats(facts))
-    reasons.extend(f"{each.rule} {each.slug} crashed: {each.reason}" for each in outcomes if each.outcome == "errored")
+    reasons.extend(crashed)
     return tuple(dict.fromkeys(reasons))
 
 

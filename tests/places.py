@@ -59,7 +59,9 @@ def audited(place: Place, capfd: object, *options: str) -> tuple[int, str, dict 
     code = cli.main(["audit", place.uri, "--json", "-", *options])
     out, err = capfd.readouterr()  # type: ignore[attr-defined]
     assert not [secret for secret in SECRETS if secret in out + err]
-    return code, out + err, json.loads(out) if out.startswith("{") else None
+    report = json.loads(out) if out.startswith("{") else None
+    assert report is None or len(report["incomplete_codes"]) == len(report["incomplete"])
+    return code, out + err, report
 
 
 def copied(folder: Path, target: Path) -> None:

@@ -10,6 +10,7 @@ from auditor.comparison.causes import CAUSES, causes_of
 from auditor.comparison.infer import infer
 from auditor.comparison.match import match, pair, take_census
 from auditor.comparison.records import Census, Differences, Match
+from auditor.errors import Unread
 from auditor.families.configure import Configuration
 from auditor.families.expectations import Expectations
 from auditor.inventory.facts import Blocked, ConfigFile, Inventory
@@ -139,11 +140,14 @@ def explained(
     return {**facts, "corrections": infer(inventory, config, family, left, limits, every)}
 
 
-def unread_formats(facts: dict[str, Any]) -> list[str]:
+def unread_formats(facts: dict[str, Any]) -> list[Unread]:
     """The formats of weights that nothing declares and no family reads: what these weights hold is not audited."""
     if isinstance(facts["config"], Blocked) or not isinstance(facts["quantization"], Blocked):
         return []
-    return [f"{plural(each.count, 'weight')} are {each.format}, which no family reads" for each in facts["packed"]]
+    return [
+        Unread(f"{plural(each.count, 'weight')} are {each.format}, which no family reads", "unsupported")
+        for each in facts["packed"]
+    ]
 
 
 def _no_config(configuration: Configuration) -> str:

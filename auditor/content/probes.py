@@ -10,6 +10,9 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from auditor.errors import Unread
+from auditor_schemas.codes import Code
+
 Outcome = Literal["exact", "value_equal", "changed", "undefined"]
 
 
@@ -153,6 +156,7 @@ class ShardValues(Struct, frozen=True):
     sha256: str | None = None
     zero_tail: int = 0
     unjudged: str | None = None
+    unjudged_code: Code | None = None
     stamps: dict[str, str | None] = field(default_factory=dict)
 
 
@@ -208,5 +212,5 @@ class Content(Struct, frozen=True):
     """
 
     probes: Probes
-    unread: tuple[str, ...]
+    unread: tuple[Unread, ...]
     resumed: int | None = None

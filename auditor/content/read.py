@@ -20,7 +20,7 @@ from auditor.content.shard import ShardReader
 from auditor.content.spot import FEW, MOST, spot_checks
 from auditor.content.state import Seal, State, open_folder, seed_of
 from auditor.engine.local import Local, Meter, cores
-from auditor.errors import AuditorError, UsageError
+from auditor.errors import AuditorError, Unread, UsageError, code_of
 from auditor.inventory.facts import Inventory
 from auditor.sources import Source
 from auditor.text import listed, quoted, shown
@@ -44,7 +44,8 @@ def read_content(
         try:
             seed = seed_of(folder, seal, source, reading.seed, fresh)
         except OSError as error:
-            folder, unsaved = None, f"--resume {shown(reading.resume)}: cannot be written to: {error.strerror}"
+            told = f"--resume {shown(reading.resume)}: cannot be written to: {error.strerror}"
+            folder, unsaved = None, Unread(told, "not_saved")
     if reading.depth == "full":
         plans = whole_shards(inventory, blocks)
     else:
@@ -64,14 +65,14 @@ def read_content(
     unread = [*work.run(beside), *too_wide(plans, blocks)]
     unread += [unsaved] if unsaved is not None else []
     if reading.depth == "sample" and not plans and inventory.payload_bytes:
-        unread.append(f"nothing fits into {reading.sample_bytes:,} bytes (--sample-bytes)")
+        unread.append(Unread(f"nothing fits into {reading.sample_bytes:,} bytes (--sample-bytes)", "limit"))
     whole = len(work.done) == len(plans)
     functional: tuple[Functional, ...] = ()
     if spot is not None and whole:
         try:
             spot.check()
         except KeyboardInterrupt:
-            unread.append("cancelled before the functional spot check had ended")
+            unread.append(Unread("cancelled before the functional spot check had ended", "cancelled"))
         functional = spot.found or ()
     shards = tuple(work.done[plan.file] for plan in plans if plan.file in work.done)
     return Content(
@@ -140,12 +141,12 @@ class _Work:
         self._make = make
         self._plans = plans
         self._state = state
-        self._unread: list[str] = []
-        self._unsaved: str | None = None
+        self._unread: list[Unread] = []
+        self._unsaved: Unread | None = None
         self._refused = 0
         self._devices: list[Device] = []
 
-    def run(self, beside: Callable[[], None] | None = None) -> tuple[str, ...]:
+    def run(self, beside: Callable[[], None] | None = None) -> tuple[Unread, ...]:
         """Read, and do what is to be done beside it; returns what could not be read."""
         if self._state is not None:
             for plan in self._plans:
@@ -171,7 +172,8 @@ class _Work:
             engine.run(waiting, beside)
         except KeyboardInterrupt:
             cancelled = True
-            self._unread.append(f"cancelled after {len(self.done)} of {len(self._plans)} shards' content")
+            told = f"cancelled after {len(self.done)} of {len(self._plans)} shards' content"
+            self._unread.append(Unread(told, "cancelled"))
         finally:
             for device in self._devices:
                 device.close()
@@ -179,18 +181,20 @@ class _Work:
         unanswered = len(self._plans) - len(self.done) - self._refused
         if engine.broken is not None and unanswered and not cancelled:
             reason = f"{type(engine.broken).__name__}: {engine.broken}"
-            self._unread.append(f"the tensor data of {unanswered:,} shards was not read: {reason}")
+            told = f"the tensor data of {unanswered:,} shards was not read: {reason}"
+            self._unread.append(Unread(told, code_of(engine.broken)))
         if self._unsaved is not None:
             self._unread.append(self._unsaved)
         return tuple(self._unread)
 
-    def _unjudged(self) -> Iterator[str]:
+    def _unjudged(self) -> Iterator[Unread]:
         """Shards whose weights lack their scales, unless the scales' shard has a line: one cause, one line."""
         named = {line.partition(": ")[0] for line in self._unread}
         for values in self.done.values():
             reason = values.unjudged
             if reason is not None and reason.partition(": ")[0] not in named:
-                yield f"{values.file}: weights whose scales are in another shard were not judged: {reason}"
+                told = f"{values.file}: weights whose scales are in another shard were not judged: {reason}"
+                yield Unread(told, values.unjudged_code or "unreadable")
 
     def _worker(self, meter: Meter) -> Callable[[ShardPlan], ShardValues]:
         device = self._make()
@@ -204,27 +208,27 @@ class _Work:
             try:
                 self._state.save(plan, values)
             except OSError as error:
-                self._unsaved = (
-                    f"--resume {shown(self._reading.resume or '')}: finished work could not be saved: {error.strerror}"
-                )
+                folder = shown(self._reading.resume or "")
+                told = f"--resume {folder}: finished work could not be saved: {error.strerror}"
+                self._unsaved = Unread(told, "not_saved")
 
     def _failed(self, plan: ShardPlan, error: Exception) -> None:
         self._refused += 1
-        if isinstance(error, AuditorError):
-            self._unread.append(str(error))
-        else:  # the edge of the threads: one shard's trouble is no other's
-            self._unread.append(f"{plan.file}: could not be read: {type(error).__name__}: {error}")
+        # The edge of the threads: one shard's trouble is no other's.
+        told = f"{plan.file}: could not be read: {type(error).__name__}: {error}"
+        self._unread.append(Unread(str(error) if isinstance(error, AuditorError) else told, code_of(error)))
 
 
-def too_wide(plans: Sequence[ShardPlan], blocks: Blocks | None) -> Iterator[str]:
+def too_wide(plans: Sequence[ShardPlan], blocks: Blocks | None) -> Iterator[Unread]:
     """Weights that are not judged although they have scales: a row of blocks, or the grid, takes too much memory."""
     for plan in plans:
         wide = [part.name for part in plan.parts if part.too_wide]
         if wide and blocks is not None:
             names = listed(map(quoted, wide), most=1)
-            yield (
+            yield Unread(
                 f"{plan.file}: a row of weight blocks, or all block scales of a weight, take more than "
-                f"{STRIP_BYTES:,} bytes: the blocks of {names} were not judged"
+                f"{STRIP_BYTES:,} bytes: the blocks of {names} were not judged",
+                "limit",
             )
 
 

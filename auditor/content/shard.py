@@ -20,7 +20,7 @@ from auditor.content.kernels.reduce import zeros_at_end
 from auditor.content.plan import Blocks, Part, ScaleAt, ShardPlan
 from auditor.content.probes import ShardValues, TensorValues
 from auditor.content.scales import Survey, as_floats, holds_scales
-from auditor.errors import ReadError
+from auditor.errors import ReadError, Unread, code_of
 from auditor.patterns import is_vocabulary
 from auditor.sources import File, Source
 
@@ -48,12 +48,12 @@ class ShardReader:
             one_pass = _Pass(self, file, plan, stamp)
             tensors = one_pass.run()
             if file.stamp() != stamp:
-                raise ReadError(f"{plan.file}: changed while it was read")
+                raise ReadError(f"{plan.file}: changed while it was read", code="changed")
             if stamp is None:  # nothing names the version that was read: at least it still begins as it did
                 self._look_again(plan)
             for used, before in one_pass.stamps.items():
                 if self.source.stamp(used) != before:
-                    raise ReadError(f"{used}: changed while it was read")
+                    raise ReadError(f"{used}: changed while it was read", code="changed")
         finally:
             file.close()
         return ShardValues(
@@ -64,6 +64,7 @@ class ShardReader:
             sha256=one_pass.sha.hexdigest() if one_pass.sha is not None else None,
             zero_tail=one_pass.zero_tail if plan.whole else 0,
             unjudged=one_pass.unjudged,
+            unjudged_code=one_pass.unjudged.code if one_pass.unjudged is not None else None,
             stamps=one_pass.stamps,
         )
 
@@ -77,11 +78,12 @@ class ShardReader:
     def _checked(self, file: File, plan: ShardPlan) -> str | None:
         """The file's stamp, if it still is the file whose header was audited."""
         if file.size != plan.size:
-            raise ReadError(f"{plan.file}: changed during the audit: was {plan.size:,} bytes, is {file.size:,}")
+            told = f"was {plan.size:,} bytes, is {file.size:,}"
+            raise ReadError(f"{plan.file}: changed during the audit: {told}", code="changed")
         stamp = file.stamp()
         header = file.read(8, 8 + plan.header_bytes)
         if hashlib.sha256(header).hexdigest() != plan.header_sha256:
-            raise ReadError(f"{plan.file}: changed during the audit: its header is another one")
+            raise ReadError(f"{plan.file}: changed during the audit: its header is another one", code="changed")
         return stamp
 
 
@@ -110,7 +112,7 @@ class _Pass:
         self.sha = hashlib.sha256() if plan.whole and reader.digests else None
         self.zero_tail = 0
         self.bytes_read = 0
-        self.unjudged: str | None = None
+        self.unjudged: Unread | None = None
         self.stamps = {plan.file: stamp}
         self._ahead = self._ranges()
         self._announced = self._taken = 0  # bytes that storage was told of, and bytes read
@@ -172,7 +174,7 @@ class _Pass:
         except ReadError as error:
             if at.file == self._plan.file:
                 raise
-            self.unjudged = str(error)
+            self.unjudged = Unread(str(error), code_of(error))
             return None
         return as_floats(data, at.dtype).reshape(at.shape)
 
@@ -181,7 +183,7 @@ class _Pass:
         try:
             stamp = other.stamp()
             if self.stamps.setdefault(at.file, stamp) != stamp:
-                raise ReadError(f"{at.file}: changed while it was read")
+                raise ReadError(f"{at.file}: changed while it was read", code="changed")
             return other.read(at.begin, at.end)
         finally:
             other.close()

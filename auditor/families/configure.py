@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
+from auditor.errors import Unread
 from auditor.families import Family, families, family_for
 from auditor.families.quantised import Declared, of_config, of_sidecar
 from auditor.format.disguise import disguised
@@ -22,15 +23,15 @@ class Configuration(msgspec.Struct, frozen=True):
     """What config.json says. `config` is None when its faults leave nothing to derive expectations from.
 
     `unsupported` is the reason where no family knows the model_type or reads the quantisation, which is then
-    `foreign`; `over_limit` where a limit refused it.
+    `foreign`; `over_limit` where a limit refused it, or it could not be read.
     """
 
     fields: dict[str, Any] | None
     faults: tuple[ConfigFault, ...]
     family: Family | None = None
     config: DeepseekV3Config | None = None
-    unsupported: str | None = None
-    over_limit: str | None = None
+    unsupported: Unread | None = None
+    over_limit: Unread | None = None
     foreign: Declared | None = None
 
 
@@ -56,10 +57,12 @@ def _unquoted(found: Configuration) -> Configuration:
         field = None if fault.kind == "malformed-config" else fault.field
         message = "is no config.json" if field is None else "has another value than it needs"
         faults[fault.kind, field] = ConfigFault(fault.kind, field, f"{message}; {UNSHOWN}")
-    unsupported = None if found.unsupported is None else f"model_type is of no known family; {UNSHOWN}"
+    unsupported = found.unsupported
+    if unsupported is not None:
+        unsupported = Unread(f"model_type is of no known family; {UNSHOWN}", unsupported.code)
     foreign = None if found.foreign is None else found.foreign.unquoted()
     if foreign is not None:
-        unsupported = foreign.message
+        unsupported = Unread(foreign.message, "unsupported")
     fields: dict[str, Any] | None = None if found.fields is None else {}
     return Configuration(fields, tuple(faults.values()), found.family, None, unsupported, found.over_limit, foreign)
 
@@ -68,14 +71,14 @@ def _configured(
     file: ConfigFile, limits: Limits, family: Family | None, sidecar: Callable[[], ConfigFile]
 ) -> Configuration:
     if file.state == "unread":
-        return Configuration(None, (), over_limit=f"config.json: {file.reason}")
+        return Configuration(None, (), over_limit=Unread(f"config.json: {file.reason}", file.code or "limit"))
     if file.state == "absent":
         return Configuration(None, (ConfigFault("missing-config", None, "config.json is not there"),))
     if file.state == "damaged":
         return Configuration(None, (ConfigFault("malformed-config", None, f"config.json {file.reason}"),))
-    fields, faults, over_limit = _read(file.data, limits)
-    if over_limit is not None:
-        return Configuration(None, (), over_limit=f"config.json: {over_limit}")
+    fields, faults, exceeded = _read(file.data, limits)
+    if exceeded is not None:
+        return Configuration(None, (), over_limit=Unread(f"config.json: {exceeded}", "limit"))
     # Of a key that is there twice one loader takes the first value and another the last: nothing follows.
     if fields is None or faults:
         return Configuration(None, tuple(faults))
@@ -102,7 +105,7 @@ def _configured(
             f"model_type {quoted(model_type)} is of no known family; supported: {listed(known, most=9)}; "
             "--family forces one where a fork keeps the layout"
         )
-        return Configuration(fields, tuple(faults), unsupported=reason)
+        return Configuration(fields, tuple(faults), unsupported=Unread(reason, "unsupported"))
     if not isinstance(model_type, str) and family is not None:
         fields = {**fields, "model_type": family.model_types[0]}
     foreign = of_config(fields)
@@ -122,10 +125,10 @@ def _configured(
         demand = _over_limit(config, limits)
         if demand is not None:
             faults.append(demand)
-            over_limit = f"config.json: {demand.field} {demand.message}"
+            over_limit = Unread(f"config.json: {demand.field} {demand.message}", "limit")
     if foreign is not None or over_limit is not None:
         config = None
-    unsupported = None if foreign is None else foreign.message
+    unsupported = None if foreign is None else Unread(foreign.message, "unsupported")
     return Configuration(fields, tuple(faults), chosen, config, unsupported, over_limit, foreign)
 
 

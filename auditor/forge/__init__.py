@@ -60,7 +60,7 @@ def forge(
     try:
         write(chosen, directory, strips=strips, progress=progress)
     except OSError as error:
-        raise AuditorError(f"{directory}: could not be written: {error.strerror or error}") from error
+        raise AuditorError(f"{directory}: could not be written: {error.strerror or error}", code="not_saved") from error
     files = tuple(sorted(path for path in directory.iterdir()))
     return Forged(
         directory=directory,

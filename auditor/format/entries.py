@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from auditor.format.dtypes import FP8, Dtype, packed_bytes
 from auditor.format.files import member_of
 from auditor.text import plain_path
+from auditor_schemas.codes import Code
 
 METADATA = "__metadata__"  # the entry of a header that is no tensor
 LEVELS = 3  # a header is an object of objects with arrays in them
@@ -86,8 +87,8 @@ class Shard(Struct, frozen=True, dict=True):
     """One shard's header.
 
     read: every tensor of the shard is known. damaged: some are not, by the file's own fault.
-    unread: not read for another reason (`reason`), such as permission or a limit. `stray`: no part of the
-    checkpoint, since the index names other files; its tensors are not the checkpoint's. `tiling`: the same
+    unread: not read for another reason (`reason` and its `code`), such as permission or a limit. `stray`: no part of
+    the checkpoint, since the index names other files; its tensors are not the checkpoint's. `tiling`: the same
     tensors by kind, where they lie back to back. `entries` and `values`: what its header has of them, tensors or
     not, where it had to be read value by value.
     """
@@ -105,6 +106,7 @@ class Shard(Struct, frozen=True, dict=True):
     tiling: Tiling | None = None
     entries: int = 0
     values: int = 0
+    code: Code | None = None
 
     @property
     def data_begin(self) -> int:
@@ -136,6 +138,7 @@ class Index(Struct, frozen=True, dict=True):
     total_size: int | None = None
     faults: tuple[Fault, ...] = ()
     reason: str | None = None
+    code: Code | None = None
 
     @cached_property
     def files(self) -> dict[str, int]:

@@ -149,10 +149,10 @@ def _explain(data: bytes, limits: Limits) -> Index:
     document = parse(data, max_depth=limits.json_depth, max_values=limits.json_values, keep=keep)
     reason = next((each for each in document.faults if _is_limit(each, limits)), None)
     if reason is not None:
-        return Index("unread", sha256, reason=f"{reason.message} at byte {reason.offset}")
+        return Index("unread", sha256, reason=f"{reason.message} at byte {reason.offset}", code="limit")
     over = _over_limit(entries.weight_map, len(data), limits)
     if over is not None:
-        return Index("unread", sha256, reason=over)
+        return Index("unread", sha256, reason=over, code="limit")
     faults = _document_faults(document.faults, document.duplicates, entries.weight_map)
     if not document.complete:
         return Index("damaged", sha256, faults=tuple(faults))

@@ -6,14 +6,16 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from auditor.errors import Unread
 from auditor.format.entries import Fault, Index, Shard, TensorHeader
 from auditor.format.files import Member, member_of
 from auditor.sources.entry import Entry
+from auditor_schemas.codes import Code
 from auditor_schemas.rule import AnyMissing, File, Subject
 
 
 class ConfigFile(Struct, frozen=True):
-    """config.json as read: its bytes, or why there are none.
+    """config.json as read: its bytes, or why there are none, with the code of an unread one.
 
     `outside`: reached by a link that leaves the checkpoint, so that nothing of it is shown unless it is a config.
     """
@@ -23,10 +25,11 @@ class ConfigFile(Struct, frozen=True):
     sha256: str | None = None
     reason: str | None = None
     outside: bool = False
+    code: Code | None = None
 
 
 class Inventory(Struct, frozen=True, dict=True):
-    """Everything the walk saw: shards, index, odd entries, and what stayed unread with its reason.
+    """Everything the walk saw: shards, index, odd entries, and what stayed unread with its reason and code.
 
     `listed` is false where the source cannot list its files: `entries` then holds what was asked for by name.
     `impostors` are files that go with the weights (a tokenizer, say) and what stands in their place.
@@ -39,6 +42,12 @@ class Inventory(Struct, frozen=True, dict=True):
     cancelled: bool = False
     listed: bool = True
     impostors: dict[str, str] = field(default_factory=dict)
+    codes: tuple[Code, ...] = ()
+
+    @property
+    def reasons(self) -> list[Unread]:
+        """What stayed unread, each sentence with its code."""
+        return [Unread(*each) for each in zip(self.unread, self.codes, strict=True)]
 
     @cached_property
     def parts(self) -> tuple[Shard, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from auditor.errors import ForbiddenError, ReadError
+from auditor.errors import ForbiddenError, ReadError, Unread, code_of
 from auditor.format.disguise import APPLE_DOUBLE, disguise
 from auditor.format.entries import Fault, Index, Shard
 from auditor.format.files import CONFIG, HEAD, INDEX, SINGLE, SUFFIX
@@ -26,6 +26,7 @@ from auditor.sources.entry import Entry
 from auditor.text import UNSHOWN, quoted
 
 if TYPE_CHECKING:
+    from auditor_schemas.codes import Code
     from auditor_schemas.policy import Limits
 
 Progress = Callable[[int, int], None]
@@ -33,9 +34,9 @@ Progress = Callable[[int, int], None]
 
 def read_config(source: Source, limits: Limits, path: str = CONFIG) -> ConfigFile:
     """The bytes of config.json, or of another file of its kind, at most the limit's."""
-    state, data, reason = _whole(source, path, limits.config_bytes, "config_bytes")
+    state, data, reason, code = _whole(source, path, limits.config_bytes, "config_bytes")
     if state != "read":
-        return ConfigFile(state, reason=reason)
+        return ConfigFile(state, reason=reason, code=code)
     outside = source.entry(path).link == "outside"
     return ConfigFile("read", data, hashlib.sha256(data).hexdigest(), outside=outside)
 
@@ -67,14 +68,15 @@ def walk(
         replaced = impostors(source, entries)
     except KeyboardInterrupt:
         reason = f"cancelled after {len(early.shards)} shards, before the index was read"
-        return Inventory(early.shards, unread=(reason,), cancelled=True, listed=source.listed)
+        return Inventory(early.shards, unread=(reason,), codes=("cancelled",), cancelled=True, listed=source.listed)
     unread = [] if unlisted is None else [unlisted]
     if index is not None and index.state == "unread":
-        unread.append(f"{INDEX}: {index.reason}")
+        unread.append(Unread(f"{INDEX}: {index.reason}", index.code or "limit"))
     early.placed_by(index)
     paths, strays = shard_paths(entries, index)
     if len(paths) > limits.shards:
-        unread.append(f"{len(paths) - limits.shards:,} shards beyond the limit of {limits.shards:,} (shards)")
+        beyond = f"{len(paths) - limits.shards:,} shards beyond the limit of {limits.shards:,} (shards)"
+        unread.append(Unread(beyond, "limit"))
         paths = paths[: limits.shards]
     shards: list[Shard] = []
     taken = _Taken(limits)
@@ -91,17 +93,30 @@ def walk(
                 shards.append(early.shard(path, entry))
                 over = taken.beyond(shards[-1])
                 if over is not None:
-                    unread.append(f"{len(shards)} of {len(paths)} shards have {over}")
+                    unread.append(Unread(f"{len(shards)} of {len(paths)} shards have {over}", "limit"))
                     break
         if progress is not None:
             progress(len(paths), len(paths))
     except KeyboardInterrupt:
         cancelled = True
         shards += early.shards
-        unread.append(f"cancelled after {len(shards)} of {len(paths)} shards")
+        unread.append(Unread(f"cancelled after {len(shards)} of {len(paths)} shards", "cancelled"))
     shards = [msgspec.structs.replace(shard, stray=True) if shard.path in strays else shard for shard in shards]
-    unread.extend(f"{shard.path}: {shard.reason}" for shard in shards if shard.state == "unread" and not shard.stray)
-    inventory = Inventory(tuple(shards), index, entries, tuple(unread), cancelled, source.listed, replaced)
+    unread.extend(
+        Unread(f"{shard.path}: {shard.reason}", shard.code or "limit")
+        for shard in shards
+        if shard.state == "unread" and not shard.stray
+    )
+    inventory = Inventory(
+        shards=tuple(shards),
+        index=index,
+        entries=entries,
+        unread=tuple(map(str, unread)),
+        cancelled=cancelled,
+        listed=source.listed,
+        impostors=replaced,
+        codes=tuple(each.code for each in unread),
+    )
     if index is not None:
         inventory.__dict__["indexed"] = early.is_placed(inventory)
     return inventory
@@ -215,28 +230,29 @@ def _asked(source: Source) -> dict[str, Entry]:
 
 def _whole(
     source: Source, path: str, limit: int, limit_name: str
-) -> tuple[Literal["read", "absent", "damaged", "unread"], bytes, str | None]:
+) -> tuple[Literal["read", "absent", "damaged", "unread"], bytes, str | None, Code | None]:
+    """A file's bytes, or why there are none, and the code of what was not read."""
     entry = source.entry(path)
     if entry.kind in ("absent", "broken-link"):
-        return "absent", b"", None
+        return "absent", b"", None, None
     if entry.kind != "file":
-        return "damaged", b"", f"is a {entry.kind}, not a regular file"
+        return "damaged", b"", f"is a {entry.kind}, not a regular file", None
     try:
         file = source.open(path)
         try:
             if file.size > limit:
-                return "unread", b"", f"is {file.size:,} bytes, limit {limit:,} ({limit_name})"
-            return "read", file.read(0, file.size), None
+                return "unread", b"", f"is {file.size:,} bytes, limit {limit:,} ({limit_name})", "limit"
+            return "read", file.read(0, file.size), None, None
         finally:
             file.close()
     except ForbiddenError as error:
-        return "damaged", b"", str(error).removeprefix(f"{path}: ")
+        return "damaged", b"", str(error).removeprefix(f"{path}: "), None
     except ReadError as error:
-        return "unread", b"", str(error).removeprefix(f"{path}: ")
+        return "unread", b"", str(error).removeprefix(f"{path}: "), code_of(error)
 
 
 def _read_index(source: Source, limits: Limits, files: Iterable[str]) -> Index:
-    state, data, reason = _whole(source, INDEX, limits.index_bytes, "index_bytes")
+    state, data, reason, code = _whole(source, INDEX, limits.index_bytes, "index_bytes")
     if state == "read":
         index = parse_index(data, limits, files)
         if not index.faults or source.entry(INDEX).link != "outside":
@@ -246,9 +262,10 @@ def _read_index(source: Source, limits: Limits, files: Iterable[str]) -> Index:
             for slug in sorted({each.slug for each in index.faults})
         )
         kept = index.weight_map if index.state == "read" else {}
-        return Index(index.state, None if index.state == "damaged" else index.sha256, kept, index.total_size, faults)
+        sha256 = None if index.state == "damaged" else index.sha256
+        return Index(index.state, sha256, kept, index.total_size, faults, code=index.code)
     if state == "unread":
-        return Index("unread", reason=reason)
+        return Index("unread", reason=reason, code=code)
     return Index("damaged", faults=(Fault("malformed-index", reason or "leads nowhere: a broken symlink"),))
 
 
@@ -259,12 +276,12 @@ def read_shard(source: Source, path: str, entry: Entry, limits: Limits) -> Shard
     except ForbiddenError as error:  # forbidden-symlink reports it
         return Shard(path, entry.size, "damaged", reason=str(error).removeprefix(f"{path}: "))
     except ReadError as error:
-        return Shard(path, entry.size, "unread", reason=str(error).removeprefix(f"{path}: "))
+        return Shard(path, entry.size, "unread", reason=str(error).removeprefix(f"{path}: "), code=code_of(error))
     try:
         shard = _shard(file, path, limits)
         return _unquoted(shard) if entry.link == "outside" else shard
     except ReadError as error:
-        return Shard(path, file.size, "unread", reason=str(error).removeprefix(f"{path}: "))
+        return Shard(path, file.size, "unread", reason=str(error).removeprefix(f"{path}: "), code=code_of(error))
     finally:
         file.close()
 
@@ -292,6 +309,7 @@ def _unquoted(shard: Shard) -> Shard:
         reason=shard.reason,
         entries=shard.entries,
         values=shard.values,
+        code=shard.code,
     )
 
 
@@ -321,7 +339,7 @@ def _shard(file: File, path: str, limits: Limits) -> Shard:
         return damaged("invalid-header-length", text, 0, 8)
     if length > limits.header_bytes:
         reason = f"header length is {length:,}, limit {limits.header_bytes:,} (header_bytes)"
-        return Shard(path, size, "unread", reason=reason)
+        return Shard(path, size, "unread", reason=reason, code="limit")
     raw = head[8 : 8 + length] if len(head) >= 8 + length else file.read(8, 8 + length)
     header = parse_header(raw, size - 8 - length, limits)
     digest = hashlib.sha256(raw).hexdigest()
@@ -342,4 +360,5 @@ def _shard(file: File, path: str, limits: Limits) -> Shard:
         tiling=tiling,
         entries=header.entries,
         values=header.values,
+        code=None if header.over_limit is None else "limit",
     )

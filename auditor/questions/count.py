@@ -18,6 +18,8 @@ from auditor.text import listed, shown
 class InvalidConfigError(AuditorError):
     """config.json is there and its faults leave nothing to count (exit 1)."""
 
+    code = "invalid"
+
 
 def counted(
     source: str, *, family: str | None = None, revision: str | None = None, cache: bool = True
@@ -68,8 +70,9 @@ def _agree(inventory: Inventory, expectations: Expectations, tally: Tally) -> bo
 
 
 def _uncountable(source: str, configuration: Configuration) -> AuditorError:
-    if configuration.unsupported or configuration.over_limit:
-        return SourceError(f"{source}: {configuration.unsupported or configuration.over_limit}")
+    unread = configuration.unsupported or configuration.over_limit
+    if unread is not None:
+        return SourceError(f"{source}: {unread}", code=unread.code)
     faults = [f"{fault.field + ' ' if fault.field else ''}{fault.message}" for fault in configuration.faults]
     if any(fault.kind == "missing-config" for fault in configuration.faults):
         return SourceError(f"{source}: config.json is not there")

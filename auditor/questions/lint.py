@@ -100,7 +100,7 @@ def linted(folder: str, *, family: str | None = None) -> Linted:
         config, index, configuration = checkpoint.config_file, checkpoint.index(), checkpoint.configuration()
     if config.state == "absent" and index is None:
         raise SourceError(f"{shown(folder)}: neither {CONFIG} nor {INDEX} is there")
-    unread = [f"{INDEX}: {index.reason}"] if index is not None and index.state == "unread" else []
+    unread: list[str] = [f"{INDEX}: {index.reason}"] if index is not None and index.state == "unread" else []
     unread += [each for each in (configuration.unsupported, configuration.over_limit) if each]
     facts = _facts(config, configuration, index)
     unread += unread_formats(facts)

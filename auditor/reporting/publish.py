@@ -64,7 +64,9 @@ def publish(reports: Sequence[str], directory: str, *, wait: float = WAIT_SECOND
         with _locked(root, wait):
             return _write_site(root, documents)
     except OSError as error:
-        raise SourceError(f"cannot write {shown(str(error.filename or directory))}: {error.strerror}") from error
+        raise SourceError(
+            f"cannot write {shown(str(error.filename or directory))}: {error.strerror}", code="not_saved"
+        ) from error
 
 
 def _readied(path: str) -> tuple[AuditReport, str, site.Entry]:

@@ -49,7 +49,7 @@ def read_digested(path: str | PathLike[str]) -> "tuple[AuditReport, str]":
         with open(path, "rb") as file:
             data = file.read(MOST_BYTES + 1)
     except OSError as error:
-        raise SourceError(f"{name}: {error.strerror}") from error
+        raise SourceError(f"{name}: {error.strerror}", code="unreadable") from error
     if len(data) > MOST_BYTES:
         raise SourceError(f"{name}: not an audit report: larger than {MOST_BYTES:,} bytes")
     try:
@@ -91,6 +91,8 @@ def contradictions(report: "AuditReport") -> Iterator[str]:
     yield from _rules(report)
     yield from _findings(report)
     yield from _sums(report)
+    if report.incomplete_codes and len(report.incomplete_codes) != len(report.incomplete):
+        yield f"it has {len(report.incomplete_codes):,} codes for {len(report.incomplete):,} reasons to be incomplete"
     verdict = gate.decide(report.findings, report.incomplete, report.fail_on, report.unmet)
     if verdict != report.verdict:
         yield f"its verdict is {report.verdict}, its findings and what it did not read make it {verdict}"

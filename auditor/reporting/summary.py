@@ -99,7 +99,7 @@ def coverage(inventory: Inventory, unread: Iterable[str], probes: Probes | None 
         blocks_read=sum(each.blocks.blocks for each in values if each.blocks is not None),
         headers_read=headers,
         shards=shards,
-        unread=tuple(unread),
+        unread=tuple(map(str, unread)),
     )
 
 

@@ -12,12 +12,13 @@ from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from auditor.errors import AuditorError, ReadError, SourceError, UsageError
+from auditor.errors import AuditorError, ReadError, SourceError, Unread, UsageError
 from auditor.sources.entry import Entry
 from auditor.sources.http import transport
 from auditor.sources.http.answer import AbsentError, Answer, RefusedError, same_etag
 from auditor.sources.http.hosts import Guard, is_loopback
 from auditor.sources.http.request import Located
+from auditor.sources.http.status import code_of_status
 from auditor.sources.http.transport import Transport
 from auditor.sources.listing import PAGE_KEYS, S3, Dialect, listing
 from auditor.sources.remote import Remote, needs
@@ -25,6 +26,7 @@ from auditor.text import quoted, shown
 
 if TYPE_CHECKING:
     from auditor.sources.cache import Cache
+    from auditor_schemas.codes import Code
 
 _BUCKET = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,220}[A-Za-z0-9])?")
 _STATUS = re.compile(r"(?:status code: |status: )(\d{3})")
@@ -111,7 +113,7 @@ class Bucket(Remote):
         except AuditorError:
             raise
         except Exception as error:  # whatever the library raises, in words of ours: its own may hold the settings
-            raise SourceError(f"{scheme}://{bucket}: {_in_our_words(error, scheme)}") from None
+            raise SourceError(f"{scheme}://{bucket}: {_in_our_words(error, scheme)}", code=_code(error)) from None
         parts = guard.admit(self._access.base)
         self._guard = guard
         self._scheme = scheme
@@ -122,7 +124,7 @@ class Bucket(Remote):
         uri = shown(f"{scheme}://{bucket}{'/' + prefix if prefix else ''}")
         super().__init__(uri=uri, location=f"{uri} {parts.netloc}", transport=Transport(guard), cache=cache)
 
-    def _list(self, limit: int) -> tuple[dict[str, Entry], str | None]:
+    def _list(self, limit: int) -> tuple[dict[str, Entry], Unread | None]:
         if not self._guard.private:
             parts = urlsplit(self._access.base)
             self._guard.addresses(parts.hostname or "", parts.port or 443)
@@ -134,15 +136,15 @@ class Bucket(Remote):
                 self.transport, self._access.page, self._access.dialect, uri=self.uri, prefix=prefix, limit=limit
             )
         except RefusedError as error:
-            raise SourceError(f"{self.uri}: {_refused(error.status, error.code)}") from None
+            raise SourceError(f"{self.uri}: {_refused(error.status, error.word)}", code=error.code) from None
         except ReadError as error:
-            raise SourceError(str(error)) from None
+            raise SourceError(str(error), code=error.code) from None
         except SourceError:
             raise
         except Exception as error:  # of the library, which signs; its own words hold addresses
-            raise SourceError(f"{self.uri}: {_in_our_words(error, self._scheme)}") from None
+            raise SourceError(f"{self.uri}: {_in_our_words(error, self._scheme)}", code=_code(error)) from None
 
-    def _listed_by_store(self, limit: int) -> tuple[dict[str, Entry], str | None]:
+    def _listed_by_store(self, limit: int) -> tuple[dict[str, Entry], Unread | None]:
         """The listing by the library's own hands: bounded in time and keys, page by page, and no further by us."""
         pages: Queue[Any] = Queue(maxsize=4)
 
@@ -161,18 +163,20 @@ class Bucket(Remote):
             try:
                 page = pages.get(timeout=max(0.0, deadline - time.monotonic()))
             except Empty:
-                raise SourceError(f"{self.uri}: the store's list of files does not come in time") from None
+                told = "the store's list of files does not come in time"
+                raise SourceError(f"{self.uri}: {told}", code="unreachable") from None
             if page is None:
                 return files, None
             if isinstance(page, Exception):  # whatever the library raises, in words of ours: its own hold addresses
-                raise SourceError(f"{self.uri}: {_in_our_words(page, self._scheme)}") from None
+                raise SourceError(f"{self.uri}: {_in_our_words(page, self._scheme)}", code=_code(page)) from None
             before = len(files)
             for each in page:
                 if len(files) >= limit:
-                    return files, f"the prefix holds more than {limit:,} objects (limit files)"
+                    return files, Unread(f"the prefix holds more than {limit:,} objects (limit files)", "limit")
                 files[each["path"]] = Entry("file", each["size"], etag=each["e_tag"])
             if len(files) == before:
-                raise SourceError(f"{self.uri}: the store's list of files does not end: a page names nothing new")
+                told = "the store's list of files does not end: a page names nothing new"
+                raise SourceError(f"{self.uri}: {told}", code="unusable")
 
     def _locate(self, path: str, renew: bool) -> Located:
         if not self._access.signs:
@@ -185,7 +189,7 @@ class Bucket(Remote):
                 try:
                     url = self._obstore.sign(self._access.store, "GET", path, expires_in=timedelta(seconds=_SIGNED_S))
                 except Exception as error:  # as above
-                    raise ReadError(f"{path}: {_in_our_words(error, self._scheme)}") from None
+                    raise ReadError(f"{path}: {_in_our_words(error, self._scheme)}", code=_code(error)) from None
                 self._signed[path] = (now, url)
             return Located(url, {})
 
@@ -215,14 +219,14 @@ class Bucket(Remote):
         except FileNotFoundError:
             raise AbsentError(f"{path}: is not there") from None
         except self._obstore.exceptions.PreconditionError:
-            raise ReadError(f"{path}: changed while it was read") from None
+            raise ReadError(f"{path}: changed while it was read", code="changed") from None
         except Exception as error:  # as above
-            raise ReadError(f"{path}: {_in_our_words(error, self._scheme)}") from None
+            raise ReadError(f"{path}: {_in_our_words(error, self._scheme)}", code=_code(error)) from None
         if etag is not None and meta["e_tag"] is not None and not same_etag(etag, meta["e_tag"]):
-            raise ReadError(f"{path}: changed while it was read")
+            raise ReadError(f"{path}: changed while it was read", code="changed")
         taken = memoryview(data)
         if len(taken) != min(end, meta["size"]) - begin:
-            raise ReadError(f"{path}: ended after {len(taken):,} of {end - begin:,} bytes")
+            raise ReadError(f"{path}: ended after {len(taken):,} of {end - begin:,} bytes", code="unreachable")
         if into is not None:
             into[: len(taken)] = taken
             taken = into[: len(taken)]
@@ -270,3 +274,20 @@ def _in_our_words(error: Exception, scheme: str) -> str:
     if "error sending request" in text:
         return "the store cannot be reached"
     return f"the store's answer cannot be used ({name})"
+
+
+def _code(error: Exception) -> Code:
+    """The code of an error of the library, in the order in which its words are chosen."""
+    text, name = str(error), type(error).__name__
+    status = _STATUS.search(text)
+    if isinstance(error, MemoryError):
+        return "out_of_memory"
+    if "169.254." in text or ("metadata" in text.lower() and "token" in text.lower()):
+        return "unauthorized"
+    if status is not None:
+        return "throttled" if int(status[1]) in (429, 503) else code_of_status(int(status[1]))
+    if isinstance(error, FileNotFoundError):
+        return "not_found"
+    if name in ("PermissionDeniedError", "UnauthenticatedError"):
+        return "forbidden" if name == "PermissionDeniedError" else "unauthorized"
+    return "unreachable" if "timed out" in text or "error sending request" in text else "unusable"

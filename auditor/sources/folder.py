@@ -6,9 +6,10 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from auditor.errors import ForbiddenError, ReadError, SourceError
+from auditor.errors import ForbiddenError, ReadError, SourceError, Unread
 from auditor.sources.entry import Entry, EntryKind
 from auditor.sources.protocol import Need, Symlinks
+from auditor_schemas.codes import Code
 
 # O_NONBLOCK: a FIFO put in place between the check and the opening must not block.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -39,7 +40,8 @@ class _OpenFile:
             except OSError as error:
                 raise ReadError(f"{self._path}: {error.strerror} at byte {begin}") from error
             if not part:
-                raise ReadError(f"{self._path}: ended at byte {begin:,} while it was read, was {self.size:,} bytes")
+                told = f"ended at byte {begin:,} while it was read, was {self.size:,} bytes"
+                raise ReadError(f"{self._path}: {told}", code="changed")
             parts.append(part)
             begin += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -58,8 +60,8 @@ class _OpenFile:
                     continue
                 raise ReadError(f"{self._path}: {error.strerror} at byte {begin + done:,}") from error
             if not count:
-                at = begin + done
-                raise ReadError(f"{self._path}: ended at byte {at:,} while it was read, was {self.size:,} bytes")
+                told = f"ended at byte {begin + done:,} while it was read, was {self.size:,} bytes"
+                raise ReadError(f"{self._path}: {told}", code="changed")
             done += count
 
     def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
@@ -105,7 +107,7 @@ class Folder:
         except FileNotFoundError:
             raise SourceError(f"{path}: no such folder") from None
         except (OSError, RuntimeError, ValueError) as error:
-            raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+            raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}", code="unreadable") from error
         roots = [self._root]
         self._blobs = ""
         snapshot = next(filter(_is_snapshot, (self._root, *self._root.parents)), None)
@@ -136,14 +138,14 @@ class Folder:
         """None: local files are there."""
         return iter(())
 
-    def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:
+    def entries(self, limit: int) -> tuple[dict[str, Entry], Unread | None]:
         """The files at the top of the folder, subfolders left out, at most `limit` of them."""
         found: dict[str, Entry] = {}
         try:
             with os.scandir(self._directory) as listing:
                 for item in listing:
                     if len(found) >= limit:
-                        return found, f"the folder holds more than {limit:,} entries (limit files)"
+                        return found, Unread(f"the folder holds more than {limit:,} entries (limit files)", "limit")
                     try:
                         name = item.name
                         name.encode()
@@ -151,7 +153,7 @@ class Folder:
                         continue  # a name that is not UTF-8 cannot be a shard's: the index could not name it
                     found[name] = self.entry(name)
         except OSError as error:
-            return found, f"the folder cannot be listed: {error.strerror}"
+            return found, Unread(f"the folder cannot be listed: {error.strerror}", "unreadable")
         return found, None
 
     def entry(self, path: str) -> Entry:
@@ -184,14 +186,15 @@ class Folder:
         """Open a regular file, judged again on the descriptor; raises ReadError or ForbiddenError where not."""
         try:
             if not stat.S_ISREG(os.stat(path, dir_fd=self._directory).st_mode):
-                raise ReadError(f"{path}: is not a regular file")
+                raise ReadError(f"{path}: is not a regular file", code="changed")
             descriptor = os.open(path, _FLAGS, dir_fd=self._directory)
         except (OSError, ValueError) as error:
-            raise ReadError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+            code: Code = "changed" if isinstance(error, OSError) and error.errno in _GONE else "unreadable"
+            raise ReadError(f"{path}: {getattr(error, 'strerror', None) or error}", code=code) from error
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise ReadError(f"{path}: is not a regular file")
+                raise ReadError(f"{path}: is not a regular file", code="changed")
             if self._symlinks == "inside" and not self._is_inside(self._opened(descriptor, path, status)):
                 raise ForbiddenError(f"{path}: leads out of the checkpoint, which the policy forbids")
         except BaseException:

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from auditor.errors import ReadError, SourceError, UsageError
+from auditor.errors import ReadError, SourceError, Unread, UsageError
 from auditor.sources.entry import Entry
 from auditor.sources.http.answer import RefusedError
 from auditor.sources.http.hosts import Guard
@@ -73,10 +73,10 @@ class Hub(Remote):
         )
         self._token: dict[str, str] | None = None
 
-    def _list(self, limit: int) -> tuple[dict[str, Entry], str | None]:
+    def _list(self, limit: int) -> tuple[dict[str, Entry], Unread | None]:
         name = f"{self.uri}{'' if self._named is None else '@' + shown(self._named)}"
         if self._offline:
-            raise SourceError(f"{name}: HF_HUB_OFFLINE is set, and the hub is not asked")
+            raise SourceError(f"{name}: HF_HUB_OFFLINE is set, and the hub is not asked", code="not_allowed")
         at = "" if self._named is None else f"/revision/{quote(self._named, safe='')}"
         url = f"{self._endpoint}/api/models/{self._repository}{at}?blobs=true"
         try:
@@ -84,20 +84,21 @@ class Hub(Remote):
                 name, lambda _: Located(url, self._credentials()), 0, _LISTING_BYTES, whole=True
             )
         except RefusedError as error:
-            raise SourceError(f"{name}: {_refused(error)}") from None
+            raise SourceError(f"{name}: {_refused(error)}", code=error.code) from None
         except ReadError as error:
-            raise SourceError(str(error)) from None
+            raise SourceError(str(error), code=error.code) from None
         try:
             told = msgspec.json.decode(answer.data, type=_Repository)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise SourceError(f"{name}: the hub's list of files cannot be used: {shown(str(error))}") from None
+            what = f"the hub's list of files cannot be used: {shown(str(error))}"
+            raise SourceError(f"{name}: {what}", code="unusable") from None
         if not _COMMIT.fullmatch(told.sha):
-            raise SourceError(f"{name}: the hub names no commit")
+            raise SourceError(f"{name}: the hub names no commit", code="unusable")
         self.revision = told.sha
         files: dict[str, Entry] = {}
         for each in told.siblings:
             if len(files) >= limit:
-                return files, f"the repository holds more than {limit:,} files (limit files)"
+                return files, Unread(f"the repository holds more than {limit:,} files (limit files)", "limit")
             files[each.rfilename] = _entry(each, name)
         return files, None
 
@@ -159,7 +160,7 @@ def _entry(file: _File, name: str) -> Entry:
             raise msgspec.ValidationError("a digest that is none")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         told = f"says of {shown(file.rfilename[:255])} what cannot be used: {shown(str(error))}"
-        raise SourceError(f"{name}: the hub's list of files {told}") from None
+        raise SourceError(f"{name}: the hub's list of files {told}", code="unusable") from None
     etag = large.sha256 or blob
     return Entry("file", size or 0, etag=etag, sha256=large.sha256, sized=size is not None)
 
@@ -167,11 +168,11 @@ def _entry(file: _File, name: str) -> Entry:
 def _refused(error: RefusedError) -> str:
     """Why the hub does not list, in words of ours."""
     told = f" (HTTP {error.status})"
-    if error.code == "GatedRepo":
+    if error.word == "GatedRepo":
         return f"access to this gated repository has not been granted to the token in use{told}"
-    if error.code == "RevisionNotFound":
+    if error.word == "RevisionNotFound":
         return f"no such revision{told}"
-    if error.code == "RepoNotFound" or error.status in (401, 404):
+    if error.word == "RepoNotFound" or error.status in (401, 404):
         return f"no such repository, or it is private and the token in use does not open it{told}"
     if error.status == 403:
         return f"the hub does not accept the token in use{told}"

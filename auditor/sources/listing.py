@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from auditor.errors import SourceError
+from auditor.errors import SourceError, Unread
 from auditor.sources.entry import Entry
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def listing(
     uri: str,
     prefix: str,
     limit: int,
-) -> tuple[dict[str, Entry], str | None]:
+) -> tuple[dict[str, Entry], Unread | None]:
     """Every object below a prefix (with its slash) by its path from there, at most `limit`, and why that is not all.
 
     `where` says where to ask for a page, of which it is given the query. Raises SourceError where the listing does not
@@ -63,29 +63,32 @@ def listing(
     deadline = transport.deadline()
     while True:
         if time.monotonic() > deadline:
-            raise SourceError(f"{uri}: the store's list of files does not come in time: {len(files):,} so far")
+            told = f"does not come in time: {len(files):,} so far"
+            raise SourceError(f"{uri}: the store's list of files {told}", code="unreachable")
         query = dialect.query(prefix, after)
         answer = transport.fetch(uri, partial(_place, where(query)), 0, _PAGE_BYTES, deadline=deadline, whole=True)
         held += len(answer.data)
         before = len(files)
         page = parsed(bytes(answer.data))
         if page is None:
-            raise SourceError(f"{uri}: the store's list of files cannot be used")
+            raise SourceError(f"{uri}: the store's list of files cannot be used", code="unusable")
         for key, entry in page.files:
             path = key.removeprefix(prefix)
             if not key.startswith(prefix) or any(part in ("", ".", "..") for part in path.split("/")):
                 continue  # a marker of a folder, or a name that no path from here leads to
             if len(files) >= limit and path not in files:
-                return files, f"the prefix holds more than {limit:,} objects (limit files)"
+                return files, Unread(f"the prefix holds more than {limit:,} objects (limit files)", "limit")
             files[path] = entry
         after = page.after
         if not after:
             return files, None
         barren = barren + 1 if len(files) == before else barren
         if after in seen:
-            raise SourceError(f"{uri}: the store's list of files does not end: a continuation token comes again")
+            told = "does not end: a continuation token comes again"
+            raise SourceError(f"{uri}: the store's list of files {told}", code="unusable")
         if barren > _BARREN or held > _BYTES:
-            raise SourceError(f"{uri}: the store's list of files does not end: {barren:,} pages name nothing new")
+            told = f"does not end: {barren:,} pages name nothing new"
+            raise SourceError(f"{uri}: the store's list of files {told}", code="unusable")
         seen.add(after)
 
 

@@ -10,6 +10,8 @@ from auditor.sources.entry import Entry
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from auditor.errors import Unread
+
 Symlinks = Literal["follow", "inside"]
 
 # From the first bytes of a file (none of them yet, at first) and its size: how many, from the start, will be asked for.
@@ -75,7 +77,7 @@ class Source(Protocol):
     def remote(self) -> bool:
         """Whether each read is a request."""
 
-    def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:
+    def entries(self, limit: int) -> tuple[dict[str, Entry], Unread | None]:
         """The files at the top of the checkpoint, and why the listing is not whole (or None).
 
         A source that cannot list has none, and `entry` tells of each file that it is asked for.

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from auditor.errors import ReadError, SourceError, UsageError
+from auditor.errors import ReadError, SourceError, Unread, UsageError, code_of
 from auditor.sources.crew import Crew
 from auditor.sources.entry import Entry
 from auditor.sources.http.answer import same_etag
@@ -51,7 +51,7 @@ class Remote:
         self._crew = Crew("auditor-content", _FETCHERS)
         self._expected = 0
         self._list_lock = threading.Lock()
-        self._listing: tuple[dict[str, Entry], str | None] | None = None
+        self._listing: tuple[dict[str, Entry], Unread | None] | None = None
         self._unlistable: SourceError | None = None
 
     # --- what a kind of source answers ---
@@ -60,13 +60,13 @@ class Remote:
         """Where a file is, and what to send along; anew with `renew`. Raises ReadError."""
         raise NotImplementedError
 
-    def _list(self, limit: int) -> tuple[dict[str, Entry], str | None]:
+    def _list(self, limit: int) -> tuple[dict[str, Entry], Unread | None]:
         """Every file by its path, at most `limit`, and why that is not all. Raises SourceError."""
         raise NotImplementedError
 
     # --- the protocol ---
 
-    def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:
+    def entries(self, limit: int) -> tuple[dict[str, Entry], Unread | None]:
         """The files at the top of the checkpoint, folders among them as such."""
         files, unlisted = self._files(limit)
         top: dict[str, Entry] = {}
@@ -136,7 +136,7 @@ class Remote:
 
     # --- listing ---
 
-    def _files(self, limit: int | None) -> tuple[dict[str, Entry], str | None]:
+    def _files(self, limit: int | None) -> tuple[dict[str, Entry], Unread | None]:
         with self._list_lock:  # whoever is first lists for all
             if self._unlistable is not None:
                 raise self._unlistable
@@ -227,7 +227,9 @@ class RemoteFile:
         """Fill the buffer, from the start and from what was expected as far as they go."""
         end, done = begin + len(buffer), 0
         if end > self.size:
-            raise ReadError(f"{self._path}: ends at byte {self.size:,}, {len(buffer):,} more were asked for")
+            raise ReadError(
+                f"{self._path}: ends at byte {self.size:,}, {len(buffer):,} more were asked for", code="changed"
+            )
         while begin + done < end:
             at = begin + done
             if at < len(self._start):
@@ -291,13 +293,15 @@ class RemoteFile:
         try:
             answer = self._source._fetch(self._path, begin, begin + len(buffer), etag=self._etag, into=buffer)
         except SourceError as error:
-            raise ReadError(f"{self._path}: {error}") from None
+            raise ReadError(f"{self._path}: {error}", code=error.code) from None
         if answer.size != self.size:
-            raise ReadError(f"{self._path}: is {answer.size:,} bytes now, was {self.size:,}: changed while it was read")
+            told = f"is {answer.size:,} bytes now, was {self.size:,}: changed while it was read"
+            raise ReadError(f"{self._path}: {told}", code="changed")
         if self._weak and answer.etag is not None and not same_etag(answer.etag, self._etag or ""):
-            raise ReadError(f"{self._path}: changed while it was read")
+            raise ReadError(f"{self._path}: changed while it was read", code="changed")
         if len(answer.data) != len(buffer):
-            raise ReadError(f"{self._path}: ended at byte {begin + len(answer.data):,} while it was read")
+            told = f"ended at byte {begin + len(answer.data):,} while it was read"
+            raise ReadError(f"{self._path}: {told}", code="changed")
 
 
 class _Piece:
@@ -319,14 +323,15 @@ class _Piece:
             if self.dropped:
                 return
             if self._file._source._closed:
-                raise ReadError(f"{self._file._path}: was not read: the audit has ended")
+                raise ReadError(f"{self._file._path}: was not read: the audit has ended", code="cancelled")
             data = bytearray(self.end - self.begin)
             self._file._fetch_into(self.begin, memoryview(data))
             self._data = data
         except ReadError as error:
             self._error = error
         except Exception as error:  # a thread of ours must not die with somebody waiting
-            self._error = ReadError(f"{self._file._path}: could not be read ({type(error).__name__})")
+            told = f"could not be read ({type(error).__name__})"
+            self._error = ReadError(f"{self._file._path}: {told}", code=code_of(error))
         finally:
             self._done.set()
 

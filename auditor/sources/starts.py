@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from auditor.errors import ReadError, SourceError
+from auditor.errors import ReadError, SourceError, code_of
 from auditor.sources.crew import Crew
 from auditor.sources.http.answer import AbsentError, Answer, UnchangedError
 from auditor.sources.http.transport import CONNECTIONS
@@ -156,14 +156,14 @@ class Starts:
     def _fill(self, start: Start) -> None:
         try:
             if self._closed:
-                raise ReadError(f"{start.path}: was not read: the audit has ended")
+                raise ReadError(f"{start.path}: was not read: the audit has ended", code="cancelled")
             self._read(start)
         except ReadError as error:
             start.error = error
         except SourceError as error:
-            start.error = ReadError(f"{start.path}: {error}")
+            start.error = ReadError(f"{start.path}: {error}", code=error.code)
         except Exception as error:  # a thread of ours must not die with somebody waiting
-            start.error = ReadError(f"{start.path}: could not be read ({type(error).__name__})")
+            start.error = ReadError(f"{start.path}: could not be read ({type(error).__name__})", code=code_of(error))
         finally:
             with self._lock:
                 self._pending -= 1
@@ -210,9 +210,10 @@ class Starts:
         except AbsentError as error:
             if known is None:
                 raise
-            raise ReadError(f"{path}: was listed and is not there any more") from error
+            raise ReadError(f"{path}: was listed and is not there any more", code="changed") from error
         if known is not None and known.sized and answer.size != known.size:
-            raise ReadError(f"{path}: is {answer.size:,} bytes, was listed with {known.size:,}: changed since")
+            told = f"is {answer.size:,} bytes, was listed with {known.size:,}: changed since"
+            raise ReadError(f"{path}: {told}", code="changed")
         start.data, start.size, start.etag = answer.data, answer.size, answer.etag
         needed = start.needed(answer.data, answer.size)
         if needed > len(start.data) and self._reserve(start, needed - len(start.data)):

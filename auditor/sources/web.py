@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from auditor.errors import UsageError
+from auditor.errors import Unread, UsageError
 from auditor.sources.entry import Entry
 from auditor.sources.http.answer import AbsentError
 from auditor.sources.http.hosts import Guard
@@ -55,7 +55,7 @@ class Web(Remote):
     def _known(self, path: str) -> Entry | None:  # noqa: ARG002  # as the protocol has it
         return None
 
-    def entries(self, limit: int) -> tuple[dict[str, Entry], str | None]:  # noqa: ARG002  # as the protocol has it
+    def entries(self, limit: int) -> tuple[dict[str, Entry], Unread | None]:  # noqa: ARG002  # as the protocol has it
         """None: plain web servers cannot list."""
         return {}, None
 

@@ -5,18 +5,21 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
+from auditor.errors import Unread
 from auditor.inventory.facts import Blocked
 from auditor.rules import RuleModule
 from auditor.verdict.attribute import bounded
+from auditor_schemas.codes import Code
 from auditor_schemas.report import RuleOutcome
 from auditor_schemas.rule import Failure
 
 
 def applied(
     rules: Sequence[RuleModule], facts: dict[str, Any], examined: dict[str, int]
-) -> tuple[list[Failure], list[RuleOutcome]]:
-    """Every rule's failures and outcome. A rule that crashes is errored and takes no other with it."""
+) -> tuple[list[Failure], list[RuleOutcome], list[Unread]]:
+    """Every rule's failures and outcome, and which ones crashed: errored, they take no other with them."""
     failures: list[Failure] = []
+    crashed: list[Unread] = []
     outcomes: list[RuleOutcome] = []
     for module in rules:
         rule = module.rule
@@ -30,6 +33,8 @@ def applied(
                 found = bounded(module.check(**{name: facts[name] for name in module.needs}))
             except Exception as error:  # the runner answers for a rule that crashes
                 outcome, reason = "errored", f"{type(error).__name__}: {error}"
+                code: Code = "out_of_memory" if isinstance(error, MemoryError) else "crashed"
+                crashed.append(Unread(f"{rule.id} {rule.slug} crashed: {reason}", code))
             else:
                 # A policy may have given the rule another severity than the one its failures carry.
                 failures.extend(each if each.rule is rule else replace(each, rule=rule) for each in found)
@@ -47,4 +52,4 @@ def applied(
                 examined=looked_at,
             )
         )
-    return failures, outcomes
+    return failures, outcomes, crashed

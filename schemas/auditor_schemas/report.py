@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from auditor_schemas.codes import Code
 from auditor_schemas.content import ContentDigest, Probes
 from auditor_schemas.figures import Figure, Tallies
 from auditor_schemas.finding import Finding, Gone, WaiverUse
@@ -104,6 +105,17 @@ class AuditReport(Record):
     family: str | None
     verdict: Verdict
     incomplete: tuple[str, ...] = Field(description="Why the audit is incomplete; empty otherwise.")
+    incomplete_codes: tuple[Code, ...] = Field(
+        default=(),
+        description="The code of each sentence of `incomplete`, in the same order; empty in reports made before there "
+        "were codes. unreachable: network, name, TLS, no answer in time, or the server's own failure (5xx). "
+        "throttled: the server asks for less (429, or 503 with Retry-After). changed: a file became another one while "
+        "it was read, or since it was listed. unauthorized: 401. forbidden: 403. not_found: 404 or 410. not_allowed: "
+        "a host, an address or a file that is not allowed here. unusable: the server answers what cannot be used, "
+        "such as no ranges. unreadable: permission, input or output of this machine's files. limit: more than a limit "
+        "allows. cancelled: by whoever ran the audit. out_of_memory. unsupported: a model_type or format that no "
+        "family knows. crashed: a mistake of the auditor's own. not_saved: what was to be kept for a resumed audit.",
+    )
     fail_on: Literal["error", "warning", "never"]
     policy: Digest | None
     baseline: Digest | None

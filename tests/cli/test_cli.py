@@ -127,6 +127,7 @@ def test_unreadable_shard_exits_3_and_keeps_the_findings(tmp_path):
     assert code == 3
     assert report["verdict"] == "incomplete"
     assert "Permission denied" in report["incomplete"][0]
+    assert report["incomplete_codes"] == ["unreadable"]
     roots = {each["rule"] for each in report["findings"] if each["severity"] == "error"}
     assert roots == {"HDR111", "SHP101"}
 

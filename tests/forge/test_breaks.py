@@ -21,6 +21,7 @@ def _assert_declared(directory: Path, name: str) -> None:
     declared = breaks()[name]
     report = audit(directory)
     roots = _roots(report)
+    assert len(report.incomplete_codes) == len(report.incomplete)
     assert EXIT_CODES[report.verdict] == declared.exit_code, [finding.message for finding in roots]
     if declared.severity is None:
         assert roots == []

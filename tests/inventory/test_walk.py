@@ -466,7 +466,7 @@ def test_an_index_beyond_the_limit_is_unread(pair):
     assert seen(pair, index_bytes=size).complete
     inventory = seen(pair, index_bytes=size - 1)
     reason = f"is {size:,} bytes, limit {size - 1:,} (index_bytes)"
-    assert inventory.index == Index("unread", reason=reason)
+    assert inventory.index == Index("unread", reason=reason, code="limit")
     assert inventory.unread == (f"{INDEX}: {reason}",)
     assert list(inventory.tensors) == ["a", "b", "c"]
 

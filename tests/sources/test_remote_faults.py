@@ -39,6 +39,18 @@ LASTING = {
     "wrong length": (Fault("wrong_length", when=SHARDS), "where .* were asked|its range|cannot be used|ended after"),
     "another object than listed": (Fault("etag", when=SHARDS), "changed while it was read"),
 }
+# The code of each; the one of gs, where obstore reads, may be another.
+CODES = {
+    "429 without end": "throttled",
+    "429 asking for a long pause": "throttled",
+    "401": "unauthorized",
+    "403": "forbidden",
+    "404 of a listed file": "changed",
+    "expired signature": "forbidden",
+    "ignored ranges": "unusable",
+    "wrong length": "unusable",
+    "another object than listed": "changed",
+}
 # gs: obstore follows redirects itself; elsewhere they are judged here.
 THROUGH_OBSTORE = {"reset": "cannot be reached", "truncated answers": "cannot be (used|reached)"}
 # Kinds that cannot show a fault: without a listing nothing was listed, and the hub's names are no ETags of its storage.
@@ -83,6 +95,10 @@ def test_lasting_fault_is_incomplete_in_one_line_that_names_the_file(fault, ther
     assert report["verdict"] == "incomplete"
     wanted = words if there.kind != "gs" else f"{words}|{THROUGH_OBSTORE.get(fault, 'HTTP|another host|given up')}"
     shards = [line for line in report["incomplete"] if line.startswith("model-")]
+    codes = {
+        code for line, code in zip(report["incomplete"], report["incomplete_codes"], strict=True) if line in shards
+    }
+    assert codes == {CODES.get(fault, "unreachable")} or there.kind == "gs", codes
     assert len(shards) == report["inventory"]["shards"] > 0
     for line in shards:
         assert re.match(rf"model-\d+-of-\d+\.safetensors: .*({wanted})", line), line

@@ -9,10 +9,12 @@ from urllib.parse import urljoin
 
 from auditor.errors import ReadError
 from auditor.sources.http.request import bare_etag
+from auditor.sources.http.status import code_of_status
 
 if TYPE_CHECKING:
     from auditor.sources.http.connection import Reply
     from auditor.sources.http.request import Request
+    from auditor_schemas.codes import Code
 
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -38,19 +40,19 @@ class Answer(NamedTuple):
 
 
 class RefusedError(ReadError):
-    """The server answers with a status that asking again will not mend, and a code where it gives one."""
+    """The server answers with a status that asking again will not mend, and a word for why where it gives one."""
 
-    def __init__(self, text: str, status: int, code: str) -> None:
-        super().__init__(text)
+    def __init__(self, text: str, status: int, word: str) -> None:
+        super().__init__(text, code=code_of_status(status))
         self.status = status
-        self.code = code
+        self.word = word
 
 
 class AbsentError(RefusedError):
     """The server says that there is no such file."""
 
-    def __init__(self, text: str, status: int = 404, code: str = "") -> None:
-        super().__init__(text, status, code)
+    def __init__(self, text: str, status: int = 404, word: str = "") -> None:
+        super().__init__(text, status, word)
 
 
 class UnchangedError(Exception):
@@ -60,7 +62,8 @@ class UnchangedError(Exception):
 class TransientError(Exception):
     """Worth another attempt, at most `attempts`: `after` seconds, where the server says so; `everyone` should wait.
 
-    `stale`: the server had closed a connection that idled, which says nothing of what was asked.
+    `stale`: the server had closed a connection that idled, which says nothing of what was asked. `code` is what it is
+    when it is given up.
     """
 
     def __init__(
@@ -71,8 +74,10 @@ class TransientError(Exception):
         everyone: bool = False,
         stale: bool = False,
         attempts: float = float("inf"),
+        code: Code = "unreachable",
     ) -> None:
         super().__init__(text)
+        self.code = code
         self.after = after
         self.everyone = everyone
         self.stale = stale
@@ -98,28 +103,30 @@ def judge(reply: Reply, request: Request, url: str) -> Answer | str:
         first, last, size = _content_range(path, headers)
         if first != begin or last >= end or (size is not None and last + 1 != min(end, size)):
             span = f"{begin:,} to {end:,}"
-            raise ReadError(f"{path}: the server answers bytes {first:,} to {last + 1:,} where {span} were asked")
+            raise ReadError(
+                f"{path}: the server answers bytes {first:,} to {last + 1:,} where {span} were asked", code="unusable"
+            )
         if size is None:
-            raise ReadError(f"{path}: the server does not say how long the file is")
+            raise ReadError(f"{path}: the server does not say how long the file is", code="unusable")
     elif status == 200 and begin == 0 and reply.length is not None and reply.length <= end:
         size, last = reply.length, reply.length - 1  # a whole file no longer than what was asked for
     elif status == 416 and (found := re.fullmatch(r"bytes \*/(\d{1,19})", headers.get("content-range", ""))):
         size = int(found[1])
         if size > begin:
-            raise ReadError(f"{path}: the server refuses a range within the file's {size:,} bytes")
+            raise ReadError(f"{path}: the server refuses a range within the file's {size:,} bytes", code="unusable")
         return Answer(b"", size, _version(headers), url)
     else:
         return _refusal(reply, headers, request, url)
     _refuse_encoded(path, headers)
     length = last + 1 - begin
     if reply.length is not None and reply.length != length:
-        raise ReadError(f"{path}: the answer has {reply.length:,} bytes, its range {length:,}")
+        raise ReadError(f"{path}: the answer has {reply.length:,} bytes, its range {length:,}", code="unusable")
     given = _version(headers)
     if request.etag is not None and given is not None and not same_etag(given, request.etag):
-        raise ReadError(f"{path}: changed while it was read")
+        raise ReadError(f"{path}: changed while it was read", code="changed")
     data = _body(reply, request, length)
     if begin == 0 and _HTML.match(headers.get("content-type", "")) and _PAGE.match(data[:512]):
-        raise ReadError(f"{path}: the server answers with a page (text/html), not with the file")
+        raise ReadError(f"{path}: the server answers with a page (text/html), not with the file", code="unusable")
     return Answer(data, size, given, url)
 
 
@@ -143,7 +150,8 @@ def _whole(reply: Reply, headers: dict[str, str], request: Request, url: str) ->
     data = b"" if announced is not None and announced > request.end else _some(reply, request.end + 1)
     if max(len(data), announced or 0) > request.end:
         raise ReadError(
-            f"{request.path}: the server's answer is longer than the {request.end:,} bytes that are read of one"
+            f"{request.path}: the server's answer is longer than the {request.end:,} bytes that are read of one",
+            code="unusable",
         )
     if announced is not None and len(data) < announced:
         raise TransientError(f"the answer ended early, after {len(data):,} of {announced:,} bytes")
@@ -160,7 +168,7 @@ def _some(reply: Reply, most: int) -> bytes:
 
 def _refuse_encoded(path: str, headers: dict[str, str]) -> None:
     if headers.get("content-encoding", "identity").lower() != "identity":
-        raise ReadError(f"{path}: the server encodes the answer, which a range cannot be read from")
+        raise ReadError(f"{path}: the server encodes the answer, which a range cannot be read from", code="unusable")
 
 
 def _version(headers: dict[str, str]) -> str | None:
@@ -178,25 +186,27 @@ def _refusal(reply: Reply, headers: dict[str, str], request: Request, url: str) 
         return str(urljoin(url, headers["location"]))
     if status == 200:
         size = "" if reply.length is None else f" of {reply.length:,} bytes"
-        raise ReadError(f"{path}: the server ignores ranges and sends the whole file{size}; nothing of it is read")
+        told = f"the server ignores ranges and sends the whole file{size}; nothing of it is read"
+        raise ReadError(f"{path}: {told}", code="unusable")
     if status == 304 and request.unless is not None:
         raise UnchangedError
     if status == 412:
-        raise ReadError(f"{path}: changed while it was read")
+        raise ReadError(f"{path}: changed while it was read", code="changed")
     body = b"" if status in (404, 410) and not request.whole else _some(reply, 2048)
     reply.finish()
     found = _CODE.search(body)
-    code = found[1].decode() if found else ""
-    told = f"HTTP {status} {code}".rstrip()
-    code = code or headers.get("x-error-code", "")
+    word = found[1].decode() if found else ""
+    told = f"HTTP {status} {word}".rstrip()
+    word = word or headers.get("x-error-code", "")
     if status in (404, 410):
-        raise AbsentError(f"{path}: is not there ({told})", status, code)
+        raise AbsentError(f"{path}: is not there ({told})", status, word)
     if status in _RETRIED:
         after = _retry_after(headers.get("retry-after"))
-        raise TransientError(f"the server answers {told}", after=after, everyone=status in (429, 503))
+        code: Code = "throttled" if status == 429 or (status == 503 and after is not None) else "unreachable"
+        raise TransientError(f"the server answers {told}", after=after, everyone=status in (429, 503), code=code)
     if status in (400, 401, 403) and b"expired" in body.lower():
         raise ExpiredError(f"the signature of its address has expired ({told})")
-    if code == "GatedRepo":
+    if word == "GatedRepo":
         reason = f"access to this gated repository has not been granted ({told})"
     elif status == 401:
         reason = f"credentials are needed, or those given are not accepted ({told})"
@@ -204,13 +214,13 @@ def _refusal(reply: Reply, headers: dict[str, str], request: Request, url: str) 
         reason = f"access is denied ({told})"
     else:
         reason = f"the server answers {told}"
-    raise RefusedError(f"{path}: {reason}", status, code)
+    raise RefusedError(f"{path}: {reason}", status, word)
 
 
 def _content_range(path: str, headers: dict[str, str]) -> tuple[int, int, int | None]:
     found = _RANGE.fullmatch(headers.get("content-range", ""))
     if found is None or int(found[2]) < int(found[1]):
-        raise ReadError(f"{path}: the server answers a range without saying which")
+        raise ReadError(f"{path}: the server answers a range without saying which", code="unusable")
     return int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])
 
 

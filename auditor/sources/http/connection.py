@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from auditor.errors import SourceError
 from auditor.sources.http.hosts import Guard, proxy_for
+from auditor.sources.http.status import code_of_status
 from auditor.text import shown
 
 if TYPE_CHECKING:
@@ -153,7 +154,8 @@ class Connection(http.client.HTTPConnection):
             except OSError as error:
                 if (found := _REFUSED.match(str(error))) is None:
                     raise
-                raise SourceError(f"the proxy that the environment names answers HTTP {found[1]}") from None
+                told = f"the proxy that the environment names answers HTTP {found[1]}"
+                raise SourceError(told, code=code_of_status(int(found[1]))) from None
         if self._tls is not None:
             self.sock.settimeout(min(SILENCE_S, max(LEAST_S, self._until - time.monotonic())))
             self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._named)
@@ -199,6 +201,6 @@ def verified() -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=authorities)
     except OSError as error:  # absent, not to be read, or no certificates
         told = f"{named}={shown(authorities or '')}"
-        raise SourceError(f"{told}: no certificates can be read: {error.strerror}") from None
+        raise SourceError(f"{told}: no certificates can be read: {error.strerror}", code="unreadable") from None
     context.sslsocket_class = _Encrypted
     return context

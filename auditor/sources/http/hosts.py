@@ -28,11 +28,12 @@ class Guard:
         try:
             _ = parts.port
         except ValueError:
-            raise SourceError(f"{shown(host)}: not a port") from None
+            raise SourceError(f"{shown(host)}: not a port", code="not_allowed") from None
         if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
-            raise SourceError(f"{shown(host)}: not https, and plain http is for loopback addresses alone")
+            told = "not https, and plain http is for loopback addresses alone"
+            raise SourceError(f"{shown(host)}: {told}", code="not_allowed")
         if self.hosts is not None and host not in self.hosts:
-            raise SourceError(f"{shown(host)}: not on the list of allowed hosts")
+            raise SourceError(f"{shown(host)}: not on the list of allowed hosts", code="not_allowed")
         return parts
 
     def addresses(self, host: str, port: int) -> list[Any]:
@@ -51,7 +52,8 @@ class Guard:
 
                 for *_, address in found:
                     if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global:
-                        raise SourceError(f"{shown(host)}: leads to a private address, which is not allowed here")
+                        told = "leads to a private address, which is not allowed here"
+                        raise SourceError(f"{shown(host)}: {told}", code="not_allowed")
             self._resolved[host, port] = found
             return found
 
@@ -83,5 +85,5 @@ def proxy_for(host: str) -> SplitResult | None:
         return None
     parts = urlsplit(named if "://" in named else f"http://{named}")
     if parts.scheme != "http" or not parts.hostname:
-        raise SourceError("the proxy that the environment names is none for http:// connections")
+        raise SourceError("the proxy that the environment names is none for http:// connections", code="unreachable")
     return parts

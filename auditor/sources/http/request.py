@@ -56,7 +56,7 @@ def target(path: str, parts: SplitResult, headers: dict[str, str]) -> str:
     named = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     lines = [named, *(f"{name}: {value}" for name, value in headers.items())]
     if any(not line.isascii() or not line.isprintable() for line in lines) or " " in named:
-        raise ReadError(f"{path}: an address or a header that cannot be sent")
+        raise ReadError(f"{path}: an address or a header that cannot be sent", code="unusable")
     return named
 
 

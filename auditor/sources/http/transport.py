@@ -25,6 +25,8 @@ from auditor.text import shown
 if TYPE_CHECKING:
     import ssl
 
+    from auditor_schemas.codes import Code
+
 CONNECTIONS = 192  # at once, to all hosts of one source
 DEADLINE_S = 60.0  # for one read, its retries included
 _HOPS = 5
@@ -95,15 +97,15 @@ class Transport:
         while True:
             pause = self._not_before - time.monotonic()
             if pause > 0:  # spread out: all who wait would come back at once
-                self._wait(request, pause + _jitter(0.0, 0.5), self._why_not_before)
+                self._wait(request, pause + _jitter(0.0, 0.5), self._why_not_before, "throttled")
             try:
                 return self._attempt(request)
             except ExpiredError as error:
                 if renewed:
-                    raise ReadError(f"{path}: {error}") from None
+                    raise ReadError(f"{path}: {error}", code="forbidden") from None
                 renewed, again = True, locate(True)
                 if again == request.where and not self._abroad:  # the hub's own address stays, where it sends to is new
-                    raise ReadError(f"{path}: {error}") from None
+                    raise ReadError(f"{path}: {error}", code="forbidden") from None
                 request = request._replace(where=again)
             except TransientError as error:
                 if error.stale and time.monotonic() < deadline:
@@ -111,13 +113,14 @@ class Transport:
                 pause = _jitter(0.5, 1.0) * min(_BACKOFF_S * 2**attempt, _BACKOFF_MOST_S)
                 attempt += 1
                 if attempt >= error.attempts:
-                    raise ReadError(f"{path}: {error}, {attempt} times") from None
+                    raise ReadError(f"{path}: {error}, {attempt} times", code=error.code) from None
                 if error.after is not None:
                     pause = max(pause, error.after)
                     if error.everyone:
                         self._not_before = max(self._not_before, time.monotonic() + error.after)
                         self._why_not_before = f"{error} and asks for a pause"
-                self._wait(request, pause, f"{error}, {attempt} times" if attempt > 1 else str(error))
+                why = f"{error}, {attempt} times" if attempt > 1 else str(error)
+                self._wait(request, pause, why, error.code)
 
     def open(self, url: str) -> None:
         """Open a connection for what is to come; what is wrong with it, who asks for something hears."""
@@ -137,11 +140,12 @@ class Transport:
 
     # --- attempts ---
 
-    def _wait(self, request: Request, pause: float, why: str) -> None:
+    def _wait(self, request: Request, pause: float, why: str, code: Code) -> None:
         if pause <= 0:
             return
         if time.monotonic() + pause > request.until:
-            raise ReadError(f"{request.path}: {why}; given up, the deadline is {self._deadline:g} s")
+            given_up = f"{why}; given up, the deadline is {self._deadline:g} s"
+            raise ReadError(f"{request.path}: {given_up}", code=code)
         self._ended.wait(pause)
 
     def _attempt(self, request: Request) -> Answer:
@@ -154,8 +158,8 @@ class Transport:
                 headers = self._onward(request, url, moved, headers)
                 url = moved
         except SourceError as error:
-            raise ReadError(f"{request.path}: {error}") from None
-        raise ReadError(f"{request.path}: redirected more than {_HOPS} times")
+            raise ReadError(f"{request.path}: {error}", code=error.code) from None
+        raise ReadError(f"{request.path}: redirected more than {_HOPS} times", code="unusable")
 
     def _onward(self, request: Request, url: str, target: str, headers: dict[str, str]) -> dict[str, str]:
         """What may be sent along to where a redirect leads; raises ReadError where it must not be followed."""
@@ -163,13 +167,14 @@ class Transport:
         try:
             old, new = self._guard.admit(url), self._guard.admit(target)
         except SourceError as error:
-            raise ReadError(f"{path}: redirected to {error}") from None
+            raise ReadError(f"{path}: redirected to {error}", code=error.code) from None
         if origin(old) == origin(new) or (old.hostname == new.hostname and new.scheme == "https" != old.scheme):
             return headers
         if not self._abroad or request.whole:
-            raise ReadError(f"{path}: redirected to another host, {shown(new.hostname or '')}, which is not followed")
+            told = f"redirected to another host, {shown(new.hostname or '')}, which is not followed"
+            raise ReadError(f"{path}: {told}", code="not_allowed")
         if is_loopback(new.hostname or "") and not is_loopback(old.hostname or ""):
-            raise ReadError(f"{path}: redirected to this machine itself, which is not followed")
+            raise ReadError(f"{path}: redirected to this machine itself, which is not followed", code="not_allowed")
         return {name: value for name, value in headers.items() if name.lower() not in _PRIVATE_HEADERS}
 
     def _ask(self, request: Request, url: str, headers: dict[str, str]) -> Answer | str:
@@ -179,7 +184,7 @@ class Transport:
         earning = 0 if request.whole else request.end - request.begin  # what comes of a file earns its time
         with self._budget:
             if self._ended.is_set():
-                raise ReadError(f"{request.path}: was not read: the audit has ended")
+                raise ReadError(f"{request.path}: was not read: the audit has ended", code="cancelled")
             connection, reply = self._connection(at), None
             until = max(request.until, time.monotonic() + LEAST_S)
             try:
@@ -238,9 +243,9 @@ def _meant(error: Exception, path: str, host: str, *, attempts: float) -> Except
     if isinstance(error, socket.gaierror):
         if error.errno == socket.EAI_AGAIN:
             return TransientError("the host's name cannot be resolved now", attempts=_UNREACHED)
-        return ReadError(f"{path}: {host}: no such host")
+        return ReadError(f"{path}: {host}: no such host", code="unreachable")
     if (reason := getattr(error, "verify_message", None)) is not None:
-        return ReadError(f"{path}: {host}: the server's certificate is not trusted: {reason}")
+        return ReadError(f"{path}: {host}: the server's certificate is not trusted: {reason}", code="unreachable")
     told = getattr(error, "strerror", None) or type(error).__name__
     return TransientError(f"the connection failed: {told}", attempts=attempts)
 
