@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,15 +33,21 @@ class Installation:
         self.database.close()
 
 
-def open_installation(settings: Settings, *, announce: Announce | None = None) -> Installation:
-    """Open what the settings name; nothing is read yet. Raises UsageError for what cannot be."""
+def open_installation(
+    settings: Settings, *, announce: Callable[[Settings, Jobs], Announce] | None = None
+) -> Installation:
+    """Open what the settings name; nothing is read yet. Raises UsageError for what cannot be.
+
+    `announce` makes what is told of ended audits, in every process that may end one.
+    """
     try:
         PrivateFolder(settings.data)
     except OSError as error:
         raise UsageError(f"{settings.data}: cannot be made: {error.strerror}") from error
     database = Database(settings.database_url)
     jobs = Jobs(database)
-    audits = Audits(database, jobs, most=settings.attempts, waiting=settings.waiting, announce=announce)
+    announced = None if announce is None else announce(settings, jobs)
+    audits = Audits(database, jobs, most=settings.attempts, waiting=settings.waiting, announce=announced)
     return Installation(settings, database, jobs, open_reports(settings.reports_place), audits)
 
 

@@ -1,10 +1,11 @@
 """Everything an installation can set: from the environment, one TOML file, and files that hold a secret each."""
 
+import base64
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 PREFIX = "AUDITOR_SERVICE_"
@@ -51,6 +52,81 @@ class Sources(Part):
     per_host: int = Field(default=4, ge=1, le=1000, description="Audits of one host at once, in all workers.")
 
 
+def _signing(secret: SecretStr) -> SecretStr:
+    """A secret of Standard Webhooks, so that a wrong one is found at the start and not by those who sign with it."""
+    try:
+        key = base64.b64decode(secret.get_secret_value().removeprefix("whsec_") + "==", validate=False)
+    except ValueError:
+        key = b""
+    if len(key) < 16:
+        raise ValueError("a secret that signs is whsec_ and the base64 of 24 to 64 random bytes")
+    return secret
+
+
+class Push(Part):
+    """What a push to a repository on GitHub means."""
+
+    source: str = Field(description="What is audited; {commit} and {branch} stand for those of the push.")
+    revision: str | None = Field(default=None, description="The revision of it, likewise.")
+
+
+class Hook(Part):
+    """What an incoming webhook asks for."""
+
+    depth: Literal["headers", "sample", "full"] = Field(default="headers", description="How deep is audited.")
+    policy: str | None = Field(default=None, description="The name of the policy; none where it is absent.")
+
+
+class HubHook(Hook):
+    """The hub's webhook, POST /v1/hooks/hub."""
+
+    secret: SecretStr | None = Field(default=None, description="What the hub sends in X-Webhook-Secret; off if absent.")
+    branches: tuple[str, ...] = Field(default=("main",), description="Branches that are audited, as patterns.")
+    tags: tuple[str, ...] = Field(default=(), description="Tags that are audited, as patterns.")
+    pulls: bool = Field(default=False, description="Whether pull requests (refs/pr/N) are audited.")
+
+
+class GenericHook(Hook):
+    """Webhooks that are signed as Standard Webhooks, POST /v1/hooks/generic."""
+
+    secret: Annotated[SecretStr, AfterValidator(_signing)] | None = Field(
+        default=None, description="whsec_… that senders sign with; off if absent."
+    )
+
+
+class GithubHook(Hook):
+    """GitHub's pushes, POST /v1/hooks/github."""
+
+    secret: SecretStr | None = Field(default=None, description="What X-Hub-Signature-256 is made with; off if absent.")
+    branches: tuple[str, ...] = Field(default=("main",), description="Branches whose pushes count, as patterns.")
+    tags: tuple[str, ...] = Field(default=(), description="Tags whose pushes count, as patterns.")
+    repositories: dict[str, Push] = Field(
+        default={}, description="What a push means, by owner/name of the repository; others are ignored."
+    )
+
+
+class Hooks(Part):
+    """Webhooks in. Each is off until it has a secret."""
+
+    hub: HubHook = Field(default=HubHook(), description="The Hugging Face hub's.")
+    generic: GenericHook = Field(default=GenericHook(), description="Signed as Standard Webhooks.")
+    github: GithubHook = Field(default=GithubHook(), description="GitHub's.")
+
+
+class Notify(Part):
+    """Notifications out, to targets that an administrator adds."""
+
+    hosts: tuple[str, ...] = Field(
+        default=("api.github.com", "gitlab.com", "huggingface.co"), description="Hosts that targets may be at."
+    )
+    private: bool = Field(default=False, description="Whether targets may have private and link-local addresses.")
+    secrets: dict[str, SecretStr] = Field(
+        default={}, description="Secrets by the names that targets give: whsec_… to sign with, or a token."
+    )
+    each: int = Field(default=8, ge=1, le=64, description="Deliveries at once, for each worker.")
+    per_target: int = Field(default=2, ge=1, le=64, description="Deliveries to one target at once, in all workers.")
+
+
 class Settings(BaseSettings):
     """The settings, by the names of the environment: AUDITOR_SERVICE_PORT, AUDITOR_SERVICE_HEADERS__EACH."""
 
@@ -86,6 +162,8 @@ class Settings(BaseSettings):
     open_files: int = Field(default=4096, ge=256, description="Files that one attempt's process may have open.")
     nice: int = Field(default=10, ge=0, le=19, description="How much lower the priority of attempts is.")
     sources: Sources = Field(default=Sources(), description="What may be audited.")
+    hooks: Hooks = Field(default=Hooks(), description="Webhooks in.")
+    notify: Notify = Field(default=Notify(), description="Notifications out.")
 
     @property
     def database_url(self) -> str:

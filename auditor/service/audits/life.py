@@ -13,7 +13,7 @@ from auditor.service.audits.causes import again, delay_ms
 from auditor.service.audits.order import Order
 from auditor.service.jobs import Job, Jobs
 from auditor.service.store.database import Database, new_id, now
-from auditor.service.store.tables import attempts, audits, checkpoints, submissions, workers
+from auditor.service.store.tables import attempts, audits, checkpoints, origins, submissions, workers
 
 ATTEMPT = "attempt"
 # Losses of a worker after which an audit that comes no further is given up: it may be what takes workers along.
@@ -94,11 +94,12 @@ class Audits:
         order: Order,
         *,
         token: str | None = None,
+        owner: str | None = None,
         key: str | None = None,
         body: str | None = None,
     ) -> Submission:
-        """`submit` as a part of the caller's transaction."""
-        owner = token or ""
+        """`submit` as a part of the caller's transaction. The `key` is the `owner`'s, or else the token's."""
+        owner = owner or token or ""
         if key is not None:
             row = connection.execute(
                 select(submissions.c.audit, submissions.c.body).where(
@@ -118,6 +119,8 @@ class Audits:
         if audit is None:
             self._room(connection)
             audit = self._insert(connection, order, request, token, at)
+        if order.origin is not None:
+            _note(connection, audit, order.origin)
         if key is not None:
             connection.execute(
                 insert(submissions).values(owner=owner, key=key, body=body or "", audit=audit, created_at=at)
@@ -467,6 +470,13 @@ class Audits:
             )
             self._next(connection, audit, row.attempt, at, "worker_lost", reason)
             return True
+
+
+def _note(connection: Connection, audit: str, origin: str) -> None:
+    """Keep what asked for an audit, whether or not others have before."""
+    noted = (origins.c.audit == audit, origins.c.origin == origin)
+    if connection.execute(select(origins.c.audit).where(*noted)).one_or_none() is None:
+        connection.execute(insert(origins).values(audit=audit, origin=origin))
 
 
 def _job(audit: str, n: int, queue: str, host: str, priority: int) -> Job:

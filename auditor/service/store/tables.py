@@ -13,7 +13,6 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    UniqueConstraint,
     text,
 )
 
@@ -193,6 +192,14 @@ submissions = Table(
     comment="Idempotency keys, by who gave them, with the SHA-256 of what was submitted under them.",
 )
 
+origins = Table(
+    "origins",
+    metadata,
+    Column("audit", String(26), ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
+    Column("origin", String(300), primary_key=True),
+    comment="All that asked for an audit and was no person: of equal requests each has to be told what came of it.",
+)
+
 watches = Table(
     "watches",
     metadata,
@@ -203,10 +210,16 @@ watches = Table(
     Column("policy", String(100)),
     Column("every_s", Integer, nullable=False),
     Column("created_at", Time, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("due_at", Time, nullable=False),
+    Column("job", String(60)),
     Column("looked_at", Time),
     Column("commit", String(300)),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
     Column("reason", Text),
-    UniqueConstraint("source", "revision"),
+    # One for each source and revision, of which none is one too.
+    Index("uq_watches_watched", "source", text("coalesce(revision, '')"), unique=True),
+    Index("ix_watches_due", "due_at"),
     comment="Repositories that are looked at again and again; `reason` says why the last look failed.",
 )
 
@@ -229,16 +242,28 @@ deliveries = Table(
     Column("id", String(26), primary_key=True),
     Column("target", String(26), ForeignKey("targets.id", ondelete="CASCADE"), nullable=False),
     Column("audit", String(26), ForeignKey("audits.id", ondelete="CASCADE"), nullable=False),
+    Column("origin", String(300)),
     Column("body", Text, nullable=False),
     Column("state", String(10), nullable=False),
     Column("attempt", Integer, nullable=False, server_default=text("1")),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
     Column("created_at", Time, nullable=False),
     Column("due_at", Time, nullable=False),
+    Column("job", String(60)),
+    Column("tried_at", Time),
     Column("ended_at", Time),
     Column("status", Integer),
     Column("answer", Text),
     CheckConstraint("state IN ('waiting', 'delivered', 'failed')", name="state"),
+    CheckConstraint("(state = 'waiting') = (ended_at IS NULL)", name="ended"),
     Index("ix_deliveries_created", "created_at", "id"),
     Index("ix_deliveries_audit", "audit"),
-    comment="One notification to one target, with the last answer.",
+    Index("ix_deliveries_target", "target", "created_at", "id"),
+    Index(
+        "ix_deliveries_due",
+        "due_at",
+        sqlite_where=text("state = 'waiting'"),
+        postgresql_where=text("state = 'waiting'"),
+    ),
+    comment="One notification to one target, with the last answer. `attempt` counts jobs, `tries` those that ended.",
 )
