@@ -75,11 +75,11 @@ def _folded(them: list[str]) -> Iterator[str]:
         yield escaped(them[0])
         return
     texts = [escaped(text) for text in _NUMBER.split(them[0])[::2]]
-    for ranges in _boxes({tuple(map(int, _NUMBER.split(name)[1::2])) for name in them}):
-        yield "".join(text + numbers for text, numbers in zip(texts, (*ranges, ""), strict=True))
+    for numbers in ranges({tuple(map(int, _NUMBER.split(name)[1::2])) for name in them}):
+        yield "".join(text + number for text, number in zip(texts, (*numbers, ""), strict=True))
 
 
-def _boxes(numbers: set[tuple[int, ...]]) -> Iterator[tuple[str, ...]]:
+def ranges(numbers: set[tuple[int, ...]]) -> Iterator[tuple[str, ...]]:
     """Tuples of numbers as products of ranges: the last position folds first, then those before it."""
     current: dict[tuple[object, ...], list[int]] = {}
     width = len(next(iter(numbers)))

@@ -23,6 +23,7 @@ from auditor.inventory.facts import Blocked, ConfigFile, Inventory
 from auditor.inventory.walk import Progress
 from auditor.opening import Checkpoint, opened
 from auditor.reporting import summary
+from auditor.reporting.map import locate, map_cells
 from auditor.reporting.storage import storage
 from auditor.rules import catalogue
 from auditor.sources import Source, Symlinks
@@ -255,7 +256,9 @@ def _report(evidence: Evidence, measure: Measure, reading: Reading | None, start
     inventory, configuration, content = evidence.inventory, evidence.configuration, evidence.content
     facts = _facts(evidence, measure.policy, reading)
     failures, outcomes, crashed = applied(measure.severities(catalogue()), facts, examined(facts))
-    judgement = measure.judged(traced(failures, inventory), outcomes, inventory, start.at.date())
+    match = facts["match"] if isinstance(facts["match"], Match) else None
+    found = locate(traced(failures, inventory), None if match is None else evidence.expectations)
+    judgement = measure.judged(found, outcomes, inventory, start.at.date())
     incomplete = _incomplete(evidence, reading, facts, crashed)
     probes = content.probes if content is not None else None
     depth = "headers" if reading is None else reading.depth
@@ -299,7 +302,7 @@ def _report(evidence: Evidence, measure: Measure, reading: Reading | None, start
         inventory=inventory_summary,
         coverage=coverage,
         parallelism=(),
-        **_map(evidence, facts, failures),
+        **_map(evidence, facts, match, failures),
         **_probes(content),
     )
 
@@ -333,12 +336,11 @@ def _incomplete(
     return tuple(dict.fromkeys(reasons))
 
 
-def _map(evidence: Evidence, facts: dict[str, Any], failures: list[Failure]) -> dict[str, Any]:
+def _map(evidence: Evidence, facts: dict[str, Any], match: Match | None, failures: list[Failure]) -> dict[str, Any]:
     """The report's layout, cells and tallies: the tensors by pattern, by layer and module, and by component."""
     inventory, expectations, census = evidence.inventory, evidence.expectations, evidence.census
-    matched = facts["match"] if isinstance(facts["match"], Match) else None
-    layout, unlisted = summary.layout(inventory, expectations, matched, census)
-    cells, uncelled = summary.cells(expectations, matched, failures)
+    layout, unlisted = summary.layout(inventory, expectations, match, census)
+    cells, uncelled = map_cells(expectations, match, failures)
     tally = count.tally(inventory, None, census) if isinstance(facts["tally"], Blocked) else facts["tally"]
     return {
         "layout": layout,

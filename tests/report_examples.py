@@ -196,29 +196,32 @@ def broken() -> AuditReport:
     lost = (f"{LAYER}.{{17-18}}.mlp.experts.{{0-255}}.down_proj.weight", f"{LAYER}.18.self_attn.o_proj.weight")
     root = finding("IDX103", "missing-shard", "error", "is not there, the index places 513 tensors in it",
                    location=Location(file="model-00045-of-000163.safetensors"), expected="a safetensors file",
-                   actual="no file", affected=lost)  # fmt: skip
+                   actual="no file", affected=lost,
+                   cells="attention:18;experts:17-18/0-255")  # fmt: skip
     missing = finding("NAM101", "missing-tensor", "info", "is in no shard", caused_by=root.fingerprint, count=513,
-                      affected=lost)  # fmt: skip
+                      affected=lost, cells="attention:18;experts:17-18/0-255")  # fmt: skip
     tally = finding("CNT101", "contradicted-count", "info", "headers hold 7,516,192,768 parameters fewer",
                     caused_by=missing.fingerprint, expected=671_026_419_200, actual=663_510_226_432)  # fmt: skip
     scale = finding("QNT102", "mismatched-block-scale", "error", "scale grid is (4, 56), needs (5, 56)",
                     location=Location(file="model-00001-of-000163.safetensors", bytes=(34_127, 35_023),
                                       tensor=f"{LAYER}.0.self_attn.kv_a_proj_with_mqa.weight_scale_inv"),
                     expected=(5, 56), actual=(4, 56), count=62,
-                    affected=(f"{LAYER}.{{0-61}}.self_attn.kv_a_proj_with_mqa.weight_scale_inv",))  # fmt: skip
+                    affected=(f"{LAYER}.{{0-61}}.self_attn.kv_a_proj_with_mqa.weight_scale_inv",),
+                    cells="attention:0-61")  # fmt: skip
     hostile = tuple(
         finding("NAM102", "unexpected-tensor", "warning", f"stands for nothing: {name}", affected=(name,),
-                location=Location(tensor=name, file=name, field=name), expected={name: [name]}, actual=name)
+                cells="other:top", location=Location(tensor=name, file=name, field=name), expected={name: [name]},
+                actual=name)
         for name in NAMES
     )  # fmt: skip
     waived = finding("HDR110", "missing-format-metadata", "warning", "__metadata__ has no format", status="waived",
                      waiver=Waiver(reason=f"ours {HOSTILE}", owner="weights-team@example.org",
                                    expires=date(2031, 1, 1)))  # fmt: skip
     known = finding("SHP103", "foreign-norm-dtype", "warning", "norms are F32, the family's are BF16", status="known",
-                    affected=(f"{LAYER}.{{0-61}}.input_layernorm.weight",), count=62)  # fmt: skip
+                    affected=(f"{LAYER}.{{0-61}}.input_layernorm.weight",), cells="norms:0-61", count=62)  # fmt: skip
     router = finding("SHP102", "wrong-dtype", "error", "gate is F16, the config implies BF16", expected="BF16",
                      actual="F16", location=Location(tensor=f"{LAYER}.40.mlp.gate.weight"),
-                     affected=(f"{LAYER}.40.mlp.gate.weight",))  # fmt: skip
+                     affected=(f"{LAYER}.40.mlp.gate.weight",), cells="router:40")  # fmt: skip
     worst = {(17, "experts"): ("error", 256), (18, "experts"): ("error", 256), (40, "router"): ("error", 1)}
     worst |= {(layer, "attention"): ("error", 1) for layer in range(62)}
     worst |= {(layer, "norms"): ("warning", 1) for layer in range(62)}
@@ -326,7 +329,8 @@ def sampled() -> AuditReport:
     report = sound()
     damage = finding("VAL104", "changed-round-trip", "error", "299 of 896 blocks come back with other values",
                      location=Location(tensor=f"{LAYER}.20.self_attn.o_proj.weight"), expected="codes and scales again",
-                     actual="299 blocks changed", affected=(f"{LAYER}.20.self_attn.o_proj.weight",))  # fmt: skip
+                     actual="299 blocks changed", affected=(f"{LAYER}.20.self_attn.o_proj.weight",),
+                     cells="attention:20")  # fmt: skip
     return report.model_copy(update={
         "run": report.run.model_copy(
             update={"depth": "sample", "seed": 1234, "device": "NVIDIA H100 80GB HBM3", "duration_s": 91.4}),
@@ -365,5 +369,5 @@ def many(count: int = 50_000, *, random_names: bool = False) -> AuditReport:
         every.append(finding(
             "NAM102", "unexpected-tensor", "warning", f"{name} stands for nothing that config.json implies",
             count=1 + i % 7, affected=(name,), location=Location(tensor=name, file="model-00001-of-000163.safetensors"),
-            fingerprint=fingerprint(i)))  # fmt: skip
+            cells=f"other:{i % 62}", fingerprint=fingerprint(i)))  # fmt: skip
     return sound().model_copy(update={"findings": tuple(every)})

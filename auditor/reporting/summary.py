@@ -1,10 +1,9 @@
-"""The inventory in patterns and sums: layout, map cells, coverage and the source's fingerprint."""
+"""The inventory in patterns and sums: layout, coverage and the source's fingerprint."""
 
 import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import PurePath
-from typing import Literal
 
 from auditor import sources
 from auditor.comparison.records import Census, Match, Tally
@@ -14,18 +13,15 @@ from auditor.format.dtypes import FP8
 from auditor.format.entries import Kind
 from auditor.inventory.facts import ConfigFile, Inventory
 from auditor.patterns import count as covered
-from auditor.patterns import escaped, expand, layer_of, patterns
+from auditor.patterns import escaped, expand, patterns
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.figures import ComponentTally, Count, Figure, Tallies
 from auditor_schemas.finding import Finding, Location
 from auditor_schemas.inventory import InventorySummary, LayoutRow
 from auditor_schemas.report import AuditReport, Cell, Coverage, RuleOutcome, Run, Source, Tool
-from auditor_schemas.rule import Failure
 
-Worst = Literal["passed", "info", "warning", "error", "unread"]
-# Rows of the layout and cells of the map that a report lists, far above what any layout within the limits needs.
+# Rows of the layout that a report lists, far above what any layout within the limits needs.
 MOST = 50_000
-_RANK: tuple[Worst, ...] = ("passed", "info", "warning", "error", "unread")
 
 
 # What every report is made of; the rest is built where it is needed.
@@ -219,52 +215,3 @@ def file_patterns(paths: Iterable[str]) -> tuple[str, ...]:
         for stem, width, tail, first, last in folded
     ]
     return (*runs, *plain)
-
-
-def cells(
-    expectations: Expectations | None, match: Match | None, failures: Iterable[Failure]
-) -> tuple[tuple[Cell, ...], int]:
-    """The map: each layer's modules with their worst outcome and counts; and how many cells are left out."""
-    if expectations is None or match is None:
-        return (), 0
-    counts: dict[tuple[int | None, str], dict[str, int]] = {}
-    worst: dict[tuple[int | None, str], Worst] = {}
-    for row in expectations.top:
-        counts.setdefault((None, row.module), {"expected": 0})["expected"] += 1
-    for template in expectations.templates:
-        held: dict[str, int] = {}
-        for row in template.rows:
-            held[row.module] = held.get(row.module, 0) + max(1, row.experts)
-        for layer in template.layers:
-            for module, count in held.items():
-                counts[layer, module] = {"expected": count}
-    most = max(MOST, len(counts))
-    beyond: set[tuple[int | None, str]] = set()  # no more is kept of those that are left out
-    noted: dict[Worst, set[str]] = {}  # a tensor that several rules fault counts once for each severity
-    for failure in failures:
-        severity: Worst = "unread" if failure.rule.slug == "unread-file" else failure.rule.severity.value
-        subjects = failure.tensors or tuple(
-            each for each in failure.takes if isinstance(each, str) and expectations.row_of(each)
-        )
-        before = noted.setdefault(severity, set())
-        for name in subjects:
-            row_of = expectations.row_of(name)
-            key = (layer_of(name), row_of.module if row_of is not None else "other")
-            if key not in counts and len(counts) >= most:
-                beyond.add(key)
-                continue
-            seen = counts.setdefault(key, {"expected": 0})
-            if name not in before:
-                before.add(name)
-                seen[severity] = seen.get(severity, 0) + 1
-            if _RANK.index(severity) > _RANK.index(worst.get(key, "passed")):
-                worst[key] = severity
-    for name, row in match.missing.items():
-        seen = counts[layer_of(name), row.module]
-        seen["missing"] = seen.get("missing", 0) + 1
-    ordered = sorted(counts.items(), key=lambda each: (each[0][0] is None, each[0][0] or 0, each[0][1]))
-    kept = tuple(
-        Cell(layer=layer, module=module, worst=worst.get((layer, module), "passed"), counts=count)
-        for (layer, module), count in ordered[:MOST]
-    )
-    return kept, len(ordered[MOST:]) + len(beyond)

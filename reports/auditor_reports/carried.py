@@ -14,11 +14,7 @@ from auditor_reports.view_findings import (
     HEADINGS,
     MARKS,
     FindingsView,
-    Place,
-    Touched,
-    joined,
     spanned,
-    touched,
 )
 from auditor_schemas.finding import Finding
 
@@ -68,32 +64,14 @@ def findings_data(every: tuple[Finding, ...], listed: FindingsView) -> str:
     return json.dumps(data, separators=(",", ":"))
 
 
-def _cells(touches: Touched) -> str:
-    """The cells for the page's filter: 'experts:3-60/0-127,61;norms:top', where top is outside the layers."""
-    return ";".join(f"{module}:{','.join(map(_place, sorted(places)))}" for module, places in touches.items())
-
-
-def _place(place: Place) -> str:
-    first, last, one, other = place
-    if first < 0:
-        return "top"
-    layers = str(first) if first == last else f"{first}-{last}"
-    if one < 0:
-        return layers
-    return f"{layers}/{one}" if one == other else f"{layers}/{one}-{other}"
-
-
 def _row(every: tuple[Finding, ...], index: int, below: Sequence[int], anchors: list[str]) -> list[object]:
-    """A finding for the page's script: its position in the report, its cells, and what is not shown as it stands there.
+    """A finding for the page's script: its position in the report, and what is not shown as it stands there.
 
     What the report says is not said again: a page with 50,000 findings has no room for it twice.
     """
     finding = every[index]
-    touches = touched(finding)
     rows = [_row(every, i, (), anchors) for i in below]
-    if below:
-        touches = joined((touches, *(touched(every[i]) for i in below)))
-    return [index, _cells(touches), _otherwise(finding, anchors[index]) or 0, *([rows] if rows else ())]
+    return [index, _otherwise(finding, anchors[index]) or 0, *([rows] if rows else ())]
 
 
 def _otherwise(finding: Finding, anchor: str) -> dict[str, object]:
@@ -134,8 +112,8 @@ def _otherwise(finding: Finding, anchor: str) -> dict[str, object]:
 
 def _stepped(rows: Iterable[list[object]], follows: list[int]) -> Iterator[list[object]]:
     """Rows whose position is written as the step from the one that follows the row before: mostly 0."""
-    for index, cells, otherwise, *below in rows:
+    for index, otherwise, *below in rows:
         assert isinstance(index, int)
         step, follows[0] = index - follows[0], index + 1
         children = [list(_stepped(each, follows)) for each in below if isinstance(each, list)]
-        yield [step, cells, otherwise, *children]
+        yield [step, otherwise, *children]

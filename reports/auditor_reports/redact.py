@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from auditor_schemas.report import AuditReport
 
 # Tensor names and their patterns are the checkpoint's own and name nothing on this machine.
-_NAMES = frozenset({"tensor", "affected", "pattern", "fingerprint", "rule", "slug", "uncovered", "kind"})
+_NAMES = frozenset({"tensor", "affected", "pattern", "fingerprint", "rule", "slug", "uncovered", "kind", "cells"})
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>]+")
 _END = r"\s'\"<>:,;()|"
 _PATH = re.compile(

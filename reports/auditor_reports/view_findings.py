@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from auditor_reports import text
@@ -12,41 +12,15 @@ from auditor_schemas.finding import Finding
 ROOTS = 100
 CONSEQUENCES = 20
 PATTERNS = 60
-# Beyond these a finding's cells are told by layers alone, without the experts.
-CELLS = 4_096
 
 MARKS = {"error": "✘", "warning": "!", "info": "i"}
 SEVERITIES = ("error", "warning", "info")
 HEADINGS = {"error": "Errors", "warning": "Warnings", "info": "Worth knowing"}
 
-_RANGE = r"(?:([0-9]{1,9})|\{([0-9]{1,9})-([0-9]{1,9})\})"
-_LAYER = re.compile(rf"model\.layers\.{_RANGE}\.(.*)", re.DOTALL)
-_EXPERT = re.compile(rf"mlp\.experts\.{_RANGE}\.")
-# Which cell of the map a name belongs to, by how the name goes on; the first that fits.
-_MODULES = (
-    ("indexer", ("self_attn.indexer.",)),
-    ("attention", ("self_attn.",)),
-    ("experts", ("mlp.experts.",)),
-    ("shared_experts", ("mlp.shared_experts.",)),
-    ("router", ("mlp.gate.",)),
-    ("dense_mlp", ("mlp.gate_proj.", "mlp.up_proj.", "mlp.down_proj.")),
-    ("norms", ("input_layernorm.", "post_attention_layernorm.")),
-    ("mtp", ("embed_tokens.", "enorm.", "hnorm.", "eh_proj.", "shared_head.")),
-)
-_OUTSIDE = {"embedding": "model.embed_tokens.", "norms": "model.norm.", "head": "lm_head."}
-
-# What stands for nothing that the config implies.
-OTHER = "other"
-
-# First and last layer, first and last expert; -1 stands for all experts, a layer of -1 for outside the layers.
-Place = tuple[int, int, int, int]
-TOP: Place = (-1, -1, -1, -1)
-Touched = dict[str, set[Place]]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingView:
-    """One finding, worded and escaped. `touches` has the map's cells by module, its consequences' included.
+    """One finding, worded and escaped. `cells` are those of the map, by module, its consequences' included.
 
     `consequences` are the first of them; `more` counts the others.
     """
@@ -69,7 +43,7 @@ class FindingView:
     waiver: str | None
     owner: str | None
     expires: str | None
-    touches: Touched
+    cells: tuple[str, ...]
     consequences: tuple["FindingView", ...] = ()
     explains: str | None = None
     more: int = 0
@@ -175,7 +149,7 @@ def _summary(roots: int, consequences: int) -> str:
 # What the page's script fills: no part is absent.
 _BLANK = FindingView(
     anchor="", rule="", slug="", severity="info", status="new", message="", file="", tensor="", field="", bytes="",
-    expected="", actual="", times="", patterns=(), affected="", waiver="", owner="", expires="", touches={},
+    expected="", actual="", times="", patterns=(), affected="", waiver="", owner="", expires="", cells=(),
     explains="",
 )  # fmt: skip
 
@@ -212,13 +186,12 @@ def _family(every: tuple[Finding, ...], root: int, below: Sequence[int], anchors
     view = _worded(every[root], anchors[root])
     if not below:
         return view
-    touches = joined((view.touches, *(touched(every[i]) for i in below)))
     return replace(
         view,
         consequences=tuple(_worded(every[i], anchors[i]) for i in below[:CONSEQUENCES]),
         explains=text.plural(len(below), "finding"),
         more=len(below) - CONSEQUENCES,
-        touches=touches,
+        cells=tuple(dict.fromkeys(each for i in (root, *below) for each in every[i].cells.split(";"))),
     )
 
 
@@ -245,7 +218,7 @@ def _worded(finding: Finding, anchor: str) -> FindingView:
         waiver=_shown(waiver.reason) if waiver else None,
         owner=_shown(waiver.owner) if waiver else None,
         expires=waiver.expires.isoformat() if waiver else None,
-        touches=touched(finding),
+        cells=tuple(finding.cells.split(";")),
     )
 
 
@@ -278,40 +251,3 @@ def _anchors(every: tuple[Finding, ...]) -> list[str]:
         taken[stem] = again = taken.get(stem, 0) + 1
         anchors.append(stem if again == 1 else f"{stem}-{again}")
     return anchors
-
-
-def touched(finding: Finding) -> Touched:
-    """The map's cells that a finding alone is in."""
-    names = finding.patterns or ((finding.location.tensor,) if finding.location.tensor else ())
-    cells: Touched = {}
-    for name in names:
-        inside = _LAYER.fullmatch(name)
-        if inside is None:
-            module = next((m for m, prefix in _OUTSIDE.items() if name.startswith(prefix)), OTHER)
-            cells.setdefault(module, set()).add(TOP)
-            continue
-        first, last = _bounds(inside, 1)
-        rest = inside[4]
-        module = next((m for m, prefixes in _MODULES if rest.startswith(prefixes)), OTHER)
-        expert = _EXPERT.match(rest) if module == "experts" else None
-        one, other = _bounds(expert, 1) if expert else (-1, -1)
-        cells.setdefault(module, set()).add((first, last, one, other))
-    return {module: _bounded(places) for module, places in cells.items()}
-
-
-def _bounds(found: re.Match[str], group: int) -> tuple[int, int]:
-    single = found[group]
-    return (int(single), int(single)) if single else (int(found[group + 1]), int(found[group + 2]))
-
-
-def _bounded(places: set[Place]) -> set[Place]:
-    return places if len(places) <= CELLS else {(first, last, -1, -1) for first, last, _, _ in places}
-
-
-def joined(every: Iterable[Touched]) -> Touched:
-    """The cells of several findings together."""
-    cells: Touched = {}
-    for touches in every:
-        for module, places in touches.items():
-            cells.setdefault(module, set()).update(places)
-    return {module: _bounded(places) for module, places in cells.items()}

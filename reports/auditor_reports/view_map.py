@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from auditor_reports import text
-from auditor_reports.view_findings import OTHER, FindingsView
+from auditor_reports.view_findings import FindingsView
 from auditor_schemas.inventory import LayoutRow
 from auditor_schemas.report import Cell
 
@@ -177,23 +177,20 @@ def _short(count: int) -> str:
 
 
 class _Targets:
-    """Leads from a cell to the heaviest finding on the page that touches it.
-
-    A tensor that the config does not imply counts as `other` on the map, wherever its name would place it.
-    """
+    """Leads from a cell to the heaviest finding on the page that is in it."""
 
     def __init__(self, findings: FindingsView) -> None:
         self._spans: dict[str, list[tuple[int, int, str]]] = {}
         self._top: dict[str, str] = {}
         for group in findings.groups:
             for view in group.findings:
-                for module, places in view.touches.items():
-                    for first, last, _, _ in sorted(places):
-                        for key in (module, OTHER):
-                            if first < 0:
-                                self._top.setdefault(key, view.anchor)
-                            else:
-                                self._spans.setdefault(key, []).append((first, last, view.anchor))
+                for module, _, places in (each.rpartition(":") for each in view.cells):
+                    for layers in {place.partition("/")[0] for place in places.split(",")}:
+                        first, _, last = layers.partition("-")
+                        if first.isdigit():
+                            self._spans.setdefault(module, []).append((int(first), int(last or first), view.anchor))
+                        else:
+                            self._top.setdefault(module, view.anchor)
 
     def of(self, cell: Cell) -> str:
         if cell.layer is None:

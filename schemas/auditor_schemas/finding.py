@@ -8,6 +8,11 @@ from pydantic import Field
 from auditor_schemas.record import Record
 from auditor_schemas.rule import Severity
 
+_NUMBERS = "[0-9]{1,9}(-[0-9]{1,9})?"
+_PLACE = f"(top|{_NUMBERS}(/{_NUMBERS})?)"
+# Modules with their places; what is outside the layers is at the top.
+_CELLS = f"^([^:;]+:{_PLACE}(,{_PLACE})*(;[^:;]+:{_PLACE}(,{_PLACE})*)*)?$"
+
 
 class Location(Record):
     """The primary place of a finding. `bytes` is a half-open range of the file."""
@@ -35,6 +40,8 @@ class Finding(Record):
     tensors, files or members left out; such a finding is neither known nor waived.
     `members` are the fingerprints of the subjects one by one, where they are not tensors. `uncovered` is what
     of it neither baseline nor waiver covers, where they cover a part: the finding then gates as a whole.
+    `cells` are those of the report's map that it is in, by module, layers and experts:
+    'experts:3-60/0-127,61;norms:top', where 61 alone is all of that layer's, and top is outside the layers.
     """
 
     rule: str
@@ -54,6 +61,7 @@ class Finding(Record):
     members: tuple[str, ...] = ()
     uncovered: tuple[str, ...] = ()
     more: int = Field(default=0, ge=0)
+    cells: str = Field(default="", pattern=_CELLS)
 
     @property
     def patterns(self) -> tuple[str, ...]:

@@ -56,6 +56,8 @@ def _filled(annotation: Any, name: str, turn: int, filled: set[str]) -> Any:
             for key, field in annotation.model_fields.items()
             if key not in SETTLED
         }
+    if name == "cells" and annotation is str:
+        return f"{re.sub('[:;]', '', HOSTILE)}:top,{turn}"
     if annotation is str or annotation is Any:
         filled.add(name)
         return HOSTILE

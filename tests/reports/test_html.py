@@ -257,6 +257,8 @@ def test_an_old_report_without_storage_and_parallelism_still_renders() -> None:
         del document[field]
     for table in document["parallelism"]:
         del table["even"], table["bytes_per_rank"]
+    for each in document["findings"]:
+        del each["cells"]
     words = page_of(AuditReport.model_validate(document)).words
     assert "18,432 along axis 0" in words
     assert "By shard" not in words
@@ -299,7 +301,6 @@ def test_fifty_thousand_findings_fit_a_page_that_holds_them_all(random_names: bo
         positions.append(follows + row[0])
         follows = positions[-1] + 1
     assert sorted(positions) == list(range(50_000))
-    assert rows[0][1] == f"other:{report.findings[positions[0]].affected[0].split('.')[2]}"
 
 
 def test_a_deviation_that_rounds_to_nothing_has_no_sign() -> None:
@@ -310,9 +311,3 @@ def test_names_with_markup_read_as_written() -> None:
     report = sound().model_copy(update={"layout": (
         LayoutRow(pattern="a<b>&amp;\"c'", shape=(1,), dtype="F32", count=1, files=()),)})  # fmt: skip
     assert html.unescape("a&lt;b&gt;&amp;amp;&#34;c&#39;") in page_of(report).text
-
-
-def test_experts_concerned_are_told_by_layer_and_number() -> None:
-    report = broken()
-    rows = json.loads(carried(page_of(report), "findings-data"))["rows"]
-    assert rows[0][1] == "experts:17-18/0-255;attention:18"

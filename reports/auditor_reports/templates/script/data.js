@@ -36,9 +36,8 @@ const plural = (number, noun) => `${grouped(number)} ${noun}${number === 1 ? "" 
 
 /* One finding: the report's own, with its place in the page's order and the words that are not the report's. */
 class Finding {
-  constructor(raw, cells, otherwise, cause) {
+  constructor(raw, otherwise, cause) {
     this.raw = raw;
-    this.cells = cells;
     this.otherwise = otherwise || null;
     this.cause = cause;
     this.consequences = [];
@@ -85,27 +84,32 @@ class Finding {
     ].filter((part) => part !== null).join("\n").toLowerCase());
   }
 
-  /* Where it is on the map: module → ranges of layers and experts; -1 stands outside the layers, or for all. */
+  /* Where it is on the map, and what it explains: module → ranges of layers and experts; -1 stands outside the layers,
+     or for all. */
   get places() {
+    if (this.known) return this.known;
+    this.known = new Map();
     const ends = (range) => { const [begin, end = begin] = range.split("-").map(Number); return [begin, end]; };
-    return (this.known ??= new Map(this.cells.split(";").filter(Boolean).map((entry) => {
-      const at = entry.lastIndexOf(":");
-      return [entry.slice(0, at), entry.slice(at + 1).split(",").map((range) => {
-        if (range === "top") return [-1, -1, -1, -1];
+    for (const cells of new Set([this, ...this.consequences].flatMap(({ raw }) => raw.cells.split(";").filter(Boolean)))) {
+      const at = cells.lastIndexOf(":");
+      const module = cells.slice(0, at);
+      if (!this.known.has(module)) this.known.set(module, []);
+      for (const range of cells.slice(at + 1).split(",")) {
         const [layers, experts] = range.split("/");
-        return [...ends(layers), ...(experts ? ends(experts) : [-1, -1])];
-      })];
-    })));
+        this.known.get(module).push(range === "top" ? [-1, -1, -1, -1] : [...ends(layers), ...(experts ? ends(experts) : [-1, -1])]);
+      }
+    }
+    return this.known;
   }
 }
 
 /* The report's findings in the page's order; a row's position is a step from the one behind the row before. */
 const findingsOf = (report, { rows }) => {
   let follows = 0;
-  const finding = ([step, cells, otherwise, below], cause) => {
+  const finding = ([step, otherwise, below], cause) => {
     const index = follows + step;
     follows = index + 1;
-    const each = new Finding(report.findings[index], cells, otherwise, cause);
+    const each = new Finding(report.findings[index], otherwise, cause);
     if (below) each.consequences = below.map((row) => finding(row, each));
     for (const consequence of each.consequences) each.weight += consequence.weight;
     return each;
@@ -136,7 +140,7 @@ const mentions = (finding, words, name) =>
 /* A cell is a layer (null: any, -1: outside), a module (null: any) and perhaps an expert. */
 const touches = (finding, cell) => {
   for (const [module, ranges] of finding.places) {
-    if (cell.module !== null && cell.module !== module && cell.module !== "other") continue;
+    if (cell.module !== null && cell.module !== module) continue;
     for (const [first, last, one, other] of ranges) {
       if (cell.layer !== null && (cell.layer < first || cell.layer > last)) continue;
       if (cell.expert !== null && one >= 0 && (cell.expert < one || cell.expert > other)) continue;
