@@ -2,17 +2,33 @@
 
 import base64
 import os
+import tomllib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from auditor.errors import UsageError
+from auditor.text import nearest, shown
 
 PREFIX = "AUDITOR_SERVICE_"
 CONFIG = f"{PREFIX}CONFIG"
 SECRETS = f"{PREFIX}SECRETS"
 
 GIB = 1 << 30
+_LARGEST = 1 << 20
+
+# An attempt's process has another working folder than whoever gave the path.
+Place = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 
 def default_data() -> Path:
@@ -47,7 +63,7 @@ class Sources(Part):
         default=None, description="Organisations of the hub; all of them where this is absent."
     )
     buckets: tuple[str, ...] = Field(default=(), description="Buckets, as s3://name, gs://name or az://name.")
-    roots: tuple[Path, ...] = Field(default=(), description="Folders below which local checkpoints may be audited.")
+    roots: tuple[Place, ...] = Field(default=(), description="Folders below which local checkpoints may be audited.")
     private: bool = Field(default=False, description="Whether private and link-local addresses may be connected to.")
     per_host: int = Field(default=4, ge=1, le=1000, description="Audits of one host at once, in all workers.")
 
@@ -127,6 +143,17 @@ class Notify(Part):
     per_target: int = Field(default=2, ge=1, le=64, description="Deliveries to one target at once, in all workers.")
 
 
+class Retention(Part):
+    """Which audits are removed, with all that was kept for them. Pinned ones and each checkpoint's latest stay."""
+
+    days: float | None = Field(
+        default=None, gt=0, le=36500, description="Those that ended longer ago; none by age where this is absent."
+    )
+    each: int | None = Field(
+        default=None, ge=1, description="All but so many of each checkpoint; none by number where this is absent."
+    )
+
+
 class Settings(BaseSettings):
     """The settings, by the names of the environment: AUDITOR_SERVICE_PORT, AUDITOR_SERVICE_HEADERS__EACH."""
 
@@ -138,7 +165,7 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    data: Path = Field(default_factory=default_data, description="The folder of the database, reports and work.")
+    data: Place = Field(default_factory=default_data, description="The folder of the database, reports and work.")
     database: SecretStr | None = Field(
         default=None, description="postgresql://… ; a SQLite file in the data folder where this is absent."
     )
@@ -164,6 +191,7 @@ class Settings(BaseSettings):
     sources: Sources = Field(default=Sources(), description="What may be audited.")
     hooks: Hooks = Field(default=Hooks(), description="Webhooks in.")
     notify: Notify = Field(default=Notify(), description="Notifications out.")
+    retention: Retention = Field(default=Retention(), description="Which audits are removed.")
 
     @property
     def database_url(self) -> str:
@@ -192,11 +220,127 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # likewise
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments outrank the environment, which outranks secrets from files, which outrank the TOML file."""
-        from pydantic_settings import SecretsSettingsSource
+        secrets, file = _secrets(), _toml()
+        return (
+            init_settings,
+            env_settings,
+            InitSettingsSource(settings_cls, secrets),
+            InitSettingsSource(settings_cls, file),
+        )
 
-        every = [init_settings, env_settings]
-        if folder := os.environ.get(SECRETS):
-            every.append(SecretsSettingsSource(settings_cls, secrets_dir=folder, env_prefix=""))
-        if file := os.environ.get(CONFIG):
-            every.append(TomlConfigSettingsSource(settings_cls, toml_file=file))
-        return tuple(every)
+
+_config: ContextVar[Path | None] = ContextVar("config", default=None)
+
+
+def load(config: Path | None = None, **given: Any) -> Settings:
+    """The settings, with the TOML file `config` or the environment's. Raises UsageError that names what is wrong."""
+    token = _config.set(config)
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        said = "; ".join(_fault(each) for each in error.errors(include_url=False, include_input=False))
+        raise UsageError(said) from None  # what was given may be a secret
+    except SettingsError as error:
+        raise UsageError(f"settings: {shown(str(error))}: needs JSON") from None
+    finally:
+        _config.reset(token)
+
+
+def unknown_variables() -> list[str]:
+    """Variables of the environment that look like settings and are none."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG, SECRETS}
+    return sorted(
+        each for each in os.environ if each.startswith(PREFIX) and each.partition("__")[0].upper() not in known
+    )
+
+
+def _config_file() -> Path | None:
+    named = _config.get() or os.environ.get(CONFIG)
+    return Path(named) if named else None
+
+
+def _toml() -> dict[str, Any]:
+    file = _config_file()
+    if file is None:
+        return {}
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(_LARGEST + 1)
+        if len(text) > _LARGEST:
+            raise UsageError(f"settings {shown(str(file))}: longer than {_LARGEST:,} bytes")
+        return tomllib.loads(text.decode())
+    except OSError as error:
+        raise UsageError(f"settings {shown(str(file))}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"settings {shown(str(file))}: not TOML: {shown(str(error))}") from None
+
+
+def _secrets() -> dict[str, Any]:
+    """A file for each setting, by its name; `__` leads into a table. Hidden files are others' business."""
+    folder = os.environ.get(SECRETS)
+    found: dict[str, Any] = {}
+    if not folder:
+        return found
+    try:
+        for file in sorted(Path(folder).iterdir()):
+            if not file.name.startswith(".") and file.is_file():
+                *tables, name = file.name.split("__")
+                table = found
+                for each in tables:
+                    table = table.setdefault(each, {})
+                table[name] = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise UsageError(f"{SECRETS} {shown(str(error.filename or folder))}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{SECRETS} {shown(folder)}: {shown(file.name)} is not UTF-8") from None
+    return found
+
+
+def _fault(error: Any) -> str:
+    """One line: where, and what is wrong. What was given is not told."""
+    where = [str(each)[:80] for each in error["loc"]]
+    named = shown(".".join(where))
+    if error["type"] == "extra_forbidden":
+        here = _fields(where[:-1])
+        said = f"no such setting{nearest(where[-1], here)}"
+    else:
+        message = error["msg"].removeprefix("Value error, ")
+        said = message[:1].lower() + message[1:]
+    return f"{_origin(where)}{named}: {said}"
+
+
+def _origin(where: list[str]) -> str:
+    """What gave the setting, as far as that can be told."""
+    variable = PREFIX + "__".join(where).upper()
+    if any(variable == each or variable.startswith(f"{each}__") for each in map(str.upper, os.environ)):
+        return "environment: "
+    for place, table in ((os.environ.get(SECRETS), _secrets()), (_config_file(), _toml())):
+        if place and _has(table, where):
+            return f"settings {shown(str(place))}: "
+    return ""
+
+
+def _has(table: Any, where: list[str]) -> bool:
+    for each in where:
+        if not isinstance(table, dict) or each not in table:
+            return not isinstance(table, dict)
+        table = table[each]
+    return True
+
+
+def _fields(where: list[str]) -> list[str]:
+    """The names of the settings at a place."""
+    model: Any = Settings
+    for each in where:
+        field = getattr(model, "model_fields", {}).get(each)
+        model = field.annotation if field is not None else None
+    return list(getattr(model, "model_fields", ()))
+
+
+def described(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting by its dotted name with its field; tables come before what is in them."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}", field
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from described(inner, f"{prefix}{name}.")
