@@ -56,14 +56,20 @@ def opened(
     revision: str | None = None,
     cache: bool = True,
     config: str = CONFIG,
+    hosts: frozenset[str] | None = None,
+    private: bool = True,
+    roots: tuple[str, ...] | None = None,
 ) -> Iterator[Checkpoint]:
     """Open a source by name, or take one that is open, and close it afterwards; `config` is read as its config.json.
 
-    Raises UsageError for a source, an option or a family that cannot be, SourceError where there is nothing.
+    `hosts`, `private` and `roots` are as `open_source` has them. Raises UsageError for a source, an option or a family
+    that cannot be, SourceError where there is nothing.
     """
     forced = family_named(family) if family is not None else None
     if isinstance(source, str):
-        source = open_source(source, symlinks=symlinks, revision=revision, cache=cache)
+        source = open_source(
+            source, symlinks=symlinks, revision=revision, cache=cache, hosts=hosts, private=private, roots=roots
+        )
     with closing(source) as there:
         if there.remote:
             begin(there, limits)

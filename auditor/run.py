@@ -1,6 +1,7 @@
 """Composes the stages into one audit: reads, derives, applies every rule, attributes, decides, reports."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from os import PathLike
@@ -46,7 +47,8 @@ _CANCELLED = "cancelled before tensor data was read"
 class Subject(Struct, frozen=True, kw_only=True):
     """What to audit: a checkpoint by name, or an open source, which the audit closes; as which family; how deep.
 
-    `symlinks` outranks the policy's. `reading` None is depth headers.
+    `symlinks` outranks the policy's. `reading` None is depth headers. `hosts`, `private` and `roots` say what may be
+    read, as `open_source` has them.
     """
 
     source: str | Source
@@ -55,6 +57,9 @@ class Subject(Struct, frozen=True, kw_only=True):
     cache: bool = True
     symlinks: Symlinks | None = None
     reading: Reading | None = None
+    hosts: frozenset[str] | None = None
+    private: bool = True
+    roots: tuple[str, ...] | None = None
 
     @property
     def depth(self) -> Literal["headers", "sample", "full"]:
@@ -102,6 +107,9 @@ def audit(
     reading: Reading | None = None,
     revision: str | None = None,
     cache: bool = True,
+    hosts: Iterable[str] | None = None,
+    private: bool = True,
+    roots: Iterable[str | PathLike[str]] | None = None,
 ) -> AuditReport:
     """Audit a checkpoint and report everything that was found.
 
@@ -111,6 +119,11 @@ def audit(
     `content`); `reading` then says how. `family` forces a model family whatever model_type says. `policy` is a
     Policy or the path of a TOML file. `baseline` is the path of a report whose findings do not gate again.
     `symlinks` outranks the policy's. `progress(done, total)` is called per shard.
+
+    For sources that others name: `hosts` are the only ones that may be asked, those that a source's own redirects lead
+    to included. With `private` false an address that is not public is refused, judged on the address that is connected
+    to, and a proxy that the environment names is not used. `roots` are folders below which a local one has to be, after
+    symlinks are resolved; None allows all.
     Raises UsageError for arguments that cannot be, SourceError where there is nothing to audit; damage
     is never an exception.
     """
@@ -121,6 +134,9 @@ def audit(
         cache=cache,
         symlinks=symlinks,
         reading=_reading(depth, reading),
+        hosts=None if hosts is None else frozenset(hosts),
+        private=private,
+        roots=None if roots is None else tuple(map(str, roots)),
     )
     return conduct(subject, Terms(policy=policy, baseline=baseline, fail_on=fail_on), progress)[1]
 
@@ -185,6 +201,9 @@ def _evidence(subject: Subject, measure: Measure, progress: Progress | None) -> 
         symlinks=measure.policy.symlinks,
         revision=subject.revision,
         cache=subject.cache,
+        hosts=subject.hosts,
+        private=subject.private,
+        roots=subject.roots,
     ) as checkpoint:
         # All that the headers are no part of comes first, imports too: what a remote source fetches arrives meanwhile.
         configuration = checkpoint.configuration()

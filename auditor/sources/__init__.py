@@ -16,13 +16,14 @@ def open_source(
     cache: bool = True,
     hosts: frozenset[str] | None = None,
     private: bool = True,
+    roots: tuple[str, ...] | None = None,
 ) -> Source:
     """The source that SOURCE names.
 
     `revision` is a branch, tag or commit of a hub repository. `cache` keeps headers that were read from remote
-    sources. A service that opens what others name gives `hosts`, the only ones that may be asked, and
-    `private` false, which refuses addresses that are not public. Raises UsageError for a kind of source or an
-    option that cannot be, SourceError where there is nothing.
+    sources. A service that opens what others name gives `hosts`, the only ones that may be asked, `private` false,
+    which refuses addresses that are not public, and `roots`, below which local folders and their files have to be.
+    Raises UsageError for a kind of source or an option that cannot be, SourceError where there is nothing.
     """
     scheme, separator, _ = source.partition("://")
     if not separator or not scheme.isalnum():
@@ -30,7 +31,7 @@ def open_source(
 
         if revision is not None:
             raise UsageError("--revision is for hf:// sources: a folder has none")
-        return Folder(source, symlinks=symlinks)
+        return Folder(source, symlinks=symlinks, roots=roots)
     kind = _KINDS.get(scheme.lower())
     if kind is None:
         raise UsageError(f"cannot read {scheme}:// sources: give a folder, {', '.join(f'{k}://' for k in _KINDS)}")

@@ -88,7 +88,7 @@ class Folder:
 
     With symlinks "inside" a file outside the checkpoint and its hub cache is not opened. A hub cache is
     `models--org--name/snapshots/<commit>`, with `blobs/` or `refs/` beside `snapshots/`. Raises SourceError where the
-    folder is not one.
+    folder is not one. With `roots` neither the folder nor a file in it is opened that lies below none of them.
     """
 
     revision: str | None = None
@@ -96,10 +96,13 @@ class Folder:
     versioned = True
     remote = False
 
-    def __init__(self, path: str, *, symlinks: Symlinks) -> None:
+    def __init__(self, path: str, *, symlinks: Symlinks, roots: tuple[str, ...] | None = None) -> None:
         self.uri = path
         self._symlinks = symlinks
+        self._roots = None if roots is None else tuple(os.path.realpath(root).rstrip("/") + "/" for root in roots)
         try:
+            if not self._is_allowed(os.path.realpath(path)):  # of what lies elsewhere nobody hears whether it is there
+                raise _elsewhere(path)
             self._root = Path(path).resolve(strict=True)
             self._directory = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except NotADirectoryError:
@@ -108,19 +111,24 @@ class Folder:
             raise SourceError(f"{path}: no such folder") from None
         except (OSError, RuntimeError, ValueError) as error:
             raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}", code="unreadable") from error
-        roots = [self._root]
+        if self._roots is not None:  # what was opened counts, not what the name led to a moment before
+            self._root = Path(_real(self._directory, str(self._root), os.fstat(self._directory)))
+            if not self._is_allowed(str(self._root)):
+                self.close()
+                raise _elsewhere(path)
+        inside = [self._root]
         self._blobs = ""
         snapshot = next(filter(_is_snapshot, (self._root, *self._root.parents)), None)
         if snapshot is not None:
             self.revision = snapshot.name
             blobs = snapshot.parent.parent / "blobs"
-            if _is_directory(blobs):
-                roots.append(blobs)
+            if _is_directory(blobs) and self._is_allowed(str(blobs)):
+                inside.append(blobs)
                 self._blobs = f"{blobs}/"
         # Where the hub's client notes what it downloaded into this folder, or nothing.
         self._notes = f"{self._root}/{_NOTES}" if _is_directory(self._root / _NOTES) else ""
         self.identity = str(self._root)
-        self._inside = tuple(str(root).rstrip("/") + "/" for root in roots)
+        self._inside = tuple(str(root).rstrip("/") + "/" for root in inside)
 
     def close(self) -> None:
         """Release the folder; nothing is read afterwards."""
@@ -195,8 +203,12 @@ class Folder:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise ReadError(f"{path}: is not a regular file", code="changed")
-            if self._symlinks == "inside" and not self._is_inside(self._opened(descriptor, path, status)):
-                raise ForbiddenError(f"{path}: leads out of the checkpoint, which the policy forbids")
+            if self._symlinks == "inside" or self._roots is not None:
+                real = _real(descriptor, str(self._root / path), status)
+                if self._symlinks == "inside" and not self._is_inside(real):
+                    raise ForbiddenError(f"{path}: leads out of the checkpoint, which the policy forbids")
+                if not self._is_allowed(real):
+                    raise ReadError(f"{path}: leads out of the folders that may be read", code="not_allowed")
         except BaseException:
             os.close(descriptor)
             raise
@@ -215,6 +227,9 @@ class Folder:
 
     def _is_inside(self, real: str) -> bool:
         return real.startswith(self._inside)
+
+    def _is_allowed(self, real: str) -> bool:
+        return self._roots is None or f"{real}/".startswith(self._roots)
 
     def _declared(self, real: str) -> str | None:
         """The SHA-256 by which the hub's cache names the blob of a large file; small ones have shorter names."""
@@ -238,16 +253,21 @@ class Folder:
             return None
         return name if len(name) == 64 and _DIGITS.issuperset(name) else None
 
-    def _opened(self, descriptor: int, path: str, status: os.stat_result) -> str:
-        """The real path of what was opened, not of what the name says a moment later."""
+
+def _elsewhere(path: str) -> SourceError:
+    return SourceError(f"{path}: lies in none of the folders that may be read", code="not_allowed")
+
+
+def _real(descriptor: int, named: str, status: os.stat_result) -> str:
+    """The real path of what was opened, not of what the name says a moment later."""
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:  # no procfs: the resolved name counts if it still is what was opened
+        real = os.path.realpath(named)
         try:
-            return os.readlink(f"/proc/self/fd/{descriptor}")
-        except OSError:  # no procfs: the resolved name counts if it still is the file that was opened
-            real = os.path.realpath(self._root / path)
-            try:
-                return real if os.path.samestat(os.stat(real), status) else ""
-            except OSError:
-                return ""
+            return real if os.path.samestat(os.stat(real), status) else ""
+        except OSError:
+            return ""
 
 
 def _stamp(status: os.stat_result) -> str:

@@ -6,12 +6,15 @@ import shutil
 import signal
 import stat
 import sys
+import threading
 import traceback
 from pathlib import Path
 
 import pytest
 
+from auditor import audit
 from auditor.errors import ForbiddenError, ReadError, SourceError
+from auditor.forge import forge
 from auditor.sources.entry import Entry
 from auditor.sources.folder import Folder
 from auditor_schemas.policy import Limits
@@ -510,3 +513,134 @@ def test_read_into_fills_the_whole_buffer_or_says_where_the_file_ended(tmp_path)
         file.read_into(0, memoryview(buffer))
     file.close()
     folder.close()
+
+
+# --- roots: the folders that may be read ---
+
+
+@pytest.fixture
+def roots(tmp_path):
+    """A folder that may be read and one that may not, each with a checkpoint."""
+    for name in ("allowed", "secret"):
+        (tmp_path / name / "model").mkdir(parents=True)
+        (tmp_path / name / "model" / "config.json").write_text(name)
+    return tmp_path
+
+
+def below(roots: Path, path: Path | str, **options) -> Folder:
+    return Folder(str(path), symlinks=options.get("symlinks", "inside"), roots=(str(roots / "allowed"),))
+
+
+def assert_elsewhere(roots: Path, path: Path | str) -> None:
+    with pytest.raises(SourceError) as raised:
+        below(roots, path)
+    assert str(raised.value) == f"{path}: lies in none of the folders that may be read"
+    assert raised.value.code == "not_allowed"
+
+
+def test_a_folder_below_a_root_is_read_and_so_is_a_root(roots):
+    for path in (roots / "allowed" / "model", f"{roots}/allowed/../allowed/./model/", f"{roots}//allowed//model"):
+        assert below(roots, path).open("config.json").read(0, 7) == b"allowed"
+    assert list(below(roots, roots / "allowed").entries(9)[0]) == ["model"]
+
+
+def test_a_folder_elsewhere_is_refused_the_same_whether_it_is_there_or_not(roots):
+    (roots / "allowed-2").mkdir()
+    (roots / "secret" / "file").write_text("")
+    for path in ("secret", "secret/model", "secret/absent", "secret/file", "allowed/../secret/model", "allowed-2", ""):
+        assert_elsewhere(roots, f"{roots}/{path}")
+    assert_elsewhere(roots, "/")
+    with pytest.raises(SourceError, match="no such folder"):
+        below(roots, roots / "allowed" / "absent")
+
+
+def test_a_relative_folder_is_judged_by_where_it_is(roots, monkeypatch):
+    monkeypatch.chdir(roots / "secret")
+    assert_elsewhere(roots, "model")
+    assert below(roots, "../allowed/model").open("config.json").size == 7
+
+
+def test_no_roots_allow_no_folder(roots):
+    with pytest.raises(SourceError, match="lies in none of the folders"):
+        Folder(str(roots / "allowed" / "model"), symlinks="follow", roots=())
+
+
+def test_a_symlink_that_leads_out_of_the_roots_is_refused_and_one_within_followed(roots):
+    (roots / "allowed" / "out").symlink_to(roots / "secret" / "model")
+    (roots / "allowed" / "up").symlink_to("../secret")
+    (roots / "allowed" / "in").symlink_to("model")
+    assert_elsewhere(roots, roots / "allowed" / "out")
+    assert_elsewhere(roots, f"{roots}/allowed/up/model")
+    assert below(roots, roots / "allowed" / "in").open("config.json").size == 7
+    (roots / "link").symlink_to("allowed")  # a root may be named by one
+    assert Folder(str(roots / "link/model"), symlinks="inside", roots=(str(roots / "link"),)).entry("config.json")
+
+
+def test_a_symlink_put_in_place_after_the_name_was_looked_at_leads_nowhere(roots, monkeypatch):
+    open_, model = os.open, roots / "allowed" / "model"
+
+    def swapped(path, *arguments, **options):
+        if Path(path) == model and not model.is_symlink():
+            model.rename(roots / "gone")
+            model.symlink_to(roots / "secret" / "model")
+        return open_(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", swapped)
+    assert_elsewhere(roots, model)
+
+
+def test_a_folder_that_is_swapped_all_the_time_is_never_the_other_one(roots):
+    model, aside, over = roots / "allowed" / "model", roots / "allowed" / "aside", threading.Event()
+
+    def swap():
+        while not over.is_set():
+            model.rename(aside)
+            model.symlink_to(roots / "secret" / "model")
+            model.unlink()
+            aside.rename(model)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    read = []
+    try:
+        for _ in range(2000):
+            try:
+                folder = below(roots, model)
+                read.append(folder.open("config.json").read(0, 6))
+                folder.close()
+            except (SourceError, ReadError, ForbiddenError):
+                continue
+    finally:
+        over.set()
+        thread.join()
+    assert set(read) == {b"allowe"}
+
+
+def test_a_file_that_leads_out_of_the_roots_is_not_read_though_symlinks_are_followed(roots):
+    (roots / "allowed" / "model" / "a").symlink_to(roots / "secret" / "model" / "config.json")
+    (roots / "allowed" / "model" / "b").symlink_to(roots / "allowed" / "other")
+    (roots / "allowed" / "other").write_text("other")
+    folder = below(roots, roots / "allowed" / "model", symlinks="follow")
+    assert folder.open("b").size == 5
+    with pytest.raises(ReadError, match="a: leads out of the folders that may be read") as raised:
+        folder.open("a")
+    assert raised.value.code == "not_allowed"
+
+
+def test_a_hub_cache_has_its_blobs_only_where_they_are_below_a_root_as_well(roots):
+    cache = roots / "allowed" / "models--org--name"
+    snapshot = cache / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (cache / "blobs").mkdir()
+    (cache / "blobs" / "b").write_text("blob")
+    (snapshot / "config.json").symlink_to("../../blobs/b")
+    assert below(roots, snapshot).open("config.json").size == 4
+    with pytest.raises(ForbiddenError, match="leads out of the checkpoint"):
+        Folder(str(snapshot), symlinks="inside", roots=(str(snapshot),)).open("config.json")
+
+
+def test_an_audit_hands_the_roots_on(roots):
+    forge(roots / "allowed" / "tiny", like="tiny", sparse=True)
+    assert audit(roots / "allowed" / "tiny", roots=[roots / "allowed"]).verdict == "passed"
+    with pytest.raises(SourceError, match="lies in none of the folders"):
+        audit(roots / "allowed" / "tiny", roots=[roots / "secret"])

@@ -11,12 +11,15 @@ from urllib.parse import SplitResult, urlsplit
 from auditor.errors import SourceError
 from auditor.text import shown
 
+_NAT64 = 0x0064FF9B << 64  # 64:ff9b::/96, without its last 32 bits
+_NAT64_LOCAL = 0x0064FF9B0001  # 64:ff9b:1::/48, which leads wherever this network says
+
 
 class Guard:
     """Which hosts may be asked. `hosts` None: those that the source names; `private` false: public addresses alone."""
 
     def __init__(self, hosts: frozenset[str] | None = None, *, private: bool = True) -> None:
-        self.hosts = hosts
+        self.hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
         self.private = private
         self._lock = threading.Lock()
         self._resolved: dict[tuple[str, int], list[Any]] = {}
@@ -48,10 +51,8 @@ class Guard:
             name = host.encode() if host.isascii() else host  # as bytes, no codec is imported for it
             found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
             if not self.private:
-                import ipaddress  # which the command does without
-
                 for *_, address in found:
-                    if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global:
+                    if not is_public(str(address[0])):
                         told = "leads to a private address, which is not allowed here"
                         raise SourceError(f"{shown(host)}: {told}", code="not_allowed")
             self._resolved[host, port] = found
@@ -60,6 +61,23 @@ class Guard:
     def forget(self, host: str, port: int) -> None:
         """Resolve a name anew when it is asked for again."""
         self._resolved.pop((host, port), None)
+
+
+def is_public(address: str) -> bool:
+    """Whether an address is one of the internet's, and so is every IPv4 address that it stands for."""
+    import ipaddress  # which the command does without
+
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if not found.is_global or found.is_multicast:
+        return False
+    if isinstance(found, ipaddress.IPv4Address):
+        return True
+    inner = [found.ipv4_mapped, found.sixtofour, *(found.teredo or ())]
+    if int(found) >> 80 == _NAT64_LOCAL:
+        return False
+    if int(found) >> 32 in (_NAT64, 0):
+        inner.append(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF))
+    return all(is_public(str(each)) for each in inner if each is not None)
 
 
 def is_loopback(host: str) -> bool:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from auditor import cli
+from auditor import audit, cli
 from auditor.errors import ReadError, SourceError
 from auditor.forge import forge
 from auditor.sources import open_source
 from auditor.sources.entry import Entry
-from auditor.sources.http import connection, transport
+from auditor.sources.http import connection, hosts, transport
 from auditor.sources.http.hosts import Guard
 from auditor.sources.http.request import Located
 from auditor.sources.http.transport import Transport
@@ -268,11 +268,71 @@ def test_private_addresses_can_be_refused(server):
 
 
 @pytest.mark.parametrize(
-    "address", ["10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "127.0.0.1", "::1", "fd00::1", "0.0.0.0"]
-)
+    "address",
+    [
+        "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "127.0.0.1", "::1", "fd00::1", "0.0.0.0", "::",
+        "100.64.0.1", "100.127.255.254", "224.0.0.1", "ff02::1", "240.0.0.1", "255.255.255.255", "198.18.0.1",
+        "fe80::1", "fe80::1%lo", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::ffff:100.64.0.1", "::10.0.0.1",
+        "64:ff9b::10.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::8.8.8.8", "2002:a00:1::1", "2001:0:4136:e378::f5ff:fffe",
+        "2130706433", "0x7f.1", "017700000001", "127.1", "localhost",
+    ],
+)  # fmt: skip
 def test_guard_knows_private_addresses(address):
     with pytest.raises(SourceError, match="private address"):
         Guard(private=False).addresses(address, 443)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2a00:1450:4001::1", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+def test_guard_knows_public_addresses(address):
+    assert Guard(private=False).addresses(address, 443)
+
+
+def test_one_private_address_of_a_name_refuses_them_all(monkeypatch):
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, 443)) for each in ("8.8.8.8", "10.0.0.1", "9.9.9.9")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with pytest.raises(SourceError, match=r"mixed\.example: leads to a private address"):
+        Guard(private=False).addresses("mixed.example", 443)
+
+
+def test_where_a_redirect_leads_is_judged_by_its_address_too(monkeypatch, server):
+    monkeypatch.setattr(hosts, "is_public", lambda address: address == "127.0.0.2")  # for want of a public one here
+    headers = {"Location": f"{server.url}/data.bin"}
+    with Server(lambda _: Reply(302, b"", headers), "127.0.0.2") as public:
+        reader = Transport(Guard(private=False), abroad=True)
+        with pytest.raises(ReadError, match=r"127\.0\.0\.1: leads to a private address") as raised:
+            reader.fetch("x", lambda _: Located(f"{public.url}/x", {}), 0, 1)
+        assert raised.value.code == "not_allowed"
+        assert (len(public.requests), server.requests) == (1, [])
+        with pytest.raises(ReadError, match=r"redirected to 127\.0\.0\.1: not on the list of allowed hosts"):
+            Transport(Guard(frozenset({"127.0.0.2"})), abroad=True).fetch(
+                "x", lambda _: Located(f"{public.url}/x", {}), 0, 1
+            )
+        reader.close()
+        assert server.requests == []
+
+
+def test_a_proxy_of_the_environment_is_no_way_around_the_guard(certificate, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    proxy, asked = _proxy_to(1)
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{proxy}")
+    with pytest.raises(ReadError, match=r"10\.0\.0\.1: leads to a private address"):
+        Transport(Guard(private=False)).fetch("x", lambda _: Located("https://10.0.0.1/x", {}), 0, 1)
+    assert asked == []
+
+
+def test_hosts_are_known_in_any_case(server):
+    guard = Guard(frozenset({"Example.COM"}))
+    assert guard.admit("https://EXAMPLE.com/x").hostname == "example.com"
+
+
+def test_an_audit_hands_the_guards_on(server, tmp_path):
+    with pytest.raises(SourceError, match=r"127\.0\.0\.1: not on the list of allowed hosts") as raised:
+        audit(server.url, cache=False, hosts=["huggingface.co"])
+    assert raised.value.code == "not_allowed"
+    report = audit(server.url, cache=False, hosts=["127.0.0.1"], private=False)
+    assert set(report.incomplete_codes) == {"not_allowed"}
+    assert server.requests == []
 
 
 def test_guard_judges_the_address_that_is_connected_to(monkeypatch):
