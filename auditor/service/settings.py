@@ -43,6 +43,22 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Web(Part):
+    """Who may ask what of the API and the pages, and how much."""
+
+    public_read: bool = Field(default=False, description="Whether everything but tokens is shown without a token.")
+    trusted_hosts: tuple[str, ...] = Field(
+        default=(), description="Names that requests may use for this service, beside those of host and public_url."
+    )
+    reads: int = Field(default=6000, ge=0, description="Reads a minute by one token, or address without; 0: any.")
+    writes: int = Field(default=600, ge=0, description="Other requests a minute by one token; 0: any number.")
+    refusals: int = Field(default=60, ge=0, description="Wrong tokens a minute from one address; 0: any number.")
+    body: int = Field(default=1 << 20, ge=1 << 10, le=64 << 20, description="The longest request, in bytes.")
+    streams: int = Field(default=1000, ge=1, description="Event streams and waits that may be open at once.")
+    streams_each: int = Field(default=250, ge=1, description="The same for one token, or address without one.")
+    session_hours: int = Field(default=14 * 24, ge=1, description="How long a person stays signed in.")
+
+
 class Queue(Part):
     """How many audits of one kind run at once."""
 
@@ -175,6 +191,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="The address that is listened at.")
     port: int = Field(default=8765, ge=0, le=65535, description="The port; 0 takes any that is free.")
     public_url: str | None = Field(default=None, description="How others reach the service, for links.")
+    web: Web = Field(default=Web(), description="Who may ask what, and how much.")
     role: Literal["all", "api", "worker"] = Field(default="all", description="What this process runs.")
     headers: Queue = Field(default=Queue(each=2, hours=1, memory=4 * GIB), description="Audits at depth headers.")
     content: Queue = Field(

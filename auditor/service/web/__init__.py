@@ -1,0 +1,1 @@
+"""The front door over HTTP: the API under /v1, pages, and what both keep out."""

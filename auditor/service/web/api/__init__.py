@@ -1,0 +1,1 @@
+"""The API under /v1, a file for each thing that can be asked about."""

@@ -1,0 +1,61 @@
+"""The application: routers, and what stands before them. Workers are none of its business."""
+
+import threading
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from auditor.service.access.keys import SESSIONS, key
+from auditor.service.installation import Installation
+from auditor.service.settings import Settings
+from auditor.service.web import problems
+from auditor.service.web.api import health
+from auditor.service.web.callers import cookie_name, is_tls
+from auditor.service.web.headers import SecurityHeaders
+from auditor.service.web.state import state_for
+from auditor.version import __version__
+
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_ROUTERS = (health.router,)
+
+
+def create_app(installation: Installation, *, stopped: threading.Event) -> FastAPI:
+    """The application over an installation whose schema is there. `stopped` ends its streams."""
+    settings = installation.settings
+    app = FastAPI(
+        title="auditor",
+        version=__version__,
+        description="Audits of checkpoints, on request and on every upload.",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=settings.web.body,
+    )
+    app.state.auditor = state_for(installation, stopped)
+    problems.install(app)
+    # The last one added is the first that a request meets.
+    app.add_middleware(
+        SessionMiddleware,
+        secret_key=key(installation.database, SESSIONS).hex(),
+        session_cookie=cookie_name(settings),
+        max_age=settings.web.session_hours * 3600,
+        same_site="lax",
+        https_only=is_tls(settings),
+    )
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(_hosts(settings)), www_redirect=False)
+    app.add_middleware(SecurityHeaders, tls=is_tls(settings))
+    for router in _ROUTERS:
+        app.include_router(router)
+    return app
+
+
+def _hosts(settings: Settings) -> Iterator[str]:
+    """The names that requests may use for this service."""
+    yield from _LOOPBACK
+    yield from settings.web.trusted_hosts
+    yield f"[{settings.host}]" if ":" in settings.host else settings.host
+    if host := urlsplit(settings.public_url or "").hostname:
+        yield host

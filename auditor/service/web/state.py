@@ -1,0 +1,46 @@
+"""What the endpoints of one application share."""
+
+import threading
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from auditor.service.access.keys import CURSORS, Cursors, key
+from auditor.service.access.rates import Rates
+from auditor.service.access.tokens import Tokens
+from auditor.service.installation import Installation
+from auditor.service.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An installation as the API and the pages see it. `stopped` is set when the service begins to end."""
+
+    installation: Installation
+    tokens: Tokens
+    cursors: Cursors
+    rates: Rates
+    stopped: threading.Event
+
+    @property
+    def database(self) -> Database:
+        """Where rows are."""
+        return self.installation.database
+
+
+def state_for(installation: Installation, stopped: threading.Event) -> State:
+    """The state of a new application; the schema has to be there."""
+    web = installation.settings.web
+    return State(
+        installation=installation,
+        tokens=Tokens(installation.database),
+        cursors=Cursors(key(installation.database, CURSORS)),
+        rates=Rates(reads=web.reads, writes=web.writes, refusals=web.refusals),
+        stopped=stopped,
+    )
+
+
+def state_of(request: Request) -> State:
+    """The state of the application that a request came to."""
+    state: State = request.app.state.auditor
+    return state
