@@ -43,7 +43,7 @@ def literal_start(glob: str) -> str:
     return re.split(r"[*?\[{]", glob, maxsplit=1)[0]
 
 
-def allowed(name: str, globs: Iterable[str]) -> bool:
+def matches_any(name: str, globs: Iterable[str]) -> bool:
     """Whether a name matches one of the globs."""
     return any(matcher(glob)(name) for glob in globs)
 

@@ -47,7 +47,7 @@ class Checkpoint(Struct, frozen=True):
 
 
 @contextmanager
-def opened(
+def open_checkpoint(
     source: str | Source,
     limits: Limits = DEFAULT_LIMITS,
     *,

@@ -57,7 +57,7 @@ def patterns(names: Iterable[str]) -> tuple[str, ...]:
 
     Each distinct name is covered exactly once. An opening brace in a name is written [{].
     """
-    return tuple(sorted(pattern for them in _alike(names) for pattern in _folded(them)))
+    return tuple(sorted(pattern for them in _alike(names) for pattern in _fold(them)))
 
 
 def _alike(names: Iterable[str]) -> list[list[str]]:
@@ -69,7 +69,7 @@ def _alike(names: Iterable[str]) -> list[list[str]]:
     return list(kinds.values())
 
 
-def _folded(them: list[str]) -> Iterator[str]:
+def _fold(them: list[str]) -> Iterator[str]:
     """Names that are alike, as patterns."""
     if len(them) == 1:
         yield escaped(them[0])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from msgspec import Struct
 
 from auditor.comparison import count, value_facts
-from auditor.comparison.derive import examined, expectations_of, facts_of, settled, unread_formats
+from auditor.comparison.derive import count_subjects, expectations_of, facts_of, settle, unread_formats
 from auditor.comparison.match import CensusTaker
 from auditor.comparison.parallel import expert_parallelism, parallelism, pipeline_parallelism
 from auditor.comparison.records import Census, Match
@@ -22,15 +22,15 @@ from auditor.families.expectations import Expectations
 from auditor.format.files import INDEX
 from auditor.inventory.facts import Blocked, ConfigFile, Inventory
 from auditor.inventory.walk import Progress
-from auditor.opening import Checkpoint, opened
+from auditor.opening import Checkpoint, open_checkpoint
 from auditor.reporting import summary
 from auditor.reporting.map import locate, map_cells
 from auditor.reporting.storage import storage
 from auditor.rules import catalogue
 from auditor.sources import Source, Symlinks
 from auditor.text import quoted, shown
-from auditor.verdict.apply import applied
-from auditor.verdict.attribute import traced
+from auditor.verdict.apply import apply_rules
+from auditor.verdict.attribute import trace
 from auditor.verdict.gate import FailOn
 from auditor.verdict.measure import Measure, policy_of
 from auditor.version import __version__
@@ -194,7 +194,7 @@ def _baseline(path: str | PathLike[str] | None, depth: str, most: int) -> "Basel
 
 def _evidence(subject: Subject, measure: Measure, progress: Progress | None) -> Evidence:
     """All that is read of a checkpoint; it is closed afterwards."""
-    with opened(
+    with open_checkpoint(
         subject.source,
         measure.policy.limits,
         family=subject.family,
@@ -215,7 +215,7 @@ def _evidence(subject: Subject, measure: Measure, progress: Progress | None) -> 
         summary.prepare()
         inventory = checkpoint.inventory(progress, seen=taker.add)
         _refuse_nothing(checkpoint, inventory)
-        declared, configuration = configuration, settled(configuration, lambda _: inventory)
+        declared, configuration = configuration, settle(configuration, lambda _: inventory)
         if configuration is not declared:
             expectations = expectations_of(configuration)
             taker = CensusTaker(expectations)
@@ -274,9 +274,9 @@ def _report(evidence: Evidence, measure: Measure, reading: Reading | None, start
     """Facts, failures, findings, verdict, and the report of them all."""
     inventory, configuration, content = evidence.inventory, evidence.configuration, evidence.content
     facts = _facts(evidence, measure.policy, reading)
-    failures, outcomes, crashed = applied(measure.severities(catalogue()), facts, examined(facts))
+    failures, outcomes, crashed = apply_rules(measure.severities(catalogue()), facts, count_subjects(facts))
     match = facts["match"] if isinstance(facts["match"], Match) else None
-    found = locate(traced(failures, inventory), None if match is None else evidence.expectations)
+    found = locate(trace(failures, inventory), None if match is None else evidence.expectations)
     judgement = measure.judged(found, outcomes, inventory, start.at.date())
     incomplete = _incomplete(evidence, reading, facts, crashed)
     probes = content.probes if content is not None else None
@@ -338,7 +338,11 @@ def _facts(evidence: Evidence, policy: Policy, reading: Reading | None) -> dict[
     )
     probes = value_facts.NOT_READ if reading is None else Blocked(_CANCELLED)
     read = probes if evidence.content is None else evidence.content.probes
-    return {**facts, "policy": policy, **value_facts.content_facts(read, value_facts.declared(evidence.inventory))}
+    return {
+        **facts,
+        "policy": policy,
+        **value_facts.content_facts(read, value_facts.declared_digests(evidence.inventory)),
+    }
 
 
 def _incomplete(

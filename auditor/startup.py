@@ -121,7 +121,7 @@ def before_numpy() -> None:
     let_no_library_decide()
 
 
-def exhausted(error: BaseException) -> str | None:
+def exhaustion(error: BaseException) -> str | None:
     """What this machine had no more of, where that is what an exception means."""
     import errno
 

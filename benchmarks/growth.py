@@ -71,7 +71,7 @@ SHAPES = {
 
 _STAGES = {
     "opening": ("read_config", "configure", "walk"),
-    "run": ("expectations_of", "facts_of", "applied", "traced", "policy_of", "_baseline", "_summaries"),
+    "run": ("expectations_of", "facts_of", "apply_rules", "trace", "policy_of", "_baseline", "_summaries"),
     "verdict.measure": ("Measure.judged",),
 }
 
@@ -129,8 +129,8 @@ def child(folder: Path, *, policy: str | None = None, baseline: bool = False) ->
     del report
     timed("report read back", read_report)(written)
     if complete:
-        timed("diff", diff.compared)(str(written), str(written))
-    timed("verify", verify.verified)(str(written), str(folder), digests=False)
+        timed("diff", diff.compare)(str(written), str(written))
+    timed("verify", verify.verify)(str(written), str(folder), digests=False)
     status = Path("/proc/self/status").read_text()  # what getrusage says begins with the peak of who started this
     peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024
     print(json.dumps({"seconds": seconds, "peak": peak, **extent}))

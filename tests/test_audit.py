@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from auditor import audit, cli
-from auditor.forge import forge, planned
+from auditor.forge import forge, plan_of
 from auditor.forge.write import write
 from auditor_schemas.policy import Limits, Policy
 
@@ -99,7 +99,7 @@ def test_several_independent_defects_are_each_a_finding(checkpoint):
 
 
 def test_of_two_mtp_modules_one_without_copies_is_worth_a_note_alone(tmp_path):
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     twin = [
         replace(tensor, name=tensor.name.replace("layers.4.", "layers.5."))
         for shard in plan.shards

@@ -7,7 +7,7 @@ import pytest
 
 from auditor import audit, cli
 from auditor.forge import forge
-from auditor.questions.diff import compared
+from auditor.questions.diff import compare
 from auditor.verdict.gate import EXIT_CODES
 from auditor_schemas.policy import Limits, Policy
 
@@ -129,7 +129,7 @@ def test_a_tensor_that_changed_shape_and_dtype_is_listed_once(tmp_path):
         each = f'{{"dtype":"{dtype}","shape":[{size // 4},{1 if dtype == "F32" else 2}],"data_offsets":[0,{size}]}}'
         write(tmp_path / name / "extra.safetensors", {"extra": each}, size)
         (tmp_path / name / INDEX).unlink()
-    diff = compared(str(tmp_path / "old"), str(tmp_path / "new"))
+    diff = compare(str(tmp_path / "old"), str(tmp_path / "new"))
     assert [change.patterns for change in diff.reshaped] == [("extra",)]
     assert diff.retyped == ()
 

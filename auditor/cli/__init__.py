@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None, *, alone: bool = False) -> int:
     except BrokenPipeError:
         return INCOMPLETE
     except Exception as error:  # the edge: whatever it is, it means that nothing was decided
-        said = _unexpected(error)
+        said = _report_unexpected(error)
     # Only here is gone what the exception held: without memory there would be none to say so.
     return _complain(said, INCOMPLETE)
 
@@ -65,14 +65,14 @@ def _complain(message: str, code: int) -> int:
     return complain(message, code)
 
 
-def _unexpected(error: Exception) -> str:
-    from auditor.startup import exhausted
+def _report_unexpected(error: Exception) -> str:
+    from auditor.startup import exhaustion
 
     if os.environ.get("AUDITOR_TRACEBACK"):
         import traceback
 
         traceback.print_exception(error)
-    lack = exhausted(error)
+    lack = exhaustion(error)
     if lack is not None:
         return f"{lack}: nothing was decided"
     message = f"{type(error).__name__}: {error}"

@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     check_outputs(targets, sources=[options.source], read=policy, baseline=options.baseline)
     progress = _progress(options)
     reading = _reading(options, progress)
-    begun = _begun(options)
+    begun = _begin(options)
     from auditor.cli import terminal  # noqa: F401  # while headers come, not when they all have
     from auditor.run import Subject, Terms, conduct
 
@@ -77,7 +77,7 @@ def _reading(options: argparse.Namespace, progress: "Any") -> "Any":
     )
 
 
-def _begun(options: argparse.Namespace) -> "str | Source":
+def _begin(options: argparse.Namespace) -> "str | Source":
     """Begin to fetch what an audit with default limits reads, before the models are imported; what to audit."""
     if "://" not in options.source or options.policy is not None:
         return str(options.source)

@@ -20,12 +20,14 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print or write the figures; exit 1 where headers and config.json differ."""
     from auditor.cli.outputs import check_outputs, targets_of, write_all
-    from auditor.questions.count import InvalidConfigError, counted
+    from auditor.questions.count import InvalidConfigError, count_parameters
 
     targets = targets_of(options)
     check_outputs(targets, sources=[options.source])
     try:
-        result = counted(options.source, family=options.family, revision=options.revision, cache=not options.no_cache)
+        result = count_parameters(
+            options.source, family=options.family, revision=options.revision, cache=not options.no_cache
+        )
     except InvalidConfigError as error:
         return complain(str(error), 1)
 

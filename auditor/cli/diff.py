@@ -24,11 +24,11 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Compare, and print or write the difference."""
     from auditor.cli.diff_text import lines
-    from auditor.questions.diff import compared
+    from auditor.questions.diff import compare
 
     targets = targets_of(options)
     check_outputs(targets, sources=[options.old, options.new])
-    diff = compared(options.old, options.new)
+    diff = compare(options.old, options.new)
     formats = {"json": lambda: _json(diff), "html": lambda: _html(diff)}
     return write_all(
         [(target, formats[name]) for name, target in targets.items()],

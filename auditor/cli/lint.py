@@ -23,10 +23,10 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the findings of each checkpoint; the exit code is that of the worst."""
-    from auditor.questions.lint import folders_of, linted
+    from auditor.questions.lint import folders_of, lint
     from auditor.verdict.gate import EXIT_CODES
 
-    found = {folder: linted(folder, family=options.family) for folder in folders_of(options.files)}
+    found = {folder: lint(folder, family=options.family) for folder in folders_of(options.files)}
     write_out("".join(f"{line}\n" for folder, each in found.items() for line in _lines(folder, each)))
     return max(EXIT_CODES[each.verdict] for each in found.values())
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from auditor.cli.streams import STANDARD_OUTPUT, complain, named, tell, why
+from auditor.cli.streams import STANDARD_OUTPUT, complain, name_of, tell, why
 from auditor.errors import OutputError, UsageError
 from auditor.reporting.formats import FORMATS, render
 
@@ -122,7 +122,7 @@ def write_all(
         except BrokenPipeError:
             raise
         except Exception as error:  # the edge: a format that fails takes no other with it
-            code = complain(f"cannot write {named(target)}: {why(error)}", INCOMPLETE)
+            code = complain(f"cannot write {name_of(target)}: {why(error)}", INCOMPLETE)
     if not piped:
         try:
             tell(show, only_files=bool(outputs))

@@ -40,18 +40,18 @@ def tell(show: "Callable[[], object]", *, only_files: bool = False) -> None:
         raise
     except OSError as error:
         if not (only_files and error.errno == errno.EBADF):
-            raise OutputError(f"cannot write {named(STANDARD_OUTPUT)}: {why(error)}") from error
+            raise OutputError(f"cannot write {name_of(STANDARD_OUTPUT)}: {why(error)}") from error
 
 
-def named(target: str) -> str:
+def name_of(target: str) -> str:
     """A target as messages call it."""
     return "standard output" if target == STANDARD_OUTPUT else target
 
 
 def why(error: Exception) -> str:
     """Why something could not be written."""
-    from auditor.startup import exhausted
+    from auditor.startup import exhaustion
 
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return exhausted(error) or f"{type(error).__name__}: {error}"
+    return exhaustion(error) or f"{type(error).__name__}: {error}"

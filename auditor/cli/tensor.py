@@ -15,9 +15,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print it; exit 1 where it is not as expected."""
-    from auditor.questions.tensor import described
+    from auditor.questions.tensor import describe
 
-    text, sound = described(
+    text, sound = describe(
         options.source,
         options.name,
         family=options.family,

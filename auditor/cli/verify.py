@@ -21,8 +21,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what was compared."""
-    from auditor.questions.verify import verified
+    from auditor.questions.verify import verify
 
-    text, code = verified(options.report, options.source, digests=not options.no_digests, pinned=options.fingerprint)
+    text, code = verify(options.report, options.source, digests=not options.no_digests, pinned=options.fingerprint)
     write_out(text)
     return code

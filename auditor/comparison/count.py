@@ -171,7 +171,7 @@ def _figure(published: Published, counts: dict[str, int]) -> Figure:
     if exact == printed * 10 ** (9 - published.digits):
         verdict = "exact"
     else:
-        verdict = "matches_rounded" if _rounded(exact, published.digits) == printed else "contradicted"
+        verdict = "matches_rounded" if _round(exact, published.digits) == printed else "contradicted"
     return Figure(
         name=published.name,
         published=published.text,
@@ -182,7 +182,7 @@ def _figure(published: Published, counts: dict[str, int]) -> Figure:
     )
 
 
-def _rounded(count: int, digits: int) -> int:
+def _round(count: int, digits: int) -> int:
     """A count in units of 10^-digits billions, half up, in integers."""
     unit: int = 10 ** (9 - digits)
     return (2 * count + unit) // (2 * unit)

@@ -25,7 +25,7 @@ def expectations_of(configuration: Configuration) -> Expectations | None:
     return configuration.family.expectations(configuration.config)
 
 
-def settled(configuration: Configuration, held: Callable[[Expectations], Inventory]) -> Configuration:
+def settle(configuration: Configuration, held: Callable[[Expectations], Inventory]) -> Configuration:
     """The configuration as the loader reads it that the tensors suit best, where loaders read it differently.
 
     They differ on two lists of exempt modules that differ, on two dtypes that differ, and on no dtype at all.
@@ -94,7 +94,7 @@ def facts_of(
         "quantization": config.quantization_config or Blocked("config.json declares no quantisation"),
         "expected_architectures": family.architectures,
         "expectations": expectations,
-        **explained(inventory, configuration, expectations, matched, limits),
+        **explain(inventory, configuration, expectations, matched, limits),
         "tally": tally,
         "figures": count.figures(config, family, counts),
     }
@@ -123,7 +123,7 @@ def config_facts(file: ConfigFile, configuration: Configuration) -> dict[str, An
     return {**facts, **dict.fromkeys(names[first:], blocked)}
 
 
-def explained(
+def explain(
     inventory: Inventory, configuration: Configuration, expectations: Expectations, matched: Match, limits: Limits
 ) -> dict[str, Any]:
     """What accounts for many disagreements at once, and the fields that what is left of them contradicts."""
@@ -162,7 +162,7 @@ def _no_config(configuration: Configuration) -> str:
     return "config.json is invalid"
 
 
-def examined(facts: dict[str, Any]) -> dict[str, int]:
+def count_subjects(facts: dict[str, Any]) -> dict[str, int]:
     """How many subjects of each kind there are for a rule to look at."""
     inventory: Inventory = facts["inventory"]
     index = inventory.index
@@ -184,5 +184,5 @@ def examined(facts: dict[str, Any]) -> dict[str, int]:
         "components": 0 if isinstance(facts["tally"], Blocked) else len(facts["tally"].components),
         "families": 0 if isinstance(facts["family"], Blocked) else 1,
         "figures": 0 if isinstance(facts["figures"], Blocked) else len(facts["figures"]),
-        **value_facts.examined(facts["probes"], facts["declared_digests"], facts["config"]),
+        **value_facts.count_value_subjects(facts["probes"], facts["declared_digests"], facts["config"]),
     }

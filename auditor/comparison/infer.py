@@ -52,7 +52,7 @@ def infer(
     while found.faults > 1 and len(corrections) < 3:
         best: tuple[int, str, Any, DeepseekV3Config, Match] | None = None
         for field, value in islice(_candidates(inventory, config, family, found, elsewhere), _CANDIDATES):
-            changed = _changed(config, family, field, value, limits)
+            changed = _change(config, family, field, value, limits)
             if changed is None:
                 continue
             left -= _tensors(changed) + inventory.stored
@@ -71,7 +71,7 @@ def infer(
         if faults > _REMAINING * found.faults and (len(explained) < 8 or _names(trial) - _names(found)):
             break
         corrections.append(
-            Correction(field, _declared(config, field), value, tuple(sorted(explained)), _settled(config, changed))
+            Correction(field, _declared(config, field), value, tuple(sorted(explained)), _settle(config, changed))
         )
         config, found = changed, trial
         if left < 0:
@@ -79,7 +79,7 @@ def infer(
     return tuple(corrections)
 
 
-def _settled(before: DeepseekV3Config, after: DeepseekV3Config) -> tuple[str, ...]:
+def _settle(before: DeepseekV3Config, after: DeepseekV3Config) -> tuple[str, ...]:
     """The fields that contradict another one in `before` alone."""
     ruled_out = [{field for field, _, _ in config.contradictions()} for config in (before, after)]
     return tuple(sorted(ruled_out[0] - ruled_out[1]))
@@ -221,7 +221,7 @@ def _changes(config: DeepseekV3Config, field: str, value: Any) -> dict[str, obje
     return {**fields, field: value}
 
 
-def _changed(
+def _change(
     config: DeepseekV3Config, family: Family, field: str, value: Any, limits: Limits
 ) -> DeepseekV3Config | None:
     """The config with one field changed, or None where it would not be valid or within the limits."""

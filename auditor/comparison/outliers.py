@@ -52,7 +52,9 @@ def outliers(probes: Probes) -> tuple[Outlier, ...]:
     found = []
     for values in tensors:
         largest = _largest_code(values, probes)
-        outlier = _unscaled(values, largest) or _whole(values, kinds, apart, largest) or _single(values, kinds, largest)
+        outlier = (
+            _find_unscaled(values, largest) or _whole(values, kinds, apart, largest) or _single(values, kinds, largest)
+        )
         if outlier is not None:
             found.append(outlier)
     return tuple(found)
@@ -102,7 +104,7 @@ def _largest_code(values: TensorValues, probes: Probes) -> float:
     return max(-weight.minimum, weight.maximum)
 
 
-def _unscaled(values: TensorValues, largest: float) -> Outlier | None:
+def _find_unscaled(values: TensorValues, largest: float) -> Outlier | None:
     """Scales of 1 throughout beside codes of full range: a loader takes the codes for the weights."""
     scales = values.scales
     assert scales is not None

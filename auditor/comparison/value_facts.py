@@ -50,7 +50,7 @@ def content_facts(probes: Probes | Blocked, declared: Mapping[str, str] | None =
     }
 
 
-def examined(
+def count_value_subjects(
     probes: Probes | Blocked,
     declared: Mapping[str, str] | Blocked | None = None,
     config: DeepseekV3Config | Blocked | None = None,
@@ -78,7 +78,7 @@ def examined(
     }
 
 
-def declared(inventory: Inventory) -> dict[str, str]:
+def declared_digests(inventory: Inventory) -> dict[str, str]:
     """The SHA-256 that the store declares of each shard, where it declares one."""
     entries = {shard.path: inventory.entries.get(shard.path) for shard in inventory.parts}
     return {path: entry.sha256 for path, entry in entries.items() if entry is not None and entry.sha256 is not None}

@@ -53,7 +53,7 @@ def _on_grid(dtype: str) -> npt.NDArray[np.bool_]:
     return held
 
 
-def decoded(dtype: str, code: int) -> float:
+def decode(dtype: str, code: int) -> float:
     """The value of a signed magnitude in a float format."""
     size = abs(code)
     if dtype == "F8_E4M3":
@@ -148,7 +148,7 @@ class Values:
     def _shown(self, value: float | None) -> float | None:
         if value is None or self._format is None:
             return value
-        return decoded(self.dtype, int(value))
+        return decode(self.dtype, int(value))
 
     def _extend(self, smallest: float, largest: float) -> None:
         self._smallest = smallest if self._smallest is None else min(self._smallest, smallest)

@@ -50,7 +50,7 @@ def encode_bf16(values: Floats) -> npt.NDArray[np.uint16]:
     return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
 
 
-def _cropped(block: tuple[int, int], shape: tuple[int, ...]) -> tuple[int, int]:
+def _crop(block: tuple[int, int], shape: tuple[int, ...]) -> tuple[int, int]:
     """A block no larger than the weight: padding costs memory, and what a config says may be 2^24."""
     return min(block[0], shape[0]), min(block[1], shape[1])
 
@@ -58,7 +58,7 @@ def _cropped(block: tuple[int, int], shape: tuple[int, ...]) -> tuple[int, int]:
 def block_scales(weight_RC: Floats, block: tuple[int, int], *, powers_of_two: bool = False) -> Floats:
     """The multiplier of each weight block (r × c). Edge blocks are zero-padded, which moves no maximum."""
     rows, columns = weight_RC.shape
-    block = _cropped(block, weight_RC.shape)
+    block = _crop(block, weight_RC.shape)
     r, c = ceil(rows / block[0]), ceil(columns / block[1])
     padded = np.zeros((r * block[0], c * block[1]), np.float32)
     np.abs(weight_RC, out=padded[:rows, :columns])
@@ -71,9 +71,9 @@ def block_scales(weight_RC: Floats, block: tuple[int, int], *, powers_of_two: bo
     return scale_rc
 
 
-def spread(scale_rc: Floats, block: tuple[int, int], shape: tuple[int, int]) -> Floats:
+def spread_scales(scale_rc: Floats, block: tuple[int, int], shape: tuple[int, int]) -> Floats:
     """Each block's scale at each of its elements, cropped to the weight's shape."""
-    block = _cropped(block, shape)
+    block = _crop(block, shape)
     spread_RC = np.repeat(np.repeat(scale_rc, block[0], axis=0), block[1], axis=1)
     return spread_RC[: shape[0], : shape[1]]
 
@@ -81,11 +81,11 @@ def spread(scale_rc: Floats, block: tuple[int, int], shape: tuple[int, int]) -> 
 def quantise(weight_RC: Floats, scale_rc: Floats, block: tuple[int, int]) -> Codes:
     """The codes of a weight under its blocks' scales."""
     rows, columns = weight_RC.shape
-    return encode_e4m3(weight_RC / spread(scale_rc, block, (rows, columns)))
+    return encode_e4m3(weight_RC / spread_scales(scale_rc, block, (rows, columns)))
 
 
 def dequantise(code_RC: Codes, scale_rc: Floats, block: tuple[int, int]) -> Floats:
     """float32(code) × scale of its block."""
     rows, columns = code_RC.shape
-    values: Floats = decode_table()[code_RC] * spread(scale_rc, block, (rows, columns))
+    values: Floats = decode_table()[code_RC] * spread_scales(scale_rc, block, (rows, columns))
     return values

@@ -129,7 +129,7 @@ def _on_torch(
 
     width = block[1]
     activation = torch.from_numpy(activation_TC).to(device)
-    quantised, scale_TG = _quantised(activation, width)
+    quantised, scale_TG = _quantise(activation, width)
     for codes, scales in _strips(codes_RC, scale_rc, block):
         stored = torch.from_numpy(np.ascontiguousarray(codes)).to(device).view(torch.float8_e4m3fn).float()
         scale_Rc = torch.from_numpy(np.repeat(scales, block[0], axis=0)[: codes.shape[0]]).to(device)
@@ -148,7 +148,7 @@ def _product(one: "torch.Tensor", other: "torch.Tensor") -> "torch.Tensor":
     return (one[:, None] * other).sum(dim=2)
 
 
-def _quantised(activation: "torch.Tensor", width: int) -> "tuple[torch.Tensor, torch.Tensor]":
+def _quantise(activation: "torch.Tensor", width: int) -> "tuple[torch.Tensor, torch.Tensor]":
     """Codes of activations as values (T × C), and their scales (T × G)."""
     import torch
 

@@ -49,7 +49,7 @@ def spot_checks(
             if room < 0:
                 break
         try:
-            result = _checked(source, plan, part, blocks, rows, seed, device)
+            result = _check(source, plan, part, blocks, rows, seed, device)
         except (ReadError, MemoryError):  # a figure must not cost an audit
             continue
         if isfinite(result.relative_error):
@@ -66,14 +66,14 @@ def _strip(part: Part, blocks: Blocks, chance: random.Random) -> tuple[int, int]
     return begin, min(begin + height, part.row_count)
 
 
-def _checked(
+def _check(
     source: Source, plan: ShardPlan, part: Part, blocks: Blocks, rows: tuple[int, int], seed: int, device: str
 ) -> Functional:
     assert part.scale is not None
-    codes = _read(source, plan.file, part.begin + rows[0] * part.row_bytes, part.begin + rows[1] * part.row_bytes)
+    codes = _read_rows(source, plan.file, part.begin + rows[0] * part.row_bytes, part.begin + rows[1] * part.row_bytes)
     width = part.scale.row_bytes
     begin = part.scale.begin + rows[0] // blocks.shape[0] * width
-    scales = _read(source, part.scale.file, begin, begin + width)
+    scales = _read_rows(source, part.scale.file, begin, begin + width)
     return check(
         part.name,
         np.frombuffer(codes, np.uint8).reshape(-1, part.shape[1]),
@@ -84,7 +84,7 @@ def _checked(
     )
 
 
-def _read(source: Source, path: str, begin: int, end: int) -> bytes:
+def _read_rows(source: Source, path: str, begin: int, end: int) -> bytes:
     file = source.open(path)
     try:
         return file.read(begin, end)

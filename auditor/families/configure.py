@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from auditor.errors import Unread
 from auditor.families import Family, families, family_for
 from auditor.families.quantised import Declared, of_config, of_sidecar
-from auditor.format.disguise import disguised
+from auditor.format.disguise import disguise_of
 from auditor.format.proof import has_minus_zero, quotes
 from auditor.inventory.facts import ConfigFault, ConfigFile
 from auditor.text import UNSHOWN, listed, named, quoted
@@ -46,11 +46,11 @@ def configure(
 
     `sidecar` reads hf_quant_config.json, which is asked for where config.json declares no quantisation.
     """
-    found = _configured(file, limits, family, sidecar)
-    return _unquoted(found) if file.outside and found.config is None else found
+    found = _configure(file, limits, family, sidecar)
+    return _without_words(found) if file.outside and found.config is None else found
 
 
-def _unquoted(found: Configuration) -> Configuration:
+def _without_words(found: Configuration) -> Configuration:
     """The same without a word of the file: whoever links config.json to another file shall not read it in a report."""
     faults: dict[tuple[str, str | None], ConfigFault] = {}
     for fault in found.faults:
@@ -67,7 +67,7 @@ def _unquoted(found: Configuration) -> Configuration:
     return Configuration(fields, tuple(faults.values()), found.family, None, unsupported, found.over_limit, foreign)
 
 
-def _configured(
+def _configure(
     file: ConfigFile, limits: Limits, family: Family | None, sidecar: Callable[[], ConfigFile]
 ) -> Configuration:
     if file.state == "unread":
@@ -76,7 +76,7 @@ def _configured(
         return Configuration(None, (ConfigFault("missing-config", None, "config.json is not there"),))
     if file.state == "damaged":
         return Configuration(None, (ConfigFault("malformed-config", None, f"config.json {file.reason}"),))
-    fields, faults, exceeded = _read(file.data, limits)
+    fields, faults, exceeded = _parse(file.data, limits)
     if exceeded is not None:
         return Configuration(None, (), over_limit=Unread(f"config.json: {exceeded}", "limit"))
     # Of a key that is there twice one loader takes the first value and another the last: nothing follows.
@@ -133,17 +133,17 @@ def _configured(
 
 
 def _beside(file: ConfigFile, limits: Limits) -> Declared | None:
-    fields = _read(file.data, limits)[0] if file.state == "read" else None
+    fields = _parse(file.data, limits)[0] if file.state == "read" else None
     found = None if fields is None else of_sidecar(fields)
     return found.unquoted() if found is not None and file.outside else found
 
 
-def _read(data: bytes, limits: Limits) -> tuple[dict[str, Any] | None, list[ConfigFault], str | None]:
+def _parse(data: bytes, limits: Limits) -> tuple[dict[str, Any] | None, list[ConfigFault], str | None]:
     """The fields, the faults of the document, and the limit that ended its reading."""
     proven = _prove(data) if data.count(b",") <= limits.json_values else None
     if proven is not None:
         return proven, [], None
-    other = disguised(data)
+    other = disguise_of(data)
     if other is not None:
         return None, [ConfigFault("malformed-config", None, other)], None
     from auditor.format.strictjson import parse  # the slow path alone pays for it
@@ -200,9 +200,9 @@ def _faults(error: ValidationError) -> list[ConfigFault]:
             continue
         field = ".".join(str(part) for part in detail["loc"])
         slug = "invalid-quantization-config" if field.startswith("quantization_config") else "invalid-config-field"
-        allowed = _allowed(detail)
+        allowed = _allowance(detail)
         if detail["type"] == "missing":
-            faults.append(ConfigFault(slug, field, f"is missing, needs {_needed(field)}", _needed(field)))
+            faults.append(ConfigFault(slug, field, f"is missing, needs {_need_of(field)}", _need_of(field)))
         else:
             actual = detail["input"]
             faults.append(ConfigFault(slug, field, f"is {quoted(actual)}, needs {allowed}", allowed, quoted(actual)))
@@ -233,7 +233,7 @@ def _differing_lists(config: DeepseekV3Config) -> Iterator[ConfigFault]:
     )
 
 
-def _needed(field: str) -> str:
+def _need_of(field: str) -> str:
     if field in ("q_lora_rank", "n_routed_experts", "n_shared_experts"):
         return "a positive integer, or null for none"
     if "weight_block_size" in field:
@@ -241,7 +241,7 @@ def _needed(field: str) -> str:
     return "'fp8'" if field.endswith("quant_method") else "a positive integer"
 
 
-def _allowed(detail: Any) -> str:
+def _allowance(detail: Any) -> str:
     kind, context = detail["type"], detail.get("ctx") or {}
     if kind == "literal_error":
         return f"one of {context['expected']}"

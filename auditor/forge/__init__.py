@@ -51,10 +51,10 @@ def forge(
     same bytes. `progress(done, total)` is called per shard. Raises UsageError for what cannot be asked, AuditorError
     where writing fails.
     """
-    broken = _named(break_name)
+    broken = _find_break(break_name)
     if sparse and broken is not None and broken.depth == "full":
         raise UsageError(f"--break {broken.name}: is a defect of values, which --sparse does not write: drop --sparse")
-    chosen = planned(like, broken)
+    chosen = plan_of(like, broken)
     strips = None if sparse else _content(chosen, seed)
     _prepare(directory)
     try:
@@ -72,7 +72,7 @@ def forge(
     )
 
 
-def planned(like: str, broken: Break | None = None) -> Plan:
+def plan_of(like: str, broken: Break | None = None) -> Plan:
     """The plan of a checkpoint, with a break applied."""
     if like not in LIKES:
         raise UsageError(f"--like {like}: no such layout; choose {', '.join(LIKES)}")
@@ -82,7 +82,7 @@ def planned(like: str, broken: Break | None = None) -> Plan:
     return chosen
 
 
-def _named(name: str | None) -> Break | None:
+def _find_break(name: str | None) -> Break | None:
     if name is None:
         return None
     known = breaks()

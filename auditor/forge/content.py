@@ -42,18 +42,18 @@ class Content:
         if tensor.values == "scales":
             # Scales are 16,384 times fewer than codes: a whole grid is small even where the weight is not.
             grid = np.concatenate([self._scales(strip) for strip in self.source(tensor.stream, tensor.origin)])
-            yield _stored(_fitted(grid, tensor.shape), tensor.dtype)
+            yield _encode(_fit(grid, tensor.shape), tensor.dtype)
             return
         for strip in self.source(tensor.stream, tensor.shape):
             if tensor.values == "codes":
                 yield quantise(strip, self._scales(strip), self.block).tobytes()
             elif tensor.values == "dequantised":
                 scales = self._scales(strip)
-                yield _stored(dequantise(quantise(strip, scales, self.block), scales, self.block), tensor.dtype)
+                yield _encode(dequantise(quantise(strip, scales, self.block), scales, self.block), tensor.dtype)
             elif tensor.values == "norms":
-                yield _stored(np.float32(1) + strip, tensor.dtype)
+                yield _encode(np.float32(1) + strip, tensor.dtype)
             else:
-                yield _stored(strip, tensor.dtype)
+                yield _encode(strip, tensor.dtype)
 
     def source(self, stream: str, shape: tuple[int, ...]) -> Iterator[Floats]:
         """The unquantised values, always the same for a stream and a shape, in strips of rows."""
@@ -69,12 +69,12 @@ class Content:
         return block_scales(strip, self.block, powers_of_two=self.powers_of_two)
 
 
-def _fitted(grid: Floats, shape: tuple[int, ...]) -> Floats:
+def _fit(grid: Floats, shape: tuple[int, ...]) -> Floats:
     """The grid in the shape to be written, which only in a broken checkpoint is another."""
     return grid if grid.shape == shape else np.resize(grid, shape)
 
 
-def _stored(values: Floats, dtype: str) -> bytes:
+def _encode(values: Floats, dtype: str) -> bytes:
     """Values in a safetensors dtype, little-endian."""
     encoded: Any
     if dtype == "BF16":

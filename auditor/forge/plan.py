@@ -219,13 +219,13 @@ def plan(like: str) -> Plan:
     family = family_for(config["model_type"])
     assert family is not None
     expectations = family.expectations(family.config.model_validate(config))
-    rows = _stored(expectations)
+    rows = _store(expectations)
     quantization = config["quantization_config"]
     rows_per_block, columns_per_block = quantization["weight_block_size"]
     return Plan(
         config,
         rows,
-        _placed([_tensor(name, row, rows) for name, row in rows.items()], chosen),
+        _place([_tensor(name, row, rows) for name, row in rows.items()], chosen),
         expectations.mtp_layers,
         (rows_per_block, columns_per_block),
         quantization.get("scale_fmt") == "ue8m0",
@@ -233,7 +233,7 @@ def plan(like: str) -> Plan:
     )
 
 
-def _stored(expectations: Expectations) -> dict[str, Row]:
+def _store(expectations: Expectations) -> dict[str, Row]:
     """Every expected tensor in storage order: embedding, layer by layer, final norm, head.
 
     What an MTP module has beside its decoder layer comes last, so that it lies in the last shard.
@@ -265,7 +265,7 @@ def _tensor(name: str, row: Row, rows: dict[str, Row]) -> Tensor:
     return Tensor(name, row.dtype, row.shape, values, _COPIES.get(row.component, name), row.shape)
 
 
-def _placed(tensors: list[Tensor], like: Like) -> list[Shard]:
+def _place(tensors: list[Tensor], like: Like) -> list[Shard]:
     shards: list[Shard] = []
     begins = set(like.stages)
     held = like.limit

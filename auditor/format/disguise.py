@@ -41,7 +41,7 @@ def disguise(head: bytes, size: int) -> str | None:
 _MARKS = ((b"\xef\xbb\xbf", "UTF-8"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 
 
-def disguised(data: bytes) -> str | None:
+def disguise_of(data: bytes) -> str | None:
     """What is wrong with a whole file that should be a JSON document and is something else, or None."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):

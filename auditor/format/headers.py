@@ -68,10 +68,10 @@ def parse_header(raw: bytes, data_bytes: int, limits: Limits) -> Header:
             span_faults(tensors, data_bytes, 8 + len(raw), known=True, faults=faults)
             return Header(tensors, metadata, tuple(faults), True)
         del tensors, proven
-    return _explained(raw, data_bytes, limits)
+    return _explain(raw, data_bytes, limits)
 
 
-def _explained(raw: bytes, data_bytes: int, limits: Limits) -> Header:
+def _explain(raw: bytes, data_bytes: int, limits: Limits) -> Header:
     from auditor.format.explain import Entries  # the slow path alone pays for it
 
     entries = Entries(limits).read(raw)
@@ -123,11 +123,11 @@ def _long_names(tensors: dict[str, TensorHeader], limits: Limits) -> list[str]:
 
 def _tiling(tensors: dict[str, TensorHeader], data_bytes: int) -> Tiling | None:
     """The tensors by kind where they cover the data exactly, each with its size; None where they do not."""
-    tiling = _tiled(tensors, data_bytes)
-    return _tiled(dict(sorted(tensors.items(), key=_by_offset)), data_bytes) if tiling is None else tiling
+    tiling = _tile(tensors, data_bytes)
+    return _tile(dict(sorted(tensors.items(), key=_by_offset)), data_bytes) if tiling is None else tiling
 
 
-def _tiled(tensors: dict[str, TensorHeader], data_bytes: int) -> Tiling | None:
+def _tile(tensors: dict[str, TensorHeader], data_bytes: int) -> Tiling | None:
     """The same of tensors in the order of their offsets."""
     found: dict[Kind, tuple[int, int, Callable[[str], None]]] = {}
     kinds: list[Kind] = []

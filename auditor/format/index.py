@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from auditor.format.disguise import disguised
+from auditor.format.disguise import disguise_of
 from auditor.format.entries import Fault, Index
 from auditor.format.files import HEAD, SUFFIX, series
 from auditor.format.proof import has_minus_zero, quotes
@@ -141,7 +141,7 @@ def _explain(data: bytes, limits: Limits) -> Index:
     from auditor.format.strictjson import Keep, parse  # the slow path alone pays for it
 
     sha256 = hashlib.sha256(data).hexdigest()
-    other = disguised(data)
+    other = disguise_of(data)
     if other is not None:
         return Index("damaged", sha256, faults=(Fault("malformed-index", other, 0, len(data)),))
     entries = _Entries(limits)

@@ -60,7 +60,7 @@ def walk(
     early = _Early(source, limits, seen)
     try:
         early.read(until=INDEX)
-        entries, unlisted = source.entries(limits.files) if source.listed else (_asked(source), None)
+        entries, unlisted = source.entries(limits.files) if source.listed else (_ask(source), None)
         index = None
         if INDEX in entries:
             files = [*entries, *(shard.path for shard in early.shards)]
@@ -222,7 +222,7 @@ def _some(progress: Progress, total: int, done: int) -> None:
     progress(min(done, total), total)
 
 
-def _asked(source: Source) -> dict[str, Entry]:
+def _ask(source: Source) -> dict[str, Entry]:
     """What there is of a source that cannot list: the index, and the single file that a loader takes before it."""
     asked = {path: source.entry(path) for path in (INDEX, SINGLE)}
     return {path: entry for path, entry in asked.items() if entry.kind != "absent"}
@@ -279,7 +279,7 @@ def read_shard(source: Source, path: str, entry: Entry, limits: Limits) -> Shard
         return Shard(path, entry.size, "unread", reason=str(error).removeprefix(f"{path}: "), code=code_of(error))
     try:
         shard = _shard(file, path, limits)
-        return _unquoted(shard) if entry.link == "outside" else shard
+        return _without_words(shard) if entry.link == "outside" else shard
     except ReadError as error:
         return Shard(path, file.size, "unread", reason=str(error).removeprefix(f"{path}: "), code=code_of(error))
     finally:
@@ -290,7 +290,7 @@ def read_shard(source: Source, path: str, entry: Entry, limits: Limits) -> Shard
 _OF_A_HEADER = frozenset({"truncated-shard", "trailing-bytes", "uncovered-bytes", "overlapping-tensors"})
 
 
-def _unquoted(shard: Shard) -> Shard:
+def _without_words(shard: Shard) -> Shard:
     """A shard as it is where its header is one; else without a byte, number or name of the file it is reached in."""
     if shard.state == "read" and _OF_A_HEADER.issuperset(fault.slug for fault in shard.faults):
         return shard

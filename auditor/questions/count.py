@@ -10,7 +10,7 @@ from auditor.errors import AuditorError, SourceError
 from auditor.families.configure import Configuration
 from auditor.families.expectations import Expectations
 from auditor.inventory.facts import Inventory
-from auditor.opening import opened
+from auditor.opening import open_checkpoint
 from auditor.rules.counts import contradicted_count
 from auditor.text import listed, shown
 
@@ -21,7 +21,7 @@ class InvalidConfigError(AuditorError):
     code = "invalid"
 
 
-def counted(
+def count_parameters(
     source: str, *, family: str | None = None, revision: str | None = None, cache: bool = True
 ) -> dict[str, Any]:
     """The parameter figures of a config.json, or of a checkpoint folder with its headers beside.
@@ -31,10 +31,10 @@ def counted(
     path, place = Path(source), Path(source).name or source
     inventory: Inventory | None = None
     if "://" not in source and path.is_file():
-        with opened(str(path.parent), family=family, config=path.name) as checkpoint:
+        with open_checkpoint(str(path.parent), family=family, config=path.name) as checkpoint:
             configuration = checkpoint.configuration()
     else:
-        with opened(source, family=family, revision=revision, cache=cache) as checkpoint:
+        with open_checkpoint(source, family=family, revision=revision, cache=cache) as checkpoint:
             if checkpoint.source.remote:
                 source = place = checkpoint.source.uri
             configuration, inventory = checkpoint.configuration(), checkpoint.inventory()

@@ -12,7 +12,7 @@ from auditor.reporting.saved import read_report
 from auditor.run import Subject, Terms, conduct
 from auditor.text import shown
 from auditor.verdict.attribute import Attributed
-from auditor.verdict.baseline import Baseline, named
+from auditor.verdict.baseline import Baseline, tensors_of
 from auditor.version import __version__
 from auditor_schemas.defaults import LIMITS
 from auditor_schemas.diff import (
@@ -44,7 +44,7 @@ class Side:
     is_report: bool
 
 
-def compared(old: str, new: str) -> CheckpointDiff:
+def compare(old: str, new: str) -> CheckpointDiff:
     """The difference between two SOURCEs or reports. Raises SourceError where a side cannot be read."""
     return difference(read_side(old, "OLD"), read_side(new, "NEW"))
 
@@ -57,7 +57,7 @@ def read_side(path: str, label: str) -> Side:
     evidence, report = conduct(Subject(source=path), Terms())
     fields = evidence.configuration.fields
     return Side(
-        label, report, _stored(evidence.inventory), None if fields is None else dict(_flat(fields)), None, False
+        label, report, _tensors_of(evidence.inventory), None if fields is None else dict(_flat(fields)), None, False
     )
 
 
@@ -72,11 +72,11 @@ def difference(old: Side, new: Side) -> CheckpointDiff:
     # What changed in both is listed once: the row has both dtypes and both shapes.
     retyped = _changes((n for n in changed if old.tensors[n][0][1] == new.tensors[n][0][1]), old, new)
     alike = (name for name in both if old.tensors[name][0] == new.tensors[name][0])
-    rewritten = _changes(_rewritten(alike, old, new), old, new)
+    rewritten = _changes(_find_rewritten(alike, old, new), old, new)
     config = () if old.config is None or new.config is None else tuple(_fields(old.config, new.config))
     figures = tuple(_figures(old.report, new.report))
     findings = tuple(_findings(old, new))
-    one, other = _described(old), _described(new)
+    one, other = _describe(old), _describe(new)
     prints = (one.fingerprint, other.fingerprint)
     mirrored = None not in prints and prints[0] == prints[1]
     same = not (
@@ -107,7 +107,7 @@ def difference(old: Side, new: Side) -> CheckpointDiff:
     )
 
 
-def _described(side: Side) -> DiffSide:
+def _describe(side: Side) -> DiffSide:
     report = side.report
     return DiffSide(
         kind="report" if side.is_report else "checkpoint",
@@ -127,7 +127,7 @@ def _described(side: Side) -> DiffSide:
 # --- the sides ---
 
 
-def _stored(inventory: Inventory) -> dict[str, tuple[_Kind, _Files]]:
+def _tensors_of(inventory: Inventory) -> dict[str, tuple[_Kind, _Files]]:
     tensors: dict[str, tuple[_Kind, _Files]] = {}
     for shard in inventory.parts:
         files = (shard.path,)
@@ -140,7 +140,7 @@ def _laid_out(report: AuditReport, path: str) -> dict[str, tuple[_Kind, _Files]]
     if report.left_out.get("layout"):
         more = report.left_out["layout"]
         raise SourceError(f"{shown(path)}: leaves out {more:,} patterns of its tensors: compare the checkpoint itself")
-    _bound(sum(count(row.pattern) for row in report.layout), path)
+    _refuse_more(sum(count(row.pattern) for row in report.layout), path)
     tensors: dict[str, tuple[_Kind, _Files]] = {}
     for row in report.layout:
         value = ((row.dtype, row.shape), _files(row))
@@ -173,7 +173,7 @@ def _digests(report: AuditReport, path: str) -> dict[str, str] | None:
     return digests
 
 
-def _bound(total: int, path: str) -> None:
+def _refuse_more(total: int, path: str) -> None:
     if total > LIMITS["tensors"]:
         raise SourceError(f"{shown(path)}: names {total:,} tensors, limit {LIMITS['tensors']:,}")
 
@@ -226,7 +226,7 @@ def _moves(old: Side, new: Side, both: Iterable[str]) -> tuple[tuple[TensorMove,
     return tuple(sorted(moves, key=lambda each: (each.old, each.new))), unknown
 
 
-def _rewritten(names: Iterable[str], old: Side, new: Side) -> Iterator[str]:
+def _find_rewritten(names: Iterable[str], old: Side, new: Side) -> Iterator[str]:
     if old.digests is None or new.digests is None:
         return
     for name in names:
@@ -261,8 +261,8 @@ def _findings(old: Side, new: Side) -> Iterator[FindingChange]:
     earlier = Baseline(before, name=f"report {old.label}", family=None, sha256=None, most=LIMITS["tensors"])
     found = []
     for finding in new.report.findings:
-        _bound(sum(map(count, finding.patterns)), new.label)
-        found.append(Attributed(finding, () if finding.members else tuple(named(finding))))
+        _refuse_more(sum(map(count, finding.patterns)), new.label)
+        found.append(Attributed(finding, () if finding.members else tuple(tensors_of(finding))))
     for each in found:
         finding = each.finding
         if finding.caused_by is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from auditor.comparison.derive import expectations_of, explained, facts_of, settled, unread_formats
+from auditor.comparison.derive import expectations_of, explain, facts_of, settle, unread_formats
 from auditor.comparison.match import match, take_census
 from auditor.comparison.records import Renaming
 from auditor.errors import SourceError, UsageError
@@ -21,7 +21,7 @@ from auditor.format.dtypes import FP8, Dtype
 from auditor.format.entries import Index, Shard, TensorHeader
 from auditor.format.files import CONFIG, INDEX
 from auditor.inventory.facts import Blocked, ConfigFile, Inventory
-from auditor.opening import opened
+from auditor.opening import open_checkpoint
 from auditor.patterns import kind_of
 from auditor.rules import catalogue
 from auditor.sources.entry import Entry
@@ -94,9 +94,9 @@ def folders_of(arguments: list[str]) -> list[str]:
     return list(folders)
 
 
-def linted(folder: str, *, family: str | None = None) -> Linted:
+def lint(folder: str, *, family: str | None = None) -> Linted:
     """The findings of config.json and the index of a folder, as the audit finds them."""
-    with opened(folder, family=family) as checkpoint:
+    with open_checkpoint(folder, family=family) as checkpoint:
         config, index, configuration = checkpoint.config_file, checkpoint.index(), checkpoint.configuration()
     if config.state == "absent" and index is None:
         raise SourceError(f"{shown(folder)}: neither {CONFIG} nor {INDEX} is there")
@@ -117,9 +117,9 @@ def linted(folder: str, *, family: str | None = None) -> Linted:
 
 def _facts(config: ConfigFile, configuration: Configuration, index: Index | None) -> dict[str, Any]:
     """The audit's facts, of shards that hold what the index promises and the config implies for it."""
-    configuration = settled(configuration, lambda expected: _promised(index, expected))
+    configuration = settle(configuration, lambda expected: _promise(index, expected))
     expectations = expectations_of(configuration)
-    inventory = _promised(index, expectations)
+    inventory = _promise(index, expectations)
     census = take_census(inventory, expectations)
     facts = facts_of(inventory, config, configuration, expectations, census, DEFAULT_LIMITS)
     facts["policy"] = DEFAULT_POLICY
@@ -143,7 +143,7 @@ def _failures(facts: dict[str, Any], index: Index | None) -> tuple[list[Failure]
     return failures, ran
 
 
-def _promised(index: Index | None, expectations: Expectations | None) -> Inventory:
+def _promise(index: Index | None, expectations: Expectations | None) -> Inventory:
     """The shards as the index promises them, each tensor with the shape and dtype that the config implies for it."""
     if index is None:
         return Inventory(())
@@ -208,7 +208,7 @@ def _by_names(inventory: Inventory, configuration: Configuration, expectations: 
     named = replace(family, expectations=lambda config: without_shapes(family.expectations(config)))
     expected = without_shapes(expectations)
     found = match(bare, expected)
-    facts = explained(bare, replace(configuration, family=named), expected, found, DEFAULT_LIMITS)
+    facts = explain(bare, replace(configuration, family=named), expected, found, DEFAULT_LIMITS)
     # Without shapes one word for another is a guess, unless it accounts for everything.
     explained_by_names = {name for renaming in facts["renamings"] for name in renaming.explains}
     if found.without(explained_by_names).faults:

@@ -5,15 +5,15 @@ from auditor.families.expectations import Row
 from auditor.families.scaling import SCALE_SUFFIX, scale_name
 from auditor.format.entries import TensorHeader, is_fp8
 from auditor.inventory.facts import Inventory
-from auditor.opening import opened
+from auditor.opening import open_checkpoint
 from auditor.text import nearest, shown, size
 
 
-def described(
+def describe(
     source: str, name: str, *, family: str | None = None, revision: str | None = None, cache: bool = True
 ) -> tuple[str, bool]:
     """One tensor in lines: expected, actual, shard, byte range and scale; and whether it is there as expected."""
-    with opened(source, family=family, revision=revision, cache=cache) as checkpoint:
+    with open_checkpoint(source, family=family, revision=revision, cache=cache) as checkpoint:
         configuration, inventory = checkpoint.configuration(), checkpoint.inventory()
     rows = {}
     if configuration.config is not None and configuration.family is not None:
@@ -23,7 +23,7 @@ def described(
         near = nearest(name, [*inventory.tensors, *(each for each in rows if each not in inventory.tensors)])
         raise SourceError(f"no tensor {shown(name)} in the checkpoint or implied by its config{near}")
     lines = [shown(name)]
-    lines.append(f"  expected  {_expected(row, bool(rows))}")
+    lines.append(f"  expected  {_expectation(row, bool(rows))}")
     lines.append(f"  actual    {_actual(header)}")
     lines.extend(_places(inventory, name))
     lines.extend(_partner(inventory, rows, name, header))
@@ -32,7 +32,7 @@ def described(
     return "\n".join(lines) + "\n", sound
 
 
-def _expected(row: Row | None, derived: bool) -> str:
+def _expectation(row: Row | None, derived: bool) -> str:
     if row is None:
         return (
             "nothing: no tensor of this name follows from config.json"

@@ -3,7 +3,7 @@
 import hashlib
 
 from auditor.errors import ReadError, UsageError
-from auditor.opening import opened
+from auditor.opening import open_checkpoint
 from auditor.reporting.saved import read_report
 from auditor.reporting.summary import fingerprint
 from auditor.rules import catalogue
@@ -18,7 +18,7 @@ _PIECE = 16 << 20
 _REVISION = "not compared: other files (tokenizer, code, README), which no fingerprint covers"
 
 
-def verified(report_path: str, source: str, *, digests: bool, pinned: str | None = None) -> tuple[str, int]:
+def verify(report_path: str, source: str, *, digests: bool, pinned: str | None = None) -> tuple[str, int]:
     """What was compared, in lines, and the exit code: 0 the same and passed, 1 not, 3 not readable.
 
     The report is anybody's file. Raises UsageError (exit 2) where it proves nothing: where it contradicts itself, has
@@ -37,7 +37,7 @@ def verified(report_path: str, source: str, *, digests: bool, pinned: str | None
             f"  actual    {shown(report.source.fingerprint or 'no fingerprint')}",
         ]
         return "\n".join(lines) + "\n", 1
-    with opened(source) as checkpoint:
+    with open_checkpoint(source) as checkpoint:
         config, inventory = checkpoint.config_file, checkpoint.inventory()
         found = fingerprint(inventory, config)
         if found is None:

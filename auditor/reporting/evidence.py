@@ -35,7 +35,7 @@ def probes(seen: Probes) -> ReportProbes:
     ordered = sorted(groups, key=lambda key: (key[0] is None, key[0] or 0, key[1], key[2]))
     return ReportProbes(
         groups=tuple(_group(*key, groups[key]) for key in ordered),
-        tensors=tuple(map(_tensor, _listed(weights))),
+        tensors=tuple(map(_tensor, _choose(weights))),
         functional=tuple(
             FunctionalCheck(
                 tensor=each.tensor,
@@ -67,7 +67,7 @@ def _scale_formula(scales: Sequence[ScaleValues]) -> ScaleFormula | None:
     return next((formula for formula, count in counts.items() if count >= _FOLLOW * usable), "none")
 
 
-def _listed(weights: list[TensorValues]) -> list[TensorValues]:
+def _choose(weights: list[TensorValues]) -> list[TensorValues]:
     if len(weights) <= _LISTED:
         return weights
     return [each for each in weights if each.blocks is not None and _verdict(each.blocks) != "exact"][:_LISTED]
@@ -106,7 +106,7 @@ def _group(layer: int | None, kind: str, dtype: str, alike: Sequence[TensorValue
         minimum=min((values.minimum for values in alike if values.minimum is not None), default=None),
         maximum=max((values.maximum for values in alike if values.maximum is not None), default=None),
         zero_blocks=sum(each.zero for each in blocks),
-        largest_codes=_summed(each.largest for each in blocks) if blocks else None,
+        largest_codes=_sum(each.largest for each in blocks) if blocks else None,
         round_trip=_round_trip(blocks) if blocks else None,
         scales=_scales(scales) if scales else None,
     )
@@ -138,13 +138,13 @@ def _scales(scales: Sequence[ScaleValues]) -> ScaleProbe:
         minimum=min((each.minimum for each in scales if each.minimum is not None), default=None),
         median=medians[len(medians) // 2] if medians else None,
         maximum=max((each.maximum for each in scales if each.maximum is not None), default=None),
-        exponents=_summed(each.exponents for each in scales),
+        exponents=_sum(each.exponents for each in scales),
         published=sum(each.published for each in scales),
         reciprocal=sum(each.reciprocal for each in scales),
     )
 
 
-def _summed(counts: Iterable[dict[int, int]]) -> dict[int, int]:
+def _sum(counts: Iterable[dict[int, int]]) -> dict[int, int]:
     total: Counter[int] = Counter()
     for each in counts:
         total.update(each)

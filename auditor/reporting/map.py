@@ -88,10 +88,10 @@ def _cells_of(failures: Iterable[Failure], expectations: Expectations) -> str:
         numbers = (layer_of(name), expert_of(name) if row is not None and row.experts else None)
         place = tuple(number for number in numbers if number is not None)
         places.setdefault(_OTHER if row is None else row.module, set()).add(place)
-    return ";".join(f"{module}:{','.join(_worded(of))}" for module, of in sorted(places.items()))
+    return ";".join(f"{module}:{','.join(_word(of))}" for module, of in sorted(places.items()))
 
 
-def _worded(places: set[tuple[int, ...]]) -> Iterator[str]:
+def _word(places: set[tuple[int, ...]]) -> Iterator[str]:
     if len(places) > MOST_PLACES:
         places = {place[:1] for place in places}
     layers = [place[0] for place in places if place]

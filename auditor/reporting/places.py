@@ -45,7 +45,7 @@ def check_places(outputs: Iterable[tuple[str, str]], *, checkpoints: Iterable[st
             raise UsageError(f"{where}: is {inputs[identity]}, which is read: give another file")
         for folder in folders:
             if any(_taken(place, folder) for place in _candidates(path)) or (
-                identity is not None and _linked(identity, folder, path)
+                identity is not None and _is_linked(identity, folder, path)
             ):
                 raise UsageError(f"{where}: is a file of the checkpoint, which is never written to: give another name")
 
@@ -89,7 +89,7 @@ def _taken(place: str, folder: str) -> bool:
         return True
     if os.path.lexists(place):
         return os.path.islink(place) or (os.path.isfile(place) and not _ours(place))
-    return _listed(os.path.basename(place), folder)
+    return _is_listed(os.path.basename(place), folder)
 
 
 def _ours(path: str) -> bool:
@@ -100,7 +100,7 @@ def _ours(path: str) -> bool:
         return False
 
 
-def _listed(name: str, folder: str) -> bool:
+def _is_listed(name: str, folder: str) -> bool:
     """Whether the index names a file so; it is absent, else the question would not come up."""
     try:
         with open(os.path.join(folder, _INDEX), "rb") as file:
@@ -110,7 +110,7 @@ def _listed(name: str, folder: str) -> bool:
     return re.search(rb'["/\\]' + re.escape(os.fsencode(name)) + b'"', text) is not None
 
 
-def _linked(identity: tuple[int, int], folder: str, path: str) -> bool:
+def _is_linked(identity: tuple[int, int], folder: str, path: str) -> bool:
     """Whether a file outside of the folder is one within, by a hard link or by what a link there leads to."""
     if os.path.realpath(path).startswith(os.path.join(folder, "")):
         return False

@@ -20,7 +20,7 @@ from auditor.reporting.places import is_checkpoint
 from auditor.reporting.saved import read_report
 from auditor.text import plural, shown, shown_json
 from auditor_reports import html, site
-from auditor_reports.redact import redacted
+from auditor_reports.redact import redact
 from auditor_schemas.report import AuditReport
 
 RECORD = "site.json"
@@ -53,7 +53,7 @@ def publish(reports: Sequence[str], directory: str, *, wait: float = WAIT_SECOND
     All reports are read and judged before anything is written. `wait` is how many seconds another publisher may
     take. Raises SourceError for a file that is no report of auditor, UsageError where `directory` is no site.
     """
-    documents = [_readied(path) for path in reports]
+    documents = [_ready(path) for path in reports]
     root = Path(directory)
     if root.exists() and not root.is_dir():
         raise UsageError(f"--site {shown(directory)}: is a file: give a folder")
@@ -61,7 +61,7 @@ def publish(reports: Sequence[str], directory: str, *, wait: float = WAIT_SECOND
         raise UsageError(f"--site {shown(directory)}: is a checkpoint, which is never written to: give another folder")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _locked(root, wait):
+        with _lock(root, wait):
             return _write_site(root, documents)
     except OSError as error:
         raise SourceError(
@@ -69,23 +69,23 @@ def publish(reports: Sequence[str], directory: str, *, wait: float = WAIT_SECOND
         ) from error
 
 
-def _readied(path: str) -> tuple[AuditReport, str, site.Entry]:
+def _ready(path: str) -> tuple[AuditReport, str, site.Entry]:
     """A report fit to be published, its JSON, and its entry."""
     report = read_report(path)
     if report.tool.name != "auditor":
         raise SourceError(f"{shown(path)}: not a report of auditor: tool.name is {shown(report.tool.name[:64])}")
-    report = redacted(report)
+    report = redact(report)
     document = shown_json(report.model_dump_json(indent=2)) + "\n"
     return report, document, site.entry(report, document)
 
 
 def _write_site(root: Path, documents: Sequence[tuple[AuditReport, str, site.Entry]]) -> Published:
     before = _record(root)
-    record = site.added(before, (entry for _, _, entry in documents))
+    record = site.add(before, (entry for _, _, entry in documents))
     _sweep(root)
     written = 0
     if not (root / INDEX).exists():  # an index of nothing, so that no page leads back to where nothing is yet
-        written += _put(root / RECORD, _recorded(before)) + _put(root / INDEX, site.index_page(before))
+        written += _put(root / RECORD, _record_text(before)) + _put(root / INDEX, site.index_page(before))
     for report, document, entry in documents:
         place = _folder(_folder(root / CHECKPOINTS) / site.folder(entry.uri))
         written += _put(place / f"{entry.id}.json", document)
@@ -94,7 +94,7 @@ def _write_site(root: Path, documents: Sequence[tuple[AuditReport, str, site.Ent
     for folder, page in pages.items():
         place = _folder(_folder(root / CHECKPOINTS) / folder)
         written += _put(place / INDEX, page)
-    written += _put(root / RECORD, _recorded(record))
+    written += _put(root / RECORD, _record_text(record))
     written += _put(root / INDEX, site.index_page(record))
     return Published(
         page=root / INDEX,
@@ -105,7 +105,7 @@ def _write_site(root: Path, documents: Sequence[tuple[AuditReport, str, site.Ent
     )
 
 
-def _recorded(record: site.Record) -> str:
+def _record_text(record: site.Record) -> str:
     return shown_json(record.model_dump_json(indent=1)) + "\n"
 
 
@@ -182,7 +182,7 @@ def _put(path: Path, text: str) -> bool:
 
 
 @contextmanager
-def _locked(root: Path, wait: float) -> Iterator[None]:
+def _lock(root: Path, wait: float) -> Iterator[None]:
     """The site for one publisher alone; the lock goes with the process that holds it."""
     import fcntl
 

@@ -141,7 +141,7 @@ def layout(
 ) -> tuple[tuple[LayoutRow, ...], int]:
     """The inventory in patterns of one shape and dtype, with the shards that hold them; and how many are left out."""
     if expectations is None or match is None or match.faults or match.absent:
-        return _enumerated(inventory)
+        return _enumerate(inventory)
     shown = {}  # shards by pattern, once per set of shards
     rows = []
     for row, layers in expectations.layers_of.items():
@@ -172,7 +172,7 @@ def _row_patterns(row: Row, layers: list[int]) -> Iterable[tuple[str, int]]:
         yield f"model.layers.{text}.{suffix}", len(run) * experts
 
 
-def _enumerated(inventory: Inventory) -> tuple[tuple[LayoutRow, ...], int]:
+def _enumerate(inventory: Inventory) -> tuple[tuple[LayoutRow, ...], int]:
     kinds: dict[Kind, dict[str, str]] = {}
     for shard in inventory.parts:
         for name, header in shard.tensors.items():

@@ -26,17 +26,17 @@ def begin(source: Source, limits: Limits) -> None:
 
     def index(start: bytes, size: int) -> int:
         if not source.listed:
-            source.ahead(series(start, limits.shards), needed(SINGLE, limits))
-        return needed(INDEX, limits)(start, size)
+            source.ahead(series(start, limits.shards), need_of(SINGLE, limits))
+        return need_of(INDEX, limits)(start, size)
 
     entries = source.entries(limits.files)[0]
-    source.ahead([CONFIG], needed(CONFIG, limits))
+    source.ahead([CONFIG], need_of(CONFIG, limits))
     source.ahead([INDEX], index, _INDEX_BYTES)
     if not source.listed:
-        source.ahead([SINGLE], needed(SINGLE, limits))
+        source.ahead([SINGLE], need_of(SINGLE, limits))
         source.warm(_SHARDS)
     shards = sorted(path for path, entry in entries.items() if path.endswith(SUFFIX) and entry.kind == "file")
-    source.ahead(shards[: limits.shards], needed(SINGLE, limits))
+    source.ahead(shards[: limits.shards], need_of(SINGLE, limits))
     source.ahead([path for path in companions(entries) if 0 < entries[path].size <= POINTER], lambda _, size: size)
 
 
@@ -53,7 +53,7 @@ def fetch(source: Source) -> None:
     threading.Thread(target=run, name="auditor-begin", daemon=True).start()
 
 
-def needed(path: str, limits: Limits) -> Need:
+def need_of(path: str, limits: Limits) -> Need:
     """How much of a file a walk reads, from its start: configuration and index whole, of any other the header."""
 
     def whole(limit: int) -> Need:

@@ -136,7 +136,7 @@ class Bucket(Remote):
                 self.transport, self._access.page, self._access.dialect, uri=self.uri, prefix=prefix, limit=limit
             )
         except RefusedError as error:
-            raise SourceError(f"{self.uri}: {_refused(error.status, error.word)}", code=error.code) from None
+            raise SourceError(f"{self.uri}: {_refusal(error.status, error.word)}", code=error.code) from None
         except ReadError as error:
             raise SourceError(str(error), code=error.code) from None
         except SourceError:
@@ -236,12 +236,12 @@ class Bucket(Remote):
 _ANONYMOUS = {"s3": "AWS_SKIP_SIGNATURE", "gs": "GOOGLE_SKIP_SIGNATURE", "az": "AZURE_SKIP_SIGNATURE"}
 
 
-def presigned(obstore: Any, store: Any, path: str) -> Located:
+def presign(obstore: Any, store: Any, path: str) -> Located:
     """Where an object is, with a signature that nobody is asked for."""
     return Located(obstore.sign(store, "GET", path, expires_in=timedelta(seconds=_SIGNED_S)), {})
 
 
-def _refused(status: int, code: str) -> str:
+def _refusal(status: int, code: str) -> str:
     """Why a store does not list, in words of ours."""
     told = f"HTTP {status}{' ' + code if code else ''}"
     if status in (404, 410):
@@ -262,7 +262,7 @@ def _in_our_words(error: Exception, scheme: str) -> str:
     if ("range" in text.lower() and name == "NotSupportedError") or "non-partial response" in text:
         return "the server ignores ranges and sends the whole file; nothing of it is read"
     if status is not None:
-        return _refused(int(status[1]), code[1] if code else "")
+        return _refusal(int(status[1]), code[1] if code else "")
     if isinstance(error, FileNotFoundError):
         return "no such bucket"
     if name in ("PermissionDeniedError", "UnauthenticatedError"):

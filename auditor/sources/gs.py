@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from auditor.errors import UsageError
-from auditor.sources.bucket import Access, Bucket, is_set, options, presigned, setting
+from auditor.sources.bucket import Access, Bucket, is_set, options, presign, setting
 from auditor.sources.http.hosts import Guard
 from auditor.sources.http.request import Located
 
@@ -40,7 +40,7 @@ def _reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
         # As for S3, in a parameter that Google knows: a delimiter that no name has in it.
         asked = settings | {"base_url": f"{base}?{query}&delimiter="}
         signer = obstore.store.GCSStore(bucket, config=asked, **options(endpoint))
-        return presigned(obstore, signer, os.urandom(16).hex())
+        return presign(obstore, signer, os.urandom(16).hex())
 
     lists = page if anonymous or signs else None
     return Access(store, base, signs=signs, query="" if anonymous else None, page=lists)

@@ -84,7 +84,7 @@ class Hub(Remote):
                 name, lambda _: Located(url, self._credentials()), 0, _LISTING_BYTES, whole=True
             )
         except RefusedError as error:
-            raise SourceError(f"{name}: {_refused(error)}", code=error.code) from None
+            raise SourceError(f"{name}: {_refusal(error)}", code=error.code) from None
         except ReadError as error:
             raise SourceError(str(error), code=error.code) from None
         try:
@@ -165,7 +165,7 @@ def _entry(file: _File, name: str) -> Entry:
     return Entry("file", size or 0, etag=etag, sha256=large.sha256, sized=size is not None)
 
 
-def _refused(error: RefusedError) -> str:
+def _refusal(error: RefusedError) -> str:
     """Why the hub does not list, in words of ours."""
     told = f" (HTTP {error.status})"
     if error.word == "GatedRepo":

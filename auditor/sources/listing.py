@@ -69,7 +69,7 @@ def listing(
         answer = transport.fetch(uri, partial(_place, where(query)), 0, _PAGE_BYTES, deadline=deadline, whole=True)
         held += len(answer.data)
         before = len(files)
-        page = parsed(bytes(answer.data))
+        page = parse(bytes(answer.data))
         if page is None:
             raise SourceError(f"{uri}: the store's list of files cannot be used", code="unusable")
         for key, entry in page.files:
@@ -104,7 +104,7 @@ def _place(at: Located, _: bool) -> Located:
     return at
 
 
-def parsed(document: bytes) -> Page | None:
+def parse(document: bytes) -> Page | None:
     """A page of S3's ListObjectsV2 or of Azure's List Blobs; None where it is neither."""
     from xml.parsers.expat import ExpatError
 

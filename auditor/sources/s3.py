@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from auditor.errors import UsageError
-from auditor.sources.bucket import Access, Bucket, is_set, options, presigned, setting
+from auditor.sources.bucket import Access, Bucket, is_set, options, presign, setting
 from auditor.sources.http.hosts import Guard
 from auditor.sources.http.request import Located
 from auditor.text import quoted
@@ -53,7 +53,7 @@ def _reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
         # parameter begins with x- S3 passes over.
         asked = settings | {"endpoint": f"{base}?{query}&x-id=", "virtual_hosted_style_request": True}
         signer = obstore.store.S3Store(bucket, config=asked, credential_provider=provider, **options(base))
-        return presigned(obstore, signer, "list")
+        return presign(obstore, signer, "list")
 
     return Access(store, base, signs=not anonymous, query="" if anonymous else None, page=page)
 

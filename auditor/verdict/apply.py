@@ -8,13 +8,13 @@ from msgspec.structs import replace
 from auditor.errors import Unread
 from auditor.inventory.facts import Blocked
 from auditor.rules import RuleModule
-from auditor.verdict.attribute import bounded
+from auditor.verdict.attribute import bound_failures
 from auditor_schemas.codes import Code
 from auditor_schemas.report import RuleOutcome
 from auditor_schemas.rule import Failure
 
 
-def applied(
+def apply_rules(
     rules: Sequence[RuleModule], facts: dict[str, Any], examined: dict[str, int]
 ) -> tuple[list[Failure], list[RuleOutcome], list[Unread]]:
     """Every rule's failures and outcome, and which ones crashed: errored, they take no other with them."""
@@ -30,7 +30,7 @@ def applied(
             outcome = "not_applicable"
         else:
             try:
-                found = bounded(module.check(**{name: facts[name] for name in module.needs}))
+                found = bound_failures(module.check(**{name: facts[name] for name in module.needs}))
             except Exception as error:  # the runner answers for a rule that crashes
                 outcome, reason = "errored", f"{type(error).__name__}: {error}"
                 code: Code = "out_of_memory" if isinstance(error, MemoryError) else "crashed"

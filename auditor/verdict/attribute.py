@@ -82,7 +82,7 @@ class _Gathered(Struct):
         )
 
 
-def bounded(failures: Iterable[Failure], most: int = MOST_FAILURES) -> list[Failure]:
+def bound_failures(failures: Iterable[Failure], most: int = MOST_FAILURES) -> list[Failure]:
     """The failures of one rule: the first ones as they are, of further ones about tensors those alike as one."""
     found = iter(failures)
     kept = list(islice(found, most))
@@ -106,14 +106,14 @@ def bounded(failures: Iterable[Failure], most: int = MOST_FAILURES) -> list[Fail
 
 def attribute(failures: Iterable[Failure], inventory: Inventory) -> tuple[Finding, ...]:
     """Findings, roots first by severity and size, then consequences."""
-    return tuple(each.finding for each in traced(failures, inventory))
+    return tuple(each.finding for each in trace(failures, inventory))
 
 
-def traced(failures: Iterable[Failure], inventory: Inventory) -> tuple[Attributed, ...]:
+def trace(failures: Iterable[Failure], inventory: Inventory) -> tuple[Attributed, ...]:
     """The findings of `attribute`, each with what it was folded from."""
     ordered = sorted(failures, key=_precedence)
     causes = _causes(ordered, inventory)
-    groups = _grouped(ordered, causes)
+    groups = _group(ordered, causes)
     subjects = Subjects(inventory)
     fingerprints = {key: subjects.fingerprint(group) for key, group in groups.items()}
     found = []
@@ -138,7 +138,7 @@ _Root = tuple[str, object, str, None]
 _Key = tuple[str, object, str, _Root | None]
 
 
-def _grouped(ordered: Sequence[Failure], causes: Sequence[int | None]) -> "dict[_Key, list[Failure]]":
+def _group(ordered: Sequence[Failure], causes: Sequence[int | None]) -> "dict[_Key, list[Failure]]":
     """The failures that are one finding: whoever excuses all that it is about, excuses each.
 
     What a rule yields beyond its most findings is one more, of roots and of consequences each.

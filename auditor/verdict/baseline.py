@@ -114,10 +114,10 @@ class Baseline:
 
     def _expanded(self, finding: Finding) -> Iterator[str]:
         self._bound([finding])
-        return named(finding)
+        return tensors_of(finding)
 
 
-def named(finding: Finding) -> Iterator[str]:
+def tensors_of(finding: Finding) -> Iterator[str]:
     """The tensors of a finding of a report. Ask `count` before: the patterns may be anybody's.
 
     In reports that do not say which are files, a name that held braces stood as it was: what looks like a run of

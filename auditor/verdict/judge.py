@@ -25,16 +25,16 @@ def judge(
     new. One that is excused in part gates as a whole and says which members are not. What a finding explains
     shares its status.
     """
-    judged = [_judged(each, waivers, baseline, files) for each in found]
+    judged = [_judge(each, waivers, baseline, files) for each in found]
     roots = {each.fingerprint: each for each in judged if each.caused_by is None and each.status != "new"}
     return Judgement(
-        tuple(_inherited(each, roots) for each in judged),
+        tuple(_inherit(each, roots) for each in judged),
         tuple(waivers.uses(outcomes)),
         tuple(baseline.gone(found, outcomes)) if baseline is not None else (),
     )
 
 
-def _judged(found: Attributed, waivers: Waivers, baseline: Baseline | None, files: Files) -> Finding:
+def _judge(found: Attributed, waivers: Waivers, baseline: Baseline | None, files: Files) -> Finding:
     finding = found.finding
     if finding.more:  # nobody has seen all of it
         if waivers.has(finding.rule):
@@ -63,7 +63,7 @@ def _judged(found: Attributed, waivers: Waivers, baseline: Baseline | None, file
     return finding.model_copy(update={"uncovered": _names(rest)[:MOST]}) if len(rest) < len(set(them)) else finding
 
 
-def _inherited(finding: Finding, roots: dict[str, Finding]) -> Finding:
+def _inherit(finding: Finding, roots: dict[str, Finding]) -> Finding:
     root = roots.get(finding.caused_by or "")
     if root is None or finding.status != "new" or finding.more:
         return finding

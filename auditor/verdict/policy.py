@@ -68,10 +68,10 @@ def read_policy(path: str | PathLike[str], rules: Iterable[RuleModule]) -> tuple
         policy = Policy.model_validate(document)
         faults = list(islice(_faults(policy, [module.rule for module in rules]), _MOST))
     except ValidationError as error:
-        faults = [(tuple(each["loc"]), partial(_explained, each)) for each in error.errors(include_url=False)[:_MOST]]
+        faults = [(tuple(each["loc"]), partial(_explain, each)) for each in error.errors(include_url=False)[:_MOST]]
     if faults:
         places = places_of(text)
-        found = sorted(((line_of(where, places), _spelled(where)), number) for number, (where, _) in enumerate(faults))
+        found = sorted(((line_of(where, places), _spell(where)), number) for number, (where, _) in enumerate(faults))
         lines = [f"line {line}: {where}{faults[number][1]()}" for (line, where), number in found[:_SHOWN]]
         more = (
             f"; and {len(found) - _SHOWN:,}{' or' if len(found) == _MOST else ''} more" if len(found) > _SHOWN else ""
@@ -83,7 +83,7 @@ def read_policy(path: str | PathLike[str], rules: Iterable[RuleModule]) -> tuple
 def check_policy(policy: Policy, rules: Iterable[RuleModule]) -> None:
     """Raise UsageError where a policy made in Python names a rule, a family or a glob that cannot be."""
     for where, explain in _faults(policy, [module.rule for module in rules]):
-        raise UsageError(f"policy: {_spelled(where)}{explain()}")
+        raise UsageError(f"policy: {_spell(where)}{explain()}")
 
 
 def line_of(where: _Path, places: dict[_Path, int]) -> int:
@@ -104,7 +104,7 @@ def places_of(text: str) -> dict[_Path, int]:
         line, counted = line + text.count("\n", counted, at), at
         brackets = 2 if text.startswith("[[", at) else int(text[at] == "[")
         end = _end(_KEY, text, at + brackets)
-        parts = [_decoded(part) for part in _PART.findall(text, at + brackets, end)]
+        parts = [_decode(part) for part in _PART.findall(text, at + brackets, end)]
         path: _Path = () if brackets else table
         for number, part in enumerate(parts, 1):
             path = (*path, part)
@@ -133,7 +133,7 @@ def _value_end(text: str, at: int) -> int:
     return len(text)
 
 
-def _decoded(part: str) -> str:
+def _decode(part: str) -> str:
     if part[0] in "\"'":
         return str(next(iter(tomllib.loads(f"{part} = 0")))) if "\\" in part else part[1:-1]
     return part
@@ -193,7 +193,7 @@ def _no_such_family(name: str, known: list[str]) -> str:
     return f"no family {quoted(name)}{nearest(name, known)}; there are {listed(known, most=9)}"
 
 
-def _explained(error: Any) -> str:
+def _explain(error: Any) -> str:
     """One fault of the schema: what is there and what was needed."""
     where: _Path = tuple(error["loc"])
     kind, message = error["type"], error["msg"].removeprefix("Value error, ")
@@ -228,7 +228,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(each)
 
 
-def _spelled(where: _Path) -> str:
+def _spell(where: _Path) -> str:
     """A key as one would look for it: waivers[2].expires counts waivers from 1."""
     text = ""
     for step in where:

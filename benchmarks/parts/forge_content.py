@@ -60,7 +60,7 @@ class Content:
         return buffer[begin : begin + size]
 
 
-def planned(gigabytes: float, *, sparse: bool) -> Plan:
+def plan_of(gigabytes: float, *, sparse: bool) -> Plan:
     """A plan of about so many bytes."""
     layers = 1 + max(1, round((gigabytes * 1e9 - _OTHER_BYTES) / _LAYER_BYTES))
     changes = {
@@ -78,7 +78,7 @@ def planned(gigabytes: float, *, sparse: bool) -> Plan:
 def main() -> None:
     """The command line."""
     folder, gigabytes, sparse = Path(sys.argv[1]), float(sys.argv[2]), "--sparse" in sys.argv
-    chosen = planned(gigabytes, sparse=sparse)
+    chosen = plan_of(gigabytes, sparse=sparse)
     folder.mkdir(parents=True, exist_ok=True)
     write(chosen, folder, strips=None if sparse else Content().strips)
     tensors = list(chosen.tensors())

@@ -14,7 +14,7 @@ from auditor_reports.view_findings import (
     HEADINGS,
     MARKS,
     FindingsView,
-    spanned,
+    byte_range,
 )
 from auditor_schemas.finding import Finding
 
@@ -34,10 +34,10 @@ class Carried:
     text: Markup
 
 
-def carried(name: str, document: str) -> Carried:
+def carry(name: str, document: str) -> Carried:
     """JSON for the page, packed where it is long."""
     packed = len(document) > PLAIN_BYTES
-    held = _packed(document) if packed else text.embedded(document)
+    held = _pack(document) if packed else text.embed(document)
     kind = "application/octet-stream" if packed else "application/json"
     return Carried(id=name, type=kind, packed=packed, text=Markup(held))  # noqa: S704  # base64, or escaped
 
@@ -46,7 +46,7 @@ def carried(name: str, document: str) -> Carried:
 _DIGEST = re.compile('"([0-9a-f]{64})"')
 
 
-def _packed(document: str) -> str:
+def _pack(document: str) -> str:
     """JSON as gzip, and apart from it the SHA-256 digests that do not compress, each in base64.
 
     In a digest's place stands U+0001, which JSON text never holds as it is.
@@ -60,7 +60,7 @@ def _packed(document: str) -> str:
 def findings_data(every: tuple[Finding, ...], listed: FindingsView) -> str:
     """Every root in the page's order as JSON, with the marks of severities and what stands above each."""
     rows = (_row(every, root, listed.children.get(root, ()), listed.anchors) for root in listed.order)
-    data = {"marks": MARKS, "headings": HEADINGS, "rows": list(_stepped(rows, [0]))}
+    data = {"marks": MARKS, "headings": HEADINGS, "rows": list(_step(rows, [0]))}
     return json.dumps(data, separators=(",", ":"))
 
 
@@ -91,7 +91,7 @@ def _otherwise(finding: Finding, anchor: str) -> dict[str, object]:
         if value is not None and not (value.isascii() and value.isprintable()) and text.shown(value) != value:
             words[name] = text.shown(value)
     if location.bytes is not None and max(map(abs, location.bytes)) > EXACT:
-        words["bytes"] = spanned(location.bytes)
+        words["bytes"] = byte_range(location.bytes)
     if finding.expected is not None or finding.actual is not None:
         for name, content in (("expected", finding.expected), ("actual", finding.actual)):
             if content is None:
@@ -110,10 +110,10 @@ def _otherwise(finding: Finding, anchor: str) -> dict[str, object]:
     return words
 
 
-def _stepped(rows: Iterable[list[object]], follows: list[int]) -> Iterator[list[object]]:
+def _step(rows: Iterable[list[object]], follows: list[int]) -> Iterator[list[object]]:
     """Rows whose position is written as the step from the one that follows the row before: mostly 0."""
     for index, otherwise, *below in rows:
         assert isinstance(index, int)
         step, follows[0] = index - follows[0], index + 1
-        children = [list(_stepped(each, follows)) for each in below if isinstance(each, list)]
+        children = [list(_step(each, follows)) for each in below if isinstance(each, list)]
         yield [step, otherwise, *children]

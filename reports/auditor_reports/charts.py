@@ -73,7 +73,7 @@ class Segment:
     title: str
 
 
-def stacked(parts: Iterable[tuple[str, int, str]], whole: int) -> tuple[Segment, ...]:
+def stack(parts: Iterable[tuple[str, int, str]], whole: int) -> tuple[Segment, ...]:
     """Parts (kind, value, title) of a whole, side by side; what is not nothing stays visible."""
     segments, x = [], 0.0
     for kind, value, title in parts:

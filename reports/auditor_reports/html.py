@@ -1,6 +1,6 @@
 """An audit report as one HTML page that works offline, prints, and runs under a strict content security policy."""
 
-from auditor_reports.carried import carried, findings_data
+from auditor_reports.carried import carry, findings_data
 from auditor_reports.document import compose
 from auditor_reports.view import page
 from auditor_schemas.report import AuditReport
@@ -11,7 +11,7 @@ SCRIPTS = tuple(f"script/{name}.js" for name in ("data", "findings", "map", "pag
 def render(report: AuditReport) -> str:
     """The page, complete with the report's JSON for download. Every text in it is escaped and shown as escapes."""
     view = page(report)
-    data = [carried("report", report.model_dump_json())]
+    data = [carry("report", report.model_dump_json())]
     if view.findings.order:
-        data.append(carried("findings-data", findings_data(report.findings, view.findings)))
+        data.append(carry("findings-data", findings_data(report.findings, view.findings)))
     return compose("report.html", style="report.css", scripts=SCRIPTS, trusted=True, page=view, data=data)

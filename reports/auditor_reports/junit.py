@@ -7,7 +7,7 @@ from datetime import UTC
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from auditor_reports.outline import by_weight, cut, gates, place, remarks, unlisted, unmet
+from auditor_reports.outline import by_weight, count_unlisted, cut, gates, place, remarks, unmet
 from auditor_reports.text import number, plural, shown
 from auditor_reports.text import value as value_text
 from auditor_schemas.finding import Finding
@@ -125,7 +125,7 @@ def _written(finding: Finding) -> str:
     lines += [f"  affects {cut(each, TEXT)}" for each in finding.affected[:PATTERNS]]
     if len(finding.affected) > PATTERNS:
         lines.append(f"  and {plural(len(finding.affected) - PATTERNS, 'pattern')} more")
-    lines += [f"  {each}" for each in unlisted(finding)]
+    lines += [f"  {each}" for each in count_unlisted(finding)]
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ Text that others chose stands in code spans alone, where no link, mention, image
 import re
 from collections.abc import Iterator, Sequence
 
-from auditor_reports.outline import MARKS, SEVERITIES, by_weight, cut, gates, place, remarks, unlisted, unmet
+from auditor_reports.outline import MARKS, SEVERITIES, by_weight, count_unlisted, cut, gates, place, remarks, unmet
 from auditor_reports.text import UNVERSIONED, number, percent, plural, share, size
 from auditor_reports.text import value as value_text
 from auditor_schemas.finding import Finding
@@ -140,7 +140,7 @@ def _finding(finding: Finding, consequences: dict[str, int]) -> str:
     lines += [f"- affects {code(each)}" for each in affected[:PATTERNS]]
     if len(affected) > PATTERNS:
         lines.append(f"- and {plural(len(affected) - PATTERNS, 'pattern')} more")
-    lines += [f"- {each}" for each in unlisted(finding)]
+    lines += [f"- {each}" for each in count_unlisted(finding)]
     uncovered: tuple[str, ...] = finding.uncovered
     lines += [f"- neither waived nor known: {code(each)}" for each in uncovered[:PATTERNS]]
     if len(uncovered) > PATTERNS:

@@ -63,7 +63,7 @@ def place(finding: Finding) -> list[str]:
     return parts
 
 
-def unlisted(finding: Finding) -> list[str]:
+def count_unlisted(finding: Finding) -> list[str]:
     """That there is more than the report lists, as a sentence, or nothing."""
     return [f"and {number(finding.more)} more that no report lists"] if finding.more else []
 

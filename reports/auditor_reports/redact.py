@@ -21,7 +21,7 @@ _PATH = re.compile(
 _SEPARATOR = re.compile(r"[/\\]")
 
 
-def redacted(report: AuditReport) -> AuditReport:
+def redact(report: AuditReport) -> AuditReport:
     """The same report, fit to be published; a report without any of this comes back equal."""
     document = report.model_dump()
     changed = _walk(document, "")

@@ -55,7 +55,7 @@ def render(report: AuditReport, pages: Mapping[str, str] | None = None) -> str:
     """The SARIF document. `pages` holds rules' help in Markdown, by rule id."""
     rules = _rules(report, pages or {})
     index = {rule["id"]: position for position, rule in enumerate(rules)}
-    groups = _grouped(report)
+    groups = _group(report)
     document = {
         "$schema": SCHEMA,
         "version": "2.1.0",
@@ -121,7 +121,7 @@ def _rule(rule: RuleOutcome, page: str | None) -> dict[str, Any]:
     }
 
 
-def _grouped(report: AuditReport) -> dict[_Group, list[Finding]]:
+def _group(report: AuditReport) -> dict[_Group, list[Finding]]:
     """Findings by what one result stands for, those that matter most first; by rule alone where layers are too many."""
     for by_layer in (True, False):
         groups: dict[_Group, list[Finding]] = {}

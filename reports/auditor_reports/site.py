@@ -102,7 +102,7 @@ def entry(report: AuditReport, document: str) -> Entry:
     )
 
 
-def added(record: Record, entries: Iterable[Entry]) -> Record:
+def add(record: Record, entries: Iterable[Entry]) -> Record:
     """The record with these entries, each report once, the newest first."""
     every = {(each.uri, each.id): each for each in (*record.entries, *entries)}
     ordered = sorted(every.values(), key=lambda each: (each.uri, each.id))

@@ -17,7 +17,7 @@ UNVERSIONED = "none: the source names no version of its files, and a change whil
 _UNSAFE_IN_SCRIPT = re.compile(r"[<>&'\x7f]|[^\x00-\x7f]")
 
 
-def embedded(json_text: str) -> str:
+def embed(json_text: str) -> str:
     """JSON text that stands inside a script element without ending it and parses back equal."""
     return _UNSAFE_IN_SCRIPT.sub(_json_escape, json_text)
 

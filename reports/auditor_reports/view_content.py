@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from auditor_reports import text
-from auditor_reports.charts import ColumnChart, HeatMap, Segment, column_chart, heat_map, stacked
+from auditor_reports.charts import ColumnChart, HeatMap, Segment, column_chart, heat_map, stack
 from auditor_schemas.content import FunctionalCheck, ProbeGroup, Probes, RoundTrip, ScaleProbe, TensorProbe
 from auditor_schemas.report import AuditReport
 
@@ -113,7 +113,7 @@ def content_view(report: AuditReport) -> ContentView | None:
                 kind=outcome,
                 mark=mark,
                 words=words,
-                meaning=MEANINGS[outcome] + (_drifted(trips) if outcome == "changed" else ""),
+                meaning=MEANINGS[outcome] + (_drift(trips) if outcome == "changed" else ""),
                 blocks=text.number(counts[outcome]),
                 share=text.share(counts[outcome], blocks),
             )
@@ -121,7 +121,7 @@ def content_view(report: AuditReport) -> ContentView | None:
         )
         if trips
         else (),
-        bar=stacked([(outcome, count, "") for outcome, count in counts.items()], blocks),
+        bar=stack([(outcome, count, "") for outcome, count in counts.items()], blocks),
         kinds=tuple(kinds[:KINDS]),
         kinds_hidden=_hidden(len(kinds), KINDS, "kind"),
         codes=_codes(probes.groups),
@@ -130,7 +130,7 @@ def content_view(report: AuditReport) -> ContentView | None:
         spots=tuple(spots[:SPOT_ROWS]),
         spots_summary=_spot_summary(probes.tensors),
         spots_hidden=_hidden(len(spots), SPOT_ROWS, "tensor"),
-        judged=_judged(probes.functional),
+        judged=_judge(probes.functional),
         digest=digest.sha256 if digest else None,
         digests=tuple((each.file, text.number(each.bytes), each.sha256) for each in digest.shards[:DIGEST_ROWS])
         if digest
@@ -139,7 +139,7 @@ def content_view(report: AuditReport) -> ContentView | None:
     )
 
 
-def _drifted(trips: Iterable[RoundTrip]) -> str:
+def _drift(trips: Iterable[RoundTrip]) -> str:
     drifted = sum(trip.drifted for trip in trips)
     return f"; {text.number(drifted)} keep their codes, and their scale moves by its last bits" if drifted else ""
 
@@ -371,7 +371,7 @@ def _spot_summary(probes: tuple[TensorProbe, ...]) -> str:
     return f"{text.plural(len(probes), 'tensor')}: {text.listed(parts)}" if parts else "none"
 
 
-def _judged(functional: tuple[FunctionalCheck, ...]) -> str | None:
+def _judge(functional: tuple[FunctionalCheck, ...]) -> str | None:
     if not functional:
         return None
     worst = max(functional, key=lambda check: check.relative_error)

@@ -183,19 +183,19 @@ def _families(every: tuple[Finding, ...]) -> tuple[dict[int, list[int]], list[in
 
 
 def _family(every: tuple[Finding, ...], root: int, below: Sequence[int], anchors: list[str]) -> FindingView:
-    view = _worded(every[root], anchors[root])
+    view = _word(every[root], anchors[root])
     if not below:
         return view
     return replace(
         view,
-        consequences=tuple(_worded(every[i], anchors[i]) for i in below[:CONSEQUENCES]),
+        consequences=tuple(_word(every[i], anchors[i]) for i in below[:CONSEQUENCES]),
         explains=text.plural(len(below), "finding"),
         more=len(below) - CONSEQUENCES,
         cells=tuple(dict.fromkeys(each for i in (root, *below) for each in every[i].cells.split(";"))),
     )
 
 
-def _worded(finding: Finding, anchor: str) -> FindingView:
+def _word(finding: Finding, anchor: str) -> FindingView:
     location, waiver = finding.location, finding.waiver
     compared = finding.expected is not None or finding.actual is not None
     affected = finding.affected
@@ -209,7 +209,7 @@ def _worded(finding: Finding, anchor: str) -> FindingView:
         file=_shown(location.file),
         tensor=_shown(location.tensor),
         field=_shown(location.field),
-        bytes=spanned(location.bytes),
+        bytes=byte_range(location.bytes),
         expected=text.shown(text.value(finding.expected)) if compared else None,
         actual=text.shown(text.value(finding.actual)) if compared else None,
         times=text.plural(finding.count, "time") if finding.count > 1 else None,
@@ -231,7 +231,7 @@ def _shown(value: str | None) -> str | None:
     return None if value is None else text.shown(value)
 
 
-def spanned(span: tuple[int, int] | None) -> str | None:
+def byte_range(span: tuple[int, int] | None) -> str | None:
     """A half-open byte range in words."""
     if span is None:
         return None

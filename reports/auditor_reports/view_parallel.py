@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from auditor_reports import text
-from auditor_reports.charts import Segment, stacked
+from auditor_reports.charts import Segment, stack
 from auditor_schemas.parallelism import Parallelism, Stage
 from auditor_schemas.report import AuditReport
 
@@ -82,16 +82,16 @@ def parallel_view(report: AuditReport) -> ParallelView:
                     else f"{each.fewest:,} or {each.most:,} experts, unevenly",
                 ),
                 bytes=text.size(each.bytes_per_rank),
-                bar=stacked([("shade-0", each.bytes_per_rank, "")], largest),
+                bar=stack([("shade-0", each.bytes_per_rank, "")], largest),
             )
             for each in report.expert_parallelism
         ),
         stages=tuple(
             RankRow(
                 size=str(each.pipeline_parallel),
-                divided=_divided(each.stages),
+                divided=_divide(each.stages),
                 bytes=text.size(max(stage.bytes for stage in each.stages)),
-                bar=stacked([("shade-0", max(stage.bytes for stage in each.stages), "")], widest),
+                bar=stack([("shade-0", max(stage.bytes for stage in each.stages), "")], widest),
             )
             for each in report.pipeline_parallelism
             if each.stages
@@ -99,7 +99,7 @@ def parallel_view(report: AuditReport) -> ParallelView:
     )
 
 
-def _divided(stages: Iterable[Stage]) -> tuple[str, ...]:
+def _divide(stages: Iterable[Stage]) -> tuple[str, ...]:
     """The layers of each stage: '0–15', '16–30'."""
     ranges = (stage.layers for stage in stages)
     return tuple(f"{first}–{stop - 1}" if stop - first > 1 else str(first) for first, stop in ranges)

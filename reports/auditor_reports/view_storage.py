@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from auditor_reports import text
-from auditor_reports.charts import ColumnChart, Segment, column_chart, stacked
+from auditor_reports.charts import ColumnChart, Segment, column_chart, stack
 from auditor_schemas.inventory import LayoutRow, Storage
 from auditor_schemas.report import AuditReport
 
@@ -194,7 +194,7 @@ def _dtypes(report: AuditReport) -> tuple[DtypeView, ...]:
             elements=text.number(report.inventory.by_dtype[dtype]),
             size="—" if sizes[dtype] is None else text.size(sizes[dtype] or 0),
             share="—" if sizes[dtype] is None else text.share(sizes[dtype] or 0, whole),
-            bar=stacked([(shade, sizes[dtype] or 0, "")], whole),
+            bar=stack([(shade, sizes[dtype] or 0, "")], whole),
         )
         for dtype, shade in shades.items()
     )
@@ -214,7 +214,7 @@ def _components(report: AuditReport, stored: Storage) -> tuple[ComponentView, ..
             size=text.size(sums[component]),
             share=text.share(sums[component], whole),
             by_dtype=", ".join(f"{dtype} {text.size(size)}" for dtype, size, _ in parts),
-            bar=stacked([(shades.get(dtype, "shade-3"), size, "") for dtype, size, _ in parts], largest),
+            bar=stack([(shades.get(dtype, "shade-3"), size, "") for dtype, size, _ in parts], largest),
         )
         for component, parts in grouped.items()
     )

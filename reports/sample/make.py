@@ -20,7 +20,7 @@ STARTED = datetime(2025, 1, 1, 12, tzinfo=UTC)
 SECONDS = 0.8
 
 
-def audited() -> AuditReport:
+def audit_sample() -> AuditReport:
     """The audit of the sample's checkpoint, forged anew, with fixed times."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "DeepSeek-V3"
@@ -37,7 +37,7 @@ def document(report: AuditReport) -> str:
 
 def write() -> None:
     """Both files."""
-    report = audited()
+    report = audit_sample()
     (HERE / "report.json").write_text(document(report), encoding="utf-8")
     (HERE / "report.html").write_text(render(report), encoding="utf-8")
 

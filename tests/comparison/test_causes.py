@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from auditor import audit
-from auditor.forge import planned
+from auditor.forge import plan_of
 from auditor.forge.convert import bf16_conversion, unquantise
 from auditor.forge.plan import Plan
 from auditor.forge.write import write
@@ -18,7 +18,7 @@ def roots(tmp_path):
     """The findings of a changed checkpoint that follow from no other, those for information left out."""
 
     def found(change: Callable[[Plan], object], like: str = "tiny") -> list[tuple[str, str, int, str]]:
-        plan = planned(like)
+        plan = plan_of(like)
         change(plan)
         directory = tmp_path / f"checkpoint-{len(list(tmp_path.iterdir()))}"
         directory.mkdir()
@@ -94,7 +94,7 @@ def test_the_same_holds_at_full_size(name, like, roots):
 def test_copies_under_another_name_are_not_told_as_absent(tmp_path):
     directory = tmp_path / "checkpoint"
     directory.mkdir()
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     renaming("^", "module.")(plan)
     write(plan, directory, strips=None)
     assert "MTP104" not in {each.rule for each in audit(directory).findings}
@@ -539,7 +539,7 @@ def test_shapes_that_differ_in_one_way_are_one_finding_whatever_shapes_they_need
 def test_without_an_index_missing_shards_contradict_no_field(tmp_path):
     directory = tmp_path / "checkpoint"
     directory.mkdir()
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     plan.edit_index = lambda data: None
     write(plan, directory, strips=None)
     for path in sorted(directory.glob("*.safetensors"))[2:]:

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from auditor import audit
-from auditor.forge import planned
+from auditor.forge import plan_of
 from auditor.forge.content import Content
 from auditor.forge.convert import unquantise
 from auditor.forge.plan import Plan
@@ -73,7 +73,7 @@ def test_tied_embeddings_without_a_head_are_sound(tmp_path):
 
 def test_at_full_depth_a_stored_head_is_compared_with_the_embedding(tmp_path):
     for equal, expected in ((False, ("CFG112", "error")), (True, ("CFG111", "warning"))):
-        plan = planned("tiny")
+        plan = plan_of("tiny")
         tied(plan)
         if equal:
             plan.rewrite(

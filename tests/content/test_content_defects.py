@@ -20,7 +20,7 @@ from auditor.content.read import read_content
 from auditor.engine.local import Local, Meter
 from auditor.errors import ReadError, UsageError
 from auditor.families.scaling import scale_name
-from auditor.forge import forge, planned
+from auditor.forge import forge, plan_of
 from auditor.forge.content import Content
 from auditor.forge.write import write
 from auditor.inventory.walk import walk
@@ -38,7 +38,7 @@ def tiny(tmp_path: Path) -> Path:
 
 def written(folder: Path, change) -> Path:
     """A tiny checkpoint with real content whose plan was changed before it was written."""
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     change(plan)
     folder.mkdir()
     write(plan, folder, strips=Content(plan, 0).strips)

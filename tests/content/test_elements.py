@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditor.content.elements import FORMATS, Values, decoded
+from auditor.content.elements import FORMATS, Values, decode
 
 TORCH = {
     "F8_E4M3": torch.float8_e4m3fn,
@@ -68,8 +68,8 @@ def test_every_code_decodes_to_torchs_value(dtype: str) -> None:
     magnitudes = range(form.largest_finite + 1) if form.largest_finite < 1 << 16 else (0, 1, 0x3F800000, 0x7F7FFFFF)
     for code in magnitudes:
         bits = np.array([code], form.codes).view(np.uint8)
-        assert decoded(dtype, code) == torch.from_numpy(bits).view(TORCH[dtype]).double().item()
-        assert decoded(dtype, -code) == -decoded(dtype, code)
+        assert decode(dtype, code) == torch.from_numpy(bits).view(TORCH[dtype]).double().item()
+        assert decode(dtype, -code) == -decode(dtype, code)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from auditor.content import Reading
 from auditor.content.plan import Blocks
 from auditor.content.probes import Probes
 from auditor.content.read import read_content
-from auditor.forge import forge, planned
+from auditor.forge import forge, plan_of
 from auditor.forge.breaks import breaks
 from auditor.forge.content import Content
 from auditor.forge.write import write
@@ -73,7 +73,7 @@ def test_scales_of_which_a_sample_reads_strips_are_judged_as_far_as_they_were_re
 @pytest.mark.parametrize("dtype", ["BF16", "F8_E8M0"])
 def test_blocks_are_judged_beside_scales_of_another_dtype(tmp_path: Path, dtype: str) -> None:
     """Another rule says that the dtype is not the format's; what the blocks hold is told all the same."""
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     plan.powers_of_two = True
     plan.alter(lambda name: name.endswith("_scale_inv"), dtype=dtype)
     write(plan, tmp_path, strips=Content(plan, 0).strips)
@@ -84,7 +84,7 @@ def test_blocks_are_judged_beside_scales_of_another_dtype(tmp_path: Path, dtype:
 
 def test_a_third_of_a_large_grid_negative_fails_at_depth_full(tmp_path: Path) -> None:
     """Blocks of 1 × 1 make grids as large as their weights."""
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     plan.config["quantization_config"]["weight_block_size"] = [1, 1]
     plan.block = (1, 1)
     weights = {tensor.name: tensor.shape for tensor in plan.tensors() if tensor.values == "codes"}

@@ -8,7 +8,7 @@ import pytest
 
 from auditor import audit
 from auditor.families import family_for
-from auditor.forge import planned
+from auditor.forge import plan_of
 from auditor.forge.convert import unquantise
 from auditor.forge.plan import Plan, Shard, Tensor, number
 from auditor.forge.write import write
@@ -17,7 +17,7 @@ from auditor.patterns import layer_of
 
 def forged(folder: Path, *changes: Callable[[Plan], None]) -> Path:
     """A tiny checkpoint with changes to its plan, without content."""
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     for change in changes:
         change(plan)
     folder.mkdir(exist_ok=True)

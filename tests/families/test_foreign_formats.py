@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from auditor import audit, cli
 from auditor.forge.plan import Plan, Tensor
-from auditor.questions.lint import linted
+from auditor.questions.lint import lint
 from tests.families.test_config_variants import above_info, fields, forged, only
 
 DATA = Path(__file__).parents[1] / "data"
@@ -111,7 +111,7 @@ def test_a_declared_format_that_no_family_reads_is_one_finding_and_incomplete(
     assert (found.location.file, found.location.field) == ("config.json", field)
     assert name in found.message
     assert report.incomplete == (found.message,)
-    of_lint = linted(str(folder))
+    of_lint = lint(str(folder))
     assert (of_lint.verdict, of_lint.unread) == ("incomplete", report.incomplete)
     assert [each.message for each in of_lint.findings] == [found.message]
 

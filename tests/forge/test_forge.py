@@ -18,7 +18,7 @@ from safetensors import safe_open
 from auditor.content.fp8 import block_scales, decode_table, dequantise, encode_bf16, encode_e4m3, quantise
 from auditor.errors import AuditorError, UsageError
 from auditor.families.scaling import scale_name
-from auditor.forge import LIKES, Break, breaks, forge, planned
+from auditor.forge import LIKES, Break, breaks, forge, plan_of
 from auditor.forge.content import Content
 from auditor.forge.convert import bf16_conversion
 from auditor.forge.plan import Plan
@@ -61,7 +61,7 @@ class TestRelease:
 
     @pytest.mark.parametrize(("like", "model"), [("v3", "deepseek-v3"), ("v3.2", "deepseek-v3.2")])
     def test_every_tensor_has_the_release_s_shape_dtype_and_shard(self, like: str, model: str) -> None:
-        plan = planned(like)
+        plan = plan_of(like)
         inventory, shards = _inventory(model), _shards_of(plan)
         assert {t.name: (t.shape, t.dtype) for t in plan.tensors()} == {n: row[:2] for n, row in inventory.items()}
         numbered = {name: int(shard) for name, (_, _, shard) in inventory.items() if shard != "*"}
@@ -76,10 +76,10 @@ class TestRelease:
     def test_the_config_is_the_released_one(self, like: str, model: str) -> None:
         released = json.loads((DATA / f"config.{model}.json").read_text())
         released.pop("auto_map", None)  # names code that is not forged
-        assert planned(like).config == released
+        assert plan_of(like).config == released
 
     def test_v3_has_the_release_s_totals(self) -> None:
-        plan = planned("v3")
+        plan = plan_of("v3")
         assert len(plan.shards) == 163
         assert len(list(plan.tensors())) == len(plan.distinct()) == 91_991
         assert sum(shard.payload for shard in plan.shards) == 688_574_839_360
@@ -87,21 +87,21 @@ class TestRelease:
         assert plan.counted_size() == 1_369_062_772_000
 
     def test_v3_2_has_the_release_s_number_of_tensors(self) -> None:
-        plan = planned("v3.2")
+        plan = plan_of("v3.2")
         assert len(plan.distinct()) == 92_425
         assert len(plan.shards) == 163
 
     def test_v3_shards_have_about_the_release_s_sizes(self) -> None:
         sizes = {
             number: ceil((8 + len(header_bytes(shard)[0]) + shard.payload) / GIB * 10) / 10
-            for number, shard in enumerate(planned("v3").shards, 1)
+            for number, shard in enumerate(plan_of("v3").shards, 1)
         }
         # The release's listing has 4.9 at 160 and 6.2 at 163, with the MTP extras in 163 as here.
         odd = {1: 4.9, 12: 1.3, 34: 1.7, 56: 1.7, 78: 1.7, 100: 1.7, 122: 1.7, 141: 3.0, 160: 4.7, 163: 6.4}
         assert sizes == {number: odd.get(number, 4.1) for number in range(1, 164)}
 
     def test_v3_shard_1_is_the_release_s_to_the_byte(self) -> None:
-        first, second = planned("v3").shards[:2]
+        first, second = plan_of("v3").shards[:2]
         assert first.payload == 5_234_105_216
         assert first.tensors[-1].name == "model.layers.3.mlp.experts.32.up_proj.weight"
         assert second.tensors[0].name == scale_name(first.tensors[-1].name)
@@ -109,7 +109,7 @@ class TestRelease:
         assert len(header_bytes(first)[0]) == pytest.approx(34_119, rel=0.01)
 
     def test_file_names_have_five_digits_and_then_six(self) -> None:
-        names = [shard.file for shard in planned("v3").shards]
+        names = [shard.file for shard in plan_of("v3").shards]
         assert names[0] == "model-00001-of-000163.safetensors"
         assert names[-1] == "model-00163-of-000163.safetensors"
 
@@ -121,7 +121,7 @@ class TestRelease:
 
     @pytest.mark.parametrize("like", LIKES)
     def test_headers_are_canonical(self, like: str) -> None:
-        for shard in planned(like).shards:
+        for shard in plan_of(like).shards:
             raw, payload = header_bytes(shard)
             assert _prove(raw, Limits()) is not None
             header = parse_header(raw, payload, Limits())
@@ -153,7 +153,7 @@ class TestTiny:
     """The tiny checkpoint is real, small, and awkward where tools err."""
 
     def test_safetensors_reads_what_was_planned(self, tiny: Path) -> None:
-        plan = planned("tiny")
+        plan = plan_of("tiny")
         seen = {}
         for shard in plan.shards:
             with safe_open(tiny / shard.file, framework="np") as file:
@@ -165,7 +165,7 @@ class TestTiny:
 
     def test_index_covers_every_tensor_and_counts_the_payload(self, tiny: Path) -> None:
         index = json.loads((tiny / "model.safetensors.index.json").read_text())
-        plan = planned("tiny")
+        plan = plan_of("tiny")
         assert index["weight_map"] == {t.name: shard.file for shard in plan.shards for t in shard.tensors}
         assert index["metadata"]["total_size"] == sum(len(body) for _, _, body in _payload(tiny).values())
 
@@ -174,16 +174,16 @@ class TestTiny:
         assert 5_000_000 < sum(path.stat().st_size for path in tiny.iterdir()) < 20_000_000
 
     def test_some_weight_lies_in_another_shard_than_its_scale(self) -> None:
-        shards = _shards_of(planned("tiny"))
+        shards = _shards_of(plan_of("tiny"))
         assert any(shards.get(scale_name(name), shard) != shard for name, shard in shards.items())
 
     def test_every_quantised_weight_has_a_partial_block(self) -> None:
-        weights = [tensor for tensor in planned("tiny").tensors() if tensor.values == "codes"]
+        weights = [tensor for tensor in plan_of("tiny").tensors() if tensor.values == "codes"]
         assert weights
         assert all(any(dimension % 128 for dimension in tensor.shape) for tensor in weights)
 
     def test_weights_dequantise_to_their_source(self, tiny: Path) -> None:
-        plan, stored = planned("tiny"), _payload(tiny)
+        plan, stored = plan_of("tiny"), _payload(tiny)
         content = Content(plan, 0)
         for tensor in plan.tensors():
             if tensor.values != "codes":
@@ -196,7 +196,7 @@ class TestTiny:
             assert (np.abs(values - source) <= step).all(), tensor.name
 
     def test_requantising_reproduces_codes_and_scales_bit_for_bit(self, tiny: Path) -> None:
-        plan, stored = planned("tiny"), _payload(tiny)
+        plan, stored = plan_of("tiny"), _payload(tiny)
         for tensor in plan.tensors():
             if tensor.values == "codes":
                 codes, scales = _codes(stored, tensor.name), _scales(stored, tensor.name)
@@ -230,8 +230,8 @@ class TestTiny:
         assert forge(tmp_path / "sparse", sparse=True).shards == 5
 
     def test_bf16_conversion_holds_the_dequantised_values(self, tiny: Path, tmp_path: Path) -> None:
-        plan, stored = planned("tiny"), _payload(tiny)
-        converted = planned("tiny", _as_break(bf16_conversion))
+        plan, stored = plan_of("tiny"), _payload(tiny)
+        converted = plan_of("tiny", _as_break(bf16_conversion))
         assert "quantization_config" not in converted.config
         kept = [tensor for tensor in plan.tensors() if tensor.values != "scales"]
         assert [tensor.name for tensor in converted.tensors()] == [tensor.name for tensor in kept]
@@ -450,7 +450,7 @@ class TestBreaks:
     @pytest.mark.slow
     @pytest.mark.parametrize("name", breaks())
     def test_each_break_can_be_planned_at_full_size(self, name: str) -> None:
-        assert planned("v3", breaks()[name]) is not None
+        assert plan_of("v3", breaks()[name]) is not None
 
 
 def _described(directory: Path) -> dict[str, object]:

@@ -11,7 +11,7 @@ import pytest
 from auditor import audit
 from auditor.comparison.value_facts import content_facts
 from auditor.errors import UsageError
-from auditor.forge import LIKES, breaks, forge, planned
+from auditor.forge import LIKES, breaks, forge, plan_of
 from auditor.forge.content import Content
 from auditor.forge.write import write
 from auditor.inventory.walk import walk
@@ -84,7 +84,7 @@ def test_sound_content_of_another_seed_yields_nothing(tmp_path):
 
 def test_sound_content_with_powers_of_two_yields_nothing(tmp_path):
     """As V3.1 and V3.2: grids of one value throughout are common, and some blocks come back under half the scale."""
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     plan.powers_of_two = True
     plan.config["quantization_config"]["scale_fmt"] = "ue8m0"
     write(plan, tmp_path, strips=Content(plan, seed=3).strips)
@@ -215,4 +215,4 @@ def test_a_break_of_values_cannot_be_sparse(tmp_path):
 @pytest.mark.parametrize("like", LIKES)
 @pytest.mark.parametrize("name", BREAKS)
 def test_break_can_be_planned_for_every_layout(name, like):
-    planned(like, breaks()[name])
+    plan_of(like, breaks()[name])

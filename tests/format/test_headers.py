@@ -33,7 +33,7 @@ def read(raw: bytes | str, data_bytes: int = 0, **limits: int) -> Header:
 def strictly(raw: bytes | str, data_bytes: int = 0, **limits: int) -> Header:
     """By the reader that explains, which sees a sound header only where the fast path cannot prove it."""
     raw = raw.encode() if isinstance(raw, str) else raw
-    return headers._explained(raw, data_bytes, Limits(**limits))
+    return headers._explain(raw, data_bytes, Limits(**limits))
 
 
 either = pytest.mark.parametrize("read", [read, strictly])

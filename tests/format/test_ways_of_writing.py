@@ -143,7 +143,7 @@ def test_a_sound_header_is_proven_and_means_the_same_however_it_is_written(drawn
     assert list(header.tensors) == list(tensors)
     assert header.tiling is not None
     assert header.tiling.tensors() == tensors
-    explained = headers._explained(raw, size, LIMITS)
+    explained = headers._explain(raw, size, LIMITS)
     assert msgspec.structs.replace(explained, entries=0, values=0) == msgspec.structs.replace(
         header, entries=0, values=0
     )

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from auditor import audit
 from auditor.errors import SourceError
-from auditor.forge import forge, planned
+from auditor.forge import forge, plan_of
 from auditor.forge.plan import Shard, number
 from auditor.forge.write import header_bytes, write
 from auditor_schemas.policy import Limits, Policy
@@ -148,7 +148,7 @@ def test_shards_without_their_suffix_are_one_error_though_all_else_agrees(tiny):
 
 
 def test_two_splits_of_the_same_weights_are_one_finding_with_the_number_of_files(tmp_path):
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     tensors = list(plan.tensors())
     again = [Shard("", tensors[begin : begin + 40]) for begin in range(0, len(tensors), 40)]
     number(again)
@@ -226,7 +226,7 @@ def test_shards_that_lack_most_of_their_series_and_the_index_are_one_error(tiny)
 @pytest.mark.parametrize("indexed", [True, False])
 @pytest.mark.parametrize("renamed", [True, False])
 def test_an_mtp_module_alone_is_one_error_that_says_so(tmp_path, indexed, renamed):
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     own = f"model.layers.{plan.mtp_layers[0]}."
     kept = [each for each in plan.tensors() if each.name.startswith(own)]
     raw, size = header_bytes(Shard("", kept))
@@ -249,7 +249,7 @@ def test_an_mtp_module_alone_is_one_error_that_says_so(tmp_path, indexed, rename
 
 def _kept_alone(folder: Path, wanted: str, name: str, change=lambda tensor: tensor) -> None:
     """The folder's shards replaced by one file that holds the tensors whose names begin so; the index goes."""
-    kept = [change(each) for each in planned("tiny").tensors() if each.name.startswith(wanted)]
+    kept = [change(each) for each in plan_of("tiny").tensors() if each.name.startswith(wanted)]
     for path in (*shards(folder), folder / INDEX):
         path.unlink()
     raw, size = header_bytes(Shard("", kept))
@@ -267,7 +267,7 @@ def test_an_mtp_module_alone_that_is_called_model_safetensors_is_that_one_error(
 
 def test_an_mtp_module_alone_with_an_index_of_its_own_is_one_error(tiny):
     _kept_alone(tiny, "model.layers.4.", "model-00001-of-000001.safetensors")
-    names = [each.name for each in planned("tiny").tensors() if each.name.startswith("model.layers.4.")]
+    names = [each.name for each in plan_of("tiny").tensors() if each.name.startswith("model.layers.4.")]
     (tiny / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(names, "model-00001-of-000001.safetensors")}))
     assert only(tiny).rule == "IDX115"
 
@@ -292,7 +292,7 @@ def test_a_wrapped_model_in_a_single_file_is_no_export(tiny, prefix):
 
 def test_a_single_file_that_the_index_names_in_another_spelling_is_told_by_the_spelling(tiny):
     _merge(tiny)
-    names = [each.name for each in planned("tiny").tensors()]
+    names = [each.name for each in plan_of("tiny").tensors()]
     (tiny / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(names, "./model.safetensors")}))
     assert only(tiny).rule == "IDX104"
 
@@ -492,7 +492,7 @@ def _merge(folder: Path) -> None:
     """The checkpoint as one file without an index."""
     for path in (*shards(folder), folder / INDEX):
         path.unlink()
-    raw, size = header_bytes(Shard("", list(planned("tiny").tensors())))
+    raw, size = header_bytes(Shard("", list(plan_of("tiny").tensors())))
     with open(folder / "model.safetensors", "wb") as file:
         file.write(len(raw).to_bytes(8, "little") + raw)
         file.truncate(8 + len(raw) + size)

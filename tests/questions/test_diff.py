@@ -14,7 +14,7 @@ from auditor import audit, cli
 from auditor.cli.diff_text import lines
 from auditor.forge import forge
 from auditor.patterns import expand
-from auditor.questions.diff import compared
+from auditor.questions.diff import compare
 from auditor_reports.diff import render
 from auditor_schemas.content import ContentDigest, TensorDigests
 from auditor_schemas.diff import CheckpointDiff
@@ -46,7 +46,7 @@ def _report(folder: Path, name: str | None) -> Path:
 
 
 def _diff(old: Path, new: Path) -> CheckpointDiff:
-    return compared(str(old), str(new))
+    return compare(str(old), str(new))
 
 
 def _names(changes) -> set[str]:

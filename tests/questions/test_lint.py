@@ -7,7 +7,7 @@ import pytest
 
 from auditor import audit, cli
 from auditor.forge import breaks, forge
-from auditor.questions.lint import BY_THE_INDEX, DECIDED, linted
+from auditor.questions.lint import BY_THE_INDEX, DECIDED, lint
 from auditor.rules import catalogue
 from auditor.verdict.gate import EXIT_CODES
 
@@ -40,7 +40,7 @@ def test_lint_and_audit_say_the_same_of_what_two_files_can_tell(name, tmp_path):
     folder = lone(tmp_path / "checkpoint", name)
     if not any(folder.iterdir()):
         return
-    found = linted(str(folder))
+    found = lint(str(folder))
     if declared.rule is None or declared.rule in DECIDED:
         expected = {(declared.rule, declared.severity)} if declared.severity not in (None, "info") else set()
         if name in IN_SHAPES:
@@ -59,7 +59,7 @@ def test_what_only_shards_tell_lint_leaves_to_the_audit(name, tmp_path):
     of_audit |= {"CFG107", "IDX112"}
     # What is said of a file that is not there, or leads nowhere, is another matter.
     if all((folder / file).exists() for file in ("config.json", "model.safetensors.index.json")):
-        assert {rule for rule, _ in roots(linted(str(folder)).findings)} <= BY_THE_INDEX.keys() | of_audit
+        assert {rule for rule, _ in roots(lint(str(folder)).findings)} <= BY_THE_INDEX.keys() | of_audit
 
 
 def test_every_rule_that_lint_names_can_fire_there(tmp_path):
@@ -68,9 +68,9 @@ def test_every_rule_that_lint_names_can_fire_there(tmp_path):
         if declared.rule in DECIDED or any(rule in DECIDED for rule in declared.also):
             folder = lone(tmp_path / name, name)
             if any(folder.iterdir()):
-                fired |= {each.rule for each in linted(str(folder)).findings}
-    fired |= {each.rule for each in linted(str(lone(tmp_path / "v3", like="v3"))).findings}
-    fired |= {each.rule for each in linted(str(lone(tmp_path / "tiny"))).findings}
+                fired |= {each.rule for each in lint(str(folder)).findings}
+    fired |= {each.rule for each in lint(str(lone(tmp_path / "v3", like="v3"))).findings}
+    fired |= {each.rule for each in lint(str(lone(tmp_path / "tiny"))).findings}
     assert DECIDED - fired <= BY_POLICY
     assert {module.rule.id for module in catalogue()} >= DECIDED
 
@@ -78,7 +78,7 @@ def test_every_rule_that_lint_names_can_fire_there(tmp_path):
 def test_lint_words_a_finding_as_the_audit_does(tmp_path):
     forge(tmp_path / "checkpoint", like="tiny", sparse=True, break_name="config-one-expert-more")
     of_audit = [each for each in audit(tmp_path / "checkpoint").findings if each.caused_by is None]
-    of_lint = linted(str(tmp_path / "checkpoint")).findings
+    of_lint = lint(str(tmp_path / "checkpoint")).findings
     said = {(each.rule, each.message, each.fingerprint) for each in of_audit}
     assert {(each.rule, each.message, each.fingerprint) for each in of_lint if each.caused_by is None} <= said
 
@@ -98,7 +98,7 @@ def test_plain_scales_are_no_finding(scale_fmt, tmp_path):
     text = (folder / "config.json").read_text()
     spelt = "null" if scale_fmt is None else f'"{scale_fmt}"'
     (folder / "config.json").write_text(text.replace('"fmt": "e4m3"', f'"fmt": "e4m3", "scale_fmt": {spelt}'))
-    found = linted(str(folder))
+    found = lint(str(folder))
     assert (found.verdict, roots(found.findings)) == ("passed", set())
 
 

@@ -13,7 +13,7 @@ from auditor.forge import forge
 from auditor.inventory.facts import Inventory
 from auditor.reporting.map import MOST_PLACES, locate
 from auditor.rules import catalogue
-from auditor.verdict.attribute import traced
+from auditor.verdict.attribute import trace
 from auditor_schemas.rule import Failure
 
 CONFIGS = Path(__file__).parents[1] / "data"
@@ -27,7 +27,7 @@ def expected(name: str = "deepseek-v3") -> Expectations:
 
 
 def cells_of(*failures: Failure, of: Expectations) -> str:
-    (found,) = locate(traced(failures, Inventory(())), of)
+    (found,) = locate(trace(failures, Inventory(())), of)
     return found.finding.cells
 
 

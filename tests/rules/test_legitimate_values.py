@@ -9,7 +9,7 @@ import torch
 
 from auditor import audit
 from auditor.content import Reading
-from auditor.forge import planned
+from auditor.forge import plan_of
 from auditor.forge.content import Content
 from auditor.forge.plan import Plan
 from auditor.forge.write import write
@@ -38,7 +38,7 @@ def rounded_up(scale: torch.Tensor) -> torch.Tensor:
 
 
 def written(folder: Path, formula: Formula, **quantization: object) -> Path:
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     plan.config["quantization_config"] |= quantization
     folder.mkdir()
     write(plan, folder, strips=Quantised(plan, formula).strips)
@@ -90,7 +90,7 @@ def test_declared_powers_of_two_within_240_are_one_note(tmp_path: Path) -> None:
 
 
 def edited(folder: Path, change: Callable[[Plan], None]) -> Path:
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     change(plan)
     folder.mkdir()
     write(plan, folder, strips=Content(plan, 0).strips)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytest
 from msgspec.structs import replace
 
-from auditor.comparison.value_facts import NOT_READ, content_facts, examined
+from auditor.comparison.value_facts import NOT_READ, content_facts, count_value_subjects
 from auditor.content.probes import BlockNote, BlockValues, Position, Probes, ScaleValues, ShardValues, TensorValues
 from auditor.format.entries import Shard, TensorHeader, elements
 from auditor.inventory.facts import Blocked, Inventory
@@ -542,7 +542,9 @@ class TestStoredTiedHead:
         digests = [_tensor(name, xxh3="1") for name in ("model.embed_tokens.weight", "lm_head.weight")]
         undigested = [_tensor(name) for name in ("model.embed_tokens.weight", "lm_head.weight")]
         counted = [
-            examined(_probes(*tensors), None, SimpleNamespace(tie_word_embeddings=tied))["tied heads compared"]
+            count_value_subjects(_probes(*tensors), None, SimpleNamespace(tie_word_embeddings=tied))[
+                "tied heads compared"
+            ]
             for tensors, tied in ((digests, True), (digests, False), (undigested, True))
         ]
         assert counted == [1, 0, 0]
@@ -623,7 +625,7 @@ class TestCopies:
             depth="sample",
         )
         assert list(CHECKS["differing-mtp-copy"](probes)) == []
-        assert examined(probes)["MTP copies compared"] == 0
+        assert count_value_subjects(probes)["MTP copies compared"] == 0
 
     def _experts(self, digest: dict[int, str]) -> list[TensorValues]:
         return [
@@ -676,7 +678,9 @@ class TestDeclaredDigests:
 
     def _compared(self, declared: dict[str, str], *shards: ShardValues) -> tuple[list[Failure], int]:
         probes = Probes(depth="full", seed=1, device="cpu", shards=shards)
-        return list(CHECKS["differing-digest"](probes, declared)), examined(probes, declared)["digests compared"]
+        return list(CHECKS["differing-digest"](probes, declared)), count_value_subjects(probes, declared)[
+            "digests compared"
+        ]
 
     def test_another_digest_is_an_error_with_both_in_full(self):
         (failure,), compared = self._compared({"a.safetensors": self.A}, self._read(self.B))
@@ -707,7 +711,7 @@ class TestFacts:
         assert {fact.reason for fact in content_facts(NOT_READ).values()} == {
             "tensor data is not read at depth headers"
         }
-        assert examined(NOT_READ) == {}
+        assert count_value_subjects(NOT_READ) == {}
 
     def test_at_sample_what_needs_every_byte_is_blocked(self):
         facts = content_facts(_probes(_tensor("x", rows=((0, 1),), strips=("a",)), depth="sample"))
@@ -720,7 +724,7 @@ class TestFacts:
         assert isinstance(facts["whole_probes"], Probes)
 
     def test_every_rule_asks_for_facts_that_there_are_and_counts_subjects_that_are_counted(self):
-        facts, counted = content_facts(NOT_READ), examined(_probes(_weight(), _scales()))
+        facts, counted = content_facts(NOT_READ), count_value_subjects(_probes(_weight(), _scales()))
         for module in catalogue():
             if module.rule.id.startswith("VAL"):
                 assert set(module.needs) <= {*facts, "inventory", "config"}

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from auditor import audit
-from auditor.forge import LIKES, forge, planned
+from auditor.forge import LIKES, forge, plan_of
 from auditor.forge.plan import Plan, Shard, number
 from auditor.forge.write import write
 from auditor.patterns import layer_of
@@ -17,7 +17,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def _quantization(**fields) -> dict:
-    config = planned("tiny").config["quantization_config"]
+    config = plan_of("tiny").config["quantization_config"]
     return {"quantization_config": {**config, **fields}}
 
 
@@ -48,11 +48,11 @@ def _assert_sound(folder: Path) -> None:
 def test_a_config_and_tensors_in_step_are_sound(name, tmp_path, monkeypatch):
     tiny = LIKES["tiny"]
     monkeypatch.setitem(LIKES, "variant", replace(tiny, changes={**tiny.changes, **CONFIGS[name]}))
-    _assert_sound(_written(planned("variant"), tmp_path / "c"))
+    _assert_sound(_written(plan_of("variant"), tmp_path / "c"))
 
 
 def test_the_spellings_of_transformers_5_are_sound(tmp_path):
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     plan.config["dtype"] = plan.config.pop("torch_dtype")
     scaling = plan.config.pop("rope_scaling")
     plan.config["rope_parameters"] = {
@@ -64,7 +64,7 @@ def test_the_spellings_of_transformers_5_are_sound(tmp_path):
 
 
 def test_shards_in_a_subfolder_that_the_index_names_are_sound(tmp_path):
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     for shard in plan.shards:
         shard.file = f"weights/{shard.file}"
     (tmp_path / "c" / "weights").mkdir(parents=True)
@@ -74,7 +74,7 @@ def test_shards_in_a_subfolder_that_the_index_names_are_sound(tmp_path):
 
 @pytest.mark.parametrize("indexed", [True, False])
 def test_a_single_file_is_sound_with_and_without_an_index(tmp_path, indexed):
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     plan.shards = [Shard("model.safetensors", list(plan.tensors()))]
     if not indexed:
         plan.edit_index = lambda _: None
@@ -84,13 +84,13 @@ def test_a_single_file_is_sound_with_and_without_an_index(tmp_path, indexed):
 def test_a_hub_cache_without_links_is_sound(tmp_path):
     repository = tmp_path / "models--org--name"
     (repository / "blobs").mkdir(parents=True)
-    folder = _written(planned("tiny"), repository / "snapshots" / ("0" * 40))
+    folder = _written(plan_of("tiny"), repository / "snapshots" / ("0" * 40))
     (folder / ".gitattributes").write_text("*.safetensors filter=lfs diff=lfs merge=lfs -text\n")
     _assert_sound(folder)
 
 
 def test_rich_metadata_and_pretty_headers_are_sound(tmp_path):
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     for shard in plan.shards:
         shard.metadata = {
             "format": "pt",
@@ -103,7 +103,7 @@ def test_rich_metadata_and_pretty_headers_are_sound(tmp_path):
 
 
 def test_an_mtp_layer_in_a_file_of_its_own_is_sound(tmp_path):
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     mtp = [each for each in plan.tensors() if layer_of(each.name) in plan.mtp_layers]
     plan.drop({each.name for each in mtp}.__contains__)
     plan.shards.append(Shard("mtp.safetensors", mtp))
@@ -111,7 +111,7 @@ def test_an_mtp_layer_in_a_file_of_its_own_is_sound(tmp_path):
 
 
 def test_very_uneven_shards_are_sound(tmp_path):
-    plan = planned("tiny")
+    plan = plan_of("tiny")
     tensors = list(plan.tensors())
     plan.shards = [Shard("", tensors[:1]), Shard("", tensors[1:2]), Shard("", tensors[2:])]
     number(plan.shards)

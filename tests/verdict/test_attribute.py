@@ -12,7 +12,7 @@ from auditor.forge import forge
 from auditor.format.entries import Shard, TensorHeader
 from auditor.inventory.facts import Inventory
 from auditor.patterns import count
-from auditor.verdict.attribute import MOST, MOST_FINDINGS, attribute, bounded, traced
+from auditor.verdict.attribute import MOST, MOST_FINDINGS, attribute, bound_failures, trace
 from auditor.verdict.baseline import Baseline
 from auditor.verdict.judge import judge
 from auditor.verdict.waive import Files, Waivers
@@ -42,7 +42,7 @@ def test_alike_failures_fold_into_one_finding_with_every_tensor():
 def test_failures_beyond_what_is_held_one_by_one_are_in_the_same_findings():
     rule = _rule("NAM102", Scope.TENSOR)
     alike = [rule.failure("unexpected", tensor=f"t.{n}") for n in range(1_000)]
-    held = bounded(iter(alike), 100)
+    held = bound_failures(iter(alike), 100)
     assert len(held) == 101
     (finding,) = attribute(held, NOTHING)
     assert (finding.count, finding.affected) == (len(alike), (f"t.{{0-{len(alike) - 1}}}",))
@@ -51,7 +51,7 @@ def test_failures_beyond_what_is_held_one_by_one_are_in_the_same_findings():
 def test_of_kinds_beyond_what_is_held_one_by_one_the_number_is_told():
     rule = _rule("IDX108", Scope.TENSOR)
     each_its_own = [rule.failure(f"is in {n}", tensor=f"t{n}q", file=f"{n}") for n in range(12_000)]
-    held = bounded(each_its_own, 100)
+    held = bound_failures(each_its_own, 100)
     assert len(held) == 100 + MOST_FINDINGS + 1
     findings = attribute(held, NOTHING)
     assert sum(each.count for each in findings) == len(each_its_own)
@@ -65,7 +65,7 @@ def test_what_is_held_as_one_is_explained_only_where_each_part_is():
     failures = [scale.failure("no scale", tensor=f"w{n}", blames=(f"s{n}",)) for n in range(102)]
     failures[-1] = scale.failure("no scale", tensor="w")
     root = missing.failure("gone", file="x", takes=tuple(f"s{n}" for n in range(102)))
-    findings = attribute([root, *bounded(failures, 100)], NOTHING)
+    findings = attribute([root, *bound_failures(failures, 100)], NOTHING)
     assert [each.count for each in findings if each.caused_by is None and each.rule == "QNT101"] == [2]
 
 
@@ -238,7 +238,7 @@ def test_failures_about_tensors_and_about_a_file_alone_are_no_one_finding():
 def test_of_more_than_a_report_lists_the_rest_is_counted_and_the_finding_excused_by_nothing(tmp_path):
     rule = _rule("NAM102", Scope.TENSOR)
     failures = [rule.failure("extra", tensor=f"x{n}.w") for n in range(MOST + 7)]
-    (found,) = traced(failures, NOTHING)
+    (found,) = trace(failures, NOTHING)
     assert (len(found.finding.affected), found.finding.more, found.finding.count) == (MOST, 7, MOST + 7)
     waiver = WaiverRule(rule="NAM102", tensor="*", reason="x", expires=date(2999, 1, 1))
     baseline = Baseline([found.finding], name="x", family=None, sha256=None, most=2 * MOST)

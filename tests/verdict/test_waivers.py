@@ -10,7 +10,7 @@ from auditor import audit, cli
 from auditor.forge import forge
 from auditor.globs import literal_start
 from auditor.inventory.facts import Inventory
-from auditor.verdict.attribute import traced
+from auditor.verdict.attribute import trace
 from auditor.verdict.judge import judge
 from auditor.verdict.waive import Files, Waivers
 from auditor_schemas.finding import Finding, WaiverUse
@@ -105,7 +105,7 @@ def test_thousands_of_waivers_for_thousands_of_findings_take_a_moment():
         id="SHP101", slug="wrong-shape", title="", severity=Severity.ERROR, scope=Scope.TENSOR, examines="tensors"
     )
     names = [f"x.{n:05d}.w" for n in range(5_000)]
-    found = traced([rule.failure(f"shape {name}", tensor=name) for name in names], Inventory(()))
+    found = trace([rule.failure(f"shape {name}", tensor=name) for name in names], Inventory(()))
     waivers = Waivers(tuple((_waiver("SHP101", tensor=f"{name[:-1]}?"), rule) for name in names[1:]), TODAY)
     begin = time.monotonic()
     judged = judge(found, [], waivers=waivers, baseline=None, files=Files([]))

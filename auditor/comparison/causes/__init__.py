@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 from auditor.comparison.causes.empty import empty
 from auditor.comparison.causes.expert_counts import expert_counts
-from auditor.comparison.causes.exported import exported
+from auditor.comparison.causes.exported import find_part
 from auditor.comparison.causes.float_dtype import float_dtype
-from auditor.comparison.causes.fused import fused
+from auditor.comparison.causes.fused import find_fusions
 from auditor.comparison.causes.left_out import left_out
 from auditor.comparison.causes.lost import lost
-from auditor.comparison.causes.packed import packed
+from auditor.comparison.causes.packed import find_packing
 from auditor.comparison.causes.partition import expert_rank, stage, tensor_rank
-from auditor.comparison.causes.renamed import foreign, renamed
-from auditor.comparison.causes.renumbered import renumbered
+from auditor.comparison.causes.renamed import find_renamings, foreign
+from auditor.comparison.causes.renumbered import find_renumbering
 from auditor.comparison.records import Cause, Match
 from auditor.families.expectations import Expectations
 from auditor.inventory.facts import Inventory
@@ -27,14 +27,14 @@ Find = Callable[[Inventory, Expectations, Match], tuple[Cause, ...]]
 # names, and what is not there says least, so absence counts for a cause only after shards that were not read.
 # `exported` and `lost` have no rule of their own: those about files tell of them.
 CAUSES: dict[str, Find] = {
-    "exported": exported,
+    "exported": find_part,
     "empty": empty,
-    "packed": packed,
+    "packed": find_packing,
     "left_out": left_out,
-    "renumbered": renumbered,
-    "renamings": renamed,
+    "renumbered": find_renumbering,
+    "renamings": find_renamings,
     "foreign": foreign,
-    "fusions": fused,
+    "fusions": find_fusions,
     "lost": lost,
     "tensor_rank": tensor_rank,
     "expert_rank": expert_rank,

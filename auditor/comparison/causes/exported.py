@@ -32,7 +32,7 @@ def exported_module(inventory: Inventory) -> tuple[Shard, ...]:
     return inventory.shards if marked and layers else ()
 
 
-def exported(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Cause, ...]:
+def find_part(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Cause, ...]:
     """One cause for everything: a part of a checkpoint shows nothing of the whole."""
     if not exported_module(inventory):
         return ()

@@ -18,7 +18,7 @@ _STORED = 12  # those that are tried as pieces of one
 _Place = tuple[int, str, int | None]
 
 
-def fused(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Fusion, ...]:
+def find_fusions(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Fusion, ...]:
     """Stored tensors whose shape is that of missing ones together, and missing ones that stored ones make up."""
     gone: dict[_Place, dict[Row, list[str]]] = {}
     for name, row in match.missing.items():
@@ -38,7 +38,7 @@ def fused(inventory: Inventory, expectations: Expectations, match: Match) -> tup
         taken: set[str] = set()
         weights = [name for name in stored if not is_scale(name)][:_HELD]
         for pieces, whole in (
-            *_joined(weights, gone[place], inventory, taken),
+            *_join(weights, gone[place], inventory, taken),
             *_split(weights, gone[place], inventory, taken),
         ):
             own = [name for name in scales if name.startswith(tuple(each.removesuffix(".weight") for each in pieces))]
@@ -60,7 +60,7 @@ def _place(name: str) -> _Place | None:
     return None if layer is None else (layer, kind_of(name).partition(".")[0], expert_of(name))
 
 
-def _joined(
+def _join(
     stored: Sequence[str], gone: dict[Row, list[str]], inventory: Inventory, taken: set[str]
 ) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
     """Each stored tensor with the missing ones that it holds; those whose names it resembles are tried first."""

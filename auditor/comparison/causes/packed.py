@@ -17,7 +17,7 @@ _BLOCK_SCALE = f"weight{SCALE_SUFFIX}"
 _Parts = Mapping[str, TensorHeader]
 
 
-def packed(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Packing, ...]:
+def find_packing(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Packing, ...]:
     """One cause for each format, with every tensor of the modules that are stored in it."""
     modules: dict[str, dict[str, TensorHeader]] = {}
     for name in dict.fromkeys((*match.unexpected, *match.mistyped, *match.misshapen)):

@@ -38,7 +38,7 @@ class Rewriting(NamedTuple):
             yield text.replace(f".{self.found}", f".{self.needed}").strip(".")
 
 
-def renamed(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Renaming, ...]:
+def find_renamings(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Renaming, ...]:
     """The rewritings that turn unexpected names into missing ones, the most frequent first."""
     gone = {**match.missing, **match.absent}
     strange = [name for name in match.unexpected if layer_of(name) not in match.undeclared_mtp]
@@ -50,18 +50,18 @@ def renamed(inventory: Inventory, expectations: Expectations, match: Match) -> t
         sample = [
             (name, start)
             for name in strange[:: -(-len(strange) // _SAMPLE)]
-            for start in (name, *_rewritten(earlier, name))
+            for start in (name, *_rewrite(earlier, name))
             if start.count(".") < _PIECES
         ]
         shapes = {name: inventory.tensors[name].shape for name, _ in sample}
-        best = _best(((start, shapes[name], _moved(start, heads)) for name, start in sample), gone) or _best(
-            ((start, shapes[name], _reworded(start, words)) for name, start in sample), gone
+        best = _best(((start, shapes[name], _move(start, heads)) for name, start in sample), gone) or _best(
+            ((start, shapes[name], _reword(start, words)) for name, start in sample), gone
         )
         if best is None:
             break
         pairs = {}
         for name in strange:
-            for start in (name, *_rewritten(earlier, name)):
+            for start in (name, *_rewrite(earlier, name)):
                 needed = next((each for each in best.applied(start) if each in gone), None)
                 if needed is not None:
                     pairs[name] = needed
@@ -107,13 +107,13 @@ def _best(
     return max(votes, key=lambda each: (votes[each], -len(each.found), each), default=None)
 
 
-def _rewritten(earlier: list[Rewriting], name: str) -> Iterator[str]:
+def _rewrite(earlier: list[Rewriting], name: str) -> Iterator[str]:
     """The names that rewritings found before make of one: a wrapper may wrap what another one wrapped."""
     for rewriting in earlier:
         yield from rewriting.applied(name)
 
 
-def _moved(name: str, heads: list[str]) -> Iterator[Rewriting]:
+def _move(name: str, heads: list[str]) -> Iterator[Rewriting]:
     """Leave out any run of words, or put a head of the layout in the place of what a name begins with."""
     parts = name.split(".")
     for begin in range(len(parts)):
@@ -132,7 +132,7 @@ def _moved(name: str, heads: list[str]) -> Iterator[Rewriting]:
                 yield Rewriting(found, head, leading=True)
 
 
-def _reworded(name: str, words: list[str]) -> Iterator[Rewriting]:
+def _reword(name: str, words: list[str]) -> Iterator[Rewriting]:
     """Put a word of the layout in the place of another one or before it; scales' spellings are told elsewhere."""
     for part in name.split("."):
         if not part.isdecimal() and "scale" not in part:

@@ -8,7 +8,7 @@ from auditor.patterns import layer_of
 _REMAINING = 0.1  # share of disagreements that may stay for the numbers to be what is wrong
 
 
-def renumbered(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Renumbering, ...]:
+def find_renumbering(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Renumbering, ...]:
     """The distance by which all layers are numbered too high, where nearly all disagreements vanish without it."""
     if 0 not in match.missing_layers or not (match.unexpected or match.misshapen):
         return ()

@@ -176,7 +176,7 @@ expert_too_few = _field(
 )
 
 
-def _shifted(name: str, field: str, by: int, direction: str) -> Break:
+def _shift(name: str, field: str, by: int, direction: str) -> Break:
     return _field(
         name,
         f"{field} is {direction} than the tensors'",
@@ -185,14 +185,14 @@ def _shifted(name: str, field: str, by: int, direction: str) -> Break:
     )
 
 
-wrong_hidden_size = _shifted("config-wrong-hidden-size", "hidden_size", 128, "larger")
-wrong_vocab_size = _shifted("config-wrong-vocab-size", "vocab_size", 64, "larger")
-layer_too_many = _shifted("config-one-layer-more", "num_hidden_layers", 1, "larger")
-layer_too_few = _shifted("config-one-layer-fewer", "num_hidden_layers", -1, "smaller")
-wrong_expert_size = _shifted("config-wrong-expert-size", "moe_intermediate_size", 64, "larger")
-wrong_dense_size = _shifted("config-wrong-dense-size", "intermediate_size", -64, "smaller")
-wrong_kv_rank = _shifted("config-wrong-kv-rank", "kv_lora_rank", 16, "larger")
-wrong_dense_layers = _shifted("config-wrong-dense-layers", "first_k_dense_replace", 1, "larger")
+wrong_hidden_size = _shift("config-wrong-hidden-size", "hidden_size", 128, "larger")
+wrong_vocab_size = _shift("config-wrong-vocab-size", "vocab_size", 64, "larger")
+layer_too_many = _shift("config-one-layer-more", "num_hidden_layers", 1, "larger")
+layer_too_few = _shift("config-one-layer-fewer", "num_hidden_layers", -1, "smaller")
+wrong_expert_size = _shift("config-wrong-expert-size", "moe_intermediate_size", 64, "larger")
+wrong_dense_size = _shift("config-wrong-dense-size", "intermediate_size", -64, "smaller")
+wrong_kv_rank = _shift("config-wrong-kv-rank", "kv_lora_rank", 16, "larger")
+wrong_dense_layers = _shift("config-wrong-dense-layers", "first_k_dense_replace", 1, "larger")
 wrong_heads = _field(
     "config-wrong-head-count",
     "num_attention_heads is twice the tensors'",

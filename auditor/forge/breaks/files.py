@@ -14,7 +14,7 @@ _WARNING = Severity.WARNING
 _GONE = "../../blobs/0000000000000000000000000000000000000000000000000000000000000000"
 
 
-def _added(name: str, title: str, rule: str, severity: Severity, *files: tuple[str, bytes]) -> Break:
+def _add(name: str, title: str, rule: str, severity: Severity, *files: tuple[str, bytes]) -> Break:
     def write(directory: Path) -> None:
         for file, data in files:
             (directory / file).write_bytes(data)
@@ -48,7 +48,7 @@ def consolidated_weights(plan: Plan) -> None:
     plan.strays.append(_copy("consolidated.safetensors", plan))
 
 
-pickled_weights = _added(
+pickled_weights = _add(
     "pickled-weights",
     "an older save in PyTorch's format lies beside the shards",
     "FIL104",
@@ -87,7 +87,7 @@ def second_series(plan: Plan) -> None:
     plan.strays += again
 
 
-apple_double = _added(
+apple_double = _add(
     "apple-double",
     "macOS left its metadata beside a shard",
     "FIL108",
@@ -116,7 +116,7 @@ lost_blobs = _broken_links(
 )
 
 
-def _moved(name: str, title: str, file: Callable[[Plan], str], spelled: Callable[[str], str]) -> Break:
+def _move(name: str, title: str, file: Callable[[Plan], str], spelled: Callable[[str], str]) -> Break:
     def apply(plan: Plan) -> None:
         def move(directory: Path) -> None:
             path = directory / file(plan)
@@ -127,16 +127,16 @@ def _moved(name: str, title: str, file: Callable[[Plan], str], spelled: Callable
     return breaks_as(name, title, "FIL110")(apply)
 
 
-other_case = _moved(
+other_case = _move(
     "shard-in-other-case", "a shard's name differs in case from the index's", lambda plan: plan.middle.file, str.title
 )
-index_in_other_case = _moved(
+index_in_other_case = _move(
     "index-in-other-case", "the index's own name differs in case", lambda _: INDEX, str.capitalize
 )
-config_in_other_case = _moved(
+config_in_other_case = _move(
     "config-in-other-case", "config.json's name differs in case", lambda _: CONFIG, str.capitalize
 )
-lost_suffix = _moved(
+lost_suffix = _move(
     "lost-suffix", "the index names a shard with a suffix that its file lacks", lambda plan: plan.middle.file,
     lambda file: file.removesuffix(".safetensors"),
 )  # fmt: skip
@@ -149,7 +149,7 @@ def unfinished_download(plan: Plan) -> None:
     plan.afterwards.append(lambda directory: _write(directory / f"{file}.aria2", b"\x00\x01"))
 
 
-pointer = _added(
+pointer = _add(
     "pointer-for-tokenizer",
     "tokenizer.json is a git-lfs pointer",
     "FIL112",

@@ -59,35 +59,35 @@ def cut_in_header(plan: Plan) -> None:
     plan.middle.instead = len(raw).to_bytes(8, "little") + raw[: len(raw) // 2]
 
 
-def _edited(name: str, title: str, rule: str, edit: Callable[[bytes], bytes]) -> Break:
+def _edit(name: str, title: str, rule: str, edit: Callable[[bytes], bytes]) -> Break:
     def apply(plan: Plan) -> None:
         plan.middle.edit = edit
 
     return breaks_as(name, title, rule)(apply)
 
 
-header_cut = _edited(
+header_cut = _edit(
     "header-breaks-off",
     "a header's JSON breaks off, its length agreeing",
     "HDR103",
     lambda raw: raw[: len(raw) // 2],
 )
-header_comma = _edited("header-extra-comma", "a header has a comma too many", "HDR103", lambda raw: raw[:-1] + b",}")
-header_not_utf8 = _edited(
+header_comma = _edit("header-extra-comma", "a header has a comma too many", "HDR103", lambda raw: raw[:-1] + b",}")
+header_not_utf8 = _edit(
     "header-not-utf8",
     "a header holds a byte that is not UTF-8",
     "HDR103",
     lambda raw: raw.replace(b"model.", b"mod\xe9l.", 1),
 )
-header_array = _edited("header-not-an-object", "a header is an array", "HDR103", lambda raw: b"[" + raw + b"]")
+header_array = _edit("header-not-an-object", "a header is an array", "HDR103", lambda raw: b"[" + raw + b"]")
 
 
-def _repeated(raw: bytes) -> bytes:
+def _repeat(raw: bytes) -> bytes:
     *_, (name, entry) = json.loads(raw).items()
     return raw[:-1] + b"," + _compact({name: entry})[1:]
 
 
-header_duplicate = _edited("duplicate-header-key", "a header has a tensor twice", "HDR104", _repeated)
+header_duplicate = _edit("duplicate-header-key", "a header has a tensor twice", "HDR104", _repeat)
 
 
 def _compact(document: dict[str, Any]) -> bytes:
@@ -100,7 +100,7 @@ def _entry(name: str, title: str, change: Callable[[dict[str, Any]], object]) ->
         change(document[list(document)[2]])
         return _compact(document)
 
-    return _edited(name, title, "HDR105", edit)
+    return _edit(name, title, "HDR105", edit)
 
 
 unknown_dtype = _entry(
@@ -125,7 +125,7 @@ reversed_offsets = _entry(
     "a tensor's data_offsets end before they begin",
     lambda entry: entry["data_offsets"].reverse(),
 )
-null_entry = _edited(
+null_entry = _edit(
     "null-entry",
     "a tensor's entry is null",
     "HDR105",
@@ -138,7 +138,7 @@ packed_cut = _entry(
     "a tensor of 4-bit elements would end inside a byte",
     lambda entry: entry.update(dtype="F4", shape=[3]),
 )
-header_nested = _edited(
+header_nested = _edit(
     "header-nested-deep",
     "a header is nested 3,000 deep",
     "HDR103",
@@ -241,7 +241,7 @@ def outside_symlink(plan: Plan) -> None:
     plan.afterwards.append(link)
 
 
-def _replaced(name: str, title: str, make: Callable[[Path], None]) -> Break:
+def _replace(name: str, title: str, make: Callable[[Path], None]) -> Break:
     def apply(plan: Plan) -> None:
         file = plan.middle.file
 
@@ -254,5 +254,5 @@ def _replaced(name: str, title: str, make: Callable[[Path], None]) -> Break:
     return breaks_as(name, title, "HDR114")(apply)
 
 
-fifo = _replaced("fifo-shard", "a shard is a FIFO", lambda path: os.mkfifo(path))
-folder = _replaced("folder-shard", "a shard is a folder", lambda path: path.mkdir())
+fifo = _replace("fifo-shard", "a shard is a FIFO", lambda path: os.mkfifo(path))
+folder = _replace("folder-shard", "a shard is a folder", lambda path: path.mkdir())

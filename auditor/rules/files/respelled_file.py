@@ -27,12 +27,12 @@ def check(inventory: Inventory, listing: Mapping[str, Entry]) -> Iterator[Failur
     spellings: dict[str, str] = {}
     for path, entry in listing.items():
         if entry.kind == "file" and path not in wanted:
-            spellings.setdefault(_folded(path), path)
+            spellings.setdefault(_fold(path), path)
     meant: dict[str, str] = {}
     for path in absent:
-        there = spellings.get(_folded(path))
+        there = spellings.get(_fold(path))
         if there is None and path in listing:  # else its spelling is no path of a checkpoint, which IDX104 tells
-            there = spellings.get(_folded(path.rpartition("/")[2]))
+            there = spellings.get(_fold(path.rpartition("/")[2]))
         if there is None or (there in meant and meant[there] != path):
             continue
         meant[there] = path
@@ -52,11 +52,11 @@ def check(inventory: Inventory, listing: Mapping[str, Entry]) -> Iterator[Failur
         )
 
 
-def _folded(path: str) -> str:
-    return _composed(path).casefold().strip().removesuffix(_SUFFIX)
+def _fold(path: str) -> str:
+    return _compose(path).casefold().strip().removesuffix(_SUFFIX)
 
 
-def _composed(path: str) -> str:
+def _compose(path: str) -> str:
     if path.isascii():
         return path
     from unicodedata import normalize  # plain names, which nearly all are, do without
@@ -71,4 +71,4 @@ def _difference(wanted: str, there: str) -> str:
         return "white space"
     if wanted.endswith(_SUFFIX) != there.endswith(_SUFFIX) and wanted.casefold() != there.casefold():
         return "its suffix"
-    return "Unicode normalisation" if _composed(wanted) == _composed(there) else "case"
+    return "Unicode normalisation" if _compose(wanted) == _compose(there) else "case"

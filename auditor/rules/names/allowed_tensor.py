@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Match
-from auditor.globs import allowed
+from auditor.globs import matches_any
 from auditor_schemas.policy import Policy
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -21,7 +21,7 @@ def check(match: Match, policy: Policy) -> Iterator[Failure]:
     """One failure, for information, per unexpected tensor that the policy allows."""
     globs = policy.allow.unexpected
     for name, header in match.unexpected.items() if globs else ():
-        if allowed(name, globs):
+        if matches_any(name, globs):
             yield RULE.failure(
                 "no tensor of this name follows from the config, the policy allows it",
                 tensor=name,

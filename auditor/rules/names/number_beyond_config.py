@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Match
-from auditor.globs import allowed
+from auditor.globs import matches_any
 from auditor_schemas.policy import Policy
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -20,7 +20,7 @@ RULE = Rule(
 def check(match: Match, policy: Policy) -> Iterator[Failure]:
     """One failure per tensor of such a layer or expert, MTP modules and what the policy allows left out."""
     for name, (what, number, count) in match.beyond.items():
-        if allowed(name, policy.allow.unexpected):
+        if matches_any(name, policy.allow.unexpected):
             continue
         numbered = f"the config has {count:,}, numbered from 0" if count else "the config has none in this layer"
         yield RULE.failure(

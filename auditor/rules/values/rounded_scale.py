@@ -24,12 +24,12 @@ SHARE = 0.5
 def check(probes: Probes) -> Iterator[Failure]:
     """One failure per F32 tensor of scales that are all BF16 numbers, powers of two set aside; they fold."""
     tensors = [values for values in probes.scales() if values.dtype == "F32"]
-    whole = [values for values in tensors if _other(values) and _rounded(values) == _other(values)]
-    together_enough = sum(map(_other, whole)) >= ENOUGH and sum(map(_rounded, tensors)) > SHARE * sum(
+    whole = [values for values in tensors if _other(values) and _count_rounded(values) == _other(values)]
+    together_enough = sum(map(_other, whole)) >= ENOUGH and sum(map(_count_rounded, tensors)) > SHARE * sum(
         map(_other, tensors)
     )
     found = [
-        Bad(values, _rounded(values), values.scales.values)
+        Bad(values, _count_rounded(values), values.scales.values)
         for values in whole
         if values.scales is not None and (together_enough or _other(values) >= ENOUGH)
     ]
@@ -58,5 +58,5 @@ def _other(values: TensorValues) -> int:
     return sum(_scales(values).exponents.values()) - _scales(values).powers_of_two
 
 
-def _rounded(values: TensorValues) -> int:
+def _count_rounded(values: TensorValues) -> int:
     return _scales(values).bf16 - _scales(values).powers_of_two

@@ -146,7 +146,7 @@ class Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         """Connect to the first address that answers; the address judged is the address connected to."""
         guard = self._guard if self._proxy is None else Guard()
-        self.sock = connected(guard, self.host, self.port, max(LEAST_S, self._until - time.monotonic()))
+        self.sock = open_socket(guard, self.host, self.port, max(LEAST_S, self._until - time.monotonic()))
         if self._proxy is not None:
             self.sock.allow(max(self._until, time.monotonic() + LEAST_S), 0)
             try:
@@ -162,7 +162,7 @@ class Connection(http.client.HTTPConnection):
         self.reached = True
 
 
-def connected(guard: Guard, host: str, port: int, patience: float) -> Any:
+def open_socket(guard: Guard, host: str, port: int, patience: float) -> Any:
     """A socket to the first address that answers."""
     failure: OSError = OSError("no address")
     for family, kind, protocol, _, address in guard.addresses(host, port):
@@ -179,7 +179,7 @@ def connected(guard: Guard, host: str, port: int, patience: float) -> Any:
     raise failure
 
 
-def verified() -> ssl.SSLContext:
+def verifying_context() -> ssl.SSLContext:
     """Verifies certificates and names, against the system's authorities or those the environment names.
 
     Raises SourceError where the environment names a file that holds none.

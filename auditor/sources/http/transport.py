@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from auditor.errors import ReadError, SourceError
 from auditor.sources.http.answer import Answer, ExpiredError, TransientError, judge
-from auditor.sources.http.connection import LEAST_S, Connection, Reply, verified
+from auditor.sources.http.connection import LEAST_S, Connection, Reply, verifying_context
 from auditor.sources.http.hosts import Guard, is_loopback
 from auditor.sources.http.request import Located, Request, headers_for, origin, target
 from auditor.text import shown
@@ -208,7 +208,7 @@ class Transport:
 
     def _new(self, at: tuple[str, str, int]) -> Connection:
         if self._tls is None and at[0] == "https":
-            self._tls = verified()
+            self._tls = verifying_context()
         return Connection(self._guard, at, self._tls if at[0] == "https" else None)
 
     def _release(self, connection: Connection, at: tuple[str, str, int], reply: Reply | None) -> None:

@@ -10,7 +10,7 @@ from xml.parsers.expat import ExpatError
 
 from auditor.errors import AuditorError
 from auditor.sources import open_source
-from auditor.sources.listing import parsed
+from auditor.sources.listing import parse
 from tests.fuzz.damage import damage_bytes, damage_document
 from tests.fuzz.running import Outcome
 from tests.servers.serving import Reply, Server
@@ -54,7 +54,7 @@ class Bench:
     def _page(self, rng: random.Random, tally: Outcome) -> str | None:
         data, kind = damage_bytes(rng, rng.choice(PAGES).encode())
         tally.kind(f"page: {kind}")
-        page = parsed(data)
+        page = parse(data)
         tally.verdict("refused" if page is None else "taken")
         if page is None:
             return None
