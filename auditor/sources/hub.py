@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -26,6 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LISTING_BYTES = 64 << 20  # of the hub's answer about a repository, in which 100,000 files take some 40 MB
+_HEAD_BYTES = 1 << 20
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/ -]{0,254}")
 
 
@@ -73,27 +74,12 @@ class Hub(Remote):
         )
         self._token: dict[str, str] | None = None
 
+    def head(self) -> str:
+        """The commit that the revision is at now, asked for without the list of files."""
+        return self._asked("expand=sha", _HEAD_BYTES, _Head).sha
+
     def _list(self, limit: int) -> tuple[dict[str, Entry], Unread | None]:
-        name = f"{self.uri}{'' if self._named is None else '@' + shown(self._named)}"
-        if self._offline:
-            raise SourceError(f"{name}: HF_HUB_OFFLINE is set, and the hub is not asked", code="not_allowed")
-        at = "" if self._named is None else f"/revision/{quote(self._named, safe='')}"
-        url = f"{self._endpoint}/api/models/{self._repository}{at}?blobs=true"
-        try:
-            answer = self.transport.fetch(
-                name, lambda _: Located(url, self._credentials()), 0, _LISTING_BYTES, whole=True
-            )
-        except RefusedError as error:
-            raise SourceError(f"{name}: {_refusal(error)}", code=error.code) from None
-        except ReadError as error:
-            raise SourceError(str(error), code=error.code) from None
-        try:
-            told = msgspec.json.decode(answer.data, type=_Repository)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            what = f"the hub's list of files cannot be used: {shown(str(error))}"
-            raise SourceError(f"{name}: {what}", code="unusable") from None
-        if not _COMMIT.fullmatch(told.sha):
-            raise SourceError(f"{name}: the hub names no commit", code="unusable")
+        told, name = self._asked("blobs=true", _LISTING_BYTES, _Repository), self._name
         self.revision = told.sha
         files: dict[str, Entry] = {}
         for each in told.siblings:
@@ -101,6 +87,32 @@ class Hub(Remote):
                 return files, Unread(f"the repository holds more than {limit:,} files (limit files)", "limit")
             files[each.rfilename] = _entry(each, name)
         return files, None
+
+    @property
+    def _name(self) -> str:
+        return f"{self.uri}{'' if self._named is None else '@' + shown(self._named)}"
+
+    def _asked(self, query: str, most: int, told: type[_Told]) -> _Told:
+        """What the hub says of the repository at the revision."""
+        name = self._name
+        if self._offline:
+            raise SourceError(f"{name}: HF_HUB_OFFLINE is set, and the hub is not asked", code="not_allowed")
+        at = "" if self._named is None else f"/revision/{quote(self._named, safe='')}"
+        url = f"{self._endpoint}/api/models/{self._repository}{at}?{query}"
+        try:
+            answer = self.transport.fetch(name, lambda _: Located(url, self._credentials()), 0, most, whole=True)
+        except RefusedError as error:
+            raise SourceError(f"{name}: {_refusal(error)}", code=error.code) from None
+        except ReadError as error:
+            raise SourceError(str(error), code=error.code) from None
+        try:
+            found = msgspec.json.decode(answer.data, type=told)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            what = f"the hub's list of files cannot be used: {shown(str(error))}"
+            raise SourceError(f"{name}: {what}", code="unusable") from None
+        if not _COMMIT.fullmatch(found.sha):
+            raise SourceError(f"{name}: the hub names no commit", code="unusable")
+        return found
 
     def _credentials(self) -> dict[str, str]:
         """The token, where the client has one, for the hub alone."""
@@ -135,11 +147,19 @@ class _File(msgspec.Struct):
     lfs: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _Repository(msgspec.Struct):
-    """What the hub says of a repository at a revision, as far as it is wanted."""
+class _Head(msgspec.Struct):
+    """What the hub says of a repository at a revision: the commit."""
 
     sha: str
+
+
+class _Repository(_Head):
+    """The same with its files, as far as they are wanted."""
+
     siblings: list[_File]
+
+
+_Told = TypeVar("_Told", bound=_Head)
 
 
 class _Large(msgspec.Struct):

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from urllib.parse import unquote
 
+from tests.servers.discussions import Discussions
 from tests.servers.serving import Reply, Request, Server, ranged
 
 SIGNATURE = "signature-of-the-storage"
@@ -26,7 +27,9 @@ class Hub:
         self.gated = gated
         self.valid = SIGNATURE
         self.revisions: dict[str, Path] = {}
+        self.branches: dict[str, str] = {}
         self.main = self.push(folder)
+        self.discussions = Discussions(repository)
         self.storage = Server(self._stored, "127.0.0.2")
         self.api = Server(self._answer)
         self.url = self.api.url
@@ -34,9 +37,14 @@ class Hub:
 
     def push(self, folder: Path) -> str:
         """A new commit, which `main` is from now on."""
+        self.main = self.branch("main", folder)
+        return self.main
+
+    def branch(self, ref: str, folder: Path) -> str:
+        """A new commit, which the ref leads to from now on."""
         commit = hashlib.sha1(f"{len(self.revisions)}{folder}".encode()).hexdigest()
         self.revisions[commit] = folder
-        self.main = commit
+        self.branches[ref] = commit
         return commit
 
     def close(self) -> None:
@@ -50,16 +58,19 @@ class Hub:
         return [*self.api.requests, *self.storage.requests]
 
     def _commit(self, revision: str) -> str | None:
-        return self.main if revision == "main" else revision if revision in self.revisions else None
+        return self.branches.get(revision) or (revision if revision in self.revisions else None)
 
     def _answer(self, request: Request) -> Reply:
         path = unquote(request.target.path).lstrip("/")
         if self.token is not None and request.headers.get("authorization") != f"Bearer {self.token}":
             return Reply(401, b"", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
+        inform = self._head if request.query.get("expand") == "sha" else self._information
         if path == f"api/models/{self.repository}":
-            return self._information(self.main)
+            return inform(self.main)
         if path.startswith(start := f"api/models/{self.repository}/revision/"):
-            return self._at(path.removeprefix(start), self._information)
+            return self._at(path.removeprefix(start), inform)
+        if path.startswith(start := f"api/models/{self.repository}/discussions"):
+            return self.discussions.answer(path.removeprefix(start), request)
         if path.startswith(start := f"api/models/{self.repository}/tree/"):
             return self._at(path.removeprefix(start), self._tree)
         if path.startswith(start := f"{self.repository}/resolve/"):
@@ -86,6 +97,10 @@ class Hub:
         body = {"id": self.repository, "modelId": self.repository, "sha": commit, "private": self.token is not None}
         body |= {"gated": "manual" if self.gated else False, "tags": [], "downloads": 0, "likes": 0}
         return Reply(200, json.dumps({**body, "siblings": siblings}).encode(), {"Content-Type": "application/json"})
+
+    def _head(self, commit: str) -> Reply:
+        body = {"_id": "621ffdc036468d709f17434d", "id": self.repository, "sha": commit}
+        return Reply(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
     def _tree(self, commit: str) -> Reply:
         return Reply(200, json.dumps(self._files(commit)).encode(), {"Content-Type": "application/json"})

@@ -15,11 +15,12 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 @dataclass
 class Request:
-    """What a client asked: the method, the address in parts, and its headers in lower case."""
+    """What a client asked: the method, the address in parts, its headers in lower case, and what it sent."""
 
     method: str
     target: SplitResult
     headers: dict[str, str]
+    body: bytes = b""
 
     @property
     def query(self) -> dict[str, str]:
@@ -64,7 +65,8 @@ class Server:
 
             def do_GET(self) -> None:
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                request = Request(self.command, urlsplit(self.path), headers)
+                body = self.rfile.read(int(headers.get("content-length", "0")))
+                request = Request(self.command, urlsplit(self.path), headers, body)
                 owner.requests.append(request)
                 reply = answer(request)
                 self.send_response_only(reply.status)
@@ -76,7 +78,7 @@ class Server:
                 if self.command != "HEAD":
                     self.wfile.write(reply.body)
 
-            do_HEAD = do_GET  # noqa: N815  # the name that http.server looks for
+            do_HEAD = do_POST = do_GET  # noqa: N815  # the names that http.server looks for
 
         self._server = _Threads((host, 0), Handler)
         self.host, self.port = host, self._server.server_port
