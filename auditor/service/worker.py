@@ -28,7 +28,7 @@ class Worker:
         alone: bool,
         kinds: dict[str, Sequence[Step]] | None = None,
         queues: Sequence[Queue] = (),
-        chores: Sequence[Callable[[], None]] = (),
+        chores: Sequence[Callable[[], object]] = (),
     ) -> None:
         self.id = new_worker()
         self._installation = installation
