@@ -7,9 +7,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from auditor.errors import UsageError
 from auditor.private import PrivateFolder
+from auditor.service.store.kept import Here, InBucket, Kept, unreachable
+from auditor.sources.http.hosts import is_loopback
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = ".json.gz"
@@ -18,6 +21,10 @@ _LARGEST = 1 << 30
 
 class Reports(Protocol):
     """Where reports are. Each method raises OSError where the store cannot be had."""
+
+    @property
+    def kept(self) -> Kept:
+        """Where attempts keep what the next one goes on from."""
 
     def put(self, report: bytes) -> str:
         """Keep a report, durably; its SHA-256."""
@@ -47,6 +54,7 @@ class Folder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.kept: Kept = Here()
 
     def put(self, report: bytes) -> str:
         """Keep a report, durably; its SHA-256."""
@@ -84,19 +92,21 @@ class Bucket:
             from obstore.store import from_url
         except ImportError:
             raise UsageError(f"{place}: needs obstore: pip install 'checkpoint-auditor[stores]'") from None
-        self._store: Any = from_url(place)
+        self._store: Any = from_url(place, client_options={"allow_http": True} if _loopback() else None)
+        self.kept: Kept = InBucket(self._store)
 
     def put(self, report: bytes) -> str:
         """Keep a report, durably; its SHA-256."""
         import obstore
+        from obstore.exceptions import AlreadyExistsError
 
         name = hashlib.sha256(report).hexdigest()
         try:
             obstore.put(self._store, _path(name), _compressed(report), mode="create")
-        except FileExistsError:
+        except AlreadyExistsError:
             pass  # written once
         except Exception as error:  # an edge: whatever the store's client raises
-            raise OSError(f"the store of reports: {error}") from error
+            raise unreachable(error) from error
         return name
 
     def get(self, sha256: str) -> bytes | None:
@@ -110,7 +120,7 @@ class Bucket:
         except FileNotFoundError:
             return None
         except Exception as error:  # an edge: whatever the store's client raises
-            raise OSError(f"the store of reports: {error}") from error
+            raise unreachable(error) from error
         return _intact(found, sha256)
 
     def remove(self, sha256: str) -> None:
@@ -122,7 +132,7 @@ class Bucket:
         except FileNotFoundError:
             pass
         except Exception as error:  # an edge: whatever the store's client raises
-            raise OSError(f"the store of reports: {error}") from error
+            raise unreachable(error) from error
 
     def every(self) -> Iterator[str]:
         """The SHA-256 of every report."""
@@ -133,6 +143,11 @@ class Bucket:
                 name = str(each["path"]).rpartition("/")[2].removesuffix(_SUFFIX)
                 if _NAME.fullmatch(name):
                     yield name
+
+
+def _loopback() -> bool:
+    """Whether the environment names a store on this machine, which may do without TLS."""
+    return is_loopback(urlsplit(os.environ.get("AWS_ENDPOINT_URL", "")).hostname or "")
 
 
 def _path(sha256: str) -> str:
