@@ -27,6 +27,7 @@ COMMANDS = {
     "diff": "what changed between two checkpoints or two reports",
     "verify": "whether SOURCE is what a report audited, and passed",
     "lint": "config.json and the index alone, without a shard",
+    "serve": "audits on request, with pages: a service",
 }
 
 

@@ -1,26 +1,154 @@
-"""`auditor serve`: what one process runs, by its role."""
+"""`auditor serve`: what one process of an installation runs, by its role, until it is told to stop."""
 
+from __future__ import annotations
+
+import logging
+import signal
+import socket
 import threading
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from auditor.errors import UsageError
 from auditor.service import migrate
 from auditor.service.installation import Installation, Lock, open_installation
-from auditor.service.settings import Settings
 from auditor.service.worker import Worker
+from auditor.sources.http.hosts import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from auditor.service.settings import Settings
+
+_log = logging.getLogger(__name__)
+_DRAIN_S = 4
+_BACKLOG = 2048
 
 
-def start(settings: Settings, stopped: threading.Event) -> tuple[Installation, Worker | None, Lock | None]:
-    """Open the installation, wait for its database, and start the worker where the role has one."""
+def serve(settings: Settings, tell: Callable[[str], None]) -> int:
+    """Run until SIGTERM or SIGINT; the exit code. `tell` says what a person at the terminal has to know.
+
+    Raises UsageError for what cannot be served.
+    """
     installation = open_installation(settings)
-    lock = None
-    if installation.database.sqlite:
-        if settings.role != "all":
-            raise UsageError(f"--role {settings.role} needs PostgreSQL: give --database postgresql://…")
-        lock = Lock(settings.data)
-    installation.database.wait(print, stopped)
-    migrate.apply(installation.database)
+    stopped = threading.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: stopped.set())
+    lock = _lock(installation)
+    try:
+        if not installation.database.wait(tell, stopped):
+            return 0
+        migrate.apply(installation.database)
+        if settings.role != "worker":
+            _first_token(installation, tell)
+        return _run(installation, tell, stopped)
+    finally:
+        installation.close()
+        if lock is not None:
+            lock.release()
+
+
+def _lock(installation: Installation) -> Lock | None:
+    settings = installation.settings
+    if not installation.database.sqlite:
+        return None
+    if settings.role != "all":
+        raise UsageError(f"--role {settings.role} needs PostgreSQL: give --database postgresql://…")
+    return Lock(settings.data)
+
+
+def _first_token(installation: Installation, tell: Callable[[str], None]) -> None:
+    """On loopback the first token is made and told once; any other address needs tokens before it is listened at."""
+    from auditor.service.access.tokens import Tokens
+
+    host, tokens = installation.settings.host, Tokens(installation.database)
+    if not is_loopback(host):
+        if not tokens.every(most=1):
+            raise UsageError(
+                f"--host {host}: others could reach it: first make a token: auditor service token create NAME"
+            )
+        return
+    issued = tokens.first()
+    if issued is not None:
+        tell(f"the first token, of scope admin, which is not told again: {issued.token}")
+
+
+def _run(installation: Installation, tell: Callable[[str], None], stopped: threading.Event) -> int:
+    settings = installation.settings
     worker = None
-    if settings.role in ("all", "worker"):
+    if settings.role != "api":
         worker = Worker(installation, alone=installation.database.sqlite)
         worker.start()
-    return installation, worker, lock
+    try:
+        if settings.role == "worker":
+            tell(f"worker {worker.id if worker else ''} takes audits")
+            _wait(stopped, worker)
+        else:
+            _answer(installation, tell, stopped, worker)
+    finally:
+        stopped.set()
+        if worker is not None:
+            worker.stop()
+    return 3 if worker is not None and worker.lost.is_set() else 0
+
+
+def _wait(stopped: threading.Event, worker: Worker | None) -> None:
+    while not stopped.wait(0.5):
+        if worker is not None and worker.lost.is_set():
+            return
+
+
+def _answer(
+    installation: Installation, tell: Callable[[str], None], stopped: threading.Event, worker: Worker | None
+) -> None:
+    import uvicorn
+
+    from auditor.service.web.app import create_app
+
+    settings = installation.settings
+
+    class Server(uvicorn.Server):
+        """Ends event streams before it waits for answers to be done."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            stopped.set()
+            super().handle_exit(sig, frame)
+
+    app = create_app(installation, stopped=stopped)
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_DRAIN_S,
+        backlog=_BACKLOG,
+    )
+    server = Server(config)
+    threading.Thread(target=_end_with, args=(server, stopped, worker), daemon=True).start()
+    with _listener(settings.host, settings.port) as listener:
+        port = listener.getsockname()[1]
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        tell(f"serving at http://{host}:{port}")
+        server.run(sockets=[listener])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"{host} port {port}: {error.strerror}: give another --host or --port") from None
+    return listener
+
+
+def _end_with(server: object, stopped: threading.Event, worker: Worker | None) -> None:
+    """Have the server end when the worker is taken for lost, or when a signal came before it listened."""
+    _wait(stopped, worker)
+    server.should_exit = True  # type: ignore[attr-defined]  # uvicorn's own flag
