@@ -104,9 +104,8 @@ def _audit(order: dict[str, Any], told: _Told) -> None:
         revision=order["revision"],
         hosts=None if hosts is None else frozenset(hosts),
         private=order["private"],
+        roots=tuple(roots),
     )
-    if not source.remote:
-        _below(order["source"], roots)
     if source.remote:
         begin(source, DEFAULT_LIMITS)
     if source.revision is not None:
@@ -118,14 +117,6 @@ def _audit(order: dict[str, Any], told: _Told) -> None:
     terms = Terms(policy=order["policy"], baseline=order["baseline"])
     _, report = conduct(subject, terms, told.shards)
     _write(order["report"], report.model_dump_json(indent=2))
-
-
-def _below(path: str, roots: list[str]) -> None:
-    from auditor.errors import SourceError
-
-    place = os.path.realpath(path)
-    if not any(os.path.commonpath([place, root]) == root for root in map(os.path.realpath, roots)):
-        raise SourceError(f"{path}: lies below none of the folders that the settings allow")
 
 
 def _reading(order: dict[str, Any], told: _Told) -> Any:
@@ -165,7 +156,7 @@ def _reason(error: BaseException) -> dict[str, str]:
     if isinstance(error, UsageError):
         return {"cause": "usage", "reason": shown(str(error))}
     if isinstance(error, AuditorError):
-        return {"cause": getattr(error, "code", "crashed"), "reason": shown(str(error))}
+        return {"cause": error.code, "reason": shown(str(error))}
     if os.environ.get("AUDITOR_TRACEBACK"):
         import traceback
 

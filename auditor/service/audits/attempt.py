@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,7 @@ import msgspec
 
 from auditor.private import PrivateFolder
 from auditor.service.audits.life import Audits, Result
+from auditor.service.audits.order import HEADERS
 from auditor.service.audits.process import Process
 from auditor.service.store.database import away
 from auditor.version import __version__
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _REPORT, _POLICY, _BASELINE, _RESUME = "report.json", "policy.toml", "baseline.json", "resume"
-_TELL_S = 1.0
 _PAUSE_S = 2.0
+_KEEP_S = 10.0
 _T = TypeVar("_T")
 
 
@@ -45,6 +47,11 @@ class _Finding(msgspec.Struct):
     caused_by: str | None = None
 
 
+class _Coverage(msgspec.Struct):
+    headers_read: int = 0
+    payload_bytes_read: int = 0
+
+
 class _Report(msgspec.Struct):
     """What an audit's row says of its report."""
 
@@ -55,6 +62,12 @@ class _Report(msgspec.Struct):
     incomplete: tuple[str, ...]
     findings: tuple[_Finding, ...]
     incomplete_codes: tuple[str, ...] = ()
+    coverage: _Coverage = msgspec.field(default_factory=_Coverage)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was read that it could tell of."""
+        return self.verdict == "incomplete" and not self.coverage.headers_read
 
 
 class Attempts:
@@ -86,7 +99,11 @@ class Attempts:
         except Exception as error:  # an edge: an attempt ends with a cause, whatever happens
             _log.exception("attempt failed", extra={"audit": audit, "attempt": n})
             result = Result(causes=("crashed",), reason=f"{type(error).__name__}: {error}"[:500])
-        return None if result is None else asdict(result)
+        if result is not None:
+            return asdict(result)
+        if _patient(lambda: self._audits.ended(audit)):
+            self.clear(audit)
+        return None
 
     def conclude(self, audit: str, n: int, result: dict[str, Any]) -> str | None:
         """End the attempt as it came out."""
@@ -132,12 +149,17 @@ class Attempts:
     def clear(self, audit: str) -> None:
         """Remove what attempts at an audit kept for the next one."""
         shutil.rmtree(self._settings.work / audit, ignore_errors=True)
+        with suppress(OSError):  # what is left is found by retention
+            self._reports.kept.forget(audit)
 
     def _examine(self, audit: str, n: int, row: dict[str, Any]) -> Result | None:
         folder = self._settings.work / audit
         PrivateFolder(self._settings.work)
         files = PrivateFolder(folder)
         (folder / _REPORT).unlink(missing_ok=True)
+        kept = self._reports.kept
+        if row["queue"] != HEADERS:
+            _patient(lambda: kept.fetch(audit, folder / _RESUME))
         order = self._order(row, folder, files)
         same: list[Any] = []
 
@@ -155,7 +177,7 @@ class Attempts:
         if self._stopping:
             process.end()
         try:
-            code, late = self._ended(process, queue.hours * 3600)
+            code, late = self._ended(process, queue.hours * 3600, partial(kept.keep, audit, folder / _RESUME))
         finally:
             with self._lock:
                 self._running.pop(key, None)
@@ -167,19 +189,26 @@ class Attempts:
             return None
         return self._came_out(process, folder / _REPORT, code, late)
 
-    def _ended(self, process: Process, seconds: float) -> tuple[int, bool]:
-        """The exit code, and whether time ran out."""
-        try:
-            return process.wait(seconds), False
-        except TimeoutError:
-            process.end()
-            return process.wait(60), True
+    def _ended(self, process: Process, seconds: float, keep: Callable[[], None]) -> tuple[int, bool]:
+        """The exit code, and whether time ran out; what is finished is kept meanwhile."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                return process.wait(min(left, _KEEP_S)), False
+            except TimeoutError:
+                with suppress(OSError):  # the next time, or not at all: it spares work, no more
+                    keep()
+        process.end()
+        return process.wait(60), True
 
     def _came_out(self, process: Process, file: Path, code: int, late: bool) -> Result:
         """What an attempt gave. A verdict is read from a whole report, never from an exit code."""
         if late:
             return Result(causes=("timed_out",), reason="it took longer than the settings allow")
         report, data = _read(file)
+        if report is not None and report.empty and code == 0:
+            causes = tuple(dict.fromkeys(report.incomplete_codes))
+            return Result(causes=causes, reason="; ".join(report.incomplete)[:2000], resolved=process.commit)
         if report is not None and data is not None and code == 0:
             kept = _patient(lambda: self._reports.put(data))
             return Result(

@@ -2,31 +2,18 @@
 
 from typing import Literal, get_args
 
-Cause = Literal[
-    # Codes of a report's `incomplete`, and of what ended an audit without one.
-    "unreachable",
-    "throttled",
-    "changed",
-    "unauthorized",
-    "forbidden",
-    "not_found",
-    "not_allowed",
-    "unreadable",
-    "limit",
-    "cancelled",
-    "out_of_memory",
-    "unsupported",
-    "crashed",
-    "not_saved",
+from auditor_schemas.codes import Cause
+
+# Beside what an audit says of itself, what its worker sees.
+Outcome = Literal[
+    Cause,
     "killed",  # the process ended by a signal that nobody here sent
     "timed_out",  # it ran longer than the settings allow
     "worker_lost",  # the worker that ran it is gone
     "no_report",  # the process ended without a whole report, and without saying why
-    "usage",  # what was asked for cannot be
-    "nothing",  # nothing auditable at the source
 ]
 
-CAUSES: tuple[str, ...] = get_args(Cause)
+CAUSES: tuple[str, ...] = get_args(Outcome)
 # What can succeed next time. Out of memory may be others' doing, once.
 TRANSIENT = frozenset({"unreachable", "throttled", "changed", "killed", "no_report", "out_of_memory", "unreadable"})
 ONCE = frozenset({"out_of_memory"})

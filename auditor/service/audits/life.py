@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ ATTEMPT = "attempt"
 # Losses of a worker after which an audit that comes no further is given up: it may be what takes workers along.
 LOSSES = 10
 _OPEN = ("queued", "running")
+_COUNTED_S = 1.0
 
 
 class KeyReusedError(Exception):
@@ -71,6 +73,7 @@ class Audits:
         self._most = most
         self._waiting = waiting
         self._announce = announce
+        self._queued = (-_COUNTED_S, 0)
 
     # --- asked for ---
 
@@ -128,9 +131,17 @@ class Audits:
         return Submission(audit, created)
 
     def _room(self, connection: Connection) -> None:
-        some = select(audits.c.id).where(audits.c.state == "queued").limit(self._waiting).subquery()
-        if connection.execute(select(func.count()).select_from(some)).scalar_one() >= self._waiting:
+        """Raises QueueFullError where the queue is full. It is counted once a second: the limit is no exact one."""
+        counted_at, queued = self._queued
+        if time.monotonic() - counted_at >= _COUNTED_S:
+            some = select(audits.c.id).where(audits.c.state == "queued").limit(self._waiting).subquery()
+            counted_at, queued = (
+                time.monotonic(),
+                connection.execute(select(func.count()).select_from(some)).scalar_one(),
+            )
+        if queued >= self._waiting:
             raise QueueFullError
+        self._queued = (counted_at, queued + 1)
 
     def _insert(self, connection: Connection, order: Order, request: str, token: str | None, at: int) -> str:
         checkpoint = connection.execute(
@@ -202,6 +213,12 @@ class Audits:
             )
             return {(row.id, row.attempt) for row in rows}
 
+    def ended(self, audit: str) -> bool:
+        """Whether an audit is in its final state, or is not there."""
+        with self._database.read() as connection:
+            state = connection.execute(select(audits.c.state).where(audits.c.id == audit)).scalar_one_or_none()
+        return state not in _OPEN
+
     def tell(self, worker: str, told: dict[tuple[str, int], tuple[str | None, str | None]]) -> None:
         """Keep how far attempts are, as JSON, and what they wrote, where they are this worker's still."""
         with self._database.write() as connection:
@@ -252,7 +269,9 @@ class Audits:
         if result.report is not None:
             self._finish(connection, audit, result, at)
             return "finished"
-        self._settle(connection, audit, "failed", at, cause=cause or "no_report", reason=result.reason)
+        self._settle(
+            connection, audit, "failed", at, cause=cause or "no_report", reason=result.reason, resolved=result.resolved
+        )
         return "failed"
 
     def _next(
