@@ -32,6 +32,12 @@ _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/ -]{0,254}")
 
 def open_at(source: str, *, guard: Guard, cache: Cache | None, revision: str | None) -> Hub:
     """The repository that hf://org/name[@revision] names. Raises UsageError where that is not what it says."""
+    repository, revision = named(source, revision)
+    return Hub(repository, revision, guard=guard, cache=cache)
+
+
+def named(source: str, revision: str | None) -> tuple[str, str | None]:
+    """Repository and revision of hf://org/name[@revision]. Raises UsageError where that is not what it says."""
     repository, at, named = source.partition("://")[2].rstrip("/").partition("@")
     if at and revision is not None and named != revision:
         raise UsageError(f"two revisions, {quoted(named)} in the source and {quoted(revision)} in --revision: give one")
@@ -43,7 +49,7 @@ def open_at(source: str, *, guard: Guard, cache: Cache | None, revision: str | N
         raise UsageError(f"{quoted(repository)} is not a repository: hf://org/name or hf://org/name@revision")
     if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
         raise UsageError(f"{quoted(revision)} is not a revision: give a branch, a tag or a commit")
-    return Hub(repository, revision, guard=guard, cache=cache)
+    return repository, revision
 
 
 class Hub(Remote):

@@ -53,6 +53,11 @@ def read_policy(path: str | PathLike[str], rules: Iterable[RuleModule]) -> tuple
             data = file.read(POLICY_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{place}: {error.strerror}") from error
+    return policy_of(data, place, rules)
+
+
+def policy_of(data: bytes, place: str, rules: Iterable[RuleModule]) -> tuple[Policy, str]:
+    """The policy that TOML says and the SHA-256 of it. Raises UsageError that begins with `place`."""
     if len(data) > POLICY_BYTES:
         raise UsageError(f"{place}: is longer than {POLICY_BYTES:,} bytes")
     try:

@@ -149,7 +149,9 @@ class Audits:
         ).scalar_one_or_none()
         if checkpoint is None:
             checkpoint = new_id(at)
-            connection.execute(insert(checkpoints).values(id=checkpoint, source=order.source, created_at=at))
+            connection.execute(
+                insert(checkpoints).values(id=checkpoint, source=order.source, created_at=at, latest_at=at)
+            )
         audit = new_id(at)
         connection.execute(
             insert(audits).values(
@@ -314,7 +316,7 @@ class Audits:
             update(checkpoints)
             .where(
                 checkpoints.c.id == select(audits.c.checkpoint).where(audits.c.id == audit).scalar_subquery(),
-                func.coalesce(checkpoints.c.latest_at, 0) <= at,
+                checkpoints.c.latest_at <= at,
             )
             .values(latest_audit=audit, latest_at=at)
         )

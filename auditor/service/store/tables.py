@@ -71,9 +71,10 @@ checkpoints = Table(
     Column("source", String(2000), nullable=False, unique=True),
     Column("created_at", Time, nullable=False),
     Column("latest_audit", String(26)),
-    Column("latest_at", Time),
+    Column("latest_at", Time, nullable=False),
     Index("ix_checkpoints_latest", "latest_at", "id"),
-    comment="Every source that was audited, without its revision. The latest audit is the last that finished.",
+    comment="Every source that was audited, without its revision. The latest audit is the last that finished, "
+    "`latest_at` when it did, or when the source was first asked for.",
 )
 
 audits = Table(
@@ -136,6 +137,8 @@ audits = Table(
     ),
     Index("ix_audits_created", "created_at", "id"),
     Index("ix_audits_state", "state", "created_at", "id"),
+    Index("ix_audits_verdict", "verdict", "created_at", "id"),
+    Index("ix_audits_depth", "depth", "created_at", "id"),
     Index("ix_audits_checkpoint", "checkpoint", "created_at", "id"),
     Index("ix_audits_queue", "queue", "state", "priority", "created_at", "id"),
     Index("ix_audits_worker", "worker", "state"),

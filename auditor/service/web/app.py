@@ -12,14 +12,14 @@ from auditor.service.access.keys import SESSIONS, key
 from auditor.service.installation import Installation
 from auditor.service.settings import Settings
 from auditor.service.web import problems
-from auditor.service.web.api import health
+from auditor.service.web.api import audits, events, health
 from auditor.service.web.callers import cookie_name, is_tls
 from auditor.service.web.headers import SecurityHeaders
 from auditor.service.web.state import state_for
 from auditor.version import __version__
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-_ROUTERS = (health.router,)
+_ROUTERS = (audits.router, events.router, health.router)
 
 
 def create_app(installation: Installation, *, stopped: threading.Event) -> FastAPI:

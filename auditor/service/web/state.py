@@ -10,6 +10,7 @@ from auditor.service.access.rates import Rates
 from auditor.service.access.tokens import Tokens
 from auditor.service.installation import Installation
 from auditor.service.store.database import Database
+from auditor.service.web.streams import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class State:
     tokens: Tokens
     cursors: Cursors
     rates: Rates
+    watch: Watch
     stopped: threading.Event
 
     @property
@@ -36,6 +38,7 @@ def state_for(installation: Installation, stopped: threading.Event) -> State:
         tokens=Tokens(installation.database),
         cursors=Cursors(key(installation.database, CURSORS)),
         rates=Rates(reads=web.reads, writes=web.writes, refusals=web.refusals),
+        watch=Watch(installation.database, stopped, together=web.streams, each=web.streams_each),
         stopped=stopped,
     )
 

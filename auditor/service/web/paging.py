@@ -1,0 +1,43 @@
+"""Lists in pages: how many, from where on, and the cursor of what follows."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import Query, Request
+from sqlalchemy import Row
+
+from auditor.service.access.keys import TamperedError
+from auditor.service.audits.lookup import Place
+from auditor.service.web.models import MOST
+from auditor.service.web.state import state_of
+
+Limit = Annotated[int, Query(ge=1, le=MOST, description="How many at most.")]
+Cursor = Annotated[
+    str | None,
+    Query(alias="next", max_length=1000, description="What `next` of the page before was, for the same list."),
+]
+
+
+class Pages:
+    """The pages of one list, which its name and its filters make what it is."""
+
+    def __init__(self, request: Request, name: str, *filters: object) -> None:
+        self._cursors = state_of(request).cursors
+        self._of = f"{name} {hashlib.sha256(repr(filters).encode()).hexdigest()}"
+
+    def after(self, cursor: str | None) -> Place | None:
+        """Where the page before ended. Raises TamperedError for a cursor that is none of this list's."""
+        if cursor is None:
+            return None
+        match self._cursors.open(self._of, cursor):
+            case [int(at), str(id)]:
+                return Place(at, id)
+        raise TamperedError
+
+    def next(self, rows: Sequence[Row[Any]], limit: int, at: str) -> str | None:
+        """The cursor of what follows these rows, of which column `at` is the time; None at the end."""
+        if len(rows) < limit:
+            return None
+        last = rows[-1]._mapping
+        return self._cursors.seal(self._of, [last[at], last["id"]])

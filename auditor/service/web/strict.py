@@ -1,0 +1,56 @@
+"""Bodies of the API: JSON that every reader reads alike, and nothing else."""
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+
+class StrictRequest(Request):
+    """A request whose body is JSON: no key twice, no number that JSON lacks, nested no deeper than Python reads."""
+
+    async def json(self) -> Any:
+        """The document. Raises JSONDecodeError."""
+        body = await self.body()
+        try:
+            return json.loads(body, object_pairs_hook=_once, parse_constant=_refuse_constant)
+        except json.JSONDecodeError:
+            raise
+        except (ValueError, RecursionError):  # no UTF-8, a number of thousands of digits, thousands of brackets
+            raise json.JSONDecodeError("not JSON", "", 0) from None
+
+
+class StrictRoute(APIRoute):
+    """A route that reads StrictRequests, and refuses bodies that are said to be something else than JSON."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with a request of our kind."""
+        handler = super().get_route_handler()
+        takes_body = self.body_field is not None
+
+        async def strict(request: Request) -> Response:
+            if takes_body and not _says_json(request):
+                raise HTTPException(415)
+            return await handler(StrictRequest(request.scope, request.receive))
+
+        return strict
+
+
+def _says_json(request: Request) -> bool:
+    kind, _, parameters = request.headers.get("content-type", "").partition(";")
+    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
+    return kind.strip().lower() == "application/json" and charset in ("", "utf-8")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise json.JSONDecodeError("a key twice", "", 0)
+    return found
+
+
+def _refuse_constant(_: str) -> None:
+    raise json.JSONDecodeError("a number that JSON does not have", "", 0)
