@@ -123,7 +123,8 @@ def _whole(values: TensorValues, kinds: dict[str, _Kind], apart: dict[str, float
     if kind is not None and (apart[values.name] > 1 or (apart[values.name] < -1 and not _may_be_dead(values, apart))):
         ratio = median / kind.middle
         times = f"{_times(ratio)} times" if ratio >= 1 else f"{_times(1 / ratio)} times below"
-        message = f"median scale {median:.3g} is {times} the {kind.middle:.3g} of {_of_its_kind(kind)}"
+        others = f"{plural(kind.tensors, 'tensor')} of its kind"
+        message = f"median scale {median:.3g} is {times} the {kind.middle:.3g} of {others}"
         if weight > IMPOSSIBLE_WEIGHT:
             message += f" and makes weights of {weight:.3g}"
         return Outlier(values, message, None, middle, ratio > IMPOSSIBLE or weight > IMPOSSIBLE_WEIGHT)
@@ -131,10 +132,6 @@ def _whole(values: TensorValues, kinds: dict[str, _Kind], apart: dict[str, float
         message = f"median scale {median:.3g} gives half of the blocks weights of {weight:.3g} and more"
         return Outlier(values, message, None, middle, weight > IMPOSSIBLE_WEIGHT)
     return None
-
-
-def _of_its_kind(kind: _Kind) -> str:
-    return f"{plural(kind.tensors, 'tensor')} of its kind"
 
 
 def _times(ratio: float) -> str:

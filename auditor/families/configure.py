@@ -241,54 +241,48 @@ def _need_of(field: str) -> str:
     return "'fp8'" if field.endswith("quant_method") else "a positive integer"
 
 
+# What a field needs, by the kind of its fault.
+_ALLOWANCES = {
+    "literal_error": "one of {expected}",
+    "greater_than_equal": "an integer of at least {ge}",
+    "less_than_equal": "an integer of at most {le:,}",
+    "int_type": "an integer",
+    "power_of_two": "a power of two, such as the released 128",
+    "bool_type": "true or false",
+    "too_long": "at most {max_length:,} entries",
+    "too_short": "an array",
+    "tuple_type": "an array",
+    "missing_positional_only_argument": "an array",
+    "string_too_short": "a name of 1 to 512 characters",
+    "string_too_long": "a name of 1 to 512 characters",
+    "string_pattern_mismatch": "a module's name of letters, digits, '_', '-' and '.'",
+    "string_type": "a string",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "dict_type": "an object",
+}
+
+
 def _allowance(detail: Any) -> str:
-    kind, context = detail["type"], detail.get("ctx") or {}
-    if kind == "literal_error":
-        return f"one of {context['expected']}"
-    if kind == "greater_than_equal":
-        return f"an integer of at least {context['ge']}"
-    if kind == "less_than_equal":
-        return f"an integer of at most {context['le']:,}"
-    if kind == "int_type":
-        return "an integer"
-    if kind == "power_of_two":
-        return "a power of two, such as the released 128"
-    if kind == "bool_type":
-        return "true or false"
-    if kind == "too_long" and "block_size" not in str(detail["loc"]):
-        return f"at most {context['max_length']:,} entries"
-    if kind in ("string_too_short", "string_too_long"):
-        return "a name of 1 to 512 characters"
-    if kind in ("tuple_type", "missing_positional_only_argument", "too_long", "too_short"):
-        return "two positive integers, as [128, 128]" if "block_size" in str(detail["loc"]) else "an array"
-    if kind == "string_pattern_mismatch":
-        return "a module's name of letters, digits, '_', '-' and '.'"
-    if kind == "string_type":
-        return "a string"
-    if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return "an object"
-    message: str = detail["msg"]
-    return message[0].lower() + message[1:]
+    words = _ALLOWANCES.get(detail["type"])
+    if words is None:
+        message: str = detail["msg"]
+        return message[0].lower() + message[1:]
+    if "block_size" in str(detail["loc"]) and (words == "an array" or detail["type"] == "too_long"):
+        return "two positive integers, as [128, 128]"
+    return words.format(**detail.get("ctx") or {})
 
 
 def _over_limit(config: DeepseekV3Config, limits: Limits) -> ConfigFault | None:
     layers, experts = config.layer_count, config.n_routed_experts or 0
-    field, value, limit, name = "", 0, 0, ""
-    if layers > limits.layers:
-        field = "num_hidden_layers" if config.num_hidden_layers > limits.layers else "num_nextn_predict_layers"
-        value, limit, name = layers, limits.layers, "layers"
-    elif experts > limits.experts:
-        field, value, limit, name = "n_routed_experts", experts, limits.experts, "experts"
-    elif layers * (6 * experts + 30) > limits.expected_tensors:
-        field, value, limit, name = (
-            "n_routed_experts",
-            layers * (6 * experts + 30),
-            limits.expected_tensors,
-            "expected_tensors",
-        )
-    if not field:
-        return None
-    what = {"layers": "layers", "experts": "routed experts", "expected_tensors": "tensors"}[name]
-    return ConfigFault(
-        "config-over-limit", field, f"demands {value:,} {what}, limit {limit:,} ({name})", f"at most {limit}", value
-    )
+    tensors = layers * (6 * experts + 30)
+    deep = "num_hidden_layers" if config.num_hidden_layers > limits.layers else "num_nextn_predict_layers"
+    for field, value, limit, what, name in (
+        (deep, layers, limits.layers, "layers", "layers"),
+        ("n_routed_experts", experts, limits.experts, "routed experts", "experts"),
+        ("n_routed_experts", tensors, limits.expected_tensors, "tensors", "expected_tensors"),
+    ):
+        if value > limit:
+            message = f"demands {value:,} {what}, limit {limit:,} ({name})"
+            return ConfigFault("config-over-limit", field, message, f"at most {limit}", value)
+    return None

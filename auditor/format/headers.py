@@ -97,7 +97,8 @@ def _prove(raw: bytes, limits: Limits) -> tuple[dict[str, TensorHeader], dict[st
     needed = _ENTRY_QUOTES * len(tensors) + (0 if metadata is None else 2 + 4 * len(metadata))
     if raw[:1] != b"{" or METADATA in tensors or quotes(raw) != needed or has_minus_zero(raw):
         return None
-    if tensors and max(map(len, tensors)) * 4 > limits.name_bytes and _long_names(tensors, limits):
+    most = limits.name_bytes
+    if tensors and max(map(len, tensors)) * 4 > most and any(len(name.encode()) > most for name in tensors):
         return None
     return tensors, metadata
 
@@ -117,14 +118,12 @@ def _metadata_apart(raw: bytes) -> tuple[dict[str, str] | None, bytes]:
     return _decode_metadata(found[1]), raw[: found.start() + 1] + raw[found.end() :]
 
 
-def _long_names(tensors: dict[str, TensorHeader], limits: Limits) -> list[str]:
-    return [name for name in tensors if len(name.encode()) > limits.name_bytes]
-
-
 def _tiling(tensors: dict[str, TensorHeader], data_bytes: int) -> Tiling | None:
     """The tensors by kind where they cover the data exactly, each with its size; None where they do not."""
     tiling = _tile(tensors, data_bytes)
-    return _tile(dict(sorted(tensors.items(), key=_by_offset)), data_bytes) if tiling is None else tiling
+    if tiling is not None:
+        return tiling
+    return _tile(dict(sorted(tensors.items(), key=lambda each: each[1].data_offsets)), data_bytes)
 
 
 def _tile(tensors: dict[str, TensorHeader], data_bytes: int) -> Tiling | None:
@@ -153,7 +152,3 @@ def _tile(tensors: dict[str, TensorHeader], data_bytes: int) -> Tiling | None:
         note(number)
         hold(name)
     return Tiling(kinds, names, order.tobytes()) if position == data_bytes else None
-
-
-def _by_offset(entry: tuple[str, TensorHeader]) -> tuple[int, int]:
-    return entry[1].data_offsets

@@ -147,7 +147,14 @@ def _explain(data: bytes, limits: Limits) -> Index:
     entries = _Entries(limits)
     keep = Keep(depth=2, most_values=100_000, make=entries.take)
     document = parse(data, max_depth=limits.json_depth, max_values=limits.json_values, keep=keep)
-    reason = next((each for each in document.faults if _is_limit(each, limits)), None)
+    reason = next(
+        (
+            each
+            for each in document.faults
+            if each.kind == "limit" or (each.kind == "depth" and limits.json_depth < _LEVELS)
+        ),
+        None,
+    )
     if reason is not None:
         return Index("unread", sha256, reason=f"{reason.message} at byte {reason.offset}", code="limit")
     over = _over_limit(entries.weight_map, len(data), limits)
@@ -159,10 +166,6 @@ def _explain(data: bytes, limits: Limits) -> Index:
     total = _entry_faults(document.value, entries, faults)
     damaged = any(fault.slug == "malformed-index" for fault in faults)
     return Index("damaged" if damaged else "read", sha256, entries.weight_map, total, tuple(faults))
-
-
-def _is_limit(fault: JsonFault, limits: Limits) -> bool:
-    return fault.kind == "limit" or (fault.kind == "depth" and limits.json_depth < _LEVELS)
 
 
 def _document_faults(found: list[JsonFault], duplicates: int, placed: dict[str, str]) -> list[Fault]:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from auditor.text import quoted
+
 FaultKind = Literal["syntax", "encoding", "duplicate-key", "depth", "limit"]
 
 # Possessive: a string that could backtrack costs 200 bytes of memory per byte. Escapes are judged later.
@@ -288,9 +290,5 @@ _WANTED = {
 
 def _syntax(data: bytes, position: int, state: str) -> JsonFault:
     at = _behind_space(data, position)
-    there = "the document ends" if at >= len(data) else f"found {_quote(data[at : at + 12])}"
+    there = "the document ends" if at >= len(data) else f"found {quoted(data[at : at + 12])}"
     return JsonFault("syntax", f"needed {_WANTED[state]} at byte {at}, {there}", at)
-
-
-def _quote(cut: bytes) -> str:
-    return "'" + "".join(chr(b) if 0x20 <= b < 0x7F and b != 0x5C else f"\\x{b:02x}" for b in cut) + "'"

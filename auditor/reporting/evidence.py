@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from auditor.content.probes import BlockValues, Outcome, Probes, ScaleValues, TensorValues
 from auditor.patterns import expand, kind_of, layer_of, patterns
@@ -98,11 +99,8 @@ def _group(layer: int | None, kind: str, dtype: str, alike: Sequence[TensorValue
         kind=kind,
         dtype=dtype,
         tensors=len(alike),
-        elements=sum(values.elements for values in alike),
+        **_totals(alike, "elements", "nan", "infinite", "zeros"),
         elements_read=sum(values.read for values in alike),
-        nan=sum(values.nan for values in alike),
-        infinite=sum(values.infinite for values in alike),
-        zeros=sum(values.zeros for values in alike),
         minimum=min((values.minimum for values in alike if values.minimum is not None), default=None),
         maximum=max((values.maximum for values in alike if values.maximum is not None), default=None),
         zero_blocks=sum(each.zero for each in blocks),
@@ -113,35 +111,25 @@ def _group(layer: int | None, kind: str, dtype: str, alike: Sequence[TensorValue
 
 
 def _round_trip(blocks: Sequence[BlockValues]) -> RoundTrip:
-    changed = sum(each.changed for each in blocks)
-    return RoundTrip(
-        blocks=sum(each.blocks for each in blocks),
-        exact=sum(each.exact for each in blocks),
-        value_equal=sum(each.value_equal for each in blocks),
-        changed=changed,
-        undefined=sum(each.undefined for each in blocks),
-        largest_relative_error=max(each.error for each in blocks) if changed else None,
-        drifted=sum(each.drifted for each in blocks),
-    )
+    totals = _totals(blocks, "blocks", "exact", "value_equal", "changed", "undefined", "drifted")
+    return RoundTrip(**totals, largest_relative_error=max(each.error for each in blocks) if totals["changed"] else None)
 
 
 def _scales(scales: Sequence[ScaleValues]) -> ScaleProbe:
+    counts = ("values", "nan", "infinite", "zero", "negative", "subnormal", "powers_of_two", "published", "reciprocal")
     medians = sorted(each.median for each in scales if each.median is not None)
     return ScaleProbe(
-        values=sum(each.values for each in scales),
-        nan=sum(each.nan for each in scales),
-        infinite=sum(each.infinite for each in scales),
-        zero=sum(each.zero for each in scales),
-        negative=sum(each.negative for each in scales),
-        subnormal=sum(each.subnormal for each in scales),
-        powers_of_two=sum(each.powers_of_two for each in scales),
+        **_totals(scales, *counts),
         minimum=min((each.minimum for each in scales if each.minimum is not None), default=None),
         median=medians[len(medians) // 2] if medians else None,
         maximum=max((each.maximum for each in scales if each.maximum is not None), default=None),
         exponents=_sum(each.exponents for each in scales),
-        published=sum(each.published for each in scales),
-        reciprocal=sum(each.reciprocal for each in scales),
     )
+
+
+def _totals(of: Sequence[object], *names: str) -> dict[str, Any]:
+    """The sums of some values of theirs, by name."""
+    return {name: sum(getattr(each, name) for each in of) for name in names}
 
 
 def _sum(counts: Iterable[dict[int, int]]) -> dict[int, int]:

@@ -196,20 +196,10 @@ class Bucket(Remote):
     def _address(self, path: str) -> str:
         return f"{self._access.base}/{quote(f'{self._prefix}/{path}' if self._prefix else path)}"
 
-    def _fetch(
-        self,
-        path: str,
-        begin: int,
-        end: int,
-        *,
-        etag: str | None = None,
-        unless: str | None = None,
-        into: memoryview | None = None,
-        peek: Callable[[bytes], object] | None = None,
-    ) -> Answer:
+    def _fetch(self, path: str, begin: int, end: int, **options: Any) -> Answer:
         if self._direct:
-            return super()._fetch(path, begin, end, etag=etag, unless=unless, into=into, peek=peek)
-        return self._through_store(path, begin, end, etag, into)
+            return super()._fetch(path, begin, end, **options)
+        return self._through_store(path, begin, end, options.get("etag"), options.get("into"))
 
     def _through_store(self, path: str, begin: int, end: int, etag: str | None, into: memoryview | None) -> Answer:
         """A range by the library's own hands, which hold a token that they do not lend."""

@@ -111,7 +111,7 @@ def attribute(failures: Iterable[Failure], inventory: Inventory) -> tuple[Findin
 
 def trace(failures: Iterable[Failure], inventory: Inventory) -> tuple[Attributed, ...]:
     """The findings of `attribute`, each with what it was folded from."""
-    ordered = sorted(failures, key=_precedence)
+    ordered = sorted(failures, key=lambda each: (_SCOPES.index(each.rule.scope), -WEIGHT[each.rule.severity]))
     causes = _causes(ordered, inventory)
     groups = _group(ordered, causes)
     subjects = Subjects(inventory)
@@ -175,10 +175,6 @@ def _kind(failure: Failure) -> str:
     if failure.tensors and not (failure.field and failure.rule.scope == Scope.CONFIG):
         return _TENSORS
     return "field" if failure.field else "file"
-
-
-def _precedence(failure: Failure) -> tuple[int, int]:
-    return (_SCOPES.index(failure.rule.scope), -WEIGHT[failure.rule.severity])
 
 
 def _causes(ordered: Sequence[Failure], inventory: Inventory) -> list[int | None]:

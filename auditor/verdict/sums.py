@@ -10,14 +10,13 @@ from auditor_schemas.rule import WEIGHT, AnyMissing, Excess, Failure, Scope, Sev
 _COMBINED = 10
 
 
-def is_sum(failure: Failure) -> bool:
-    """Whether a failure speaks of a sum that may follow from tensors."""
-    return failure.rule.scope == Scope.COUNT and failure.rule.severity != Severity.INFO
-
-
 def causes_of_sums(ordered: Sequence[Failure], roots: Sequence[int | None], inventory: Inventory) -> dict[int, int]:
     """The position of each explained sum → that of its root. `roots` has each failure's, None where it is one."""
-    sums = [position for position, failure in enumerate(ordered) if is_sum(failure)]
+    sums = [
+        position
+        for position, failure in enumerate(ordered)
+        if failure.rule.scope == Scope.COUNT and failure.rule.severity != Severity.INFO
+    ]
     if not sums:
         return {}
     answerable = _Answerable(ordered, roots, inventory, sums)

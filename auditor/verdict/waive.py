@@ -80,12 +80,9 @@ class _Candidates:
         for (kind, length), by_start in self._starts.items():
             value = getattr(member, kind) if kind else ""
             for position in () if value is None else by_start.get(value[:length], ()):
-                if all(_matches(test, getattr(member, each)) for each, test in self._tests[position]):
+                found = ((test, getattr(member, each)) for each, test in self._tests[position])
+                if all(value is not None and test(value) for test, value in found):
                     yield position
-
-
-def _matches(test: Callable[[str], object], value: str | None) -> bool:
-    return value is not None and bool(test(value))
 
 
 @dataclass(slots=True)

@@ -47,12 +47,13 @@ def _sections(report: AuditReport) -> Iterator[list[str]]:
     yield _excused([each for each in roots if each.status != "new"])
     yield _listed("Waivers and baseline", remarks(report))
     yield _figures(report)
-    yield _coverage(report)
+    yield _listed("Not read", [f"not read: {each}" for each in report.coverage.unread])
     yield _rules(report)
 
 
 def _head(report: AuditReport) -> list[str]:
     inventory, verdict = report.inventory, report.verdict
+    unknown = "none" if report.source.versioned else UNVERSIONED
     lines = [f"# {MARKS[verdict]} auditor: {verdict} · {code(report.source.uri)}", "", _conclusion(report), ""]
     rows = [
         ("Depth", f"{report.run.depth}: {_covered(report)}"),
@@ -62,15 +63,11 @@ def _head(report: AuditReport) -> list[str]:
             f"{size(inventory.payload_bytes)} of tensor data",
         ),
         ("Family", code(report.family) if report.family else "none"),
-        ("Revision", code(report.source.revision) if report.source.revision else _no_revision(report)),
+        ("Revision", code(report.source.revision) if report.source.revision else unknown),
         ("Fingerprint", code(report.source.fingerprint) if report.source.fingerprint else "none"),
         ("Made by", f"{code(f'{report.tool.name} {report.tool.version}')} in {max(report.run.duration_s, 0):.1f} s"),
     ]
     return [*lines, "| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)]
-
-
-def _no_revision(report: AuditReport) -> str:
-    return "none" if report.source.versioned else UNVERSIONED
 
 
 def _conclusion(report: AuditReport) -> str:
@@ -195,10 +192,6 @@ def _figures(report: AuditReport) -> list[str]:
     notes = [each for each in report.figures[:ROWS] if each.verdict == "contradicted" and each.note]
     lines += [f"\nPublished {plain(each.published or each.name)}: {plain(each.note or '')}" for each in notes]
     return lines
-
-
-def _coverage(report: AuditReport) -> list[str]:
-    return _listed("Not read", [f"not read: {each}" for each in report.coverage.unread])
 
 
 def _listed(title: str, sentences: Sequence[str]) -> list[str]:

@@ -191,9 +191,7 @@ def _shown(each: Entry) -> dict[str, Any]:
         "size": f"{text.plural(each.tensors, 'tensor')}, {text.size(each.payload_bytes)}",
         "family": each.family or "no family",
         "revision": each.revision,
-        "revision_short": cut(each.revision, 12)
-        if each.revision and len(each.revision) <= 12
-        else _short(each.revision),
+        "revision_short": _short(each.revision),
         "fingerprint": each.fingerprint,
         "fingerprint_short": _short(each.fingerprint),
         "tool": each.tool,

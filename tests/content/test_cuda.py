@@ -54,7 +54,7 @@ def _through(device: object, matrices: list[Matrix], block: tuple[int, int]) -> 
 def _interpreted(matrices: list[Matrix], block: tuple[int, int]) -> list[Extremes]:
     """In a process of its own, as triton decides when it is imported whether it interprets."""
     from auditor.content.cuda.device import CudaDevice
-    from auditor.content.cuda.place import Host
+    from tests.content.interpreter import Host
 
     device = CudaDevice(place=Host(), slab_bytes=1 << 14)
     try:
@@ -184,7 +184,7 @@ def test_strips_under_way_together_do_not_disturb_each_other(reduce: Reduce) -> 
 
 def _held_back() -> list[Extremes]:
     from auditor.content.cuda.device import CudaDevice
-    from auditor.content.cuda.place import Host
+    from tests.content.interpreter import Host
 
     device = CudaDevice(place=Host(), slab_bytes=1 << 14)
     pending = [device.extremes(random((128, 128), seed).ravel(), 128, BLOCK) for seed in range(7)]
@@ -210,7 +210,7 @@ def test_more_strips_than_buffers_from_memory_of_the_callers_agree_with_numpy(
 )
 def test_strips_that_cannot_be_are_refused(size: int, columns: int, block: tuple[int, int], message: str) -> None:
     from auditor.content.cuda.device import CudaDevice
-    from auditor.content.cuda.place import Host
+    from tests.content.interpreter import Host
 
     device = CudaDevice(place=Host(), slab_bytes=1 << 10)
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -220,7 +220,7 @@ def test_strips_that_cannot_be_are_refused(size: int, columns: int, block: tuple
 @pytest.mark.parametrize("offset", [0, 1, 63, 64, 4095, 4096, 11_888_393])
 def test_buffers_are_aligned_and_far_from_the_place_in_the_file_modulo_the_page(offset: int) -> None:
     from auditor.content.cuda.device import CudaDevice
-    from auditor.content.cuda.place import Host
+    from tests.content.interpreter import Host
 
     device = CudaDevice(place=Host(), slab_bytes=1 << 12)
     for size in (100, 1 << 12, 1 << 13):
@@ -312,9 +312,9 @@ def _shards(folder: str, device_name: str) -> tuple[ShardValues, ...]:
     """What the readers make of a checkpoint's weights with tiny blocks' worth of rows at once."""
     from auditor.content.cpu import CpuDevice
     from auditor.content.cuda.device import CudaDevice
-    from auditor.content.cuda.place import Host
     from auditor.content.plan import Blocks, whole_shards
     from auditor.content.shard import ShardReader
+    from tests.content.interpreter import Host
 
     # A slab of two rows of blocks or so: many strips of each weight are under way together.
     device = CpuDevice() if device_name == "cpu" else CudaDevice(place=Host(), slab_bytes=1 << 16)

@@ -1,7 +1,7 @@
-"""Where the kernel runs: a CUDA device with its memory and streams, or the host under Triton's interpreter."""
+"""Where the kernel runs: a CUDA device with its memory and streams."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 import torch
@@ -82,39 +82,3 @@ class Cuda:
         self._copies.synchronize()
         self._work.synchronize()
         torch.cuda.empty_cache()
-
-
-class _Passed:
-    """A point that work has passed as soon as it is begun."""
-
-    def synchronize(self) -> None:
-        """Nothing to wait for."""
-
-
-class Host:
-    """The host as a place, where Triton's interpreter runs the kernel: one memory, everything done when begun."""
-
-    name = "triton interpreter"
-
-    def host(self, size: int) -> torch.Tensor:
-        """Plain memory."""
-        return torch.empty(size, dtype=torch.uint8)
-
-    def room(self, size: int) -> torch.Tensor:
-        """Plain memory."""
-        return torch.empty(size, dtype=torch.uint8)
-
-    def copying(self, after: Mark | None) -> AbstractContextManager[None]:  # noqa: ARG002  # a place's signature
-        """No stream."""
-        return nullcontext()
-
-    def computing(self, after: Mark) -> AbstractContextManager[None]:  # noqa: ARG002  # a place's signature
-        """No stream."""
-        return nullcontext()
-
-    def mark(self) -> Mark:
-        """A point that is passed already."""
-        return _Passed()
-
-    def close(self) -> None:
-        """Nothing to give back."""

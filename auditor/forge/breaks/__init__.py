@@ -48,20 +48,9 @@ def breaks_as(
 ) -> Callable[[Apply], Break]:
     """Make a Break of a function; the exit code follows from the severity unless it is given."""
     code = (1 if severity is Severity.ERROR else 0) if exit_code is None else exit_code
-
-    def decorate(apply: Apply) -> Break:
-        return Break(
-            name=name,
-            title=title,
-            rule=rule,
-            severity=severity,
-            exit_code=code,
-            also=also,
-            depth=depth,
-            apply=apply,
-        )
-
-    return decorate
+    return lambda apply: Break(
+        name=name, title=title, rule=rule, severity=severity, exit_code=code, also=also, depth=depth, apply=apply
+    )
 
 
 def breaks() -> dict[str, Break]:
