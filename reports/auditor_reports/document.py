@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import BaseLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from auditor_reports import text
@@ -17,8 +17,9 @@ def compose(template: str, *, style: str, scripts: Sequence[str] = (), trusted: 
 
     `trusted`: scripts never parse markup, and the policy holds them to that.
     """
-    css = _source(style)
-    code = "".join(map(_source, scripts))
+    environment = _own()
+    css = block(environment, style)
+    code = Markup("").join(block(environment, each) for each in scripts)
     policy = [
         "default-src 'none'",
         f"style-src '{_hash(css)}'",
@@ -28,41 +29,35 @@ def compose(template: str, *, style: str, scripts: Sequence[str] = (), trusted: 
     ]
     if trusted:
         policy += ["require-trusted-types-for 'script'", "trusted-types 'none'"]
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            policy="; ".join(policy),
-            style=Markup(css),  # noqa: S704  # the package's own file
-            script=Markup(code),  # noqa: S704  # the package's own files
-            **values,
-        )
-    )
+    return environment.get_template(template).render(policy="; ".join(policy), style=css, script=code, **values)
 
 
-@cache
-def _environment() -> Environment:
+def environment_of(loader: BaseLoader) -> Environment:
     """Templates fail on an undefined name, and no string reaches a page without passing `shown`."""
     return Environment(
         autoescape=True,
         undefined=StrictUndefined,
-        loader=PackageLoader("auditor_reports"),
+        loader=loader,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=_finalize,
     )
 
 
+def block(environment: Environment, name: str) -> Markup:
+    """A file of a package, exactly as it stands between its tags: the policy's hash covers every character."""
+    assert environment.loader is not None
+    return Markup(environment.loader.get_source(environment, name)[0])  # noqa: S704  # no file but a package's own
+
+
+@cache
+def _own() -> Environment:
+    return environment_of(PackageLoader("auditor_reports"))
+
+
 def _finalize(output: Any) -> Any:
     return text.shown(output) if isinstance(output, str) and not isinstance(output, Markup) else output
 
 
-def _source(name: str) -> str:
-    """A file of the package, exactly as it stands between its tags: the policy's hash covers every character."""
-    environment = _environment()
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
-
-
-def _hash(block: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(block.encode()).digest()).decode()}"
+def _hash(source: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}"

@@ -15,11 +15,13 @@ from auditor.service.web import problems
 from auditor.service.web.api import audits, events, health
 from auditor.service.web.callers import cookie_name, is_tls
 from auditor.service.web.headers import SecurityHeaders
+from auditor.service.web.pages import faults
+from auditor.service.web.pages.router import router as pages
 from auditor.service.web.state import state_for
 from auditor.version import __version__
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-_ROUTERS = (audits.router, events.router, health.router)
+_ROUTERS = (audits.router, events.router, health.router, pages)
 
 
 def create_app(installation: Installation, *, stopped: threading.Event) -> FastAPI:
@@ -35,7 +37,7 @@ def create_app(installation: Installation, *, stopped: threading.Event) -> FastA
         max_body_size=settings.web.body,
     )
     app.state.auditor = state_for(installation, stopped)
-    problems.install(app)
+    problems.install(app, faults.shown)
     # The last one added is the first that a request meets.
     app.add_middleware(
         SessionMiddleware,

@@ -12,6 +12,7 @@ from fastapi_problem.handler import ExceptionHandler, add_exception_handler, new
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette_problem.handler import PostHook
 
 from auditor.service.access.keys import TamperedError
 from auditor.service.access.rates import TooManyError
@@ -151,8 +152,8 @@ def _response(status: int) -> dict[str, Any]:
 _AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}, "required": True}
 
 
-def install(app: FastAPI) -> None:
-    """Have the application answer every error as a problem."""
+def install(app: FastAPI, *shown: PostHook[Any]) -> None:
+    """Have the application answer every error as a problem, `shown` otherwise to whoever is no program."""
     handler = new_exception_handler(
         logger=None,
         handlers={
@@ -166,7 +167,7 @@ def install(app: FastAPI) -> None:
         },
         http_exception_handler=_http,
         request_validation_handler=_invalid,
-        post_hooks=[_secured],
+        post_hooks=[*shown, _secured],
     )
     for kind in (TooManyError, TamperedError, SQLAlchemyError):
         app.add_exception_handler(kind, handler)

@@ -1,0 +1,1 @@
+"""The pages that people see: what the API says, in the look of the report, readable without a script."""

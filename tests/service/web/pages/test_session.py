@@ -1,0 +1,115 @@
+"""Signing in on the pages, and what others see."""
+
+import pytest
+
+from auditor.service.web.pages.session import local
+from tests.service.web.conftest import Service
+from tests.service.web.pages.conftest import BROWSER, OURS, People, words
+
+
+def test_whoever_signs_in_with_a_good_token_sees_the_page_they_wanted(people: People, service: Service) -> None:
+    client = people.nobody()
+    refused = client.get("/rules?text=scale")
+    assert refused.status_code == 401
+    assert 'value="/rules?text=scale"' in refused.text
+    token = service.state.tokens.create("ann", ("read",)).token
+    answer = client.post("/login", data={"token": f" {token} ", "next": "/rules?text=scale"}, headers=OURS)
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/rules?text=scale"
+    assert "Signed in as ann" in words(client.get("/rules"))
+
+
+def test_the_cookie_holds_no_token_and_is_kept_from_scripts_and_other_sites(people: People, service: Service) -> None:
+    token = service.state.tokens.create("ann", ("read",)).token
+    cookie = people.nobody().post("/login", data={"token": token}, headers=OURS).headers["set-cookie"]
+    assert cookie.startswith("auditor=")
+    assert token.removeprefix("audtk_") not in cookie
+    assert "httponly" in cookie.lower()
+    assert "samesite=lax" in cookie.lower()
+
+
+def test_revoking_the_token_ends_the_session(people: People, service: Service) -> None:
+    client = people.somebody("read")
+    assert client.get("/rules").status_code == 200
+    (token,) = service.state.tokens.every()
+    service.state.tokens.revoke(token.id)
+    assert client.get("/rules").status_code == 401
+
+
+def test_whoever_signs_out_is_nobody_again(people: People) -> None:
+    client = people.somebody("read")
+    assert client.post("/logout", data={}, headers=OURS).status_code == 303
+    assert client.get("/rules").status_code == 401
+
+
+def test_a_wrong_token_is_told_beside_the_field_and_counted(people: People, service: Service) -> None:
+    client = people.nobody()
+    answer = client.post("/login", data={"token": "audtk_nothing"}, headers=OURS)
+    assert answer.status_code == 401
+    assert 'aria-invalid="true"' in answer.text
+    assert "unknown, expired or revoked" in words(answer)
+    assert "audtk_nothing" not in answer.text
+    statuses = [client.post("/login", data={"token": "x"}, headers=OURS).status_code for _ in range(70)]
+    assert statuses[-1] == 429
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ],
+)
+def test_forms_that_another_site_sends_are_refused(people: People, service: Service, headers: dict[str, str]) -> None:
+    token = service.state.tokens.create("ann", ("read",)).token
+    assert people.nobody().post("/login", data={"token": token}, headers=headers).status_code == 403
+    client = people.somebody("read")
+    assert client.post("/logout", data={}, headers=headers).status_code == 403
+    assert client.get("/rules").status_code == 200
+
+
+def test_a_form_from_our_own_origin_is_taken(people: People, service: Service) -> None:
+    token = service.state.tokens.create("ann", ("read",)).token
+    assert people.nobody().post("/login", data={"token": token}, headers={"Origin": service.url}).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:alert(1)", "/a\r\nb", "evil", "",
+     "/é", "//[", "\\/evil.example"],
+)  # fmt: skip
+def test_signing_in_leads_nowhere_else(place: str) -> None:
+    assert local(place) == "/"
+    assert local("/audits?state=queued") == "/audits?state=queued"
+
+
+def test_what_is_no_form_is_refused(people: People) -> None:
+    client = people.nobody()
+    for body, kind, status in (
+        (b"{}", "application/json", 415),
+        (b"token=\xff", "application/x-www-form-urlencoded", 400),
+        (b"token=%ff", "application/x-www-form-urlencoded", 400),
+        (b"&".join([b"a=1"] * 100), "application/x-www-form-urlencoded", 400),
+        (b"a" * (2 << 20), "application/x-www-form-urlencoded", 413),
+    ):
+        answer = client.post("/login", content=body, headers={**OURS, "Content-Type": kind})
+        assert answer.status_code == status
+
+
+def test_problems_are_pages_for_people_and_problems_for_programs(people: People, service: Service) -> None:
+    client = people.somebody("read")
+    page = client.get("/nowhere")
+    assert page.status_code == 404
+    assert "There is no such thing" in words(page)
+    assert page.headers["x-content-type-options"] == "nosniff"
+    for path, headers in (("/v1/nowhere", BROWSER), ("/nowhere", {"Accept": "application/json"})):
+        assert client.get(path, headers=headers).headers["content-type"] == "application/problem+json"
+
+
+def test_names_of_tokens_are_text(people: People) -> None:
+    page = people.somebody("read", name="<img src=x onerror=alert(1)>\u202e").get("/rules")
+    assert "<img" not in page.text
+    assert "&lt;img src=x onerror=alert(1)&gt;\\u202e" in page.text
