@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from auditor.errors import UsageError
 from auditor.service import migrate
+from auditor.service.hooks.duties import duties
 from auditor.service.installation import Installation, Lock, open_installation
+from auditor.service.notify.deliveries import announcing
 from auditor.service.worker import Worker
 from auditor.sources.http.hosts import is_loopback
 
@@ -30,7 +32,7 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> int:
 
     Raises UsageError for what cannot be served.
     """
-    installation = open_installation(settings)
+    installation = open_installation(settings, announce=announcing)
     stopped = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stopped.set())
@@ -77,7 +79,7 @@ def _run(installation: Installation, tell: Callable[[str], None], stopped: threa
     settings = installation.settings
     worker = None
     if settings.role != "api":
-        worker = Worker(installation, alone=installation.database.sqlite)
+        worker = Worker(installation, alone=installation.database.sqlite, **duties(installation, stopped))
         worker.start()
     try:
         if settings.role == "worker":

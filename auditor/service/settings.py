@@ -156,7 +156,7 @@ class Notify(Part):
         default={}, description="Secrets by the names that targets give: whsec_… to sign with, or a token."
     )
     each: int = Field(default=8, ge=1, le=64, description="Deliveries at once, for each worker.")
-    per_target: int = Field(default=2, ge=1, le=64, description="Deliveries to one target at once, in all workers.")
+    per_target: int = Field(default=4, ge=1, le=64, description="Deliveries to one target at once, in all workers.")
 
 
 class Retention(Part):

@@ -14,9 +14,10 @@ from sqlalchemy import Connection, Row, delete, insert, select, true, update
 from sqlalchemy.exc import IntegrityError
 
 from auditor.errors import AuditorError, UsageError
+from auditor.service.access.sources import judge
 from auditor.service.audits.life import QueueFullError
 from auditor.service.audits.order import Depth, host_of
-from auditor.service.hooks.asking import Asking, policy_text
+from auditor.service.hooks.asking import Asked, Asking
 from auditor.service.hooks.looking import look
 from auditor.service.jobs import Job, Queue
 from auditor.service.notify.due import Due
@@ -39,16 +40,16 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 class Watches:
     """The watches of an installation."""
 
-    def __init__(self, installation: Installation, asking: Asking) -> None:
+    def __init__(self, installation: Installation) -> None:
         self._database = installation.database
         self._sources = installation.settings.sources
-        self._asking = asking
+        self._asking = Asking(installation)
         self._due = Due(installation.database, installation.jobs, watches, true(), _job)
 
     @property
     def queue(self) -> Queue:
         """Looks, a few at once and fewer at one host."""
-        return Queue(name=LOOK, each=_EACH, group=_GROUP, poll_s=1.0)
+        return Queue(name=LOOK, each=_EACH, group=_GROUP, poll_s=2.0)
 
     # --- people ---
 
@@ -70,18 +71,18 @@ class Watches:
             raise UsageError("a watch follows a branch: give it as --revision, not in the source")
         if revision is not None and _COMMIT.fullmatch(revision):
             raise UsageError("a commit never changes: give a branch or a tag")
-        source, revision = self._asking.judge(source, revision)
         try:
             with self._database.write() as connection:
-                if policy is not None:
-                    policy_text(connection, policy)
+                order = self._asking.order(
+                    connection, Asked(source=source, revision=revision, depth=depth, policy=policy)
+                )
                 at = now(connection)
                 id = new_id(at)  # noqa: A001  # what it is everywhere
                 connection.execute(
                     insert(watches).values(
                         id=id,
-                        source=source,
-                        revision=revision,
+                        source=order.source,
+                        revision=order.revision,
                         depth=depth,
                         policy=policy,
                         every_s=every_s,
@@ -127,7 +128,7 @@ class Watches:
         if row is None:
             return None
         try:
-            self._asking.judge(row.source, row.revision)
+            judge(row.source, row.revision, self._sources)
             return {"found": look(row.source, row.revision, self._sources)}
         except AuditorError as error:
             return {"reason": str(error)}
@@ -177,16 +178,15 @@ class Watches:
 
     def _ask(self, connection: Connection, row: Row[Any], found: str) -> str:
         hub = row.source.startswith("hf://")
-        order = self._asking.order(
-            connection,
+        asked = Asked(
             source=row.source,
             revision=found if hub else None,
             depth=row.depth,
             policy=row.policy,
             origin=f"hub:{_ref(row.revision)}" if hub else f"watch:{row.id}",
+            key=None if hub else f"watch {row.id} {row.attempt}",
         )
-        key = None if hub else f"watch {row.id} {row.attempt}"
-        return self._asking.submit_within(connection, order, key).audit
+        return self._asking.submit_within(connection, asked).audit
 
 
 def seconds(text: str) -> int:

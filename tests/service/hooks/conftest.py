@@ -29,8 +29,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def asking(installation: Installation) -> Asking:
-    """Asks for audits of whatever is named."""
-    return Asking(installation, lambda source, revision: (source, revision))
+    return Asking(installation)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Watches: due by the database's clock, looked at once, and an audit where the checkpoint has changed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from sqlalchemy import Row, select, update
 
 from auditor.errors import UsageError
 from auditor.service.audits.life import Result
-from auditor.service.hooks.asking import Asking
+from auditor.service.hooks.asking import Asked, Asking
 from auditor.service.hooks.watches import Watches, seconds
 from auditor.service.installation import Installation
 from auditor.service.settings import Settings
@@ -21,8 +22,8 @@ Look = Callable[[str], Row[Any]]
 
 
 @pytest.fixture
-def watched(installation: Installation, asking: Asking) -> Watches:
-    return Watches(installation, asking)
+def watched(installation: Installation) -> Watches:
+    return Watches(installation)
 
 
 @pytest.fixture
@@ -103,28 +104,25 @@ def test_failures_are_kept_and_pauses_grow_to_a_day(hub: Hub, watched: Watches, 
 
 
 def test_a_source_that_is_no_longer_allowed_is_not_asked(
-    hub: Hub, installation: Installation, watched: Watches, look: Look, asking: Asking, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, installation: Installation, settings: Settings, watched: Watches
 ) -> None:
     watch = watched.add("hf://org/model")
-
-    def refuse(_source: str, _revision: str | None) -> None:
-        raise UsageError("org is not on the list")
-
-    monkeypatch.setattr(asking, "_judge", refuse)
-    assert look(watch).reason == "org is not on the list"
+    watched.add_due()
+    sources = settings.sources.model_copy(update={"organisations": ("others",)})
+    stricter = Watches(replace(installation, settings=settings.model_copy(update={"sources": sources})))
+    seen = stricter.look(watch, 1)
+    assert seen == {"reason": "'org': not on the list of allowed organisations"}
     assert hub.requests == []
     with pytest.raises(UsageError, match="not on the list"):
-        watched.add("hf://org/other")
+        stricter.add("hf://org/other")
 
 
 def test_a_private_address_is_refused_where_the_settings_do_not_allow_it(
     hub: Hub, installation: Installation, settings: Settings
 ) -> None:
-    from dataclasses import replace
-
     sources = settings.sources.model_copy(update={"private": False})
     closed = replace(installation, settings=settings.model_copy(update={"sources": sources}))
-    watched = Watches(closed, Asking(closed, lambda *named: named))
+    watched = Watches(closed)
     watch = watched.add("hf://org/model")
     watched.add_due()
     seen = watched.look(watch, 1)
@@ -145,7 +143,7 @@ def test_a_look_that_ran_twice_asks_once(hub: Hub, watched: Watches, installatio
 
 def test_one_look_at_a_time(hub: Hub, watched: Watches, opened: Installation, asking: Asking) -> None:
     watch = watched.add("hf://org/model")
-    other = Watches(opened, Asking(opened, lambda *named: named))
+    other = Watches(opened)
     assert [watched.add_due(), other.add_due(), watched.add_due()] == [1, 0, 0]
     assert watched.look(watch, 2) is None
 
@@ -173,16 +171,7 @@ def test_of_the_jobs_of_a_watch_the_last_one_is_kept(
 def test_a_hook_and_a_watch_of_one_commit_are_one_audit(
     hub: Hub, watched: Watches, look: Look, asking: Asking, installation: Installation
 ) -> None:
-    with installation.database.write() as connection:
-        order = asking.order(
-            connection,
-            source="hf://org/model",
-            revision=hub.main,
-            depth="headers",
-            policy=None,
-            origin="hub:refs/heads/main",
-        )
-    (told,) = asking.submit([(order, None)])
+    (told,) = asking.submit([Asked(source="hf://org/model", revision=hub.main, origin="hub:refs/heads/main")])
     with installation.database.write() as connection:
         connection.execute(update(audits).values(state="failed", ended_at=1, cause="not_found"))
     watch = watched.add("hf://org/model")
@@ -206,7 +195,7 @@ def test_a_web_server_is_watched_by_what_it_calls_the_files(
         (folder / "config.json").write_text('{"a": 1}')
         assert look(watch).commit != first.commit
     # The second change came while the first audit was queued, which reads what is there when it begins.
-    assert [(each.source, each.revision) for each in every_audit(installation)] == [(f"{server.url}/", None)]
+    assert [(each.source, each.revision) for each in every_audit(installation)] == [(server.url, None)]
 
 
 def test_a_change_while_an_audit_reads_is_audited_afterwards(
@@ -235,7 +224,7 @@ def test_a_web_server_that_tells_no_version_is_said_to_be_one(watched: Watches, 
 
 
 def test_a_full_queue_is_told_and_the_change_is_asked_for_later(
-    hub: Hub, watched: Watches, look: Look, asking: Asking, monkeypatch: pytest.MonkeyPatch, installation: Installation
+    hub: Hub, watched: Watches, look: Look, monkeypatch: pytest.MonkeyPatch, installation: Installation
 ) -> None:
     monkeypatch.setattr(installation.audits, "_waiting", 0)
     watch = watched.add("hf://org/model")
