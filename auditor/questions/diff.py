@@ -52,13 +52,17 @@ def compare(old: str, new: str) -> CheckpointDiff:
 def read_side(path: str, label: str) -> Side:
     """A report where the path is a file, else a checkpoint, which is audited at depth headers."""
     if Path(path).is_file():
-        report = read_report(path)
-        return Side(label, report, _laid_out(report, path), None, _digests(report, path), True)
+        return reported(read_report(path), label, path)
     evidence, report = conduct(Subject(source=path), Terms())
     fields = evidence.configuration.fields
     return Side(
         label, report, _tensors_of(evidence.inventory), None if fields is None else dict(_flat(fields)), None, False
     )
+
+
+def reported(report: AuditReport, label: str, name: str) -> Side:
+    """A report as a side; `name` is what it is called in errors. Raises SourceError where it cannot be compared."""
+    return Side(label, report, _laid_out(report, name), None, _digests(report, name), True)
 
 
 def difference(old: Side, new: Side) -> CheckpointDiff:

@@ -85,6 +85,11 @@ class Tokens:
         with self._database.read() as connection:
             return list(connection.execute(found))
 
+    def row(self, id: str) -> Row[Any] | None:  # noqa: A002  # likewise
+        """One of the rows."""
+        with self._database.read() as connection:
+            return connection.execute(select(tokens).where(tokens.c.id == id)).one_or_none()
+
     def judge(self, token: str) -> Holder | None:
         """Who shows a token; None for one that is unknown, expired or revoked."""
         if not well_formed(token):

@@ -12,16 +12,27 @@ from auditor.service.access.keys import SESSIONS, key
 from auditor.service.installation import Installation
 from auditor.service.settings import Settings
 from auditor.service.web import problems
-from auditor.service.web.api import audits, events, health
+from auditor.service.web.api import audits, checkpoints, events, health, policies, reports, rules, tokens
 from auditor.service.web.callers import cookie_name, is_tls
 from auditor.service.web.headers import SecurityHeaders
 from auditor.service.web.pages import faults
 from auditor.service.web.pages.router import router as pages
 from auditor.service.web.state import state_for
+from auditor.service.web.strict import BodyLimit
 from auditor.version import __version__
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-_ROUTERS = (audits.router, events.router, health.router, pages)
+_ROUTERS = (
+    audits.router,
+    events.router,
+    reports.router,
+    checkpoints.router,
+    rules.router,
+    policies.router,
+    tokens.router,
+    health.router,
+    pages,
+)
 
 
 def create_app(installation: Installation, *, stopped: threading.Event) -> FastAPI:
@@ -34,11 +45,11 @@ def create_app(installation: Installation, *, stopped: threading.Event) -> FastA
         openapi_url="/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
-        max_body_size=settings.web.body,
     )
     app.state.auditor = state_for(installation, stopped)
     problems.install(app, faults.shown)
     # The last one added is the first that a request meets.
+    app.add_middleware(BodyLimit, most=settings.web.body)
     app.add_middleware(
         SessionMiddleware,
         secret_key=key(installation.database, SESSIONS).hex(),

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Row
 
 from auditor.service.audits.causes import CAUSES
@@ -67,6 +67,33 @@ class AuditRequest(Asked):
     seed: int | None = Field(default=None, ge=0, lt=1 << 63, description="What a sample draws from.")
     force: bool = Field(default=False, description="Audit although the same commit was audited the same way.")
     priority: int = Field(default=5, ge=1, le=9, description="1 comes first, 9 last.")
+
+
+class PageQuery(BaseModel):
+    """How many, and from where on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(default=50, ge=1, le=MOST, description="How many at most.")
+    next: str | None = Field(default=None, max_length=1000, description="What `next` of the page before was.")
+
+
+class CheckpointFilters(PageQuery):
+    """Which checkpoints."""
+
+    source: Plain | None = Field(default=None, max_length=2000, description="The one of this source.")
+
+
+class AuditFilters(PageQuery):
+    """Which audits."""
+
+    state: list[State] = Field(default=[], max_length=5, description="One of these states.")
+    verdict: list[Verdict] = Field(default=[], max_length=3, description="One of these verdicts.")
+    depth: Depth | None = None
+    source: Plain | None = Field(default=None, max_length=2000, description="Of this source, as audits have it.")
+    checkpoint: str | None = Field(default=None, pattern=ID)
+    since: AwareDatetime | None = Field(default=None, description="Asked for then or later.")
+    until: AwareDatetime | None = Field(default=None, description="Asked for before then.")
 
 
 class Progress(BaseModel):

@@ -2,21 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Query, Request
+from fastapi import Request
 from sqlalchemy import Row
 
 from auditor.service.access.keys import TamperedError
 from auditor.service.audits.lookup import Place
-from auditor.service.web.models import MOST
 from auditor.service.web.state import state_of
-
-Limit = Annotated[int, Query(ge=1, le=MOST, description="How many at most.")]
-Cursor = Annotated[
-    str | None,
-    Query(alias="next", max_length=1000, description="What `next` of the page before was, for the same list."),
-]
 
 
 class Pages:

@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass
 
+from anyio import CapacityLimiter
 from fastapi import Request
 
 from auditor.service.access.keys import CURSORS, Cursors, key
@@ -22,6 +23,8 @@ class State:
     cursors: Cursors
     rates: Rates
     watch: Watch
+    # So many reports are rendered at once; the rest wait without a thread.
+    renders: CapacityLimiter
     stopped: threading.Event
 
     @property
@@ -39,6 +42,7 @@ def state_for(installation: Installation, stopped: threading.Event) -> State:
         cursors=Cursors(key(installation.database, CURSORS)),
         rates=Rates(reads=web.reads, writes=web.writes, refusals=web.refusals),
         watch=Watch(installation.database, stopped, together=web.streams, each=web.streams_each),
+        renders=CapacityLimiter(2),
         stopped=stopped,
     )
 

@@ -124,7 +124,7 @@ class Watch:
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Watching]] = {}
         self._callers: Counter[str] = Counter()
-        self._placed_at = 0.0
+        self._placed_at = time.monotonic()
         self._looking = False
 
     def open(self, caller: str, audit: str, *, seen: int = 0) -> Watching:

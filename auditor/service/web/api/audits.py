@@ -6,27 +6,22 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, select, update
 
 from auditor.service.access import admission
 from auditor.service.access.rates import TooManyError
 from auditor.service.audits import lookup
 from auditor.service.audits.life import KeyReusedError, QueueFullError
-from auditor.service.audits.order import Depth, Order
+from auditor.service.audits.order import Order
 from auditor.service.store.tables import FINAL, audits
 from auditor.service.web.callers import Caller, Reader, Submitter
 from auditor.service.web.models import (
-    ID,
-    MOST,
     Attempt,
     Audit,
+    AuditFilters,
     AuditPage,
     AuditRequest,
     Id,
-    Plain,
-    State,
-    Verdict,
     attempt_of,
     audit_of,
 )
@@ -39,8 +34,7 @@ from auditor.service.web.problems import (
     TooManyProblem,
     documented,
 )
-from auditor.service.web.state import State as Shared
-from auditor.service.web.state import state_of
+from auditor.service.web.state import State, state_of
 from auditor.service.web.strict import StrictRoute
 
 router = APIRouter(prefix="/v1/audits", tags=["audits"], route_class=StrictRoute)
@@ -64,22 +58,6 @@ Key = Annotated[
     ),
 ]
 Wait = Annotated[int, Query(ge=0, le=60, description="Seconds to wait for a final state.")]
-
-
-class AuditFilters(BaseModel):
-    """Which audits."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    state: list[State] = Field(default=[], max_length=5, description="One of these states.")
-    verdict: list[Verdict] = Field(default=[], max_length=3, description="One of these verdicts.")
-    depth: Depth | None = None
-    source: Plain | None = Field(default=None, max_length=2000, description="Of this source, as audits have it.")
-    checkpoint: str | None = Field(default=None, pattern=ID)
-    since: AwareDatetime | None = Field(default=None, description="Asked for then or later.")
-    until: AwareDatetime | None = Field(default=None, description="Asked for before then.")
-    limit: int = Field(default=50, ge=1, le=MOST, description="How many at most.")
-    next: str | None = Field(default=None, max_length=1000, description="What `next` of the page before was.")
 
 
 @router.post(
@@ -214,7 +192,7 @@ def get_attempt_log(request: Request, _: Reader, audit: Id, n: Annotated[int, Pa
     return Response(log, media_type="text/plain")
 
 
-def shown(state: Shared, audit: str) -> Audit:
+def shown(state: State, audit: str) -> Audit:
     """An audit as it is now. Raises NotFoundProblem."""
     with state.database.read() as connection:
         row = lookup.audit(connection, audit)
@@ -224,7 +202,7 @@ def shown(state: Shared, audit: str) -> Audit:
 
 
 def _submit(
-    state: Shared, caller: Caller, make: Callable[[Connection], Order], key: str | None, body: str | None
+    state: State, caller: Caller, make: Callable[[Connection], Order], key: str | None, body: str | None
 ) -> str:
     try:
         with state.database.read() as connection:
@@ -239,7 +217,7 @@ def _submit(
         raise TooManyProblem("as many audits wait as the settings allow", _QUEUE_AGAIN_S) from None
 
 
-async def _answer(state: Shared, response: Response, caller: Caller, audit: str, wait: int) -> Audit:
+async def _answer(state: State, response: Response, caller: Caller, audit: str, wait: int) -> Audit:
     if wait:
         await _wait(state, caller, audit, wait)
     found = await run_in_threadpool(shown, state, audit)
@@ -251,7 +229,7 @@ async def _answer(state: Shared, response: Response, caller: Caller, audit: str,
     return found
 
 
-async def _wait(state: Shared, caller: Caller, audit: str, seconds: int) -> None:
+async def _wait(state: State, caller: Caller, audit: str, seconds: int) -> None:
     try:
         watching = state.watch.open(caller.known_as, audit)
     except TooManyError:
@@ -262,7 +240,7 @@ async def _wait(state: Shared, caller: Caller, audit: str, seconds: int) -> None
         watching.close()
 
 
-def _pin(state: Shared, audit: str, pinned: bool) -> Audit:
+def _pin(state: State, audit: str, pinned: bool) -> Audit:
     with state.database.write() as connection:
         connection.execute(
             update(audits)
