@@ -6,6 +6,7 @@ the other. Which of our rows is what decides: a job that comes late or twice fin
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSConfig
@@ -16,6 +17,7 @@ from auditor.service.store.database import Database
 APPLICATION = "auditor"
 # What a job's steps are, and what they hand each other. A new number has `Audits.adopt` carry unfinished jobs over.
 VERSION = "1"
+_AT_ONCE = 500
 
 Step = Callable[..., Any]
 
@@ -84,6 +86,18 @@ class Jobs:
         every = list(ids)
         if every:
             self._client.delete_workflows(every)
+
+    def forget_ended(self, before_ms: int) -> int:
+        """Remove all that is kept about some jobs that ended before a time of the database's clock; how many."""
+        found = self._client.list_workflows(
+            status=["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"],
+            completed_before=datetime.fromtimestamp(before_ms / 1000, UTC).isoformat(),
+            limit=_AT_ONCE,
+            load_input=False,
+            load_output=False,
+        )
+        self.forget(each.workflow_id for each in found)
+        return len(found)
 
     def held_by(self, workers: Sequence[str]) -> list[str]:
         """The jobs that workers had begun and not ended."""

@@ -27,6 +27,11 @@ def state(database: Database) -> tuple[str | None, str | None]:
     return found, ScriptDirectory.from_config(_config()).get_current_head()
 
 
+def revisions() -> set[str]:
+    """Every revision of the schema that this version knows."""
+    return {each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "store" / "migrations"))

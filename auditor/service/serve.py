@@ -14,6 +14,7 @@ from auditor.service import migrate
 from auditor.service.hooks.duties import duties
 from auditor.service.installation import Installation, Lock, open_installation
 from auditor.service.notify.deliveries import announcing
+from auditor.service.operate.retention import Retention
 from auditor.service.worker import Worker
 from auditor.sources.http.hosts import is_loopback
 
@@ -79,7 +80,9 @@ def _run(installation: Installation, tell: Callable[[str], None], stopped: threa
     settings = installation.settings
     worker = None
     if settings.role != "api":
-        worker = Worker(installation, alone=installation.database.sqlite, **duties(installation, stopped))
+        also = duties(installation, stopped)
+        also["chores"] = (*also["chores"], Retention(installation))
+        worker = Worker(installation, alone=installation.database.sqlite, **also)
         worker.start()
     try:
         if settings.role == "worker":

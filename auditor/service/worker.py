@@ -19,7 +19,7 @@ _WATCH_S = 1.0
 
 
 class Worker:
-    """One start of a worker. `kinds` are further jobs and their steps, `chores` what is done with every sweep."""
+    """One start of a worker. `kinds` are further jobs and their steps, `chores` what is done as often as a sweep."""
 
     def __init__(
         self,
@@ -62,6 +62,7 @@ class Worker:
             ("beat", BEAT_S, self._presence.beat),
             ("watch", _WATCH_S, self._attempts.watch),
             ("sweep", SWEEP_S, self._look),
+            *(("chore", SWEEP_S, each) for each in self._chores),  # each by itself, so that none keeps others waiting
         ):
             thread = threading.Thread(target=self._every, args=(pause, act), name=f"auditor-{name}", daemon=True)
             thread.start()
@@ -86,8 +87,6 @@ class Worker:
                 _log.warning("worker lost", extra={"worker": worker})
         else:
             self._sweep.look()
-        for chore in self._chores:
-            chore()
 
     def _every(self, pause: float, act: Callable[[], object]) -> None:
         while not self._stopped.wait(pause):

@@ -221,6 +221,7 @@ class Attempts:
                 resolved=process.commit,
                 fingerprint=report.source.fingerprint,
                 tool=report.tool.version,
+                bytes_read=report.coverage.payload_bytes_read,
             )
         if process.error is not None:
             return Result(causes=(process.error["cause"],), reason=process.error["reason"])

@@ -53,6 +53,7 @@ class Result:
     fingerprint: str | None = None
     tool: str | None = None
     same_as: str | None = None
+    bytes_read: int = 0
 
 
 class Announce(Protocol):
@@ -252,6 +253,9 @@ class Audits:
             ).one_or_none()
             if row is None:
                 return None
+            if result.same_as is not None and not _stands(connection, result.same_as):
+                told = "the finished audit of the same commit was removed meanwhile"
+                result = Result(causes=("changed",), reason=told)
             return self._end(connection, audit, n, result)
 
     def _end(self, connection: Connection, audit: str, n: int, result: Result) -> str:
@@ -260,7 +264,7 @@ class Audits:
         connection.execute(
             update(attempts)
             .where(attempts.c.audit == audit, attempts.c.n == n)
-            .values(ended_at=at, cause=cause, reason=result.reason)
+            .values(ended_at=at, cause=cause, reason=result.reason, bytes_read=result.bytes_read)
         )
         tries = connection.execute(
             select(func.count()).where(attempts.c.audit == audit, attempts.c.cause.is_distinct_from("worker_lost"))
@@ -498,6 +502,12 @@ def _note(connection: Connection, audit: str, origin: str) -> None:
     noted = (origins.c.audit == audit, origins.c.origin == origin)
     if connection.execute(select(origins.c.audit).where(*noted)).one_or_none() is None:
         connection.execute(insert(origins).values(audit=audit, origin=origin))
+
+
+def _stands(connection: Connection, audit: str) -> bool:
+    """Whether an audit has a report, which stays until this transaction has ended."""
+    found = select(audits.c.id).where(audits.c.id == audit, audits.c.report.is_not(None))
+    return connection.execute(found.with_for_update(read=True)).one_or_none() is not None
 
 
 def _job(audit: str, n: int, queue: str, host: str, priority: int) -> Job:

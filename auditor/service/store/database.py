@@ -3,11 +3,12 @@
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -90,6 +91,13 @@ class Database:
 def now(connection: Connection) -> int:
     """Milliseconds since 1970 by the database's clock."""
     return int(connection.execute(text(_NOW[connection.dialect.name])).scalar_one())
+
+
+def insert_absent(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, and pass over those whose key is there, or comes from somebody else at the same time."""
+    kinds: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+    if rows:
+        connection.execute(kinds[connection.dialect.name](table).on_conflict_do_nothing(), rows)
 
 
 def new_id(at_ms: int) -> str:

@@ -62,7 +62,7 @@ class Folder:
         place = self._folder / name[:2]
         if not (place / f"{name}{_SUFFIX}").exists():
             PrivateFolder(self._folder)
-            PrivateFolder(place).write(f"{name}{_SUFFIX}", _compressed(report), durable=True)
+            PrivateFolder(place).write(f"{name}{_SUFFIX}", compressed(report), durable=True)
             for folder in (place, self._folder):
                 _sync(folder)
         return name
@@ -71,7 +71,7 @@ class Folder:
         """A report's JSON, or None where there is none, or none that is intact."""
         if not _NAME.fullmatch(sha256):
             return None
-        return _intact(PrivateFolder(self._folder / sha256[:2]).read(f"{sha256}{_SUFFIX}", _LARGEST), sha256)
+        return intact(PrivateFolder(self._folder / sha256[:2]).read(f"{sha256}{_SUFFIX}", _LARGEST), sha256)
 
     def remove(self, sha256: str) -> None:
         """Forget a report."""
@@ -102,7 +102,7 @@ class Bucket:
 
         name = hashlib.sha256(report).hexdigest()
         try:
-            obstore.put(self._store, _path(name), _compressed(report), mode="create")
+            obstore.put(self._store, _path(name), compressed(report), mode="create")
         except AlreadyExistsError:
             pass  # written once
         except Exception as error:  # an edge: whatever the store's client raises
@@ -121,7 +121,7 @@ class Bucket:
             return None
         except Exception as error:  # an edge: whatever the store's client raises
             raise unreachable(error) from error
-        return _intact(found, sha256)
+        return intact(found, sha256)
 
     def remove(self, sha256: str) -> None:
         """Forget a report."""
@@ -154,11 +154,13 @@ def _path(sha256: str) -> str:
     return f"{sha256[:2]}/{sha256}{_SUFFIX}"
 
 
-def _compressed(report: bytes) -> bytes:
+def compressed(report: bytes) -> bytes:
+    """A report as its file holds it; the same one always."""
     return gzip.compress(report, 6, mtime=0)
 
 
-def _intact(data: bytes | None, sha256: str) -> bytes | None:
+def intact(data: bytes | None, sha256: str) -> bytes | None:
+    """The report in a file's bytes, or None where it is not the one of that name."""
     if data is None:
         return None
     try:

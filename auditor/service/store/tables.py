@@ -150,6 +150,12 @@ audits = Table(
     ),
     Index("ix_audits_resolved", "resolved"),
     Index("ix_audits_report", "report"),
+    Index(
+        "ix_audits_baseline",
+        "baseline",
+        sqlite_where=text("baseline IS NOT NULL"),
+        postgresql_where=text("baseline IS NOT NULL"),
+    ),
     comment="What was asked for and what came of it: the truth about an audit.",
 )
 
@@ -164,6 +170,7 @@ attempts = Table(
     Column("cause", String(40)),
     Column("reason", Text),
     Column("log", Text, nullable=False, server_default=""),
+    Column("bytes_read", BigInteger, nullable=False, server_default=text("0")),
     comment="Each try of an audit, with the beginning and the end of what its process wrote.",
 )
 
@@ -193,6 +200,23 @@ submissions = Table(
     Column("created_at", Time, nullable=False),
     Index("ix_submissions_audit", "audit"),
     comment="Idempotency keys, by who gave them, with the SHA-256 of what was submitted under them.",
+)
+
+chores = Table(
+    "chores",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("due_at", Time, nullable=False),
+    Column("paused_until", Time, nullable=False, server_default=text("0")),
+    comment="What one worker does now and then: when it is due next, and until when a backup holds it up.",
+)
+
+orphans = Table(
+    "orphans",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("found_at", Time, nullable=False),
+    comment="Reports that no audit refers to, since when; 0 where their audit was removed. They go a day later.",
 )
 
 origins = Table(

@@ -1,0 +1,1 @@
+"""What an operator does with an installation, beside the processes that serve it or while none does."""
