@@ -23,7 +23,7 @@ FINAL = {"finished", "failed", "cancelled"}
 class Service:
     """An installation whose processes are started, stopped and killed, and what it has accepted."""
 
-    def __init__(self, data: Path, database_url: str, checkpoint: Path) -> None:
+    def __init__(self, data: Path, database_url: str, checkpoint: Path, reports: str | None = None) -> None:
         self.data = data
         self.url = database_url
         self.sqlite = database_url.startswith("sqlite")
@@ -32,14 +32,14 @@ class Service:
         self.accepted: list[str] = []
         roots = [checkpoint.parent]
         self.installation: Installation = open_installation(
-            Settings(data=data, database=database_url, sources={"roots": roots})
+            Settings(data=data, database=database_url, reports=reports, sources={"roots": roots})
         )
 
-    def start(self) -> Running:
+    def start(self, **environment: str) -> Running:
         """Start a process: the whole service on SQLite, a worker on PostgreSQL."""
         arguments = ("--port", "0") if self.sqlite else ("--role", "worker", "--database", self.url)
         roots = json.dumps([str(self.checkpoint.parent)])
-        process = Running(self.data, *arguments, AUDITOR_SERVICE_SOURCES__ROOTS=roots)
+        process = Running(self.data, *arguments, AUDITOR_SERVICE_SOURCES__ROOTS=roots, **environment)
         self.processes.append(process)
         return process
 
