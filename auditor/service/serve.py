@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from auditor.errors import UsageError
-from auditor.service import migrate
+from auditor.service import logs, migrate
 from auditor.service.hooks.duties import duties
 from auditor.service.installation import Installation, Lock, open_installation
 from auditor.service.notify.deliveries import announcing
@@ -33,6 +33,7 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> int:
 
     Raises UsageError for what cannot be served.
     """
+    logs.begin(settings.log_level)
     installation = open_installation(settings, announce=announcing)
     stopped = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):

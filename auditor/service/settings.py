@@ -5,6 +5,7 @@ import os
 import tomllib
 from collections.abc import Iterator
 from contextvars import ContextVar
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -170,6 +171,16 @@ class Retention(Part):
     )
 
 
+class Metrics(Part):
+    """Who may read /metrics. Nobody beyond this machine, unless one of these says so."""
+
+    addresses: tuple[IPv4Network | IPv6Network, ...] = Field(
+        default=(IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
+        description="Networks that may, as seen by this process: behind a proxy on this machine nobody is local.",
+    )
+    tokens: bool = Field(default=False, description="Whether a token of scope read may, from any address.")
+
+
 class Settings(BaseSettings):
     """The settings, by the names of the environment: AUDITOR_SERVICE_PORT, AUDITOR_SERVICE_HEADERS__EACH."""
 
@@ -193,6 +204,7 @@ class Settings(BaseSettings):
     public_url: str | None = Field(default=None, description="How others reach the service, for links.")
     web: Web = Field(default=Web(), description="Who may ask what, and how much.")
     role: Literal["all", "api", "worker"] = Field(default="all", description="What this process runs.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
     headers: Queue = Field(default=Queue(each=2, hours=1, memory=4 * GIB), description="Audits at depth headers.")
     content: Queue = Field(
         default=Queue(each=1, hours=48, memory=16 * GIB), description="Audits at depth sample or full."
@@ -208,6 +220,7 @@ class Settings(BaseSettings):
     sources: Sources = Field(default=Sources(), description="What may be audited.")
     hooks: Hooks = Field(default=Hooks(), description="Webhooks in.")
     notify: Notify = Field(default=Notify(), description="Notifications out.")
+    metrics: Metrics = Field(default=Metrics(), description="Who may read /metrics.")
     retention: Retention = Field(default=Retention(), description="Which audits are removed.")
 
     @property

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from auditor.private import PrivateFolder
 from auditor.service.audits.life import Audits, Result
 from auditor.service.audits.order import HEADERS
 from auditor.service.audits.process import Process
+from auditor.service.logs import bound
 from auditor.service.store.database import away
 from auditor.version import __version__
 
@@ -89,29 +90,36 @@ class Attempts:
         """Take the attempt; None where it is not to be made."""
         if self._stopping:
             return None
-        row = _patient(lambda: self._audits.begin(audit, n, self._worker))
-        return None if row is None else dict(row._mapping)
+        with _told_of(audit, n):
+            row = _patient(lambda: self._audits.begin(audit, n, self._worker))
+            if row is None:
+                return None
+            _log.info("attempt begun", extra={"worker": self._worker, "depth": row.depth})
+            return dict(row._mapping)
 
     def examine(self, audit: str, n: int, row: dict[str, Any]) -> dict[str, Any] | None:
         """Run the process to its end and keep its report; None where the attempt is no longer this worker's."""
-        try:
-            result = self._examine(audit, n, row)
-        except Exception as error:  # an edge: an attempt ends with a cause, whatever happens
-            _log.exception("attempt failed", extra={"audit": audit, "attempt": n})
-            result = Result(causes=("crashed",), reason=f"{type(error).__name__}: {error}"[:500])
-        if result is not None:
-            return asdict(result)
-        if _patient(lambda: self._audits.ended(audit)):
-            self.clear(audit)
-        return None
+        with _told_of(audit, n):
+            try:
+                result = self._examine(audit, n, row)
+            except Exception as error:  # an edge: an attempt ends with a cause, whatever happens
+                _log.exception("attempt failed")
+                result = Result(causes=("crashed",), reason=f"{type(error).__name__}: {error}"[:500])
+            if result is not None:
+                return asdict(result)
+            if _patient(lambda: self._audits.ended(audit)):
+                self.clear(audit)
+            return None
 
     def conclude(self, audit: str, n: int, result: dict[str, Any]) -> str | None:
         """End the attempt as it came out."""
         result["causes"] = tuple(result["causes"])
-        state = _patient(lambda: self._audits.conclude(audit, n, self._worker, Result(**result)))
-        if state in ("finished", "failed"):
-            self.clear(audit)
-        return state
+        with _told_of(audit, n):
+            state = _patient(lambda: self._audits.conclude(audit, n, self._worker, Result(**result)))
+            if state in ("finished", "failed"):
+                self.clear(audit)
+            _log.info("attempt ended", extra={"state": state, "verdict": result["verdict"], "causes": result["causes"]})
+            return state
 
     # --- beside them ---
 
@@ -260,6 +268,11 @@ class Attempts:
 
     def _queue(self, row: dict[str, Any]) -> Any:
         return self._settings.headers if row["queue"] == "headers" else self._settings.content
+
+
+def _told_of(audit: str, n: int) -> AbstractContextManager[None]:
+    """Whose lines are written within."""
+    return bound(audit=audit, attempt=f"{audit}.{n}")
 
 
 def _patient(act: Callable[[], _T]) -> _T:

@@ -10,6 +10,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from auditor.service.access.keys import SESSIONS, key
 from auditor.service.installation import Installation
+from auditor.service.logs import RequestLog
 from auditor.service.settings import Settings
 from auditor.service.web import problems
 from auditor.service.web.api import audits, checkpoints, events, health, policies, reports, rules, tokens
@@ -60,6 +61,7 @@ def create_app(installation: Installation, *, stopped: threading.Event) -> FastA
     )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(_hosts(settings)), www_redirect=False)
     app.add_middleware(SecurityHeaders, tls=is_tls(settings))
+    app.add_middleware(RequestLog)
     for router in _ROUTERS:
         app.include_router(router)
     return app
