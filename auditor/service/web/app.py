@@ -11,9 +11,10 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from auditor.service.access.keys import SESSIONS, key
 from auditor.service.installation import Installation
 from auditor.service.logs import RequestLog
+from auditor.service.operate.metrics import Metrics
 from auditor.service.settings import Settings
 from auditor.service.web import problems
-from auditor.service.web.api import audits, checkpoints, events, health, policies, reports, rules, tokens
+from auditor.service.web.api import audits, checkpoints, events, health, metrics, policies, reports, rules, tokens
 from auditor.service.web.callers import cookie_name, is_tls
 from auditor.service.web.headers import SecurityHeaders
 from auditor.service.web.pages import faults
@@ -32,6 +33,7 @@ _ROUTERS = (
     policies.router,
     tokens.router,
     health.router,
+    metrics.router,
     pages,
 )
 
@@ -48,6 +50,7 @@ def create_app(installation: Installation, *, stopped: threading.Event) -> FastA
         redoc_url=None,
     )
     app.state.auditor = state_for(installation, stopped)
+    app.state.metrics = Metrics(installation)
     problems.install(app, faults.shown)
     # The last one added is the first that a request meets.
     app.add_middleware(BodyLimit, most=settings.web.body)
@@ -61,6 +64,7 @@ def create_app(installation: Installation, *, stopped: threading.Event) -> FastA
     )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(_hosts(settings)), www_redirect=False)
     app.add_middleware(SecurityHeaders, tls=is_tls(settings))
+    app.state.metrics.watch(app)
     app.add_middleware(RequestLog)
     for router in _ROUTERS:
         app.include_router(router)

@@ -22,7 +22,7 @@ from auditor.service.operate.restore import restore
 from auditor.service.operate.retention import RETENTION, Retention
 from auditor.service.settings import Retention as Rules
 from auditor.service.settings import Settings
-from auditor.service.store.tables import FINAL, audits
+from auditor.service.store.tables import FINAL, attempts, audits
 from tests.service.running import Running
 
 
@@ -72,11 +72,12 @@ def ended(installation: Installation, ids: Collection[str], seconds: float) -> d
     deadline = time.monotonic() + seconds
     while True:
         with installation.database.read() as connection:
-            found = connection.execute(select(audits.c.id, audits.c.state).where(audits.c.id.in_(ids)))
-            states = {row.id: row.state for row in found}
+            found = connection.execute(select(audits).where(audits.c.id.in_(ids))).all()
+            tries = connection.execute(select(attempts).where(attempts.c.audit.in_(ids))).all()
+        states = {row.id: row.state for row in found}
         if set(states) == set(ids) and set(states.values()) <= set(FINAL):
             return states
-        assert time.monotonic() < deadline, states
+        assert time.monotonic() < deadline, "\n".join(map(str, (*found, *tries)))
         time.sleep(0.2)
 
 
