@@ -110,9 +110,19 @@ def checkpoint_of(connection: Connection, source: str) -> Row[Any] | None:
     return connection.execute(_with_latest().where(checkpoints.c.source == source)).one_or_none()
 
 
-def checkpoints_listed(connection: Connection, *, after: Place | None, most: int) -> list[Row[Any]]:
-    """Checkpoints with their latest audits, those first whose audit finished last."""
-    return _page(connection, _with_latest(), checkpoints.c.latest_at, checkpoints.c.id, after, most)
+def checkpoints_listed(
+    connection: Connection, *, after: Place | None, most: int, words: Sequence[str] = (), verdict: str | None = None
+) -> list[Row[Any]]:
+    """Checkpoints with their latest audits, those first whose audit finished last.
+
+    Only those whose source has each of the words, and whose latest verdict is this one, or `none`.
+    """
+    found = _with_latest()
+    for each in words:
+        found = found.where(func.lower(checkpoints.c.source).contains(each.lower(), autoescape=True))
+    if verdict is not None:
+        found = found.where(_LATEST.c.verdict.is_(None) if verdict == "none" else _LATEST.c.verdict == verdict)
+    return _page(connection, found, checkpoints.c.latest_at, checkpoints.c.id, after, most)
 
 
 def _with_latest() -> Select[Any]:

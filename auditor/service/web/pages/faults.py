@@ -6,6 +6,7 @@ from urllib.parse import quote
 from fastapi import Request
 
 from auditor.service.web.pages.document import page
+from auditor.service.web.problems import NotFoundProblem
 
 # What programs ask for, whatever they accept.
 _PROGRAMS = ("/v1/", "/healthz", "/readyz", "/metrics", "/badge")
@@ -28,6 +29,10 @@ def shown(content: dict[str, Any], request: Request, response: Any) -> tuple[dic
     if request.url.path.startswith(_PROGRAMS) or "text/html" not in request.headers.get("accept", ""):
         return content, response
     status = response.status_code
+    faults = content.get("errors") or []
+    if status == 422 and all(each["field"].startswith("path.") for each in faults):
+        # An address that cannot be anything's: for a person there is nothing there.
+        status, content, faults = 404, {"title": NotFoundProblem.title}, []
     headers = {
         name: response.headers[name]
         for name in ("retry-after", "www-authenticate", "allow")
@@ -48,7 +53,7 @@ def shown(content: dict[str, Any], request: Request, response: Any) -> tuple[dic
         heading=content["title"],
         words=_WORDS.get(status, ""),
         detail=detail[:1].upper() + detail[1:],
-        faults=content.get("errors") or [],
+        faults=faults,
         id=content.get("id"),
         again=headers.get("retry-after"),
     )
