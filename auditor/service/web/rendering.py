@@ -97,14 +97,14 @@ def tables(data: bytes) -> dict[str, bytes]:
             raise UnavailableProblem("the tables could not be made") from None
 
 
-def difference(state: State, old: str, new: str, name: str) -> bytes:
-    """What changed between the reports of two audits, as json or html. Raises ConflictProblem where it cannot be."""
+def difference(reports: Reports, old: str, new: str, name: str) -> bytes:
+    """What changed between two stored reports, as json or html. Raises ConflictProblem where it cannot be."""
     from auditor.questions.diff import difference as differ
     from auditor.questions.diff import reported as side
 
     sides = []
-    for audit, label in ((old, "OLD"), (new, "NEW")):
-        report = AuditReport.model_validate_json(stored(state.installation.reports, reported(state, audit).report))
+    for sha256, label in ((old, "OLD"), (new, "NEW")):
+        report = AuditReport.model_validate_json(stored(reports, sha256))
         try:
             sides.append(side(report, label, label))
         except AuditorError as error:

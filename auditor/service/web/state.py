@@ -11,7 +11,10 @@ from auditor.service.access.rates import Rates
 from auditor.service.access.tokens import Tokens
 from auditor.service.installation import Installation
 from auditor.service.store.database import Database
+from auditor.service.web.shelf import Shelf
 from auditor.service.web.streams import Watch
+
+_RENDERED = 32 << 20  # bytes of pages and other formats that one process keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class State:
     watch: Watch
     # So many reports are rendered at once; the rest wait without a thread.
     renders: CapacityLimiter
+    rendered: Shelf
     stopped: threading.Event
 
     @property
@@ -43,6 +47,7 @@ def state_for(installation: Installation, stopped: threading.Event) -> State:
         rates=Rates(reads=web.reads, writes=web.writes, refusals=web.refusals),
         watch=Watch(installation.database, stopped, together=web.streams, each=web.streams_each),
         renders=CapacityLimiter(2),
+        rendered=Shelf(_RENDERED),
         stopped=stopped,
     )
 

@@ -18,9 +18,12 @@ from auditor.version import __version__
 router = APIRouter(tags=["reports"])
 
 # A page of a report runs its own scripts as nobody: it cannot ask us anything as the one who reads it.
-_PAGE = (
-    "sandbox allow-scripts allow-downloads allow-popups; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-)
+_PAGE = {
+    "Content-Security-Policy": "sandbox allow-scripts allow-downloads allow-popups; frame-ancestors 'none'; "
+    "base-uri 'none'; form-action 'none'",
+    # A page in a sandbox has no opener to be kept from, and browsers refuse the two together.
+    "Cross-Origin-Opener-Policy": "unsafe-none",
+}
 # Kept, and asked about each time: who may see it is judged again.
 _KEPT = "private, no-cache"
 Known = Annotated[str | None, Header(alias="If-None-Match", max_length=1000, description="ETags that are there.")]
@@ -39,7 +42,7 @@ def _answered(kind: Kind, what: str) -> dict[int | str, dict[str, object]]:
 
 def _serve(name: str, kind: Kind) -> Callable[..., Awaitable[Response]]:
     async def serve(request: Request, _: Reader, audit: Id, known: Known = None) -> Response:
-        return await _report(request, audit, known, name, kind, rendering.rendered)
+        return await answer(request, audit, known, name, kind)
 
     return serve
 
@@ -64,7 +67,7 @@ for _name, _kind in KINDS.items():
 async def get_report_table(request: Request, _: Reader, audit: Id, table: Table, known: Known = None) -> Response:
     """One table of the report, for spreadsheets and notebooks."""
     kind = Kind(f"{table}.csv", "text/csv; charset=utf-8")
-    return await _report(
+    return await answer(
         request, audit, known, f"csv-{table}", kind, lambda data, _: rendering.tables(data)[f"{table}.csv"]
     )
 
@@ -82,7 +85,7 @@ async def get_diff(
     request: Request, _: Reader, old: Annotated[str, Query(pattern=ID)], new: Annotated[str, Query(pattern=ID)]
 ) -> Response:
     """What changed between the reports of two audits: tensors, figures and findings."""
-    return await _diff(request, old, new, "json")
+    return await answer_difference(request, old, new, "json")
 
 
 @router.get(
@@ -98,12 +101,18 @@ async def get_diff_html(
     request: Request, _: Reader, old: Annotated[str, Query(pattern=ID)], new: Annotated[str, Query(pattern=ID)]
 ) -> Response:
     """The same as one HTML page."""
-    return await _diff(request, old, new, "html")
+    return await answer_difference(request, old, new, "html")
 
 
-async def _report(
-    request: Request, audit: str, known: str | None, name: str, kind: Kind, make: Callable[[bytes, str], bytes]
+async def answer(
+    request: Request,
+    audit: str,
+    known: str | None,
+    name: str,
+    kind: Kind,
+    make: Callable[[bytes, str], bytes] = rendering.rendered,
 ) -> Response:
+    """The report of an audit in a format, made once for all who ask for it while it is kept."""
     state = state_of(request)
     row = await run_in_threadpool(rendering.reported, state, audit)
     etag = f'"{row.report}"' if name == "json" else f'"{row.report}-{name}-{__version__}"'
@@ -114,19 +123,28 @@ async def _report(
     def made() -> bytes:
         return make(rendering.stored(state.installation.reports, row.report), name)
 
-    data = await to_thread.run_sync(made, limiter=state.renders)
+    def taken() -> bytes:
+        return made() if name == "json" else state.rendered.take((row.report, name), made)
+
+    data = await to_thread.run_sync(taken, limiter=state.renders)
     where = "inline" if kind.inline else "attachment"
     headers["Content-Disposition"] = f'{where}; filename="{rendering.file_name(row, kind.suffix)}"'
     if name == "html":
-        headers["Content-Security-Policy"] = _PAGE
+        headers.update(_PAGE)
     return Response(data, media_type=kind.media_type, headers=headers)
 
 
-async def _diff(request: Request, old: str, new: str, name: str) -> Response:
+async def answer_difference(request: Request, old: str, new: str, name: str) -> Response:
+    """What changed between the reports of two audits, likewise."""
     state = state_of(request)
-    data = await to_thread.run_sync(rendering.difference, state, old, new, name, limiter=state.renders)
-    headers = {"Content-Security-Policy": _PAGE} if name == "html" else {}
-    return Response(data, media_type=KINDS[name].media_type, headers=headers)
+    one, other = [(await run_in_threadpool(rendering.reported, state, each)).report for each in (old, new)]
+
+    def taken() -> bytes:
+        reports = state.installation.reports
+        return state.rendered.take((one, other, name), lambda: rendering.difference(reports, one, other, name))
+
+    data = await to_thread.run_sync(taken, limiter=state.renders)
+    return Response(data, media_type=KINDS[name].media_type, headers=_PAGE if name == "html" else {})
 
 
 def _is_known(given: str, etag: str) -> bool:

@@ -85,7 +85,8 @@ def one(request: Request, caller: Reader, audit: Id) -> HTMLResponse:
         tries = lookup.tries(connection, audit)
         log = lookup.log(connection, audit, tries[-1].n) if tries else None
         waits = _waits(connection, row, settings, at) if row.state == "queued" else []
-        place = lookup.place(connection, row)
+        # Whoever waits for a time waits for no turn.
+        place = None if row.attempt > 1 and row.due_at > at else lookup.place(connection, row)
         before = queries.report_before(connection, row) if row.state == "finished" else None
     found = audit_of(row, place)
     moving = found.progress
@@ -97,8 +98,8 @@ def one(request: Request, caller: Reader, audit: Id) -> HTMLResponse:
         audit=views.audit(row, at),
         state=row.state,
         attempt=row.attempt,
-        most=settings.attempts,
         place=place,
+        seconds=0 if row.started_at is None else (at - row.started_at) // 1000,
         waits=waits,
         cause=row.cause,
         progress=None if moving is None else views.progress(moving.done, moving.total, moving.what, moving.why),
@@ -187,23 +188,23 @@ def _tried(row: Row[Any], at: int) -> dict[str, Any]:
     }
 
 
-def _facts(row: Row[Any], at: int) -> list[tuple[str, str]]:
-    """What was asked for, and what it was done with."""
+def _facts(row: Row[Any], at: int) -> list[tuple[str, str, bool]]:
+    """What was asked for, and what it was done with: name, value, and whether that is for machines."""
     asked = views.when(row.created_at, at)
     facts = [
-        ("depth", f"{row.depth}: {views.DEPTHS[row.depth]}"),
-        ("revision", row.revision),
-        ("commit", row.resolved),
-        ("policy", row.policy or ("came with the request" if row.policy_sha256 else "none")),
-        ("policy SHA-256", row.policy_sha256),
-        ("baseline", row.baseline),
-        ("family", row.family),
-        ("seed", None if row.seed is None else str(row.seed)),
-        ("priority", f"{row.priority} of 9"),
-        ("asked for by", row.origin),
-        ("asked for", f"{asked.date} {asked.time}, {asked.age}"),
-        ("auditor", row.tool),
-        ("fingerprint", row.fingerprint),
-        ("report", row.report),
+        ("depth", f"{row.depth}, {views.DEPTHS[row.depth]}", False),
+        ("revision", row.revision, True),
+        ("commit", row.resolved, True),
+        ("policy", row.policy or ("came with the request" if row.policy_sha256 else "none"), False),
+        ("policy SHA-256", row.policy_sha256, True),
+        ("baseline", row.baseline, True),
+        ("family", row.family, False),
+        ("seed", None if row.seed is None else str(row.seed), False),
+        ("priority", f"{row.priority} of 9", False),
+        ("asked for by", row.origin, False),
+        ("asked for", f"{asked.date} {asked.time}, {asked.age}", False),
+        ("auditor", row.tool, False),
+        ("fingerprint", row.fingerprint, True),
+        ("report", row.report, True),
     ]
-    return [(name, value) for name, value in facts if value]
+    return [(name, value, coded) for name, value, coded in facts if value]

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from auditor.service.web.pages import audits, badge, catalogue, dashboard, session
+from auditor.service.web.pages import audits, badge, catalogue, dashboard, queue, reports, session, start
 
 router = APIRouter(include_in_schema=False)
-for _each in (dashboard, audits, badge, catalogue, session):
+for _each in (dashboard, start, audits, reports, queue, badge, catalogue, session):
     router.include_router(_each.router)

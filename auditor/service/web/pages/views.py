@@ -18,7 +18,7 @@ _STATES = {
     "cancelled": ("cancelled", "–", "Cancelled"),
     "none": ("waiting", "○", "No report yet"),
 }
-DEPTHS = {"headers": "headers alone", "sample": "a sample of the content", "full": "all of the content"}
+DEPTHS = {"headers": "no tensor data", "sample": "a sample of the tensor data", "full": "all of the tensor data"}
 
 
 class Standing(NamedTuple):

@@ -7,6 +7,7 @@
   const rate = document.getElementById("rate");
   const left = document.getElementById("left");
   const bar = document.getElementById("bar");
+  const took = document.getElementById("took");
   const log = document.getElementById("log");
   const told = document.getElementById("told");
   const seen = [];  // times and amounts of the last half minute
@@ -67,6 +68,7 @@
       return;
     }
     if (place && audit.place) place.textContent = `Place ${audit.place} in the queue.`;
+    if (took) took.textContent = time(Number(took.dataset.seconds) + performance.now() / 1000);
     move(audit.progress);
     if (audit.state === "running") read(audit.attempt);
   });

@@ -7,6 +7,9 @@ import httpx
 import pytest
 
 from auditor.service.access.tokens import Scope
+from auditor.service.audits.life import Result
+from auditor.service.audits.lookup import checkpoint_of
+from auditor.service.audits.order import Order
 from tests.service.web.conftest import Service
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -50,3 +53,25 @@ def words(page: httpx.Response) -> str:
     """What a page says, without its style and its tags."""
     text = re.sub(r"<(style|script)>.*?</\1>", " ", page.text, flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]*>", " ", text).split())
+
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u202e{{7*7}}\x1b[31m"
+SHOWN = "&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&gt;&lt;img src=x onerror=alert(1)&gt;\\u202e{{7*7}}\\x1b[31m"
+
+
+def finish(service: Service, source: str, verdict: str = "passed", report: bytes = b"{}", **values: object) -> str:
+    """A finished audit of a source, of this verdict."""
+    audits = service.installation.audits
+    audit = audits.submit(Order(source=source)).audit
+    audits.begin(audit, 1, "w")
+    kept = service.installation.reports.put(report)
+    result = Result(report=kept, verdict=verdict, tool="1", **values)  # type: ignore[arg-type]
+    assert audits.conclude(audit, 1, "w", result) == "finished"
+    return audit
+
+
+def checkpoint_id(service: Service, source: str) -> str:
+    with service.installation.database.read() as connection:
+        row = checkpoint_of(connection, source)
+    assert row is not None
+    return str(row.id)

@@ -1,0 +1,26 @@
+"""The report of an audit, and what changed between two, as the documents that the command writes."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from auditor.service.web.api.reports import Known, answer, answer_difference
+from auditor.service.web.callers import Reader
+from auditor.service.web.models import ID, Id
+from auditor.service.web.rendering import KINDS
+
+router = APIRouter(include_in_schema=False)
+Which = Annotated[str, Query(pattern=ID)]
+
+
+@router.get("/audits/{audit}/report")
+async def report(request: Request, _: Reader, audit: Id, known: Known = None) -> Response:
+    """The report as its own page."""
+    return await answer(request, audit, known, "html", KINDS["html"])
+
+
+@router.get("/compare")
+async def compare(request: Request, _: Reader, old: Which, new: Which) -> Response:
+    """What changed from one audit's report to another's."""
+    return await answer_difference(request, old, new, "html")
