@@ -16,7 +16,7 @@ SCHEMAS := config config-v3.2 index policy report rule finding diff
 PYTHONS := 3.11 3.12 3.13
 
 .PHONY: help demo check check-all check-pythons format format-check lint types imports browser test test-slow fuzz benchmark \
-	benchmark-content benchmark-remote schemas sample clean
+	benchmark-content benchmark-remote benchmark-service schemas sample clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -113,6 +113,9 @@ benchmark-content: $(VENV)/.dev  ## kernels and whole audits of content against 
 
 benchmark-remote: $(VENV)/.peers  ## remote sources alone, against huggingface_hub and raw sockets
 	$(BIN)/python benchmarks/remote.py --hub-python $(VENV)/peers/bin/python --record
+
+benchmark-service: $(VENV)/.peers  ## the service under load, by wrk (apt) and k6
+	$(BIN)/python benchmarks/service.py --k6 $(VENV)/peers/bin/k6 --record
 
 format: $(VENV)/.dev  ## rewrite the source as the format check wants it
 	$(BIN)/ruff format .
