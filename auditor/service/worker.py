@@ -45,8 +45,8 @@ class Worker:
         self._kinds: dict[str, Sequence[Step]] = {ATTEMPT: steps, **(kinds or {})}
         settings = installation.settings
         self._queues = [
-            Queue(name=name, each=kind.each, together=kind.together, group=settings.sources.per_host)
-            for name, kind in ((HEADERS, settings.headers), (CONTENT, settings.content))
+            Queue(name=name, each=kind.each, together=kind.together, group=settings.sources.per_host, poll_s=poll_s)
+            for name, kind, poll_s in ((HEADERS, settings.headers, 0.4), (CONTENT, settings.content, 1.0))
             if kind.each
         ] + list(queues)
         self._end_work: Callable[[], None] | None = None
@@ -82,11 +82,8 @@ class Worker:
             self._end_work()
 
     def _look(self) -> None:
-        if not self._alone:
-            for worker in self._sweep.look():
-                _log.warning("worker lost", extra={"worker": worker})
-        else:
-            self._sweep.look()
+        for worker in self._sweep.look():
+            _log.warning("worker lost", extra={"worker": worker})
 
     def _every(self, pause: float, act: Callable[[], object]) -> None:
         while not self._stopped.wait(pause):

@@ -1,4 +1,4 @@
-"""Fills an installation with finished audits, `service_rows.py DATA CHECKPOINTS AUDITS`, or a queue, `… queue N SOURCE`."""
+"""Fills an installation with finished audits: service_rows.py DATA CHECKPOINTS AUDITS; or DATA queue N SOURCE."""
 
 import sys
 from pathlib import Path
