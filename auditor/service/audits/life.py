@@ -113,6 +113,8 @@ class Audits:
             if row is not None:
                 if row.body != body:
                     raise KeyReusedError
+                if order.origin is not None:
+                    _note(connection, row.audit, order.origin)
                 return Submission(row.audit, False)
         request = order.digest
         audit = connection.execute(

@@ -7,6 +7,7 @@ import hmac
 import json
 import random
 import threading
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -84,6 +85,15 @@ class Announcement:
         self._jobs.add(connection, job)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which deliveries."""
+
+    target: str | None = None
+    audit: str | None = None
+    state: str | None = None
+
+
 class Deliveries:
     """What a worker does with deliveries, and what people ask of them."""
 
@@ -147,6 +157,22 @@ class Deliveries:
         return self._due.add()
 
     # --- people ---
+
+    def every(self, wanted: Filters, *, after: str | None = None, most: int = 200) -> list[Row[Any]]:
+        """Rows, the newest first, those after an id."""
+        found = select(deliveries).order_by(deliveries.c.id.desc()).limit(most)
+        for name, value in asdict(wanted).items():
+            if value is not None:
+                found = found.where(deliveries.c[name] == value)
+        if after is not None:
+            found = found.where(deliveries.c.id < after)
+        with self._database.read() as connection:
+            return list(connection.execute(found))
+
+    def one(self, id: str) -> Row[Any] | None:  # noqa: A002  # what it is everywhere
+        """A row by its id."""
+        with self._database.read() as connection:
+            return connection.execute(select(deliveries).where(deliveries.c.id == id)).one_or_none()
 
     def repeat(self, delivery: str) -> bool:
         """Send a delivery that has ended once more, as the same message; whether there is one of that id."""

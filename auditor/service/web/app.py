@@ -14,7 +14,21 @@ from auditor.service.logs import RequestLog
 from auditor.service.operate.metrics import Metrics
 from auditor.service.settings import Settings
 from auditor.service.web import problems
-from auditor.service.web.api import audits, checkpoints, events, health, metrics, policies, reports, rules, tokens
+from auditor.service.web.api import (
+    audits,
+    checkpoints,
+    deliveries,
+    events,
+    health,
+    hooks,
+    metrics,
+    policies,
+    reports,
+    rules,
+    targets,
+    tokens,
+    watches,
+)
 from auditor.service.web.callers import cookie_name, is_tls
 from auditor.service.web.headers import SecurityHeaders
 from auditor.service.web.pages import faults
@@ -32,6 +46,10 @@ _ROUTERS = (
     rules.router,
     policies.router,
     tokens.router,
+    watches.router,
+    targets.router,
+    deliveries.router,
+    hooks.router,
     health.router,
     metrics.router,
     pages,
