@@ -145,7 +145,10 @@ class Sweep:
                 select(workers.c.id).where(workers.c.ended.is_not(None), workers.c.ended_at > since)
             )
             gone = [row.id for row in ended]
-        self._jobs.end(self._jobs.held_by(gone))
+        held = self._jobs.held_by(gone)
+        self._jobs.end(held)
+        if held:
+            self._audits.adopt()  # what had been taken and not begun has its audit queued still
 
 
 def _end(database: Database, worker: str, how: str, counter: int | None = None) -> bool:
