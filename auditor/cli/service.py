@@ -25,6 +25,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     backup.add_argument("folder", metavar="DIR", help="a folder that is empty or not there")
     restore = _action(actions, "restore", _restore, "put a backup into an empty data folder or database")
     restore.add_argument("folder", metavar="DIR", help="what `backup` wrote")
+    doctor = _action(actions, "doctor", _doctor, "say what is wrong with an installation, and what mends it")
+    doctor.add_argument("--online", action="store_true", help="also connect to the hosts that may be audited")
     export = _action(actions, "export", _export, "write the static site of `auditor publish` from the stored reports")
     export.add_argument("folder", metavar="DIR", help="the site's folder, made or added to")
     _token_options(_group(actions, "token", "who may ask for what"))
@@ -34,7 +36,15 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
-    settings = service_options.settings(options)
+    from auditor.errors import UsageError
+
+    try:
+        settings = service_options.settings(options)
+    except UsageError as error:
+        if options.act is not _doctor or isinstance(error, service_options.MissingError):
+            raise
+        write_out(f"wrong  settings: {error}\n")
+        return FAILED
     try:
         code: int = options.act(options, settings)
     except ImportError as error:
@@ -81,6 +91,16 @@ def _restore(options: argparse.Namespace, settings: "Settings") -> int:
 
     write_out(f"{restore(settings, options.folder).summary()}\n")
     return 0
+
+
+def _doctor(options: argparse.Namespace, settings: "Settings") -> int:
+    from auditor.service.operate.doctor import examine
+
+    marks = set()
+    for line in examine(settings, online=options.online):
+        write_out(f"{line}\n")
+        marks.add(line.mark)
+    return FAILED if "wrong" in marks else 0
 
 
 def _export(options: argparse.Namespace, settings: "Settings") -> int:

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from auditor.service.settings import Settings
 
 
+class MissingError(UsageError):
+    """The service's packages are not installed."""
+
+
 def options(parser: argparse.ArgumentParser) -> None:
     """Where the installation is."""
     parser.add_argument("--data", metavar="DIR", help="the data folder (default: $XDG_DATA_HOME/auditor)")
@@ -27,6 +31,6 @@ def settings(options: argparse.Namespace, **given: "Any") -> "Settings":
     return load(options.config, data=options.data, database=options.database, **given)
 
 
-def missing(error: ImportError) -> UsageError:
+def missing(error: ImportError) -> MissingError:
     """What to say where the service's packages are not there."""
-    return UsageError(f"{error.name or 'a package'} is not installed: pip install 'checkpoint-auditor[service]'")
+    return MissingError(f"{error.name or 'a package'} is not installed: pip install 'checkpoint-auditor[service]'")
