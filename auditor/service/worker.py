@@ -75,11 +75,20 @@ class Worker:
         for each in self._threads:
             each.join(2)
         if not self.lost.is_set():
-            handed = self._installation.audits.hand_back(self.id)
-            _log.info("stopped", extra={"worker": self.id, "handed_back": handed})
-            self._presence.leave()
+            self._leave()
         if self._end_work is not None:
             self._end_work()
+
+    def _leave(self) -> None:
+        try:
+            handed = self._installation.audits.hand_back(self.id)
+            self._presence.leave()
+        except Exception as error:
+            if not away(error):
+                raise
+            _log.warning("the database does not answer: others will take this worker for lost")
+        else:
+            _log.info("stopped", extra={"worker": self.id, "handed_back": handed})
 
     def _look(self) -> None:
         for worker in self._sweep.look():

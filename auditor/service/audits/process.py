@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor.service.audits.causes import CAUSES
+from auditor.service.settings import PREFIX
 from auditor.text import shown
 
 _LINE = 1 << 20
@@ -63,6 +64,8 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=folder,
+            # What reads what others wrote is given no secret of the service's.
+            env={name: value for name, value in os.environ.items() if not name.startswith(PREFIX)},
             start_new_session=True,  # a group of its own, which ends as one
         )
         assert self._process.stdin is not None

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from auditor.errors import UsageError
@@ -34,7 +34,10 @@ class Database:
 
     def __init__(self, url: str) -> None:
         """Raises UsageError for a URL of another kind of database."""
-        parsed = make_url(url)
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            raise UsageError("the database's URL is none: give sqlite:/// or postgresql://user@host/name") from None
         self.sqlite = parsed.get_backend_name() == "sqlite"
         if self.sqlite:
             self.engine = _sqlite(url, readers=False)
