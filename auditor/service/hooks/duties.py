@@ -24,9 +24,9 @@ class Duties(TypedDict):
 
 
 def duties(installation: Installation, stopped: threading.Event) -> Duties:
-    """The further jobs of a worker. `stopped` has deliveries end at once, to be made by another worker."""
+    """The further jobs of a worker. `stopped` has what is under way end at once, to be done by another worker."""
     deliveries = Deliveries(installation, stopped)
-    watches = Watches(installation)
+    watches = Watches(installation, stopped)
     return {
         "kinds": {DELIVER: (deliveries.send, deliveries.settle), LOOK: (watches.look, watches.conclude)},
         "queues": (deliveries.queue, watches.queue),

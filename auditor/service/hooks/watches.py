@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, true, update
@@ -20,6 +21,7 @@ from auditor.service.audits.order import Depth, host_of
 from auditor.service.hooks.asking import Asked, Asking
 from auditor.service.hooks.looking import look
 from auditor.service.jobs import Job, Queue
+from auditor.service.notify.beside import beside
 from auditor.service.notify.due import Due
 from auditor.service.store.database import new_id, now
 from auditor.service.store.tables import audits, watches
@@ -32,6 +34,7 @@ LOOK = "look"
 LEAST_S, MOST_S = 60, 30 * 24 * 3600
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 _EACH, _GROUP = 4, 2
+_LOOK_S = 120.0
 _SLOWEST_S = 24 * 3600
 _DOUBLINGS = 6
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -40,7 +43,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 class Watches:
     """The watches of an installation."""
 
-    def __init__(self, installation: Installation) -> None:
+    def __init__(self, installation: Installation, stopped: threading.Event | None = None) -> None:
+        self._stopped = stopped or threading.Event()
         self._database = installation.database
         self._sources = installation.settings.sources
         self._asking = Asking(installation)
@@ -64,7 +68,7 @@ class Watches:
     ) -> str:
         """A new watch, which is looked at now and then every so often; its id. Raises UsageError."""
         if not LEAST_S <= every_s <= MOST_S:
-            raise UsageError("--every is between a minute and 30 days")
+            raise UsageError("the time between two looks is between a minute and 30 days")
         if "://" not in source:
             raise UsageError("a folder cannot be watched: give hf://, https://, s3://, gs:// or az://")
         if source.startswith("hf://") and "@" in source:
@@ -129,7 +133,12 @@ class Watches:
             return None
         try:
             judge(row.source, row.revision, self._sources)
-            return {"found": look(row.source, row.revision, self._sources)}
+            found = beside(
+                lambda: look(row.source, row.revision, self._sources), seconds=_LOOK_S, stopped=self._stopped
+            )
+            return None if found is None else {"found": found}
+        except TimeoutError:
+            return {"reason": f"it could not be looked at within {_LOOK_S:g} s"}
         except AuditorError as error:
             return {"reason": str(error)}
         except Exception as error:  # an edge: whatever a source's answer did to its reader

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from auditor.errors import ReadError, SourceError
+from auditor.service.notify.beside import beside
 from auditor.sources.http.connection import Connection, verifying_context
 from auditor.sources.http.hosts import Guard
 from auditor.sources.http.request import origin, target
@@ -119,31 +120,14 @@ class Caller:
     def tell(self, act: Callable[[Call], Answer], *, seconds: float = SECONDS) -> Answer | None:
         """What `act` gives; None where this process is stopped before. Raises UntoldError."""
         call = Call(Guard(self._hosts, private=self._private), self._verified, seconds)
-        answers: list[Answer | UntoldError] = []
-        done = threading.Event()
-
-        def run() -> None:
-            try:
-                answers.append(act(call))
-            except UntoldError as error:
-                answers.append(error)
-            except Exception as error:  # an edge: whatever a target's answer did to its reader
-                answers.append(UntoldError(f"{type(error).__name__}: {shown(str(error))}"))
-            done.set()
-
-        threading.Thread(target=run, name="auditor-call", daemon=True).start()
-        until = time.monotonic() + seconds
-        while not done.wait(0.1):
-            if self._stopped.is_set() or time.monotonic() > until:
-                call.interrupt()
-                break
-        if not answers:
-            if self._stopped.is_set():
-                return None
-            raise UntoldError(f"no answer within {seconds:g} s")
-        if isinstance(answers[0], UntoldError):
-            raise answers[0]
-        return answers[0]
+        try:
+            return beside(lambda: act(call), seconds=seconds, stopped=self._stopped, interrupt=call.interrupt)
+        except UntoldError:
+            raise
+        except TimeoutError:
+            raise UntoldError(f"no answer within {seconds:g} s") from None
+        except Exception as error:  # an edge: whatever a target's answer did to its reader
+            raise UntoldError(f"{type(error).__name__}: {shown(str(error))}") from None
 
     def _verified(self) -> ssl.SSLContext:
         with self._lock:

@@ -7,11 +7,12 @@ import hmac
 import json
 import random
 import threading
+import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, exists, insert, select, update
 
 from auditor.service.access.keys import key
 from auditor.service.jobs import Job, Jobs, Queue
@@ -32,6 +33,10 @@ DELIVER = "deliver"
 DELAYS_S = (5, 60, 300, 1800, 7200, 18_000, 57_600)
 _GONE = 410
 _LONGEST_S = 24 * 3600.0
+_LONGEST_MS = int(_LONGEST_S * 1000)
+# A target that did not answer for so long is left alone for a while, and what it has to be told waits without a place.
+_SLOW_S = 5.0
+_QUIET_MS = 60_000
 _MARKS = "marks"
 
 
@@ -63,10 +68,13 @@ class Announcement:
             except (ValidationError, KeyError):  # an audit ends, whatever an earlier version kept
                 switched_off(connection, target.id, "its options are none of this version's: add it anew")
                 continue
+            quiet = (target.quiet_until or 0) > at
             for place in places:
-                self._add(connection, audit, target.id, place, text, at)
+                self._add(connection, audit, target.id, place, text, at, quiet=quiet)
 
-    def _add(self, connection: Connection, audit: str, target: str, place: str | None, text: str, at: int) -> None:
+    def _add(
+        self, connection: Connection, audit: str, target: str, place: str | None, text: str, at: int, *, quiet: bool
+    ) -> None:
         id = new_id(at)  # noqa: A001  # what it is everywhere
         job = _job(id, target, 1)
         connection.execute(
@@ -79,10 +87,11 @@ class Announcement:
                 state="waiting",
                 created_at=at,
                 due_at=at,
-                job=job.id,
+                job=None if quiet else job.id,
             )
         )
-        self._jobs.add(connection, job)
+        if not quiet:
+            self._jobs.add(connection, job)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +118,7 @@ class Deliveries:
             deliveries,
             deliveries.c.state == "waiting",
             lambda row, n: _job(row.id, row.target, n),
+            unless=lambda at: exists().where(targets.c.id == deliveries.c.target, targets.c.quiet_until > at),
         )
 
     @property
@@ -119,19 +129,23 @@ class Deliveries:
     # --- the steps ---
 
     def send(self, delivery: str, n: int) -> dict[str, Any] | None:
-        """Tell the target; what came of it, or None where it is not to be told by this job."""
+        """Tell the target; what came of it or why it was not told, or None where that is not for this job."""
         with self._database.read() as connection:
             row = connection.execute(
-                select(deliveries, targets.c.kind, targets.c.options, targets.c.off_at, audits.c.source)
+                select(deliveries, *_OF_TARGET, audits.c.source)
                 .join(targets, targets.c.id == deliveries.c.target)
                 .join(audits, audits.c.id == deliveries.c.audit)
                 .where(deliveries.c.id == delivery, *_present(delivery, n))
             ).one_or_none()
             at = now(connection)
-        if row is None or self._stopped.is_set():
-            return None
-        if row.off_at is not None:
-            return {"off": True}
+            if row is None or self._stopped.is_set():
+                return None
+            if row.off_at is not None:
+                return {"not": "its target is off"}
+            if row.origin is not None and _told_later(connection, row):
+                return {"not": "what ended later has been told there"}
+        if (row.quiet_until or 0) > at:
+            return {"quiet": True}
         return self._told(row, at)
 
     def settle(self, delivery: str, n: int, told: dict[str, Any]) -> str | None:
@@ -140,17 +154,26 @@ class Deliveries:
             row = connection.execute(select(deliveries).where(*_present(delivery, n))).one_or_none()
             if row is None:
                 return None
-            at, tries = now(connection), row.tries + (0 if "off" in told else 1)
-            values = {"tries": tries, "job": None}
-            if "off" in told:
-                values |= {"state": "failed", "ended_at": at, "answer": "not sent: its target is off"}
-            else:
-                values |= {"tried_at": at, "status": told["status"], "answer": told["answer"]}
+            at = now(connection)
+            values: dict[str, Any] = {"job": None}
+            if "not" in told:
+                values |= {"state": "failed", "ended_at": at, "answer": f"not sent: {told['not']}"}
+            elif "quiet" not in told:
+                tries = row.tries + 1
+                values |= {"tries": tries, "tried_at": at, "status": told["status"], "answer": told["answer"]}
                 values |= _next(told, tries, at)
+                self._note(connection, row.target, told, at)
+            elif at > row.created_at + _LONGEST_MS:
+                values |= {"state": "failed", "ended_at": at, "answer": "not sent: its target does not answer"}
             connection.execute(update(deliveries).where(deliveries.c.id == delivery).values(values))
-            if told.get("status") == _GONE:
-                switched_off(connection, row.target, "it answered 410 Gone")
             return str(values.get("state", "waiting"))
+
+    def _note(self, connection: Connection, target: str, told: dict[str, Any], at: int) -> None:
+        """Keep what an answer says of the target: that it is gone, or did not answer for long."""
+        if told["gone"]:
+            switched_off(connection, target, "it answered 410 Gone")
+        elif told["slow"]:
+            connection.execute(update(targets).where(targets.c.id == target).values(quiet_until=at + _QUIET_MS))
 
     def add_due(self) -> int:
         """Add the jobs of deliveries that are due; how many. Called with every sweep."""
@@ -189,6 +212,8 @@ class Deliveries:
         return True
 
     def _told(self, row: Row[Any], at: int) -> dict[str, Any] | None:
+        begun = time.monotonic()
+        told: dict[str, Any] = {"status": None, "good": False, "gone": False, "after_s": 0.0, "slow": False}
         try:
             kind = _kind(row.kind, row.options)
             secret = self._notify.secrets.get(kind.secret)
@@ -197,10 +222,14 @@ class Deliveries:
             message = Message(id=row.id, at_ms=at, body=row.body, origin=row.origin, mark=self._mark(row))
             answer = self._caller.tell(lambda call: kind.tell(message, call, secret.get_secret_value()))
         except UntoldError as error:
-            return {"status": None, "answer": str(error)[:500], "good": False, "after_s": 0.0}
+            slow = time.monotonic() - begun >= _SLOW_S
+            return {**told, "answer": str(error)[:500], "slow": slow}
         if answer is None:  # stopped: the row waits for another worker
             return None
-        return {"status": answer.status, "answer": answer.kept, "good": answer.good, "after_s": answer.after_s}
+        # Of a status or a comment it is one commit or discussion that is gone, not whoever is told.
+        gone = answer.status == _GONE and row.kind == "webhook"
+        told |= {"status": answer.status, "answer": answer.kept, "good": answer.good, "after_s": answer.after_s}
+        return {**told, "gone": gone}
 
     def _mark(self, row: Row[Any]) -> str:
         about = f"{row.source} {row.origin}".encode()
@@ -211,10 +240,22 @@ def _next(told: dict[str, Any], tries: int, at: int) -> dict[str, Any]:
     """The state after a try. A target that asks to be left alone is, for at most a day."""
     if told["good"]:
         return {"state": "delivered", "ended_at": at}
-    if told["status"] == _GONE or tries > len(DELAYS_S):
+    if told["gone"] or tries > len(DELAYS_S):
         return {"state": "failed", "ended_at": at}
     delay = max(DELAYS_S[tries - 1] * random.uniform(1.0, 1.1), min(told["after_s"], _LONGEST_S))  # noqa: S311  # spreads, and keeps no secret
     return {"due_at": at + int(delay * 1000)}
+
+
+_OF_TARGET = (targets.c.kind, targets.c.options, targets.c.off_at, targets.c.quiet_until)
+
+
+def _told_later(connection: Connection, row: Row[Any]) -> bool:
+    """Whether another delivery tells the same target of the same place what came of a later audit."""
+    later = select(deliveries.c.id).where(
+        deliveries.c.target == row.target, deliveries.c.origin == row.origin, deliveries.c.id > row.id
+    )
+    same = later.join(audits, audits.c.id == deliveries.c.audit).where(audits.c.source == row.source)
+    return connection.execute(same.limit(1)).first() is not None
 
 
 def _present(delivery: str, n: int) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Table, or_, select, update
+from sqlalchemy import ColumnElement, Row, Table, false, not_, select, update
 
 from auditor.service.jobs import Job, Jobs
 from auditor.service.store.database import Database, now
@@ -25,25 +25,39 @@ class Due:
         table: Table,
         waiting: ColumnElement[bool],
         job: Callable[[Row[Any], int], Job],
+        *,
+        unless: Callable[[int], ColumnElement[bool]] = lambda _: false(),
     ) -> None:
+        """`unless` says, at a time, which rows get no job although they are due."""
         self._database = database
         self._jobs = jobs
         self._table = table
         self._waiting = waiting
         self._job = job
+        self._unless = unless
+        self._looked = ""
 
     def add(self) -> int:
         """Add the jobs that are due, and anew those that nobody will run any more; how many."""
         columns = self._table.c
         with self._database.read() as connection:
-            rows = connection.execute(
+            at = now(connection)
+            due = connection.execute(
                 select(columns.id, columns.job)
-                .where(self._waiting, or_(columns.job.is_not(None), columns.due_at <= now(connection)))
+                .where(self._waiting, columns.job.is_(None), columns.due_at <= at, not_(self._unless(at)))
                 .order_by(columns.due_at)
                 .limit(_MOST)
             ).all()
-        alive = self._jobs.alive([row.job for row in rows if row.job is not None])
-        lacking = [row for row in rows if row.job not in alive]
+            # Some with every call, so that a long queue costs no more than a short one.
+            busy = connection.execute(
+                select(columns.id, columns.job)
+                .where(self._waiting, columns.job.is_not(None), columns.id > self._looked)
+                .order_by(columns.id)
+                .limit(_MOST)
+            ).all()
+        self._looked = busy[-1].id if len(busy) == _MOST else ""
+        alive = self._jobs.alive([row.job for row in busy])
+        lacking = [*due, *(row for row in busy if row.job not in alive)]
         if not lacking:
             return 0
         with self._database.write() as connection:

@@ -63,7 +63,8 @@ def commits(scheme: str, origins: Iterable[str], repositories: Iterable[str]) ->
     for each in origins:
         kind, _, place = each.partition(":")
         repository, _, commit = place.rpartition("@")
-        if kind == scheme and _COMMIT.fullmatch(commit) and listed(repository, repositories):
+        plain = not {"", ".", ".."} & set(repository.split("/"))
+        if kind == scheme and plain and _COMMIT.fullmatch(commit) and listed(repository, repositories):
             found.append(each)
     return found
 

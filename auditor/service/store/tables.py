@@ -260,6 +260,8 @@ targets = Table(
     Column("created_at", Time, nullable=False),
     Column("off_at", Time),
     Column("off_reason", Text),
+    # It did not answer: nothing is sent before then, so that it holds up no other.
+    Column("quiet_until", Time),
     comment="Who is notified of every final state: a webhook, or a commit status or comment elsewhere.",
 )
 
@@ -285,7 +287,8 @@ deliveries = Table(
     CheckConstraint("(state = 'waiting') = (ended_at IS NULL)", name="ended"),
     Index("ix_deliveries_created", "created_at", "id"),
     Index("ix_deliveries_audit", "audit"),
-    Index("ix_deliveries_target", "target", "created_at", "id"),
+    Index("ix_deliveries_target", "target", "id"),
+    Index("ix_deliveries_origin", "origin", "target", "id"),
     Index(
         "ix_deliveries_due",
         "due_at",

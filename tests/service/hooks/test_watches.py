@@ -1,5 +1,7 @@
 """Watches: due by the database's clock, looked at once, and an audit where the checkpoint has changed."""
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from auditor.service.installation import Installation
 from auditor.service.settings import Settings
 from auditor.service.store.tables import audits, origins
 from tests.servers.hub import Hub
-from tests.servers.serving import Server, folder_server
+from tests.servers.serving import Reply, Request, Server, folder_server
 
 Look = Callable[[str], Row[Any]]
 
@@ -141,6 +143,28 @@ def test_a_look_that_ran_twice_asks_once(hub: Hub, watched: Watches, installatio
     assert len(every_audit(installation)) == 1
 
 
+def test_a_look_that_hangs_neither_holds_up_the_end_of_the_process_nor_others(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, stopped = threading.Event(), threading.Event()
+
+    def hang(_: Request) -> Reply:
+        release.wait(20)
+        return Reply(404)
+
+    with Server(hang) as server:
+        watched = Watches(installation, stopped)
+        watch = watched.add(server.url)
+        watched.add_due()
+        monkeypatch.setattr("auditor.service.hooks.watches._LOOK_S", 0.5)
+        assert watched.look(watch, 1) == {"reason": "it could not be looked at within 0.5 s"}
+        stopped.set()
+        begun = time.monotonic()
+        assert watched.look(watch, 1) is None
+        assert time.monotonic() - begun < 2
+        release.set()
+
+
 def test_one_look_at_a_time(hub: Hub, watched: Watches, opened: Installation, asking: Asking) -> None:
     watch = watched.add("hf://org/model")
     other = Watches(opened)
@@ -217,8 +241,6 @@ def test_a_change_while_an_audit_reads_is_audited_afterwards(
 
 
 def test_a_web_server_that_tells_no_version_is_said_to_be_one(watched: Watches, look: Look) -> None:
-    from tests.servers.serving import Reply
-
     with Server(lambda request: Reply(206, b"{}", {"Content-Range": "bytes 0-1/2"})) as server:
         assert "neither ETag nor Last-Modified" in look(watched.add(f"{server.url}/")).reason
 

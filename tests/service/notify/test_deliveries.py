@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, insert, select, update
 from standardwebhooks import Webhook
 
 from auditor.errors import UsageError
@@ -248,6 +248,58 @@ def test_a_process_that_is_stopped_leaves_the_delivery_to_another(
         assert not sending.is_alive()
         assert came == [None]
     assert told()[0].state == "waiting"
+
+
+def test_a_target_that_did_not_answer_for_long_is_left_alone_for_a_while(
+    targets: Targets,
+    end: End,
+    deliveries: Deliveries,
+    told: Told,
+    installation: Installation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("auditor.service.notify.deliveries._SLOW_S", 0.0)
+    target = targets.add("webhook", "ci", {"url": "http://127.0.0.1:9/", "secret": "signing"})
+    for n in range(3):
+        end(source=f"hf://org/{n}")
+    first, second, third = told()
+    came = deliveries.send(first.id, 1)
+    assert came is not None
+    deliveries.settle(first.id, 1, came)
+    assert deliveries.send(second.id, 1) == {"quiet": True}
+    deliveries.settle(second.id, 1, {"quiet": True})
+    assert (told()[1].state, told()[1].tries, told()[1].job) == ("waiting", 0, None)
+    end(source="hf://org/later")
+    assert told()[3].job is None
+    assert deliveries.add_due() == 0
+    with installation.database.write() as connection:
+        connection.execute(update(target_rows).where(target_rows.c.id == target).values(quiet_until=0))
+    assert deliveries.add_due() == 2
+    with installation.database.write() as connection:
+        connection.execute(update(delivery_rows).values(created_at=0))
+    assert deliveries.settle(third.id, 1, {"quiet": True}) == "failed"
+
+
+def test_a_long_queue_holds_up_neither_what_is_due_nor_what_lost_its_job(
+    targets: Targets, end: End, deliveries: Deliveries, told: Told, installation: Installation
+) -> None:
+    targets.add("webhook", "ci", {"url": "http://127.0.0.1:9/", "secret": "signing"})
+    for n in range(3):
+        end(source=f"hf://org/{n}")
+    rows = told()
+    came = deliveries.send(rows[2].id, 1)
+    assert came is not None
+    deliveries.settle(rows[2].id, 1, came)
+    with installation.database.write() as connection:
+        connection.execute(
+            update(delivery_rows).where(delivery_rows.c.id == rows[2].id).values(due_at=rows[2].due_at + 1)
+        )
+        copies = [{**rows[0]._mapping, "id": f"{n:026x}", "job": f"{rows[0].id}.1", "due_at": 0} for n in range(450)]
+        connection.execute(insert(delivery_rows), copies)
+    installation.jobs.end([rows[1].job])
+    assert deliveries.add_due() == 1, "what is due"
+    assert [deliveries.add_due() for _ in range(3)] == [0, 1, 0], "what lost its job, when its turn comes"
+    assert [row.attempt for row in told()[450:]] == [1, 2, 2]
 
 
 def test_a_secret_that_is_gone_from_the_settings_is_named(

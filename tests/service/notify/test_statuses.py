@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Row
 
+from auditor.service.installation import Installation
+from auditor.service.notify.deliveries import Deliveries
 from auditor.service.notify.targets import Targets
 from tests.servers.serving import Reply, Server
 from tests.service.notify.conftest import COMMIT, End, Told
@@ -75,7 +77,9 @@ def test_a_status_that_gitlab_has_already_is_delivered(targets: Targets, end: En
         f"gitlab:owner/name@{COMMIT}",
         f"github:stranger/name@{COMMIT}",
         "github:owner/name@main",
-        f"github:owner/name/../../other@{COMMIT[:-1]}",
+        f"github:owner/name/../../other@{COMMIT}",
+        f"github:owner//name@{COMMIT}",
+        f"github:owner/name@{COMMIT[:-1]}",
         "github:owner/name",
     ],
 )
@@ -104,3 +108,31 @@ def test_a_hostile_name_of_a_repository_stays_in_its_place(targets: Targets, end
         (request,) = server.requests
     assert request.target.path == f"/repos/owner/a%3Fb%23c%E2%80%AE%20d/statuses/{COMMIT}"
     assert request.target.query == ""
+
+
+def test_what_an_earlier_audit_said_does_not_replace_what_a_later_one_did(
+    targets: Targets, end: End, told: Told, deliveries: Deliveries, installation: Installation
+) -> None:
+    with Server(lambda _: Reply(201)) as server:
+        targets.add("github", "github", options(server))
+        end("failed", origin=PUSHED)
+        end("passed", origin=PUSHED, depth="full")
+        for row in told():
+            came = deliveries.send(row.id, 1)
+            assert came is not None
+            deliveries.settle(row.id, 1, came)
+        assert [json.loads(request.body)["state"] for request in server.requests] == ["success"]
+    assert [(row.state, row.answer) for row in told()] == [
+        ("failed", "not sent: what ended later has been told there"),
+        ("delivered", ""),
+    ]
+
+
+def test_a_commit_that_is_gone_does_not_switch_the_target_off(targets: Targets, end: End, deliver: Deliver) -> None:
+    with Server(lambda _: Reply(410)) as server:
+        target = targets.add("github", "github", options(server))
+        end(origin=PUSHED)
+        assert deliver().state == "waiting"
+    row = targets.one(target)
+    assert row is not None
+    assert row.off_at is None
