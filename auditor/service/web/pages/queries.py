@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, union_all
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from auditor.service.store.tables import audits, checkpoints, workers
 
 HISTORY = 12  # verdicts that a line shows of one checkpoint
 _OPEN = ("queued", "running")
+# The same as the state, and no reason for SQLite to go through all that are finished in the order of their times.
+_FINISHED = audits.c.verdict.is_not(None)
 _RECENT_MS = 24 * 3600 * 1000
 
 
@@ -25,22 +27,14 @@ def verdicts(connection: Connection) -> dict[str, int]:
 
 def histories(connection: Connection, ids: Sequence[str]) -> dict[str, list[str]]:
     """The last verdicts of checkpoints, the newest first."""
-    found: dict[str, list[str]] = {each: [] for each in ids}
-    if not ids:
-        return found
-    parts = [
-        select(
-            select(audits.c.checkpoint, audits.c.verdict, audits.c.created_at, audits.c.id)
-            .where(audits.c.checkpoint == each, audits.c.state == "finished")
-            .order_by(audits.c.created_at.desc(), audits.c.id.desc())
-            .limit(HISTORY)
-            .subquery()
-        )
-        for each in ids
-    ]
-    for row in sorted(connection.execute(union_all(*parts)), key=lambda row: (row.created_at, row.id), reverse=True):
-        found[row.checkpoint].append(row.verdict)
-    return found
+    last = (
+        select(audits.c.verdict)
+        .where(audits.c.checkpoint == bindparam("of"), _FINISHED)
+        .order_by(audits.c.created_at.desc(), audits.c.id.desc())
+        .limit(HISTORY)
+    )
+    # One statement for each is quicker, on both databases, than any one for all that was tried.
+    return {each: list(connection.execute(last, {"of": each}).scalars()) for each in ids}
 
 
 def under_way(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
@@ -56,7 +50,7 @@ def report_before(connection: Connection, row: Row[Any]) -> str | None:
         select(audits.c.id)
         .where(
             audits.c.checkpoint == row.checkpoint,
-            audits.c.state == "finished",
+            _FINISHED,
             audits.c.id < row.id,
         )
         .order_by(audits.c.created_at.desc(), audits.c.id.desc())
