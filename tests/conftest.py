@@ -1,4 +1,4 @@
-"""What tests share: reproducible, unhurried property tests, a certificate, and the GPU where there is one."""
+"""What tests share: reproducible, unhurried property tests, a certificate, a browser, the GPU where there is one."""
 
 import signal
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.chromium import browser as browser
+from tests.chromium import playwright as playwright
 from tests.servers import parts
 
 # What a shell starts in the background ignores interruptions, and so would every command that the tests start.

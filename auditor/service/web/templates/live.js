@@ -11,7 +11,8 @@
   const log = document.getElementById("log");
   const told = document.getElementById("told");
   const seen = [];  // times and amounts of the last half minute
-  let asked = 0;
+  let asked = -2000;
+  let due = 0;
 
   function size(count) {
     const units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -49,13 +50,16 @@
   }
 
   async function read(attempt) {
-    const now = performance.now();
-    if (!log || now - asked < 2000) return;
-    asked = now;
+    asked = performance.now();
+    due = 0;
     try {
       const answer = await fetch(`${live.dataset.audit}/attempts/${attempt}/log`);
       if (answer.ok) log.textContent = (await answer.text()) || log.dataset.empty;
     } catch { /* the next event asks again */ }
+  }
+
+  function readSoon(attempt) {
+    if (log && !due) due = setTimeout(read, Math.max(0, asked + 2000 - performance.now()), attempt);
   }
 
   const stream = new EventSource(`${live.dataset.audit}/events`);
@@ -70,6 +74,6 @@
     if (place && audit.place) place.textContent = `Place ${audit.place} in the queue.`;
     if (took) took.textContent = time(Number(took.dataset.seconds) + performance.now() / 1000);
     move(audit.progress);
-    if (audit.state === "running") read(audit.attempt);
+    if (audit.state === "running") readSoon(audit.attempt);
   });
 })();
