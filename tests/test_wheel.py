@@ -8,6 +8,7 @@ import venv
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -31,24 +32,29 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs a command of the clean environment, in a folder that holds nothing."""
-    target = tmp_path_factory.mktemp("clean") / "venv"
+def _installed(wheel: Path, folder: Path, extra: str = "") -> Path:
+    """The programs of a clean environment that holds the wheel, and what it requires."""
+    target = folder / "venv"
     venv.create(target, with_pip=True, symlinks=True)
     scripts = target / "bin"
     pip = [str(scripts / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    environment = _environment()
     subprocess.run(
-        [*pip, "--constraint", str(CONSTRAINTS), str(wheel)],
-        check=True, capture_output=True, text=True, env=environment, timeout=600,
+        [*pip, "--constraint", str(CONSTRAINTS), f"{wheel}{extra}"],
+        check=True, capture_output=True, text=True, env=_environment(), timeout=600,
     )  # fmt: skip
+    return scripts
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs a command of the clean environment, in a folder that holds nothing."""
+    scripts = _installed(wheel, tmp_path_factory.mktemp("clean"))
     elsewhere = tmp_path_factory.mktemp("elsewhere")
 
     def run(command: str, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [str(scripts / command), *arguments],
-            capture_output=True, text=True, cwd=elsewhere, env=environment, timeout=120,
+            capture_output=True, text=True, cwd=elsewhere, env=_environment(), timeout=120,
         )  # fmt: skip
         assert done.returncode == code, f"{command} {arguments}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         return done
@@ -119,3 +125,41 @@ def test_installed_command_writes_every_format_that_needs_no_extra_and_publishes
         "pip install 'checkpoint-auditor[tables]'"
         in installed("auditor", "report", "r.json", "--csv", "tables", code=2).stderr
     )
+
+
+@pytest.mark.parametrize("words", [("serve",), ("service", "doctor")])
+def test_the_service_without_its_extra_is_one_line_that_says_what_to_install(
+    installed: Run, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    said = installed("auditor", *words, "--data", str(tmp_path), code=2).stderr
+    assert said.count("\n") == 1
+    assert "pip install 'checkpoint-auditor[service]'" in said
+
+
+def test_the_installed_service_audits_and_shows_the_report(
+    wheel: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    scripts = _installed(wheel, tmp_path_factory.mktemp("service"), "[service]")
+    models = tmp_path / "models"
+    subprocess.run([str(scripts / "auditor"), "forge", str(models / "v3"), "--like", "v3", "--sparse"], check=True)
+    service = subprocess.Popen(
+        [str(scripts / "auditor"), "serve", "--data", str(tmp_path / "data"), "--port", "0"],
+        env={**_environment(), "AUDITOR_SERVICE_SOURCES__ROOTS": json.dumps([str(models)])},
+        stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    try:
+        assert service.stderr is not None
+        told = [next(service.stderr) for _ in range(2)]
+        token, url = told[0].split()[-1], told[1].split()[-1]
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        body = json.dumps({"source": str(models / "v3")}).encode()
+        with urlopen(Request(f"{url}/v1/audits?wait=60", body, headers), timeout=90) as answer:
+            audit = json.load(answer)
+        assert (audit["state"], audit["verdict"]) == ("finished", "passed")
+        for path in (audit["links"]["html"], "/", "/rules"):
+            with urlopen(Request(f"{url}/{path.removeprefix(url).lstrip('/')}", headers=headers), timeout=30) as page:
+                assert page.status == 200
+                assert b"<!doctype html>" in page.read(200).lower()
+    finally:
+        service.terminate()
+        assert service.wait(30) == 0
