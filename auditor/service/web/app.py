@@ -31,6 +31,7 @@ from auditor.service.web.api import (
 )
 from auditor.service.web.callers import cookie_name, is_tls
 from auditor.service.web.headers import SecurityHeaders
+from auditor.service.web.openapi import describe
 from auditor.service.web.pages import faults
 from auditor.service.web.pages.router import router as pages
 from auditor.service.web.state import state_for
@@ -66,6 +67,7 @@ def create_app(installation: Installation, *, stopped: threading.Event) -> FastA
         openapi_url="/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.auditor = state_for(installation, stopped)
     app.state.metrics = Metrics(installation)
@@ -86,6 +88,7 @@ def create_app(installation: Installation, *, stopped: threading.Event) -> FastA
     app.add_middleware(RequestLog)
     for router in _ROUTERS:
         app.include_router(router)
+    describe(app)
     return app
 
 

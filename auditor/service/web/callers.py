@@ -5,7 +5,6 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
-from fastapi.security import APIKeyCookie, HTTPBearer
 
 from auditor.service.access.tokens import Holder, Scope, held
 from auditor.service.settings import Settings
@@ -15,11 +14,6 @@ from auditor.service.web.state import State, state_of
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _NOBODY = Holder("", "", held(("read",)))
 _TOKEN = "token"  # noqa: S105  # the key of a session under which the id of its token is
-
-_bearer = HTTPBearer(auto_error=False, scheme_name="token", description="An API token, which begins with `audtk_`.")
-_cookie = APIKeyCookie(
-    name="__Host-auditor", auto_error=False, scheme_name="session", description="Somebody signed in on the pages."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +121,15 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _reader(request: Request, _: object = Depends(_bearer), __: object = Depends(_cookie)) -> Caller:
+def _reader(request: Request) -> Caller:
     return _admitted(request, "read")
 
 
-def _submitter(request: Request, _: object = Depends(_bearer), __: object = Depends(_cookie)) -> Caller:
+def _submitter(request: Request) -> Caller:
     return _admitted(request, "submit")
 
 
-def _admin(request: Request, _: object = Depends(_bearer), __: object = Depends(_cookie)) -> Caller:
+def _admin(request: Request) -> Caller:
     return _admitted(request, "admin")
 
 

@@ -1,10 +1,11 @@
 """What the API says, as its OpenAPI document has it."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Path
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from sqlalchemy import Row
 
 from auditor.service.audits.causes import CAUSES
@@ -17,6 +18,7 @@ Verdict = Literal["passed", "failed", "incomplete"]
 ID = r"^[0-9a-f]{26}$"
 POLICY = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 MOST = 200
+_STAMP = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}")
 
 
 def _plain(text: str) -> str:
@@ -25,6 +27,14 @@ def _plain(text: str) -> str:
     return text
 
 
+def _stamp(value: object) -> object:
+    if isinstance(value, str) and not _STAMP.match(value):
+        raise ValueError("needs a time as RFC 3339 has it, such as 2026-11-28T23:03:35Z")
+    return value
+
+
+# A point in time that was given; a bare number would be one too.
+Given = Annotated[AwareDatetime, BeforeValidator(_stamp)]
 # A word of a closed list, which grows: a reader takes one that it does not know for what it is.
 Cause = Annotated[str, Field(examples=["unreachable"])]
 # Text in which every character shows: no control characters, none that turn the direction.
@@ -92,8 +102,8 @@ class AuditFilters(PageQuery):
     depth: Depth | None = None
     source: Plain | None = Field(default=None, max_length=2000, description="Of this source, as audits have it.")
     checkpoint: str | None = Field(default=None, pattern=ID)
-    since: AwareDatetime | None = Field(default=None, description="Asked for then or later.")
-    until: AwareDatetime | None = Field(default=None, description="Asked for before then.")
+    since: Given | None = Field(default=None, description="Asked for then or later.")
+    until: Given | None = Field(default=None, description="Asked for before then.")
 
 
 class Progress(BaseModel):

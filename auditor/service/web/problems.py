@@ -12,6 +12,7 @@ from fastapi_problem.handler import ExceptionHandler, add_exception_handler, new
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette_problem.handler import PostHook
 
 from auditor.service.access.keys import TamperedError
@@ -132,6 +133,7 @@ _WORDS = {
     500: "Something unexpected; the log has it under `id`.",
     503: "The database or the store cannot be had just now.",
 }
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _EVERYWHERE = (401, 403, 422, 429, 500, 503)
 
 
@@ -174,14 +176,23 @@ def install(app: FastAPI, *shown: PostHook[Any]) -> None:
     add_exception_handler(app, handler, generic_swagger_defaults=False)
 
 
-def _http(_: ExceptionHandler, __: Request, error: HTTPException) -> Problem:
-    status = error.status_code
+def _http(_: ExceptionHandler, request: Request, error: HTTPException) -> Problem:
+    status, headers = error.status_code, dict(error.headers or {})
+    if status == 405:
+        headers["Allow"] = ", ".join(_allowed(request))
     return Problem(
         title=_TITLES.get(status, "The request cannot be answered"),
         type_=_TYPES.get(status, "malformed"),
         status=status,
-        headers=dict(error.headers or {}),
+        headers=headers,
     )
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of an address: each operation is a route of its own, and knows its own alone."""
+    scopes = ({**request.scope, "method": each} for each in _METHODS)
+    routes = request.app.routes
+    return [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 def _invalid(_: ExceptionHandler, __: Request, error: RequestValidationError) -> Problem:

@@ -32,7 +32,7 @@ _NOT_MODIFIED: dict[int | str, dict[str, object]] = {304: {"description": "It ha
 
 
 def _answered(kind: Kind, what: str) -> dict[int | str, dict[str, object]]:
-    schema = {"type": "object"} if kind.media_type == "application/json" else {"type": "string"}
+    schema = {"type": "object" if kind.media_type.endswith("json") else "string"}
     if kind.media_type == "application/zip":
         schema["format"] = "binary"
     headers = {"ETag": {"description": "Of this report in this format.", "schema": {"type": "string"}}}
