@@ -16,7 +16,7 @@ SCHEMAS := config config-v3.2 index policy report rule finding diff
 PYTHONS := 3.11 3.12 3.13
 
 .PHONY: help demo check check-all check-pythons format format-check lint types imports browser test test-slow fuzz benchmark \
-	benchmark-content benchmark-remote benchmark-service schemas service-api sample clean
+	benchmark-content benchmark-remote benchmark-service schemas service-api service-settings sample clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -125,6 +125,9 @@ schemas: $(VENV)/.dev  ## write schemas/json again from the models
 	@mkdir -p schemas/json
 	@for name in $(SCHEMAS); do \
 	  $(BIN)/auditor schema $$name > schemas/json/$$name.json || exit 1; echo "schemas/json/$$name.json"; done
+
+service-settings: $(VENV)/.dev  ## write deploy/service.toml and its table again after a change to the service's settings
+	PYTHONPATH=.:schemas:reports $(BIN)/python docs/make_service_settings.py
 
 service-api: $(VENV)/.dev  ## write docs/service-api.md again after a change to the service's API
 	$(BIN)/python docs/make_service_api.py

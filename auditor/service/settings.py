@@ -65,7 +65,7 @@ class Queue(Part):
 
     each: int = Field(ge=0, le=1000, description="For each worker; 0: this worker takes none.")
     together: int | None = Field(default=None, ge=1, description="In all workers together.")
-    hours: float = Field(gt=0, le=1000, description="The longest that one attempt may take.")
+    hours: float = Field(gt=0, le=1000, description="The longest that one attempt may take, in hours.")
     memory: int = Field(ge=256 << 20, description="The most data memory of one attempt's process, in bytes.")
 
 
