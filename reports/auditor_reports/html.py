@@ -8,10 +8,13 @@ from auditor_schemas.report import AuditReport
 SCRIPTS = tuple(f"script/{name}.js" for name in ("data", "findings", "map", "page"))
 
 
-def render(report: AuditReport) -> str:
-    """The page, complete with the report's JSON for download. Every text in it is escaped and shown as escapes."""
+def render(report: AuditReport, *, above: str | None = None) -> str:
+    """The page, complete with the report's JSON for download. Every text in it is escaped and shown as escapes.
+
+    `above` is the address of the checkpoint's history, where the page is one of a service.
+    """
     view = page(report)
     data = [carry("report", report.model_dump_json())]
     if view.findings.order:
         data.append(carry("findings-data", findings_data(report.findings, view.findings)))
-    return compose("report.html", style="report.css", scripts=SCRIPTS, trusted=True, page=view, data=data)
+    return compose("report.html", style="report.css", scripts=SCRIPTS, trusted=True, page=view, data=data, above=above)

@@ -129,7 +129,7 @@ async def answer(
     data = await to_thread.run_sync(taken, limiter=state.renders)
     where = "inline" if kind.inline else "attachment"
     headers["Content-Disposition"] = f'{where}; filename="{rendering.file_name(row, kind.suffix)}"'
-    if name == "html":
+    if kind is KINDS["html"]:
         headers.update(_PAGE)
     return Response(data, media_type=kind.media_type, headers=headers)
 

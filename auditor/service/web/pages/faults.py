@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from fastapi import Request
 
+from auditor.service.web.callers import Caller, visitor
 from auditor.service.web.pages.document import page
 from auditor.service.web.problems import NotFoundProblem
 
@@ -44,9 +45,12 @@ def shown(content: dict[str, Any], request: Request, response: Any) -> tuple[dic
             refused=True,
         )  # fmt: skip
     detail = content.get("detail") or ""
+    # Of a service that cannot answer nothing more is asked.
+    caller = _visitor(request) if status < 500 and status != 429 else None
     return content, page(
         "fault.html",
-        caller=None,
+        caller=caller,
+        at="" if caller is not None or status < 500 else "login",
         status=status,
         headers=headers,
         code=str(status),
@@ -57,6 +61,14 @@ def shown(content: dict[str, Any], request: Request, response: Any) -> tuple[dic
         id=content.get("id"),
         again=headers.get("retry-after"),
     )
+
+
+def _visitor(request: Request) -> Caller | None:
+    """Who is signed in, as far as that can be told of a request that went wrong."""
+    try:
+        return visitor(request)
+    except Exception:  # an edge: the fault is what is shown, whatever else is wrong
+        return None
 
 
 def _wanted(request: Request) -> str:

@@ -3,12 +3,16 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from auditor.service.web.api.reports import Known, answer, answer_difference
 from auditor.service.web.callers import Reader
 from auditor.service.web.models import ID, Id
-from auditor.service.web.rendering import KINDS
+from auditor.service.web.rendering import KINDS, reported
+from auditor.service.web.state import state_of
+from auditor_reports.html import render
+from auditor_schemas.report import AuditReport
 
 router = APIRouter(include_in_schema=False)
 Which = Annotated[str, Query(pattern=ID)]
@@ -16,8 +20,14 @@ Which = Annotated[str, Query(pattern=ID)]
 
 @router.get("/audits/{audit}/report")
 async def report(request: Request, _: Reader, audit: Id, known: Known = None) -> Response:
-    """The report as its own page."""
-    return await answer(request, audit, known, "html", KINDS["html"])
+    """The report as its own page, with the way back to the checkpoint."""
+    state = state_of(request)
+    checkpoint = (await run_in_threadpool(reported, state, audit)).checkpoint
+
+    def made(data: bytes, _: str) -> bytes:
+        return render(AuditReport.model_validate_json(data), above=f"/checkpoints/{checkpoint}").encode()
+
+    return await answer(request, audit, known, "page", KINDS["html"], made)
 
 
 @router.get("/compare")

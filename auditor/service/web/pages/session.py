@@ -13,9 +13,14 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/login")
-def ask(request: Request, next: str = "/") -> HTMLResponse:  # noqa: A002  # the name that links give it
-    """The form that takes a token."""
-    return page("login.html", caller=visitor(request), at="login", next=local(next), fault=None, refused=False)
+def ask(request: Request) -> HTMLResponse:
+    """The form that takes a token, and leads back to the page of ours that led here."""
+    came, here = urlsplit(request.headers.get("referer", "")), request.base_url
+    ours = (came.scheme, came.netloc) == (here.scheme, here.netloc)
+    place = local(came.path + (f"?{came.query}" if came.query else "")) if ours else "/"
+    if place == "/login":
+        place = "/"
+    return page("login.html", caller=visitor(request), at="login", next=place, fault=None, refused=False)
 
 
 @router.post("/login")

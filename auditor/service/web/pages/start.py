@@ -8,7 +8,9 @@ from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from auditor.errors import UsageError
 from auditor.families import families
+from auditor.service.access.sources import judge
 from auditor.service.settings import Sources
 from auditor.service.store.tables import policies
 from auditor.service.web.api.audits import submit_audit
@@ -42,6 +44,7 @@ async def start(request: Request, caller: Submitter, form: Form) -> Response:
         found = await submit_audit(request, Response(), caller, asked)
     except ValidationError as error:
         faults = {str(each["loc"][0]): _said(each["msg"]) for each in error.errors(include_url=False)}
+        faults |= _source_faults(request, form, faults)
     except InvalidProblem as error:
         faults = {each["field"].removeprefix("body."): each["message"] for each in error.extras["errors"]}
     else:
@@ -57,6 +60,18 @@ def _request(form: dict[str, str]) -> dict[str, Any]:
             given[name] = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
     given["force"] = form.get("force") == "yes"
     return given
+
+
+def _source_faults(request: Request, form: dict[str, str], faults: dict[str, str]) -> dict[str, str]:
+    """What is wrong with the source, so that it is said together with what is wrong with other fields."""
+    if faults.keys() & {"source", "revision"}:
+        return {}
+    allowed = state_of(request).installation.settings.sources
+    try:
+        judge(form["source"].strip(), form.get("revision", "").strip() or None, allowed)
+    except UsageError as error:
+        return {"source": str(error)}
+    return {}
 
 
 def _form(request: Request, caller: Caller, given: dict[str, str], faults: dict[str, str], status: int) -> HTMLResponse:

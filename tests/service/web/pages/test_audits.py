@@ -117,11 +117,12 @@ def test_the_report_is_the_commands_page_and_runs_as_nobody(
     policy = page.headers["content-security-policy"]
     assert policy.startswith("sandbox ")
     assert "allow-same-origin" not in policy
-    assert "Checkpoint audit" in words(page)
+    assert f'href="/checkpoints/{checkpoint_id(service, "hf://org/m")}"' in page.text
     kept = service.state.rendered.bytes
     assert kept >= len(page.content)
-    assert client.get(f"/v1/audits/{audit}/report.html").content == page.content
+    assert client.get(f"/audits/{audit}/report").content == page.content
     assert service.state.rendered.bytes == kept
+    assert "/checkpoints/" not in client.get(f"/v1/audits/{audit}/report.html").text
     assert client.get(f"/audits/{audit}/report", headers={"If-None-Match": page.headers["etag"]}).status_code == 304
 
 
@@ -242,6 +243,14 @@ def test_what_is_wrong_is_said_beside_the_field_and_what_was_typed_is_kept(
         assert f'value="{tmp_path}"' in page.text
     for raw in ("<script>alert", "<img src=x", "<b>n", "\u202e"):
         assert raw not in page.text
+
+
+def test_all_that_is_wrong_is_said_at_once(people: People) -> None:
+    fields = {"source": "/etc", "depth": "deepest", "seed": "x"}
+    page = people.somebody("submit").post("/audits/new", data=fields, headers=OURS)
+    for each in ("source", "depth", "seed"):
+        assert f'id="{each}-fault"' in page.text
+    assert "see the fields marked below" in words(page)
 
 
 def test_a_reader_is_told_that_the_form_is_not_for_them(people: People) -> None:

@@ -150,7 +150,7 @@ def test_without_scripts_every_page_says_the_same(visitors: Visitors, service: S
     assert "1 MiB of 4 MiB" in without.locator("main").inner_text()
     assert without.locator("meta[http-equiv=refresh]").count() == 1
     without.goto(service.url + places["report"])
-    assert "Checkpoint audit" in without.locator("body").inner_text()
+    assert "What became of every rule" in without.locator("body").inner_text()
 
 
 def test_the_report_runs_its_scripts_and_sees_nothing_of_the_session(
@@ -165,6 +165,9 @@ def test_the_report_runs_its_scripts_and_sees_nothing_of_the_session(
     with page.expect_download() as download:
         page.get_by_role("button", name="Download JSON").click()
     assert '"schema_version"' in Path(download.value.path()).read_text()
+    page.get_by_role("link", name="All audits of this checkpoint").click()
+    expect(page.get_by_role("heading", name="History")).to_be_visible()
+    expect(page.get_by_text("Signed in as ann")).to_be_visible()
 
 
 def test_progress_moves_as_it_comes_and_the_page_follows_to_the_end(

@@ -3,6 +3,7 @@
 import pytest
 
 from auditor.service.web.pages.session import local
+from tests.servers.postgres import Postgres
 from tests.service.web.conftest import Service
 from tests.service.web.pages.conftest import BROWSER, OURS, People, words
 
@@ -86,6 +87,24 @@ def test_signing_in_leads_nowhere_else(place: str) -> None:
     assert local("/audits?state=queued") == "/audits?state=queued"
 
 
+def test_the_link_to_sign_in_leads_back(people: People, service: Service) -> None:
+    client = people.nobody()
+    for came, place in (
+        (f"{service.url}/audits?state=queued", "/audits?state=queued"),
+        (f"{service.url}/login", "/"),
+        ("https://evil.example/audits", "/"),
+        ("", "/"),
+    ):
+        assert f'name="next" value="{place}"' in client.get("/login", headers={"Referer": came}).text
+
+
+def test_whoever_is_signed_in_is_so_on_pages_of_problems(people: People) -> None:
+    client = people.somebody("read")
+    assert "Signed in as test" in words(client.get("/nowhere"))
+    assert "Signed in as test" in words(client.get("/audits/new"))
+    assert "Sign in" in words(people.nobody().get("/nowhere"))
+
+
 def test_what_is_no_form_is_refused(people: People) -> None:
     client = people.nobody()
     for body, kind, status in (
@@ -107,6 +126,33 @@ def test_problems_are_pages_for_people_and_problems_for_programs(people: People,
     assert page.headers["x-content-type-options"] == "nosniff"
     for path, headers in (("/v1/nowhere", BROWSER), ("/nowhere", {"Accept": "application/json"})):
         assert client.get(path, headers=headers).headers["content-type"] == "application/problem+json"
+
+
+def test_too_many_requests_are_a_page_that_says_when_there_is_room(people: People) -> None:
+    client = people.nobody()
+    for _ in range(61):
+        answer = client.get("/", headers={"Authorization": "Bearer x"})
+    assert answer.status_code == 429
+    assert f"Try again in {answer.headers['retry-after']} s." in words(answer)
+
+
+class TestWithoutDatabase:
+    """Where the database goes away while the service runs."""
+
+    @pytest.fixture
+    def database_url(self, postgres: Postgres, migrated: str) -> str:
+        return postgres.database(migrated)
+
+    def test_pages_say_that_the_service_cannot_answer_just_now(
+        self, people: People, service: Service, postgres: Postgres, database_url: str
+    ) -> None:
+        client = people.somebody("read")
+        postgres.drop(database_url)
+        answer = client.get("/")
+        assert answer.status_code == 503
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "It cannot answer just now, and can again soon." in words(answer)
+        assert int(answer.headers["retry-after"]) >= 1
 
 
 def test_names_of_tokens_are_text(people: People) -> None:
