@@ -91,7 +91,7 @@ def _signing(secret: SecretStr) -> SecretStr:
         key = base64.b64decode(secret.get_secret_value().removeprefix("whsec_") + "==", validate=False)
     except ValueError:
         key = b""
-    if len(key) < 16:
+    if not 24 <= len(key) <= 64:
         raise ValueError("a secret that signs is whsec_ and the base64 of 24 to 64 random bytes")
     return secret
 

@@ -48,9 +48,10 @@ def read(hook: GithubHook, headers: Mapping[str, str], body: bytes) -> Read:
     if not _COMMIT.fullmatch(push.after):
         raise MalformedError("after: no commit")
     name = push.repository.full_name.lower()
-    meant = next((each for named, each in hook.repositories.items() if named.lower() == name), None)
-    if meant is None:
+    found = next((each for each in hook.repositories if each.lower() == name), None)
+    if found is None:
         return Read(ignored="a repository that the settings do not name")
+    meant = hook.repositories[found]
     ref = _REF.fullmatch(push.ref)
     wanted = matches(push.ref, {"refs/heads/": hook.branches, "refs/tags/": hook.tags})
     if ref is None or ".." in push.ref or not wanted:
@@ -66,7 +67,7 @@ def read(hook: GithubHook, headers: Mapping[str, str], body: bytes) -> Read:
                 revision=None if meant.revision is None else filled(meant.revision),
                 depth=hook.depth,
                 policy=hook.policy,
-                origin=f"github:{push.repository.full_name}@{push.after}"[:300],
+                origin=f"github:{found}@{push.after}"[:300],
                 key=f"github {delivery}",
             ),
         )

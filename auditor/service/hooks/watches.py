@@ -159,7 +159,7 @@ class Watches:
         return self._due.add()
 
     def _concluded(self, connection: Connection, watch: str, n: int, seen: dict[str, Any]) -> str | None:
-        row = connection.execute(select(watches).where(*_present(watch, n))).one_or_none()
+        row = connection.execute(select(watches).where(*_present(watch, n)).with_for_update()).one_or_none()
         if row is None:
             return None
         at, audit, found = now(connection), None, seen.get("found")

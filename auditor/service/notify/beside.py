@@ -30,14 +30,13 @@ def beside(
     threading.Thread(target=run, name="auditor-beside", daemon=True).start()
     until = time.monotonic() + seconds
     while not done.wait(_LOOK_S):
-        if stopped.is_set() or time.monotonic() > until:
-            if interrupt is not None:
-                interrupt()
-            break
-    if came:
-        return came[0]
+        if not stopped.is_set() and time.monotonic() < until:
+            continue
+        if interrupt is not None:
+            interrupt()
+        if stopped.is_set():
+            return None
+        raise TimeoutError
     if failed:
         raise failed[0]
-    if stopped.is_set():
-        return None
-    raise TimeoutError
+    return came[0]

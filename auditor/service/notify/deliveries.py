@@ -151,7 +151,7 @@ class Deliveries:
     def settle(self, delivery: str, n: int, told: dict[str, Any]) -> str | None:
         """Keep what came of it, and when to try again; the state, or None where the row is another job's."""
         with self._database.write() as connection:
-            row = connection.execute(select(deliveries).where(*_present(delivery, n))).one_or_none()
+            row = connection.execute(select(deliveries).where(*_present(delivery, n)).with_for_update()).one_or_none()
             if row is None:
                 return None
             at = now(connection)

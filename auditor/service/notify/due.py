@@ -69,7 +69,9 @@ class Due:
         """Give a row its next job, if it is still as it was seen: the job before, '' where there was none."""
         columns = self._table.c
         row = connection.execute(
-            select(self._table).where(columns.id == id, self._waiting, columns.job.is_not_distinct_from(seen))
+            select(self._table)
+            .where(columns.id == id, self._waiting, columns.job.is_not_distinct_from(seen))
+            .with_for_update()
         ).one_or_none()
         if row is None:
             return None

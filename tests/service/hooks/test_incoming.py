@@ -438,7 +438,7 @@ def test_a_push_means_what_the_settings_say(github: Post, installation: Installa
     audit, web = every_audit(installation)
     assert (audit.source, audit.revision) == ("hf://org/model", COMMIT)
     assert (web.source, web.revision) == (f"https://127.0.0.1/v1/{COMMIT}", None)
-    assert audit.origin == f"github:owner/name@{COMMIT}"
+    assert audit.origin == f"github:Owner/Name@{COMMIT}"
 
 
 def test_the_same_delivery_is_the_same_audit(github: Post, installation: Installation) -> None:

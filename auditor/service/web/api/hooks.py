@@ -55,6 +55,11 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
+_UNAUTHENTIC = {
+    **documented(everywhere=(401,))[401],
+    "description": "The secret or the signature is not good, or late, or the hook is off.",
+}
+
 Body = Annotated[bytes, Depends(_body)]
 
 
@@ -63,6 +68,7 @@ def _takes(schema: dict[str, Any], *headers: tuple[str, str]) -> dict[str, Any]:
         "responses": {
             200: {"model": HookAnswer, "description": "Understood, and nothing is to be audited."},
             **documented(413, 415, everywhere=(401, 422, 429, 500, 503)),
+            401: _UNAUTHENTIC,
         },
         "openapi_extra": {
             "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
