@@ -1,8 +1,10 @@
 """Who may do what, and what the service keeps out before it looks at anything."""
 
+import httpx
 import pytest
 from fastapi import APIRouter
 
+from auditor.service.settings import Settings
 from auditor.service.web.callers import Admin, Reader, Submitter
 from tests.service.web.conftest import Service
 
@@ -90,3 +92,74 @@ def test_wrong_tokens_are_counted_by_address(guarded: Service) -> None:
     assert 429 in statuses[60:]
     assert int(client.get("/test/read").headers["retry-after"]) >= 1
     assert guarded.client("read").get("/test/read").status_code == 200
+
+
+def signed_in(guarded: Service) -> tuple[httpx.Client, str]:
+    """A browser's session, and the id of the token that it came from."""
+    issued = guarded.state.tokens.create("person", ["submit"])
+    browser = guarded.client()
+    answer = browser.post("/login", data={"token": issued.token}, headers={"Sec-Fetch-Site": "same-origin"})
+    assert answer.status_code == 303
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=lax" in cookie
+    assert issued.token.lower() not in cookie
+    return browser, issued.id
+
+
+def test_a_session_reads_and_ends_with_its_token(guarded: Service) -> None:
+    browser, token = signed_in(guarded)
+    assert browser.get("/test/read").status_code == 200
+    assert browser.get("/test/admin").status_code == 403
+    guarded.state.tokens.revoke(token)
+    assert browser.get("/test/read").status_code == 401
+
+
+def test_a_session_is_not_another_sites_to_use(guarded: Service) -> None:
+    browser, _ = signed_in(guarded)
+    for headers, status in (
+        ({}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Origin": guarded.url}, 403),
+        ({"Sec-Fetch-Site": "none"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Origin": guarded.url}, 200),
+    ):
+        assert browser.post("/test/submit", headers=headers).status_code == status, headers
+    # A token that is shown with each request is nobody else's to send.
+    assert guarded.client("submit").post("/test/submit", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
+
+
+def test_a_cookie_that_is_made_up_is_nobodys(guarded: Service) -> None:
+    browser, token = signed_in(guarded)
+    value = browser.cookies["auditor"]
+    for forged in (value[:-2] + "xx", f"{token}.{value.partition('.')[2]}", "x", "é"):
+        assert guarded.client(Cookie=f"auditor={forged}").get("/test/read").status_code == 401
+
+
+class TestPublicRead:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"web": settings.web.model_copy(update={"public_read": True})})
+
+    def test_reading_needs_no_token_and_anything_else_does(self, guarded: Service) -> None:
+        client = guarded.client()
+        assert client.get("/test/read").status_code == 200
+        assert client.post("/test/submit").status_code == 401
+        assert client.get("/test/admin").status_code == 401
+        assert guarded.client(Authorization="Bearer wrong").get("/test/read").status_code == 401
+
+
+class TestLimits:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"web": settings.web.model_copy(update={"reads": 5, "writes": 2})})
+
+    def test_requests_are_counted_by_token(self, guarded: Service) -> None:
+        one, other = guarded.client("submit"), guarded.client("submit")
+        assert [one.get("/test/read").status_code for _ in range(7)] == [200] * 5 + [429] * 2
+        assert int(one.get("/test/read").headers["retry-after"]) >= 1
+        assert [one.post("/test/submit").status_code for _ in range(3)] == [200, 200, 429]
+        assert other.get("/test/read").status_code == 200
