@@ -22,7 +22,8 @@ RETENTION, ORPHANS = "retention", "orphans"
 
 _log = logging.getLogger(__name__)
 _HOUR, _DAY = 3_600_000, 86_400_000
-_AT_ONCE = 200
+# So many are chosen by one look at every row, and so many removed by one transaction, which others wait for.
+_CHOSEN, _AT_ONCE = 5000, 200
 _ID = re.compile(r"[0-9a-f]{26}")
 
 
@@ -49,10 +50,11 @@ class Retention:
     def remove(self) -> int:
         """Remove audits that the settings let go of with all that is kept for them, and old traces; how many audits."""
         removed = 0
-        while some := self._chosen():
-            gone = self._remove(some)
-            removed += gone
-            if not gone:
+        while chosen := self._chosen():
+            before = removed
+            for start in range(0, len(chosen), _AT_ONCE):
+                removed += self._remove(chosen[start : start + _AT_ONCE])
+            if removed == before:
                 break
         if removed:
             _log.info("audits removed", extra={"audits": removed})
@@ -103,7 +105,7 @@ class Retention:
             if each is not None:
                 over.append(final.c.place > each)
             chosen = select(audits.c.id).join(final, final.c.id == audits.c.id).where(or_(*over), _removable())
-            return connection.execute(chosen.limit(_AT_ONCE)).scalars().all()
+            return connection.execute(chosen.limit(_CHOSEN)).scalars().all()
 
     def _remove(self, some: Sequence[str]) -> int:
         """Remove audits that may still go: their rows in one transaction, then what belongs to these; how many."""

@@ -151,6 +151,12 @@ audits = Table(
     Index("ix_audits_resolved", "resolved"),
     Index("ix_audits_report", "report"),
     Index(
+        "ix_audits_same_as",
+        "same_as",
+        sqlite_where=text("same_as IS NOT NULL"),
+        postgresql_where=text("same_as IS NOT NULL"),
+    ),
+    Index(
         "ix_audits_baseline",
         "baseline",
         sqlite_where=text("baseline IS NOT NULL"),

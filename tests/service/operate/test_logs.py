@@ -1,16 +1,20 @@
 """What is logged is JSON, a line for each record, of a known request or attempt, and without a secret."""
 
+import asyncio
 import io
 import json
 import logging
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
+import httpx
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
 from auditor.service import logs
+from tests.service.running import Running
 
 TOKEN = "audtk_" + "a1B2c3D4" * 6
 
@@ -153,7 +157,8 @@ def test_level_leaves_out_what_is_below() -> None:
 
 
 @pytest.fixture
-def client() -> TestClient:
+def ask():
+    """Ask an application that logs its requests."""
     app = FastAPI()
     app.add_middleware(logs.RequestLog)
 
@@ -168,11 +173,16 @@ def client() -> TestClient:
             raise RuntimeError
         return "x"
 
-    return TestClient(app, raise_server_exceptions=False)
+    async def answer(path: str, headers: dict[str, str]) -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.get(path, headers=headers)
+
+    return lambda path, **headers: asyncio.run(answer(path, headers))
 
 
-def test_request_has_an_id_that_its_lines_and_its_answer_have(lines, client: TestClient) -> None:
-    answer = client.get("/v1/thing?secret=hunter2", headers={"Authorization": f"Bearer {TOKEN}", "X-Request-Id": "x"})
+def test_request_has_an_id_that_its_lines_and_its_answer_have(lines, ask) -> None:
+    answer = ask("/v1/thing?secret=hunter2", **{"Authorization": f"Bearer {TOKEN}", "X-Request-Id": "x"})
     within, answered = (line for line in lines() if line["logger"].startswith("auditor"))
     assert within["request"] == answered["request"] == answer.headers["x-request-id"]
     assert len(answer.headers["x-request-id"]) == 16
@@ -181,7 +191,30 @@ def test_request_has_an_id_that_its_lines_and_its_answer_have(lines, client: Tes
     assert TOKEN not in json.dumps(lines())
 
 
-def test_looks_at_health_are_logged_where_they_fail_alone(lines, client: TestClient) -> None:
-    client.get("/healthz")
-    client.get("/healthz?fail=true")
+def test_looks_at_health_are_logged_where_they_fail_alone(lines, ask) -> None:
+    ask("/healthz")
+    ask("/healthz?fail=true")
     assert [line["status"] for line in lines() if line["event"] == "answered"] == [500]
+
+
+def test_serving_process_logs_requests_and_attempts_and_no_advertisement(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o700)
+    roots = json.dumps([str(checkpoint.parent)])
+    running = Running(tmp_path / "data", "--port", "0", AUDITOR_SERVICE_SOURCES__ROOTS=roots)
+    try:
+        token = next(found[0] for line in running.lines if (found := re.search(r"audtk_\w+", line)))
+        with httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {token}"}, timeout=70) as client:
+            answer = client.post("/v1/audits?wait=60", json={"source": str(checkpoint)})
+            assert answer.json()["state"] == "finished", answer.text
+    finally:
+        running.stop()
+    told = [line for line in running.lines if not line.startswith("auditor: ")]
+    found = [json.loads(line) for line in told]
+    asked = next(line for line in found if line["event"] == "answered" and line["method"] == "POST")
+    assert asked["request"] == answer.headers["x-request-id"]
+    audit = answer.json()["id"]
+    tried = [line["event"] for line in found if line.get("attempt") == f"{audit}.1" and line.get("audit") == audit]
+    assert tried == ["attempt begun", "attempt ended"]
+    assert token not in "".join(told)
+    assert "onductor" not in "".join(running.lines)
+    assert {line["logger"].split(".")[0] for line in found} == {"auditor"}

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -26,6 +27,7 @@ from auditor.service.store.tables import (
     targets,
     workers,
 )
+from tests.service.running import Running
 
 DAY = 86_400_000
 
@@ -383,3 +385,21 @@ def test_a_pause_tells_whether_it_was_held_until_it_was_renewed(keeping) -> None
     with database.write() as connection:
         connection.execute(update(chores.chores).values(paused_until=1))
     assert not chores.pause(database, "chore", 60_000)
+
+
+def test_a_serving_worker_removes_what_the_settings_let_go_of(keeping) -> None:
+    past = Past(keeping())
+    old = past.ended(3)
+    report = past.report(old)
+    kept = past.ended(2)
+    settings = past.of.settings
+    where = ("--database", settings.database_url, "--port", "0")
+    running = Running(settings.data, *where, AUDITOR_SERVICE_RETENTION__EACH="1")
+    try:
+        deadline = time.monotonic() + 30
+        while past.of.reports.get(report) is not None:
+            assert time.monotonic() < deadline, "\n".join(running.lines)
+            time.sleep(0.2)
+        assert past.left() == {kept}
+    finally:
+        running.stop()
