@@ -10,8 +10,11 @@ ROWS = 500
 PATTERNS = 50
 
 
-def render(diff: CheckpointDiff) -> str:
-    """The page. Every text in it is escaped and shown as escapes; long lists are cut and say so."""
+def render(diff: CheckpointDiff, *, above: str | None = None) -> str:
+    """The page. Every text in it is escaped and shown as escapes; long lists are cut and say so.
+
+    `above` is the address of the checkpoint's history, where the page is one of a service.
+    """
     return compose(
         "diff.html",
         style="diff.css",
@@ -19,6 +22,7 @@ def render(diff: CheckpointDiff) -> str:
         sections=_sections(diff),
         sides=[_side("old", diff.old), _side("new", diff.new)],
         conclusion=_conclusion(diff),
+        above=above,
     )
 
 

@@ -97,7 +97,7 @@ def tables(data: bytes) -> dict[str, bytes]:
             raise UnavailableProblem("the tables could not be made") from None
 
 
-def difference(reports: Reports, old: str, new: str, name: str) -> bytes:
+def difference(reports: Reports, old: str, new: str, name: str, *, above: str | None = None) -> bytes:
     """What changed between two stored reports, as json or html. Raises ConflictProblem where it cannot be."""
     from auditor.questions.diff import difference as differ
     from auditor.questions.diff import reported as side
@@ -113,7 +113,7 @@ def difference(reports: Reports, old: str, new: str, name: str) -> bytes:
     if name == "html":
         from auditor_reports.diff import render as page
 
-        return page(diff).encode()
+        return page(diff, above=above).encode()
     return (shown_json(diff.model_dump_json(indent=2)) + "\n").encode()
 
 

@@ -134,14 +134,16 @@ async def answer(
     return Response(data, media_type=kind.media_type, headers=headers)
 
 
-async def answer_difference(request: Request, old: str, new: str, name: str) -> Response:
-    """What changed between the reports of two audits, likewise."""
+async def answer_difference(request: Request, old: str, new: str, name: str, *, above: str | None = None) -> Response:
+    """What changed between the reports of two audits, likewise; `above` is where a page leads back to."""
     state = state_of(request)
     one, other = [(await run_in_threadpool(rendering.reported, state, each)).report for each in (old, new)]
 
     def taken() -> bytes:
         reports = state.installation.reports
-        return state.rendered.take((one, other, name), lambda: rendering.difference(reports, one, other, name))
+        return state.rendered.take(
+            (one, other, name, above), lambda: rendering.difference(reports, one, other, name, above=above)
+        )
 
     data = await to_thread.run_sync(taken, limiter=state.renders)
     return Response(data, media_type=KINDS[name].media_type, headers=_PAGE if name == "html" else {})

@@ -21,11 +21,10 @@ Which = Annotated[str, Query(pattern=ID)]
 @router.get("/audits/{audit}/report")
 async def report(request: Request, _: Reader, audit: Id, known: Known = None) -> Response:
     """The report as its own page, with the way back to the checkpoint."""
-    state = state_of(request)
-    checkpoint = (await run_in_threadpool(reported, state, audit)).checkpoint
+    above = await _checkpoint(request, audit)
 
     def made(data: bytes, _: str) -> bytes:
-        return render(AuditReport.model_validate_json(data), above=f"/checkpoints/{checkpoint}").encode()
+        return render(AuditReport.model_validate_json(data), above=above).encode()
 
     return await answer(request, audit, known, "page", KINDS["html"], made)
 
@@ -33,4 +32,11 @@ async def report(request: Request, _: Reader, audit: Id, known: Known = None) ->
 @router.get("/compare")
 async def compare(request: Request, _: Reader, old: Which, new: Which) -> Response:
     """What changed from one audit's report to another's."""
-    return await answer_difference(request, old, new, "html")
+    above = await _checkpoint(request, new)
+    return await answer_difference(request, old, new, "html", above=above)
+
+
+async def _checkpoint(request: Request, audit: str) -> str:
+    """The address of the history that a finished audit is in."""
+    row = await run_in_threadpool(reported, state_of(request), audit)
+    return f"/checkpoints/{row.checkpoint}"

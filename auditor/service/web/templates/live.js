@@ -13,6 +13,7 @@
   const seen = [];  // times and amounts of the last half minute
   let asked = -2000;
   let due = 0;
+  let stream = null;
 
   function size(count) {
     const units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -62,8 +63,7 @@
     if (log && !due) due = setTimeout(read, Math.max(0, asked + 2000 - performance.now()), attempt);
   }
 
-  const stream = new EventSource(`${live.dataset.audit}/events`);
-  stream.addEventListener("audit", (event) => {
+  function hear(event) {
     const audit = JSON.parse(event.data);
     if (audit.state !== live.dataset.state || String(audit.attempt) !== live.dataset.attempt) {
       stream.close();
@@ -75,5 +75,17 @@
     if (took) took.textContent = time(Number(took.dataset.seconds) + performance.now() / 1000);
     move(audit.progress);
     if (audit.state === "running") readSoon(audit.attempt);
-  });
+  }
+
+  // Browsers open six connections to a place at most: a page that nobody looks at leaves its own to others.
+  function listen() {
+    if (stream) stream.close();
+    stream = null;
+    if (document.hidden) return;
+    stream = new EventSource(`${live.dataset.audit}/events`);
+    stream.addEventListener("audit", hear);
+  }
+
+  document.addEventListener("visibilitychange", listen);
+  listen();
 })();

@@ -104,7 +104,9 @@ def test_a_finished_audit_leads_to_its_report_in_every_format_and_to_the_one_bef
     assert f"/compare?old={first}&amp;new={second}" in page.text
     compared = client.get(f"/compare?old={first}&new={second}")
     assert compared.status_code == 200
-    assert "Checkpoint difference" in words(compared)
+    assert "Nothing differs of what could be compared" in words(compared) or "They differ" in words(compared)
+    assert f'href="/checkpoints/{checkpoint_id(service, "hf://org/m")}"' in compared.text
+    assert "/checkpoints/" not in client.get(f"/v1/diff.html?old={first}&new={second}").text
 
 
 def test_the_report_is_the_commands_page_and_runs_as_nobody(

@@ -213,6 +213,30 @@ def test_an_audit_that_is_tried_again_is_followed_too(visitors: Visitors, servic
     expect(page.locator(".state")).to_contain_text("attempt 2")
 
 
+def test_a_page_that_nobody_looks_at_holds_no_stream(visitors: Visitors, service: Service) -> None:
+    audits, watch = service.installation.audits, service.state.watch
+    audit = audits.submit(Order(source="hf://org/m")).audit
+    page = visitors.come("read")
+    page.goto(f"{service.url}/audits/{audit}")
+
+    def look(hidden: str, streams: int) -> None:
+        page.evaluate(f"Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}})")
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        for _ in range(100):
+            if watch.open_count == streams:
+                return
+            page.wait_for_timeout(50)
+        raise AssertionError(f"{watch.open_count} streams")
+
+    look("false", 1)
+    look("true", 0)
+    audits.begin(audit, 1, "w")
+    page.wait_for_timeout(600)
+    expect(page.locator(".state .badge")).to_contain_text("Waiting")
+    look("false", 1)
+    expect(page.locator(".state .badge")).to_contain_text("Running")
+
+
 def test_the_keyboard_reaches_everything_in_order(visitors: Visitors, service: Service, places: dict[str, str]) -> None:
     page = visitors.come("admin")
     page.goto(service.url + places["form"])

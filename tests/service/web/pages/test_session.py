@@ -2,6 +2,7 @@
 
 import pytest
 
+from auditor.service.settings import Settings
 from auditor.service.web.pages.session import local
 from tests.servers.postgres import Postgres
 from tests.service.web.conftest import Service
@@ -134,6 +135,26 @@ def test_too_many_requests_are_a_page_that_says_when_there_is_room(people: Peopl
         answer = client.get("/", headers={"Authorization": "Bearer x"})
     assert answer.status_code == 429
     assert f"Try again in {answer.headers['retry-after']} s." in words(answer)
+
+
+class TestOverTls:
+    """Where people reach the service over TLS, by a proxy."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"public_url": "https://audits.example"})
+
+    def test_the_cookie_is_bound_to_this_host_and_to_tls(self, people: People, service: Service) -> None:
+        token = service.state.tokens.create("ann", ("read",)).token
+        client = people.nobody()
+        answer = client.post("/login", data={"token": token}, headers={"Origin": "https://audits.example"})
+        assert answer.status_code == 303
+        cookie = answer.headers["set-cookie"]
+        assert cookie.startswith("__Host-auditor=")
+        assert {"path=/", "secure", "httponly", "samesite=lax"} <= {
+            each.strip().lower() for each in cookie.split(";")[1:]
+        }
+        assert "domain" not in cookie.lower()
 
 
 class TestWithoutDatabase:
