@@ -51,6 +51,9 @@ class Web(Part):
     trusted_hosts: tuple[str, ...] = Field(
         default=(), description="Names that requests may use for this service, beside those of host and public_url."
     )
+    proxies: tuple[str, ...] = Field(
+        default=(), description="Addresses and networks of proxies, whose X-Forwarded-For and -Proto are believed."
+    )
     reads: int = Field(default=6000, ge=0, description="Reads a minute by one token, or address without; 0: any.")
     writes: int = Field(default=600, ge=0, description="Other requests a minute by one token; 0: any number.")
     refusals: int = Field(default=60, ge=0, description="Wrong tokens a minute from one address; 0: any number.")

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from auditor.service.access.keys import SESSIONS, key
 from auditor.service.installation import Installation
@@ -86,6 +87,8 @@ def create_app(installation: Installation, *, stopped: threading.Event) -> FastA
     app.add_middleware(SecurityHeaders, tls=is_tls(settings))
     app.state.metrics.watch(app)
     app.add_middleware(RequestLog)
+    if settings.web.proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.web.proxies))
     for router in _ROUTERS:
         app.include_router(router)
     describe(app)

@@ -43,7 +43,9 @@ class Service:
         return client
 
     def start(self) -> uvicorn.Server:
-        config = uvicorn.Config(self.app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            self.app, host="127.0.0.1", port=0, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=5
+        )
         server = uvicorn.Server(config)
         self.thread = threading.Thread(target=server.run, daemon=True)
         self.thread.start()

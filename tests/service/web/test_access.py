@@ -163,3 +163,20 @@ class TestLimits:
         assert int(one.get("/test/read").headers["retry-after"]) >= 1
         assert [one.post("/test/submit").status_code for _ in range(3)] == [200, 200, 429]
         assert other.get("/test/read").status_code == 200
+
+
+class TestProxies:
+    @pytest.fixture
+    def settings(self, settings: Settings, request: pytest.FixtureRequest) -> Settings:
+        web = settings.web.model_copy(update={"public_read": True, "reads": 2, "proxies": request.param})
+        return settings.model_copy(update={"web": web})
+
+    @pytest.mark.parametrize(
+        ("settings", "statuses"), [((), [200, 200, 429]), (("127.0.0.1",), [200] * 3)], indirect=["settings"]
+    )
+    def test_whom_a_proxy_speaks_for_is_believed_of_those_that_are_named(
+        self, guarded: Service, statuses: list[int]
+    ) -> None:
+        client = guarded.client()
+        forwarded = [{"X-Forwarded-For": f"203.0.113.{n}"} for n in range(3)]
+        assert [client.get("/test/read", headers=each).status_code for each in forwarded] == statuses
