@@ -82,12 +82,11 @@ def redacted(text: str) -> str:
 class RequestLog:
     """An ASGI layer: gives each request an id, and writes a line when it has been answered.
 
-    Successful looks at whether the service lives are left out, as these come every few seconds.
+    Reads that were answered, which programs that wait make by the hundred, are for the level debug.
     """
 
-    def __init__(self, app: App, *, quiet: frozenset[str] = frozenset({"/healthz", "/readyz", "/metrics"})) -> None:
+    def __init__(self, app: App) -> None:
         self._app = app
-        self._quiet = quiet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the application does."""
@@ -107,16 +106,21 @@ class RequestLog:
             try:
                 await self._app(scope, receive, sending)
             finally:
-                path = str(scope.get("path", ""))
-                if status >= 400 or path not in self._quiet:
-                    told = {
-                        "method": str(scope.get("method", "")),
-                        "path": path[:500],
-                        "status": status,
-                        "ms": round((time.perf_counter() - begun) * 1000, 1),
-                        "client": (scope.get("client") or ("",))[0],
-                    }
-                    _log.info("answered", extra=told)
+                _tell(scope, status, time.perf_counter() - begun)
+
+
+def _tell(scope: Scope, status: int, seconds: float) -> None:
+    method = str(scope.get("method", ""))
+    level = logging.DEBUG if status < 400 and method in ("GET", "HEAD") else logging.INFO
+    if _log.isEnabledFor(level):
+        told = {
+            "method": method,
+            "path": str(scope.get("path", ""))[:500],
+            "status": status,
+            "ms": round(seconds * 1000, 1),
+            "client": (scope.get("client") or ("",))[0],
+        }
+        _log.log(level, "answered", extra=told)
 
 
 def _formatter(*, person: bool) -> logging.Formatter:

@@ -70,12 +70,14 @@ def _copy(installation: Installation, folder: Path) -> Manifest:
         made_at = now(connection)
     revision, _ = migrate.state(database)
     file = folder / DATABASES[kind]
+    os.close(
+        os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    )  # before there is anything in it
     source = sqlite_file(installation.settings)
     if source is not None:
         _copy_sqlite(source, file)
     else:
         postgres.dump(installation.settings.database_url, file)
-    file.chmod(0o600)
     files = {file.name: _found(file)}
     missing = []
     for name in _named(installation):

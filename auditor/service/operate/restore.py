@@ -75,8 +75,9 @@ def _put(settings: Settings, installation: Installation, folder: Path, manifest:
         postgres.restore(settings.database_url, source)
     else:
         partial = target.with_name(f"{target.name}.partial")
+        partial.unlink(missing_ok=True)
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         shutil.copyfile(source, partial)
-        partial.chmod(0o600)
         os.sync()
         partial.replace(target)
         os.sync()

@@ -162,39 +162,38 @@ def ask():
     app = FastAPI()
     app.add_middleware(logs.RequestLog)
 
-    @app.get("/v1/thing")
-    def thing() -> str:
+    @app.api_route("/v1/thing", methods=["GET", "POST"])
+    def thing(fail: bool = False) -> str:
         log.info("within the answer")
-        return "x"
-
-    @app.get("/healthz")
-    def healthz(fail: bool = False) -> str:
         if fail:
             raise RuntimeError
         return "x"
 
-    async def answer(path: str, headers: dict[str, str]) -> httpx.Response:
+    async def answer(method: str, path: str, headers: dict[str, str]) -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
-            return await client.get(path, headers=headers)
+            return await client.request(method, path, headers=headers)
 
-    return lambda path, **headers: asyncio.run(answer(path, headers))
+    return lambda method, path, **headers: asyncio.run(answer(method, path, headers))
 
 
 def test_request_has_an_id_that_its_lines_and_its_answer_have(lines, ask) -> None:
-    answer = ask("/v1/thing?secret=hunter2", **{"Authorization": f"Bearer {TOKEN}", "X-Request-Id": "x"})
+    answer = ask("POST", "/v1/thing?secret=hunter2", **{"Authorization": f"Bearer {TOKEN}", "X-Request-Id": "x"})
     within, answered = (line for line in lines() if line["logger"].startswith("auditor"))
     assert within["request"] == answered["request"] == answer.headers["x-request-id"]
     assert len(answer.headers["x-request-id"]) == 16
-    assert (answered["method"], answered["path"], answered["status"]) == ("GET", "/v1/thing", 200)
+    assert (answered["method"], answered["path"], answered["status"]) == ("POST", "/v1/thing", 200)
     assert "hunter2" not in json.dumps(lines())
     assert TOKEN not in json.dumps(lines())
 
 
-def test_looks_at_health_are_logged_where_they_fail_alone(lines, ask) -> None:
-    ask("/healthz")
-    ask("/healthz?fail=true")
+def test_reads_are_logged_where_they_fail_and_at_the_level_debug(lines, ask) -> None:
+    ask("GET", "/v1/thing")
+    ask("GET", "/v1/thing?fail=true")
     assert [line["status"] for line in lines() if line["event"] == "answered"] == [500]
+    logging.getLogger().setLevel(logging.DEBUG)
+    ask("GET", "/v1/thing")
+    assert [line["status"] for line in lines() if line["event"] == "answered"] == [500, 200]
 
 
 def test_serving_process_logs_requests_and_attempts_and_no_advertisement(tmp_path: Path, checkpoint: Path) -> None:
