@@ -53,7 +53,7 @@ class Watches:
     @property
     def queue(self) -> Queue:
         """Looks, a few at once and fewer at one host."""
-        return Queue(name=LOOK, each=_EACH, group=_GROUP, poll_s=2.0)
+        return Queue(name=LOOK, each=_EACH, group=_GROUP, poll_s=5.0)
 
     # --- people ---
 

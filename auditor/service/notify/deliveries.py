@@ -124,7 +124,7 @@ class Deliveries:
     @property
     def queue(self) -> Queue:
         """Deliveries of each target by themselves, so that one that does not answer holds up no other."""
-        return Queue(name=DELIVER, each=self._notify.each, group=self._notify.per_target, poll_s=0.5)
+        return Queue(name=DELIVER, each=self._notify.each, group=self._notify.per_target, poll_s=1.0)
 
     # --- the steps ---
 

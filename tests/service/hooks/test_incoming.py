@@ -30,6 +30,8 @@ SECRET = "a secret, verbatim"
 SIGNING = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
 
 Post = Callable[..., httpx.Response]
+# What is refused or passed over never comes to the database: one kind is enough.
+one_database = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -156,11 +158,15 @@ def test_the_hubs_answer_comes_within_a_second_and_touches_no_network(
     hub: Post, installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
-    begun = time.monotonic()
-    assert hub().status_code == 202
-    assert time.monotonic() - begun < 1
+    took = []
+    for n in range(5):
+        begun = time.monotonic()
+        assert hub(payload(("refs/heads/main", f"{n:040x}"))).status_code == 202
+        took.append(time.monotonic() - begun)
+    assert sorted(took)[2] < 1, "of a machine that is busy with other tests, the median"
 
 
+@one_database
 @pytest.mark.parametrize(
     ("refs", "audited"),
     [
@@ -191,6 +197,7 @@ def test_each_ref_of_one_commit_is_kept_to_be_told(hub: Post, installation: Inst
     assert found == ["hub:refs/heads/main", "hub:refs/pr/3", "hub:refs/tags/v1"]
 
 
+@one_database
 @pytest.mark.parametrize(
     "more",
     [
@@ -221,6 +228,7 @@ def test_narrower_scopes_unknown_fields_and_versions_are_tolerated(hub: Post, in
     assert len(every_audit(installation)) == 1
 
 
+@one_database
 @pytest.mark.parametrize("secret", [None, "", "wrong", SECRET + "s", SECRET.upper(), "ü"])
 def test_without_the_secret_nothing_is_taken(hub: Post, installation: Installation, secret: str | None) -> None:
     answer = hub(secret=None if secret is None else secret.encode())
@@ -228,12 +236,14 @@ def test_without_the_secret_nothing_is_taken(hub: Post, installation: Installati
     assert every_audit(installation) == []
 
 
+@one_database
 def test_a_secret_in_the_address_counts_for_nothing(client: httpx.Client, installation: Installation) -> None:
     answer = client.post("/v1/hooks/hub", params={"secret": SECRET}, json=payload())
     assert answer.status_code == 401
     assert every_audit(installation) == []
 
 
+@one_database
 @pytest.mark.parametrize("path", ["hub", "generic", "github"])
 def test_a_hook_that_is_off_takes_nothing(
     client: httpx.Client,
@@ -257,6 +267,7 @@ def test_an_organisation_that_is_not_allowed_is_refused(hub: Post, installation:
     assert every_audit(installation) == []
 
 
+@one_database
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -286,6 +297,7 @@ def test_what_is_no_payload_is_refused_and_not_echoed(
     assert every_audit(installation) == []
 
 
+@one_database
 @pytest.mark.parametrize("path", ["hub", "generic", "github"])
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_body_beyond_256_kib_is_refused(client: httpx.Client, path: str, announced: bool) -> None:
@@ -296,6 +308,7 @@ def test_a_body_beyond_256_kib_is_refused(client: httpx.Client, path: str, annou
     assert answer.status_code == 413
 
 
+@one_database
 def test_another_content_type_is_refused(hub: Post) -> None:
     assert hub(**{"Content-Type": "application/x-www-form-urlencoded"}).status_code == 415
 
@@ -365,12 +378,14 @@ def test_the_same_id_is_the_same_audit_also_after_its_end(generic: Post, install
     assert new["id"] != first["id"]
 
 
+@one_database
 @pytest.mark.parametrize("ago_s", [330, 3600, -330])
 def test_a_late_webhook_is_refused(generic: Post, installation: Installation, ago_s: int) -> None:
     assert generic({"source": "hf://org/model"}, ago_s=ago_s).status_code == 401
     assert every_audit(installation) == []
 
 
+@one_database
 @pytest.mark.parametrize(
     "headers",
     [
@@ -394,11 +409,13 @@ def test_a_webhook_that_is_not_signed_so_is_refused(
     assert every_audit(installation) == []
 
 
+@one_database
 def test_another_secret_signs_nothing(generic: Post) -> None:
     other = "whsec_" + base64.b64encode(b"fedcba9876543210fedcba98").decode()
     assert generic({"source": "hf://org/model"}, secret=other).status_code == 401
 
 
+@one_database
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -449,6 +466,7 @@ def test_the_same_delivery_is_the_same_audit(github: Post, installation: Install
     assert new["id"] != first["id"]
 
 
+@one_database
 @pytest.mark.parametrize(
     ("body", "event"),
     [
@@ -471,12 +489,14 @@ def test_other_pushes_and_events_are_answered_200(
     assert every_audit(installation) == []
 
 
+@one_database
 @pytest.mark.parametrize("signature", ["", "sha256=", "sha256=" + "0" * 64, "sha1=" + "0" * 40, "ü".encode()])
 def test_a_push_that_is_not_signed_so_is_refused(github: Post, installation: Installation, signature: str) -> None:
     assert github(push(), **{"X-Hub-Signature-256": signature}).status_code == 401
     assert every_audit(installation) == []
 
 
+@one_database
 def test_a_push_without_its_delivery_is_refused(github: Post) -> None:
     assert github(push(), delivery="").status_code == 422
     assert github(push(after="main"), delivery="x").status_code == 422

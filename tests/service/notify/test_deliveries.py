@@ -349,6 +349,7 @@ def test_hostile_text_is_told_as_ascii(targets: Targets, end: End, deliver: Deli
     assert verified(request)["data"]["reason"] == "a \u202e name \x1b[31m </script> \ud7ff"
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # nothing comes to the database
 @pytest.mark.parametrize(
     ("kind", "options", "said"),
     [
