@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,34 @@ def test_container_runs_as_nobody_special_and_says_whether_it_lives() -> None:
     assert any(line.startswith("HEALTHCHECK") and "/healthz" in line for line in lines)
     assert not any(line.startswith("ADD") or "curl" in line or "wget" in line for line in lines)
     assert all("@" in line or ":" in line for line in lines if line.startswith("FROM"))
+
+
+def test_what_is_copied_into_the_container_is_all_that_is_installed_from(tmp_path: Path) -> None:
+    text = (DEPLOY / "Containerfile").read_text(encoding="utf-8").partition("RUN")[0]
+    for line in text.splitlines():
+        if line.startswith("COPY"):
+            *sources, target = line.split()[1:]
+            for source in sources:
+                place = tmp_path / (target + source if target.endswith("/") else target)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                (shutil.copytree if (ROOT / source).is_dir() else shutil.copyfile)(ROOT / source, place)
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path / "out"),
+        str(tmp_path),
+    ]
+    done = subprocess.run(build, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = (tmp_path / "out").iterdir()
+    names = zipfile.ZipFile(wheel).namelist()
+    for each in ("auditor/service/serve.py", "auditor_schemas/policy.py", "auditor_reports/html.py"):
+        assert each in names
+    assert any(name.startswith("auditor/rule_pages/") for name in names)
 
 
 def test_composed_services_have_read_only_roots_no_rights_and_listen_on_this_machine_alone() -> None:
