@@ -79,6 +79,7 @@ def _takes(schema: dict[str, Any], *headers: tuple[str, str]) -> dict[str, Any]:
             "security": [],
         },
         "status_code": 202,
+        "response_description": "Accepted: the audits that it asks for.",
     }
 
 
