@@ -5,7 +5,6 @@ from functools import cache
 from typing import Any
 
 from fastapi import APIRouter
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -82,6 +81,8 @@ def _page(slug: str) -> Markup | None:
     text = page_of(slug)
     if text is None:
         return None
+    from markdown_it import MarkdownIt  # what few ask for does not hold up the start
+
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     environment: dict[str, Any] = {}
     # The page's title and the line below it say what its record says.

@@ -11,7 +11,6 @@ from auditor.service.web.callers import Reader
 from auditor.service.web.models import ID, Id
 from auditor.service.web.rendering import KINDS, reported
 from auditor.service.web.state import state_of
-from auditor_reports.html import render
 from auditor_schemas.report import AuditReport
 
 router = APIRouter(include_in_schema=False)
@@ -24,6 +23,8 @@ async def report(request: Request, _: Reader, audit: Id, known: Known = None) ->
     above = await _checkpoint(request, audit)
 
     def made(data: bytes, _: str) -> bytes:
+        from auditor_reports.html import render  # not before the first report is shown: the start is held up less
+
         return render(AuditReport.model_validate_json(data), above=above).encode()
 
     return await answer(request, audit, known, "page", KINDS["html"], made)
