@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -126,3 +128,34 @@ def test_reports_are_for_readers_alone(service: Service, finished: list[str]) ->
     for name in KINDS:
         answer: httpx.Response = service.client().get(path(finished[0], name))
         assert answer.status_code == 401
+
+
+LIGHT = """
+import asyncio, sys, threading
+import httpx
+from auditor.service.installation import open_installation
+from auditor.service.settings import Settings
+from auditor.service.web.app import create_app
+
+settings = Settings(data=sys.argv[1], database=sys.argv[2], web={"public_read": True})
+app = create_app(open_installation(settings), stopped=threading.Event())
+
+async def ask():
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+        return [(await client.get(path)).status_code for path in sys.argv[3:]]
+
+print(asyncio.run(ask()), sorted({"numpy", "numba", "pandas", "torch"} & sys.modules.keys()))
+"""
+
+
+def test_no_request_loads_what_audits_need(service: Service, finished: list[str]) -> None:
+    paths = [path(finished[0], name) for name in KINDS]
+    paths += ["/v1/rules", "/v1/audits", f"/v1/diff.html?old={finished[0]}&new={finished[1]}"]
+    settings = service.installation.settings
+    told = subprocess.run(
+        [sys.executable, "-c", LIGHT, settings.data, settings.database_url, *paths],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.strip() == f"{[200] * len(paths)} []"
