@@ -148,6 +148,7 @@ def _listener(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(_BACKLOG)  # whoever is told the address may connect at once
     except OSError as error:
         listener.close()
         raise UsageError(f"{host} port {port}: {error.strerror}: give another --host or --port") from None
