@@ -20,6 +20,9 @@ _BUSY_MS = 30_000
 _WAIT_S = 10.0
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
+# What SQLite calls operational too, and what no waiting mends.
+_WRONG = ("no such", "near ", "table ", "incomplete input")
+
 _NOW = {
     "sqlite": "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
     "postgresql": "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
@@ -116,7 +119,7 @@ def away(error: BaseException) -> bool:
         return False
     original = error.orig
     if isinstance(original, sqlite3.OperationalError):
-        return True
+        return not str(original).startswith(_WRONG)
     return error.connection_invalidated or isinstance(error, OperationalError)
 
 

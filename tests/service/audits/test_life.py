@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Row, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from auditor.service.audits.life import LOSSES, Audits, KeyReusedError, QueueFullError, Result
 from auditor.service.audits.order import Order, host_of
 from auditor.service.audits.workers import Presence, Sweep, WorkerLostError
 from auditor.service.installation import Installation
+from auditor.service.store.database import away
 from auditor.service.store.tables import attempts, audits, checkpoints, workers
 
 ORDER = Order(source="hf://org/model")
@@ -434,3 +436,9 @@ def test_ids_of_later_audits_sort_later(installation: Installation, tmp_path: Pa
     made = [installation.audits.submit(replace(ORDER, seed=n)).audit for n in range(5)]
     assert len({each[:12] for each in made}) <= 5
     assert sorted(each[:12] for each in made) == [each[:12] for each in made]
+
+
+def test_a_schema_that_is_another_is_no_absence_of_the_database(installation: Installation) -> None:
+    with pytest.raises(DBAPIError) as raised, installation.database.read() as connection:
+        connection.execute(text("SELECT nothing FROM nowhere"))
+    assert not away(raised.value)
