@@ -81,7 +81,7 @@ def test_shards_are_asked_for_together_whatever_the_question(
         took = time.monotonic() - begun
     headers = [each for each in server.requests if each.target.path.startswith("/model-")]
     assert len(headers) == SHARDS  # each once
-    assert crowd.most > SHARDS // 2
+    assert crowd.most > SHARDS // 4  # one after the other, there is one
     assert took < SHARDS * DELAY
 
 

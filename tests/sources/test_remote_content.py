@@ -331,7 +331,7 @@ def test_a_finding_of_another_shard_is_kept_beside_a_fault(there, tiny, monkeypa
     there.put(broken)
     try:
         there.hear(monkeypatch)
-        monkeypatch.setattr(transport, "DEADLINE_S", 1.5)
+        monkeypatch.setattr(transport, "DEADLINE_S", 4.0)
         hold_until_headers_are_read(monkeypatch, there, Fault("status", "500", when=re.escape(victim)))
         code, _, report = audited(there, capfd, *options("full"))
     finally:
