@@ -88,7 +88,7 @@ class Postgres:
     def drop(self, url: str) -> None:
         """Remove a database, whoever is connected."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{url.rpartition("/")[2]}" WITH (FORCE)')  # type: ignore[arg-type]
+            connection.execute(f'DROP DATABASE IF EXISTS "{url.rpartition("/")[2]}" WITH (FORCE)')
 
     def url(self, name: str) -> str:
         """The URL of a database."""

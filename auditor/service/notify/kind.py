@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
@@ -31,7 +32,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 Patterns = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=300)], ...], Field(max_length=1000)]
 
 
-class Kind(BaseModel):
+class Kind(BaseModel, ABC):
     """The options of a target, and what they make of a message."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,17 +40,17 @@ class Kind(BaseModel):
     secret: Name = Field(description="The name of a secret in the settings, notify.secrets.")
 
     @property
+    @abstractmethod
     def address(self) -> str:
         """Where the target is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def places(self, audit: Mapping[str, Any], origins: Iterable[str]) -> list[str | None]:
         """What the target is told of, each by itself: origins of the audit, or None for the audit as a whole."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tell(self, message: Message, call: Call, secret: str) -> Answer:
         """Tell the target. Raises UntoldError."""
-        raise NotImplementedError
 
 
 def listed(name: str, patterns: Iterable[str]) -> bool:

@@ -88,7 +88,7 @@ def test_equal_requests_that_are_open_are_one_audit_whatever_their_priority(inst
 )
 def test_requests_that_differ_are_two_audits(installation: Installation, other: dict[str, object]) -> None:
     first = installation.audits.submit(ORDER)
-    assert installation.audits.submit(replace(ORDER, **other)).audit != first.audit  # type: ignore[arg-type]
+    assert installation.audits.submit(replace(ORDER, **other)).audit != first.audit
 
 
 def test_many_equal_submissions_at_once_are_one_audit(installation: Installation) -> None:

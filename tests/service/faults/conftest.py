@@ -45,7 +45,7 @@ class Service:
 
     def submit(self, depth: str, number: int = 0) -> str:
         """Accept an audit that equals none other."""
-        order = Order(source=str(self.checkpoint), depth=depth, policy_text=f"# {number}", force=True)  # type: ignore[arg-type]
+        order = Order(source=str(self.checkpoint), depth=depth, policy_text=f"# {number}", force=True)
         self.accepted.append(self.installation.audits.submit(order).audit)
         return self.accepted[-1]
 

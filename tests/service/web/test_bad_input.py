@@ -10,7 +10,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
-def settings(settings):  # type: ignore[no-untyped-def]
+def settings(settings):
     return settings.model_copy(update={"web": settings.web.model_copy(update={"body": 1 << 16})})
 
 

@@ -15,7 +15,7 @@ from tests.service.web.conftest import Service
 
 
 @pytest.fixture
-def settings(settings):  # type: ignore[no-untyped-def]
+def settings(settings):
     web = settings.web.model_copy(update={"streams": 5, "streams_each": 3})
     return settings.model_copy(update={"web": web})
 
@@ -43,7 +43,7 @@ def events(lines: Iterator[str]) -> Iterator[dict]:
             event[name] = value
 
 
-def until(claim, seconds: float = 10) -> None:  # type: ignore[no-untyped-def]
+def until(claim, seconds: float = 10) -> None:
     end = time.monotonic() + seconds
     while not claim():
         assert time.monotonic() < end

@@ -150,7 +150,7 @@ def test_a_generated_client_submits_reads_and_cancels(
     made = importlib.import_module("made")
     models = importlib.import_module("made.models")
 
-    def call(name: str, tag: str = "audits"):  # type: ignore[no-untyped-def]
+    def call(name: str, tag: str = "audits"):
         return importlib.import_module(f"made.api.{tag}.{name}")
 
     token = service.state.tokens.create("made", ["submit"]).token

@@ -65,7 +65,7 @@ def finish(service: Service, source: str, verdict: str = "passed", report: bytes
     audit = audits.submit(Order(source=source)).audit
     audits.begin(audit, 1, "w")
     kept = service.installation.reports.put(report)
-    result = Result(report=kept, verdict=verdict, tool="1", **values)  # type: ignore[arg-type]
+    result = Result(report=kept, verdict=verdict, tool="1", **values)
     assert audits.conclude(audit, 1, "w", result) == "finished"
     return audit
 

@@ -38,7 +38,7 @@ class Visitors:
 
     def come(self, *scopes: Scope, width: int = WIDE, **context: object) -> Page:
         """A page of somebody who has signed in, if with anything."""
-        inside = self._browser.new_context(viewport={"width": width, "height": 800}, **context)  # type: ignore[arg-type]
+        inside = self._browser.new_context(viewport={"width": width, "height": 800}, **context)
         self.contexts.append(inside)
         page = inside.new_page()
         page.set_default_timeout(20_000)
