@@ -55,6 +55,6 @@ class Cursors:
             place = URLSafeSerializer(self._secret, salt=of).loads(cursor)
         except BadData:
             raise TamperedError from None
-        if not isinstance(place, list):
+        if not isinstance(place, list) or self.seal(of, place) != cursor:  # base64 has several spellings of some bytes
             raise TamperedError
         return place

@@ -101,7 +101,7 @@ class Connection(http.client.HTTPConnection):
     def __init__(self, guard: Guard, origin: tuple[str, str, int], tls: ssl.SSLContext | None) -> None:
         scheme, self._named, port = origin
         self.default_port = 443 if scheme == "https" else 80
-        self.reached = self.idled = False
+        self.reached = self.idled = self._interrupted = False
         self._guard = guard
         self._tls = tls
         self._proxy = proxy_for(self._named) if tls is not None and guard.private else None
@@ -138,7 +138,8 @@ class Connection(http.client.HTTPConnection):
             raise
 
     def interrupt(self) -> None:
-        """End the exchange that another thread has under way."""
+        """End the exchange that another thread has under way, also while it still connects."""
+        self._interrupted = True
         if (connected := self.sock) is not None:
             with suppress(OSError):
                 socket.socket.shutdown(connected, socket.SHUT_RDWR)  # below TLS, whose reader goes on to see the end
@@ -158,7 +159,11 @@ class Connection(http.client.HTTPConnection):
                 raise SourceError(told, code=code_of_status(int(found[1]))) from None
         if self._tls is not None:
             self.sock.settimeout(min(SILENCE_S, max(LEAST_S, self._until - time.monotonic())))
-            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._named)
+            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._named, do_handshake_on_connect=False)
+        if self._interrupted:  # before there was a socket, or while it changed hands
+            raise ConnectionAbortedError
+        if self._tls is not None:
+            self.sock.do_handshake()
         self.reached = True
 
 

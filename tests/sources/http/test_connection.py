@@ -282,6 +282,28 @@ def test_answer_that_trickles_ends_with_the_deadline(trusted, monkeypatch):
     assert time.monotonic() - begun < 3.5  # and a second to say why
 
 
+def test_closing_ends_connections_that_are_being_made(trusted):
+    """The socket changes hands when TLS begins, and the server may never say a word."""
+    begun, ended = threading.Barrier(2), threading.Event()
+    del trusted
+
+    def mute(plain: socket.socket) -> None:
+        begun.wait(20)
+        ended.wait(20)
+        plain.close()
+
+    with Listener(mute) as server:
+        source = open_source(server.url, cache=False)
+        source.ahead(NAMES[:1], lambda *_: 0)
+        begun.wait(20)
+        since = time.monotonic()
+        source.close()
+        with pytest.raises(ReadError, match=rf"^{NAMES[0]}: was not read: the audit has ended$"):
+            source.open(NAMES[0])
+        assert time.monotonic() - since < 10  # not the 30 s of a silent server
+        ended.set()
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_closing_ends_reads_that_are_under_way(scheme, trusted):
     """Also those that wait to ask again."""
