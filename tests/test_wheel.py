@@ -150,7 +150,9 @@ def test_the_installed_service_audits_and_shows_the_report(
     try:
         assert service.stderr is not None
         told = [next(service.stderr) for _ in range(2)]
-        token, url = told[0].split()[-1], told[1].split()[-1]
+        making, url = told[0].partition(": ")[2].rpartition(": ")[2].split(), told[1].split()[-1]
+        made = [str(scripts / making[0]), *making[1:]]
+        token = subprocess.run(made, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.strip()
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         body = json.dumps({"source": str(models / "v3")}).encode()
         with urlopen(Request(f"{url}/v1/audits?wait=60", body, headers), timeout=90) as answer:

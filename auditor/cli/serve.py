@@ -15,7 +15,7 @@ def run(options: argparse.Namespace) -> int:
     except ImportError as error:
         raise service_options.missing(error) from None
     gc.enable()  # which a command that ends soon does without
-    return serve(settings, _tell)
+    return serve(settings, _tell, terminal=sys.stderr.isatty())
 
 
 def _tell(line: str) -> None:

@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 import threading
+from shlex import quote
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,8 @@ _DRAIN_S = 4
 _BACKLOG = 2048
 
 
-def serve(settings: Settings, tell: Callable[[str], None]) -> int:
-    """Run until SIGTERM or SIGINT; the exit code. `tell` says what a person at the terminal has to know.
+def serve(settings: Settings, tell: Callable[[str], None], *, terminal: bool) -> int:
+    """Run until SIGTERM or SIGINT; the exit code. `tell` says what a person has to know, on a `terminal` or in a log.
 
     Raises UsageError for what cannot be served.
     """
@@ -44,7 +45,7 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> int:
             return 0
         migrate.apply(installation.database)
         if settings.role != "worker":
-            _first_token(installation, tell)
+            _first_token(installation, tell, terminal)
         return _run(installation, tell, stopped)
     finally:
         installation.close()
@@ -61,19 +62,23 @@ def _lock(installation: Installation) -> Lock | None:
     return Lock(settings.data)
 
 
-def _first_token(installation: Installation, tell: Callable[[str], None]) -> None:
-    """On loopback the first token is made and told once; any other address needs tokens before it is listened at."""
+def _first_token(installation: Installation, tell: Callable[[str], None], terminal: bool) -> None:
+    """On loopback the first token is made and told once, on a terminal alone: a log keeps what it is told.
+
+    Any other address needs tokens before it is listened at.
+    """
     from auditor.service.access.tokens import Tokens
 
-    host, tokens = installation.settings.host, Tokens(installation.database)
-    if not is_loopback(host):
-        if not tokens.every(most=1):
-            raise UsageError(
-                f"--host {host}: others could reach it: first make a token: auditor service token create NAME"
-            )
+    settings, tokens = installation.settings, Tokens(installation.database)
+    if tokens.every(most=1):
         return
-    issued = tokens.first()
-    if issued is not None:
+    where = f" --data {quote(str(settings.data))}" if installation.database.sqlite else ""
+    making = f"auditor service token create NAME --scope admin{where}"
+    if not is_loopback(settings.host):
+        raise UsageError(f"--host {settings.host}: others could reach it: first make a token: {making}")
+    if not terminal:
+        tell(f"nobody has a token yet: {making}")
+    elif issued := tokens.first():
         tell(f"the first token, of scope admin, which is not told again: {issued.token}")
 
 

@@ -16,6 +16,7 @@ class Running:
     """One process of the service. `url` is where it answers, '' for a worker."""
 
     def __init__(self, data: Path, *arguments: str, **environment: str) -> None:
+        self.data = data
         self.lines: list[str] = []
         self.url = ""
         self._ready = threading.Event()
@@ -42,6 +43,12 @@ class Running:
             if said := _SAYS.search(line):
                 self.url = said[1] or ""
                 self._ready.set()
+
+    def token(self) -> str:
+        """A new token of scope admin, as an administrator makes one beside a running service."""
+        words = ["service", "token", "create", "test", "--scope", "admin", "--data", str(self.data)]
+        made = subprocess.run([sys.executable, "-m", "auditor", *words], capture_output=True, text=True, check=True)
+        return made.stdout.strip()
 
     def kill(self) -> None:
         """SIGKILL, for this process alone."""

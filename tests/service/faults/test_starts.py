@@ -1,5 +1,7 @@
 """A process that starts: beside others, before its database, on an empty one, at an address that others reach."""
 
+import os
+import pty
 import subprocess
 import sys
 import threading
@@ -74,11 +76,33 @@ def test_an_address_that_others_reach_needs_a_token_first(tmp_path: Path) -> Non
     assert "auditor service token create" in refused("--data", str(tmp_path), "--host", "0.0.0.0", "--port", "0")
 
 
-def test_the_first_token_is_told_once(tmp_path: Path) -> None:
-    for expected in (1, 0):
-        process = Running(tmp_path, "--port", "0")
-        assert sum("audtk_" in line for line in process.lines) == expected
-        assert process.stop() == 0
+def test_the_first_token_is_told_once_and_on_a_terminal_alone(tmp_path: Path) -> None:
+    process = Running(tmp_path, "--port", "0")
+    assert process.stop() == 0
+    assert "audtk_" not in "\n".join(process.lines)
+    told = next(line for line in process.lines if "nobody has a token yet" in line)
+    assert told.endswith(f"auditor service token create NAME --scope admin --data {tmp_path}")
+    assert [_on_a_terminal(tmp_path).count("audtk_") for _ in range(2)] == [1, 0]
+    process = Running(tmp_path, "--port", "0")
+    assert process.stop() == 0
+    assert "token create" not in "\n".join(process.lines)
+
+
+def _on_a_terminal(data: Path) -> str:
+    """What `auditor serve` writes on a terminal until it listens."""
+    ours, its = pty.openpty()
+    words = [sys.executable, "-m", "auditor", "serve", "--data", str(data), "--port", "0"]
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=its)
+    os.close(its)
+    said = b""
+    try:
+        while b"serving at" not in said:
+            said += os.read(ours, 1 << 16)
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+        os.close(ours)
+    return said.decode()
 
 
 @pytest.mark.parametrize(

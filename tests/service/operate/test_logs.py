@@ -4,7 +4,6 @@ import asyncio
 import io
 import json
 import logging
-import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,7 +200,7 @@ def test_serving_process_logs_requests_and_attempts_and_no_advertisement(tmp_pat
     roots = json.dumps([str(checkpoint.parent)])
     running = Running(tmp_path / "data", "--port", "0", AUDITOR_SERVICE_SOURCES__ROOTS=roots)
     try:
-        token = next(found[0] for line in running.lines if (found := re.search(r"audtk_\w+", line)))
+        token = running.token()
         with httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {token}"}, timeout=70) as client:
             answer = client.post("/v1/audits?wait=60", json={"source": str(checkpoint)})
             assert answer.json()["state"] == "finished", answer.text
