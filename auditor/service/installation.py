@@ -8,7 +8,9 @@ from pathlib import Path
 
 from auditor.errors import UsageError
 from auditor.private import PrivateFolder
-from auditor.service.audits.life import Announce, Audits
+from auditor.service.audits.life import Audits
+from auditor.service.audits.recovery import Recovery
+from auditor.service.audits.turns import Announce
 from auditor.service.jobs import Jobs
 from auditor.service.settings import Settings
 from auditor.service.store.database import Database
@@ -26,6 +28,7 @@ class Installation:
     jobs: Jobs
     reports: Reports
     audits: Audits
+    recovery: Recovery
 
     def close(self) -> None:
         """Let go of the database."""
@@ -48,7 +51,8 @@ def open_installation(
     jobs = Jobs(database)
     announced = None if announce is None else announce(settings, jobs)
     audits = Audits(database, jobs, most=settings.attempts, waiting=settings.waiting, announce=announced)
-    return Installation(settings, database, jobs, open_reports(settings.reports_place), audits)
+    recovery = Recovery(database, jobs, announced)
+    return Installation(settings, database, jobs, open_reports(settings.reports_place), audits, recovery)
 
 
 class Lock:

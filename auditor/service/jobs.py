@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from auditor.service.store.database import Database
 
 APPLICATION = "auditor"
-# What a job's steps are, and what they hand each other. A new number has `Audits.adopt` carry unfinished jobs over.
+# What a job's steps are, and what they hand each other. A new number has `Recovery.adopt` carry unfinished jobs over.
 VERSION = "1"
 _AT_ONCE = 500
 

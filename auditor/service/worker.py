@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 
 from auditor.service.audits.attempt import Attempts
-from auditor.service.audits.life import ATTEMPT
 from auditor.service.audits.order import CONTENT, HEADERS
+from auditor.service.audits.turns import ATTEMPT
 from auditor.service.audits.workers import BEAT_S, SWEEP_S, Presence, Sweep, WorkerLostError, new_worker
 from auditor.service.installation import Installation
 from auditor.service.jobs import Queue, Step, work
@@ -36,7 +36,7 @@ class Worker:
         self._chores = chores
         database, audits = installation.database, installation.audits
         self._presence = Presence(database, self.id)
-        self._sweep = Sweep(database, audits, installation.jobs, self.id)
+        self._sweep = Sweep(database, installation.recovery, installation.jobs, self.id)
         self._attempts = Attempts(audits, installation.reports, installation.settings, self.id)
         self._stopped = threading.Event()
         self.lost = threading.Event()
@@ -56,7 +56,7 @@ class Worker:
         self._presence.enter()
         if self._alone:
             self._sweep.alone()
-        self._installation.audits.adopt()
+        self._installation.recovery.adopt()
         self._end_work = work(self._installation.database, self.id, self._kinds, self._queues)
         for name, pause, act in (
             ("beat", BEAT_S, self._presence.beat),
@@ -81,7 +81,7 @@ class Worker:
 
     def _leave(self) -> None:
         try:
-            handed = self._installation.audits.hand_back(self.id)
+            handed = self._installation.recovery.hand_back(self.id)
             self._presence.leave()
         except Exception as error:
             if not away(error):

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from auditor.service.audits.causes import again, delay_ms
 from auditor.service.audits.order import Order
-from auditor.service.jobs import Job, Jobs
+from auditor.service.audits.turns import OPEN, Announce, Turns, attempt_job
+from auditor.service.jobs import Jobs
 from auditor.service.store.database import Database, new_id, now
-from auditor.service.store.tables import attempts, audits, checkpoints, origins, submissions, workers
+from auditor.service.store.tables import attempts, audits, checkpoints, origins, submissions
 
-ATTEMPT = "attempt"
-# Losses of a worker after which an audit that comes no further is given up: it may be what takes workers along.
-LOSSES = 10
-_OPEN = ("queued", "running")
 _COUNTED_S = 1.0
 
 
@@ -56,13 +52,6 @@ class Result:
     bytes_read: int = 0
 
 
-class Announce(Protocol):
-    """What else belongs to an audit's end, in the same transaction: notifications."""
-
-    def __call__(self, connection: Connection, audit: str) -> None:
-        """Add what is to be told about an audit that has just ended."""
-
-
 class Audits:
     """The audits of an installation. `most` is how many attempts one has, `waiting` how many may be queued."""
 
@@ -73,7 +62,7 @@ class Audits:
         self._jobs = jobs
         self._most = most
         self._waiting = waiting
-        self._announce = announce
+        self._turns = Turns(database, jobs, announce)
         self._queued = (-_COUNTED_S, 0)
 
     # --- asked for ---
@@ -118,7 +107,7 @@ class Audits:
                 return Submission(row.audit, False)
         request = order.digest
         audit = connection.execute(
-            select(audits.c.id).where(audits.c.request == request, audits.c.state.in_(_OPEN))
+            select(audits.c.id).where(audits.c.request == request, audits.c.state.in_(OPEN))
         ).scalar_one_or_none()
         created = audit is None
         at = now(connection)
@@ -182,7 +171,7 @@ class Audits:
                 job=f"{audit}.1",
             )
         )
-        self._jobs.add(connection, _job(audit, 1, order.queue, order.host, order.priority))
+        self._jobs.add(connection, attempt_job(audit, 1, order.queue, order.host, order.priority))
         return audit
 
     # --- tried ---
@@ -193,7 +182,7 @@ class Audits:
             at = now(connection)
             begun = connection.execute(
                 update(audits)
-                .where(audits.c.id == audit, audits.c.attempt == n, audits.c.state.in_(_OPEN))
+                .where(audits.c.id == audit, audits.c.attempt == n, audits.c.state.in_(OPEN))
                 .values(
                     state="running",
                     worker=worker,
@@ -222,7 +211,7 @@ class Audits:
         """Whether an audit is in its final state, or is not there."""
         with self._database.read() as connection:
             state = connection.execute(select(audits.c.state).where(audits.c.id == audit)).scalar_one_or_none()
-        return state not in _OPEN
+        return state not in OPEN
 
     def tell(self, worker: str, told: dict[tuple[str, int], tuple[str | None, str | None]]) -> None:
         """Keep how far attempts are, as JSON, and what they wrote, where they are this worker's still."""
@@ -272,37 +261,18 @@ class Audits:
             select(func.count()).where(attempts.c.audit == audit, attempts.c.cause.is_distinct_from("worker_lost"))
         ).scalar_one()
         if again(frozenset(result.causes), tries, self._most):
-            self._next(connection, audit, n, at + delay_ms(tries), cause, result.reason)
+            self._turns.again(connection, audit, n, at + delay_ms(tries), cause, result.reason)
             return "queued"
         if result.report is not None:
             self._finish(connection, audit, result, at)
             return "finished"
-        self._settle(
+        self._turns.settle(
             connection, audit, "failed", at, cause=cause or "no_report", reason=result.reason, resolved=result.resolved
         )
         return "failed"
 
-    def _next(
-        self, connection: Connection, audit: str, n: int, due_at: int, cause: str | None, reason: str | None
-    ) -> None:
-        """Another attempt, whose job is added when it is due by the database's clock: DBOS's delays go by workers'."""
-        connection.execute(
-            update(audits)
-            .where(audits.c.id == audit)
-            .values(
-                state="queued",
-                worker=None,
-                attempt=n + 1,
-                job=None,
-                due_at=due_at,
-                cause=cause,
-                reason=reason,
-                version=audits.c.version + 1,
-            )
-        )
-
     def _finish(self, connection: Connection, audit: str, result: Result, at: int) -> None:
-        self._settle(
+        self._turns.settle(
             connection,
             audit,
             "finished",
@@ -327,114 +297,6 @@ class Audits:
             .values(latest_audit=audit, latest_at=at)
         )
 
-    def _settle(self, connection: Connection, audit: str, state: str, at: int, **values: Any) -> None:
-        connection.execute(
-            update(audits)
-            .where(audits.c.id == audit)
-            .values(state=state, ended_at=at, worker=None, version=audits.c.version + 1, **values)
-        )
-        if self._announce is not None:
-            self._announce(connection, audit)
-
-    def add_due(self) -> int:
-        """Add the jobs of attempts that are due; how many."""
-        with self._database.read() as connection:
-            waiting = select(audits.c.id).where(
-                audits.c.state == "queued", audits.c.job.is_(None), audits.c.due_at <= now(connection)
-            )
-            due = connection.execute(waiting.limit(1000)).scalars().all()
-        return self._add(due) if due else 0
-
-    def _add(self, due: Sequence[str]) -> int:
-        added = 0
-        with self._database.write() as connection:
-            for audit in due:
-                row = connection.execute(
-                    select(audits).where(audits.c.id == audit, audits.c.state == "queued", audits.c.job.is_(None))
-                ).one_or_none()
-                if row is None:
-                    continue
-                job = _job(audit, row.attempt, row.queue, row.host, row.priority)
-                connection.execute(update(audits).where(audits.c.id == audit).values(job=job.id))
-                self._jobs.add(connection, job)
-                added += 1
-        return added
-
-    # --- lost, cancelled ---
-
-    def lose(self, worker: str) -> list[str]:
-        """Give what a lost worker was trying to others, each attempt as the next one; the audits."""
-        with self._database.write() as connection:
-            rows = connection.execute(
-                select(audits.c.id, audits.c.attempt, audits.c.losses).where(
-                    audits.c.worker == worker, audits.c.state == "running"
-                )
-            ).all()
-            for row in rows:
-                self._lose(connection, row.id, row.attempt, row.losses + 1)
-        self._add([row.id for row in rows])
-        return [row.id for row in rows]
-
-    def _lose(self, connection: Connection, audit: str, n: int, losses: int) -> None:
-        at, reason = now(connection), "the worker that tried it is gone"
-        connection.execute(
-            update(attempts)
-            .where(attempts.c.audit == audit, attempts.c.n == n)
-            .values(ended_at=at, cause="worker_lost", reason=reason)
-        )
-        if losses >= LOSSES:
-            told = f"{losses} workers were lost while they tried it, and it came no further"
-            self._settle(connection, audit, "failed", at, cause="worker_lost", reason=told)
-            return
-        connection.execute(update(audits).where(audits.c.id == audit).values(losses=losses))
-        self._next(connection, audit, n, at, "worker_lost", reason)
-
-    def orphaned(self) -> list[str]:
-        """Ended workers that audits are still said to be tried by."""
-        with self._database.read() as connection:
-            found = select(audits.c.worker).distinct().join(workers, workers.c.id == audits.c.worker)
-            return list(
-                connection.execute(found.where(audits.c.state == "running", workers.c.ended.is_not(None))).scalars()
-            )
-
-    def hand_back(self, worker: str) -> list[str]:
-        """What a worker that stops was trying, for others to go on with; no loss is counted."""
-        with self._database.write() as connection:
-            rows = connection.execute(
-                select(audits.c.id, audits.c.attempt).where(audits.c.worker == worker, audits.c.state == "running")
-            ).all()
-            for row in rows:
-                at, reason = now(connection), "its worker was stopped"
-                connection.execute(
-                    update(attempts)
-                    .where(attempts.c.audit == row.id, attempts.c.n == row.attempt)
-                    .values(ended_at=at, cause="worker_lost", reason=reason)
-                )
-                self._next(connection, row.id, row.attempt, at, "worker_lost", reason)
-        self._add([row.id for row in rows])
-        return [row.id for row in rows]
-
-    def cancel(self, audit: str) -> str | None:
-        """The audit's state after asking for its end; None where there is none. Its worker ends its processes."""
-        with self._database.write() as connection:
-            row = connection.execute(
-                select(audits.c.state, audits.c.attempt, audits.c.job).where(audits.c.id == audit)
-            ).one_or_none()
-            if row is None:
-                return None
-            if row.state not in _OPEN:
-                return str(row.state)
-            at = now(connection)
-            connection.execute(
-                update(attempts)
-                .where(attempts.c.audit == audit, attempts.c.n == row.attempt, attempts.c.ended_at.is_(None))
-                .values(ended_at=at, cause="cancelled")
-            )
-            self._settle(connection, audit, "cancelled", at, cause="cancelled", reason="cancelled on request")
-        if row.job is not None:
-            self._jobs.end([row.job])
-        return "cancelled"
-
     def same(self, audit: dict[str, Any], resolved: str, tool: str) -> Row[Any] | None:
         """A finished audit of the same commit, asked the same way of the same auditor: its report is this one's too."""
         if audit["force"]:
@@ -457,46 +319,28 @@ class Audits:
                 select(audits).where(*same).order_by(audits.c.created_at.desc(), audits.c.id.desc()).limit(1)
             ).one_or_none()
 
-    def adopt(self) -> list[str]:
-        """Add anew the jobs of open audits that no worker of this version would take; the audits.
+    # --- cancelled ---
 
-        The rows are what was promised; jobs are lost where a backup, an upgrade or somebody's hand lost them.
-        """
-        lost: list[str] = []
-        after = ""
-        while True:
-            with self._database.read() as connection:
-                rows = connection.execute(
-                    select(audits.c.id, audits.c.attempt, audits.c.job)
-                    .where(audits.c.state.in_(_OPEN), audits.c.job.is_not(None), audits.c.id > after)
-                    .order_by(audits.c.id)
-                    .limit(1000)
-                ).all()
-            if not rows:
-                break
-            after = rows[-1].id
-            alive = self._jobs.alive([row.job for row in rows])
-            for row in rows:
-                if row.job not in alive and self._readopt(row.id, row.job):
-                    lost.append(row.id)
-        self._add(lost)
-        return lost
-
-    def _readopt(self, audit: str, job: str) -> bool:
+    def cancel(self, audit: str) -> str | None:
+        """The audit's state after asking for its end; None where there is none. Its worker ends its processes."""
         with self._database.write() as connection:
             row = connection.execute(
-                select(audits.c.attempt).where(audits.c.id == audit, audits.c.job == job, audits.c.state.in_(_OPEN))
+                select(audits.c.state, audits.c.attempt, audits.c.job).where(audits.c.id == audit)
             ).one_or_none()
             if row is None:
-                return False
-            at, reason = now(connection), "its job was lost"
+                return None
+            if row.state not in OPEN:
+                return str(row.state)
+            at = now(connection)
             connection.execute(
                 update(attempts)
                 .where(attempts.c.audit == audit, attempts.c.n == row.attempt, attempts.c.ended_at.is_(None))
-                .values(ended_at=at, cause="worker_lost", reason=reason)
+                .values(ended_at=at, cause="cancelled")
             )
-            self._next(connection, audit, row.attempt, at, "worker_lost", reason)
-            return True
+            self._turns.settle(connection, audit, "cancelled", at, cause="cancelled", reason="cancelled on request")
+        if row.job is not None:
+            self._jobs.end([row.job])
+        return "cancelled"
 
 
 def _note(connection: Connection, audit: str, origin: str) -> None:
@@ -510,7 +354,3 @@ def _stands(connection: Connection, audit: str) -> bool:
     """Whether an audit has a report, which stays until this transaction has ended."""
     found = select(audits.c.id).where(audits.c.id == audit, audits.c.report.is_not(None))
     return connection.execute(found.with_for_update(read=True)).one_or_none() is not None
-
-
-def _job(audit: str, n: int, queue: str, host: str, priority: int) -> Job:
-    return Job(id=f"{audit}.{n}", kind=ATTEMPT, arguments=(audit, n), queue=queue, group=host, priority=priority)

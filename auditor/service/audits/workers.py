@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import insert, select, update
 
-from auditor.service.audits.life import Audits
+from auditor.service.audits.recovery import Recovery
 from auditor.service.jobs import Jobs
 from auditor.service.store.database import Database, now
 from auditor.service.store.tables import workers
@@ -88,7 +88,7 @@ class Sweep:
     def __init__(
         self,
         database: Database,
-        audits: Audits,
+        recovery: Recovery,
         jobs: Jobs,
         worker: str,
         *,
@@ -96,7 +96,7 @@ class Sweep:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
-        self._audits = audits
+        self._recovery = recovery
         self._jobs = jobs
         self._worker = worker
         self._lost_s = lost_s
@@ -136,9 +136,9 @@ class Sweep:
 
     def _take_over(self) -> None:
         """What ended workers had begun goes to others, whoever found them lost and whatever became of that one."""
-        for worker in self._audits.orphaned():
-            self._audits.lose(worker)
-        self._audits.add_due()
+        for worker in self._recovery.orphaned():
+            self._recovery.lose(worker)
+        self._recovery.add_due()
         with self._database.read() as connection:
             since = now(connection) - 24 * 3600 * 1000
             ended = connection.execute(
@@ -148,7 +148,7 @@ class Sweep:
         held = self._jobs.held_by(gone)
         self._jobs.end(held)
         if held:
-            self._audits.adopt()  # what had been taken and not begun has its audit queued still
+            self._recovery.adopt()  # what had been taken and not begun has its audit queued still
 
 
 def _end(database: Database, worker: str, how: str, counter: int | None = None) -> bool:

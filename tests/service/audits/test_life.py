@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import Row, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from auditor.service.audits.life import LOSSES, Audits, KeyReusedError, QueueFullError, Result
+from auditor.service.audits.life import Audits, KeyReusedError, QueueFullError, Result
 from auditor.service.audits.order import Order, host_of
+from auditor.service.audits.recovery import LOSSES
 from auditor.service.audits.workers import Presence, Sweep, WorkerLostError
 from auditor.service.installation import Installation
 from auditor.service.store.database import away
@@ -38,7 +39,7 @@ def due(installation: Installation, audit: str) -> None:
     """Have the audit's next attempt be due now."""
     with installation.database.write() as connection:
         connection.execute(update(audits).where(audits.c.id == audit).values(due_at=0))
-    installation.audits.add_due()
+    installation.recovery.add_due()
 
 
 def test_an_accepted_audit_is_there_with_its_job(installation: Installation) -> None:
@@ -213,8 +214,8 @@ def test_a_cancelled_audit_never_comes_back(installation: Installation) -> None:
     assert installation.audits.cancel(audit) == "cancelled"
     assert installation.audits.held("w") == set()
     assert installation.audits.conclude(audit, 1, "w", PASSED) is None
-    assert installation.audits.lose("w") == []
-    assert installation.audits.adopt() == []
+    assert installation.recovery.lose("w") == []
+    assert installation.recovery.adopt() == []
     assert installation.audits.begin(audit, 1, "v") is None
     assert installation.audits.cancel(audit) == "cancelled"
     assert row(installation, audit).state == "cancelled"
@@ -233,7 +234,7 @@ def test_a_lost_workers_audit_is_another_attempt_at_once_and_the_lost_ones_resul
 ) -> None:
     audit = installation.audits.submit(ORDER).audit
     installation.audits.begin(audit, 1, "slow")
-    assert installation.audits.lose("slow") == [audit]
+    assert installation.recovery.lose("slow") == [audit]
     assert installation.audits.conclude(audit, 1, "slow", PASSED) is None
     installation.audits.tell("slow", {(audit, 1): ("{}", "late")})
     assert installation.audits.begin(audit, 2, "other") is not None
@@ -245,22 +246,22 @@ def test_losses_do_not_use_up_attempts_but_an_audit_that_takes_workers_along_end
     audit = installation.audits.submit(ORDER).audit
     for n in range(1, LOSSES):
         installation.audits.begin(audit, n, f"w{n}")
-        installation.audits.lose(f"w{n}")
+        installation.recovery.lose(f"w{n}")
         assert row(installation, audit).state == "queued"
     installation.audits.begin(audit, LOSSES, "w")
     installation.audits.tell("w", {(audit, LOSSES): ('{"done": 1}', None)})
-    installation.audits.lose("w")
+    installation.recovery.lose("w")
     assert row(installation, audit).losses == 1, "it came further: it is not what kills workers"
     for n in range(LOSSES + 1, 2 * LOSSES):
         installation.audits.begin(audit, n, f"v{n}")
-        installation.audits.lose(f"v{n}")
+        installation.recovery.lose(f"v{n}")
     assert (row(installation, audit).state, row(installation, audit).cause) == ("failed", "worker_lost")
 
 
 def test_what_a_stopped_worker_hands_back_counts_as_no_loss(installation: Installation) -> None:
     audit = installation.audits.submit(ORDER).audit
     installation.audits.begin(audit, 1, "w")
-    assert installation.audits.hand_back("w") == [audit]
+    assert installation.recovery.hand_back("w") == [audit]
     found = row(installation, audit)
     assert (found.state, found.losses, found.job) == ("queued", 0, f"{audit}.2")
 
@@ -268,9 +269,9 @@ def test_what_a_stopped_worker_hands_back_counts_as_no_loss(installation: Instal
 def test_jobs_that_are_gone_are_added_anew(installation: Installation) -> None:
     audit = installation.audits.submit(ORDER).audit
     installation.jobs.forget([f"{audit}.1"])
-    assert installation.audits.adopt() == [audit]
+    assert installation.recovery.adopt() == [audit]
     assert jobs(installation, audit) == {f"{audit}.2"}
-    assert installation.audits.adopt() == []
+    assert installation.recovery.adopt() == []
 
 
 def test_the_same_commit_asked_the_same_way_is_found(installation: Installation) -> None:
@@ -301,7 +302,7 @@ class Clock:
 
 
 def sweep(installation: Installation, clock: Clock) -> Sweep:
-    return Sweep(installation.database, installation.audits, installation.jobs, "me", clock=clock)
+    return Sweep(installation.database, installation.recovery, installation.jobs, "me", clock=clock)
 
 
 def look(observer: Sweep, clock: Clock, seconds: int, presence: Presence | None = None) -> list[str]:

@@ -28,7 +28,7 @@ def taken(installation: Installation) -> str:
 
 
 def test_an_audit_whose_job_was_taken_and_not_begun_gets_another(installation: Installation, taken: str) -> None:
-    Sweep(installation.database, installation.audits, installation.jobs, "here").look()
+    Sweep(installation.database, installation.recovery, installation.jobs, "here").look()
     with installation.database.read() as connection:
         row = connection.execute(select(audits).where(audits.c.id == taken)).one()
     assert (row.state, row.attempt, row.job) == ("queued", 2, f"{taken}.2")

@@ -208,7 +208,7 @@ def test_an_audit_that_is_tried_again_is_followed_too(visitors: Visitors, servic
     expect(page.locator(".state .badge")).to_contain_text("Waiting")
     with service.installation.database.write() as connection:
         connection.execute(update(table).values(due_at=0))
-    audits.add_due()
+    service.installation.recovery.add_due()
     audits.begin(audit, 2, "w")
     expect(page.locator(".state")).to_contain_text("attempt 2")
 

@@ -1,0 +1,78 @@
+"""How an audit goes on: to another attempt, which gets its job when it is due, or to its end, which is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, select, update
+
+from auditor.service.jobs import Job, Jobs
+from auditor.service.store.database import Database
+from auditor.service.store.tables import audits
+
+ATTEMPT = "attempt"
+OPEN = ("queued", "running")
+
+
+class Announce(Protocol):
+    """What else belongs to an audit's end, in the same transaction: notifications."""
+
+    def __call__(self, connection: Connection, audit: str) -> None:
+        """Add what is to be told about an audit that has just ended."""
+
+
+class Turns:
+    """Changes of an audit's row with what belongs to them. Whether one is called for, the caller has seen to."""
+
+    def __init__(self, database: Database, jobs: Jobs, announce: Announce | None) -> None:
+        self._database = database
+        self._jobs = jobs
+        self._announce = announce
+
+    def again(
+        self, connection: Connection, audit: str, n: int, due_at: int, cause: str | None, reason: str | None
+    ) -> None:
+        """Another attempt, whose job is added when it is due by the database's clock: DBOS's delays go by workers'."""
+        connection.execute(
+            update(audits)
+            .where(audits.c.id == audit)
+            .values(
+                state="queued",
+                worker=None,
+                attempt=n + 1,
+                job=None,
+                due_at=due_at,
+                cause=cause,
+                reason=reason,
+                version=audits.c.version + 1,
+            )
+        )
+
+    def settle(self, connection: Connection, audit: str, state: str, at: int, **values: Any) -> None:
+        connection.execute(
+            update(audits)
+            .where(audits.c.id == audit)
+            .values(state=state, ended_at=at, worker=None, version=audits.c.version + 1, **values)
+        )
+        if self._announce is not None:
+            self._announce(connection, audit)
+
+    def add(self, due: Sequence[str]) -> int:
+        added = 0
+        with self._database.write() as connection:
+            for audit in due:
+                row = connection.execute(
+                    select(audits).where(audits.c.id == audit, audits.c.state == "queued", audits.c.job.is_(None))
+                ).one_or_none()
+                if row is None:
+                    continue
+                job = attempt_job(audit, row.attempt, row.queue, row.host, row.priority)
+                connection.execute(update(audits).where(audits.c.id == audit).values(job=job.id))
+                self._jobs.add(connection, job)
+                added += 1
+        return added
+
+
+def attempt_job(audit: str, n: int, queue: str, host: str, priority: int) -> Job:
+    return Job(id=f"{audit}.{n}", kind=ATTEMPT, arguments=(audit, n), queue=queue, group=host, priority=priority)
