@@ -12,7 +12,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from auditor.errors import UsageError
-from auditor.service.settings import Sources
+from auditor.service.settings.tables import Sources
 from auditor.sources import bucket, hub
 from auditor.text import quoted, shown
 

@@ -50,6 +50,7 @@ class Turns:
         )
 
     def settle(self, connection: Connection, audit: str, state: str, at: int, **values: Any) -> None:
+        """A final state, with what is told of it."""
         connection.execute(
             update(audits)
             .where(audits.c.id == audit)
@@ -59,6 +60,7 @@ class Turns:
             self._announce(connection, audit)
 
     def add(self, due: Sequence[str]) -> int:
+        """Add the jobs of audits that wait without one, in a transaction of its own; how many."""
         added = 0
         with self._database.write() as connection:
             for audit in due:
@@ -75,4 +77,5 @@ class Turns:
 
 
 def attempt_job(audit: str, n: int, queue: str, host: str, priority: int) -> Job:
+    """The job of an audit's attempt `n`."""
     return Job(id=f"{audit}.{n}", kind=ATTEMPT, arguments=(audit, n), queue=queue, group=host, priority=priority)

@@ -15,7 +15,7 @@ from auditor.service.hooks.incoming import MalformedError, Read
 from auditor.text import shown
 
 if TYPE_CHECKING:
-    from auditor.service.settings import GenericHook
+    from auditor.service.settings.tables import GenericHook
 
 _ID = re.compile(r"[\x21-\x7e]{1,200}")
 

@@ -12,7 +12,7 @@ from auditor.service.hooks.asking import Asked
 from auditor.service.hooks.incoming import MalformedError, Read, decoded, matches, signed
 
 if TYPE_CHECKING:
-    from auditor.service.settings import GithubHook
+    from auditor.service.settings.tables import GithubHook
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF = re.compile(r"refs/(?:heads|tags)/([A-Za-z0-9][A-Za-z0-9._/+-]{0,199})")

@@ -16,7 +16,7 @@ from auditor.service.hooks.asking import Asked
 from auditor.service.hooks.incoming import MOST, MalformedError, Read, decoded, matches, same
 
 if TYPE_CHECKING:
-    from auditor.service.settings import HubHook
+    from auditor.service.settings.tables import HubHook
 
 _CONTENT = "repo.content"
 _COMMIT = re.compile(r"[0-9a-f]{40}")

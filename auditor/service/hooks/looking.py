@@ -10,7 +10,7 @@ from auditor.format.files import CONFIG, INDEX, SINGLE
 from auditor.sources import open_source
 
 if TYPE_CHECKING:
-    from auditor.service.settings import Sources
+    from auditor.service.settings.tables import Sources
 
 _FILES = 20_000
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from auditor.private import doubt
 from auditor.service import settings as given
-from auditor.service.settings import Settings
+from auditor.service.settings import Settings, files
 from auditor.text import nearest, shown
 
 Found = tuple[Literal["ok", "note", "wrong"], str]
@@ -45,8 +45,8 @@ def environment() -> Iterator[Found]:
 
 
 def _readable() -> Iterator[str]:
-    places = [os.environ.get(given.CONFIG, "")]
-    if folder := os.environ.get(given.SECRETS):
+    places = [os.environ.get(files.CONFIG, "")]
+    if folder := os.environ.get(files.SECRETS):
         places += [str(each) for each in Path(folder).iterdir() if each.is_file() and not each.name.startswith(".")]
     for place in places:
         if place and Path(place).stat().st_mode & stat.S_IROTH and (place != places[0] or _has_secret(place)):

@@ -6,7 +6,7 @@ import pytest
 
 from auditor.errors import UsageError
 from auditor.service.access.sources import judge
-from auditor.service.settings import Sources
+from auditor.service.settings.tables import Sources
 
 ALLOWED = Sources(hosts=("models.example", "10.0.0.1"), organisations=("org",), buckets=("s3://bucket",))
 

@@ -20,7 +20,8 @@ from standardwebhooks import Webhook
 
 from auditor.service.audits import policies
 from auditor.service.installation import Installation
-from auditor.service.settings import GenericHook, GithubHook, Hooks, HubHook, Push, Settings
+from auditor.service.settings import Settings
+from auditor.service.settings.tables import GenericHook, GithubHook, Hooks, HubHook, Push
 from auditor.service.store.tables import audits, origins
 from tests.service.web.conftest import Service
 from tests.service.web.conftest import service as service  # a fixture

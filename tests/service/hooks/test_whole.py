@@ -13,7 +13,8 @@ from standardwebhooks import Webhook
 from auditor.service.hooks.watches import Watches
 from auditor.service.installation import Installation
 from auditor.service.notify.targets import Targets
-from auditor.service.settings import Notify, Settings
+from auditor.service.settings import Settings
+from auditor.service.settings.tables import Notify
 from tests.servers.hub import Hub
 from tests.servers.serving import Reply, Server
 from tests.service.running import Running

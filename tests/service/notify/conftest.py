@@ -13,7 +13,8 @@ from auditor.service.audits.order import Order
 from auditor.service.installation import Installation, open_installation
 from auditor.service.notify.deliveries import Deliveries, announcing
 from auditor.service.notify.targets import Targets
-from auditor.service.settings import Notify, Settings
+from auditor.service.settings import Settings
+from auditor.service.settings.tables import Notify
 from auditor.service.store.tables import deliveries as table
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()

@@ -20,8 +20,8 @@ from auditor.service.operate import chores
 from auditor.service.operate.backup import backup
 from auditor.service.operate.restore import restore
 from auditor.service.operate.retention import RETENTION, Retention
-from auditor.service.settings import Retention as Rules
 from auditor.service.settings import Settings
+from auditor.service.settings.tables import Retention as Rules
 from auditor.service.store.tables import FINAL, attempts, audits
 from tests.service.running import Running
 

@@ -20,7 +20,8 @@ import yaml
 
 from auditor.service.access.tokens import Tokens
 from auditor.service.installation import open_installation
-from auditor.service.settings import SECRETS, Settings, load
+from auditor.service.settings import Settings, load
+from auditor.service.settings.files import SECRETS
 from tests.servers import parts
 from tests.service.running import Running
 

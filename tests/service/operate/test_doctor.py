@@ -15,7 +15,7 @@ from auditor.service.audits.order import Order
 from auditor.service.installation import Installation
 from auditor.service.operate import doctor, surroundings
 from auditor.service.operate.doctor import examine
-from auditor.service.settings import Settings
+from auditor.service.settings import Settings, files
 from auditor.service.store.database import now
 from auditor.service.store.tables import workers
 from auditor.version import __version__
@@ -84,7 +84,7 @@ def test_file_of_secrets_that_everybody_may_read(wrong, monkeypatch, tmp_path: P
     secret = tmp_path / "secrets" / "database"
     secret.write_text("postgresql://x")
     secret.chmod(mode)
-    monkeypatch.setenv(given.SECRETS, str(tmp_path / "secrets"))
+    monkeypatch.setenv(files.SECRETS, str(tmp_path / "secrets"))
     assert ("environment" in wrong()) is said
 
 
@@ -93,7 +93,7 @@ def test_file_of_settings_with_secrets_that_everybody_may_read(wrong, monkeypatc
     file = tmp_path / "service.toml"
     file.write_text(text)
     file.chmod(0o644)
-    monkeypatch.setenv(given.CONFIG, str(file))
+    monkeypatch.setenv(files.CONFIG, str(file))
     assert ("environment" in wrong()) is said
 
 

@@ -14,8 +14,8 @@ from auditor.service.audits.order import Order
 from auditor.service.installation import Installation, open_installation
 from auditor.service.operate import chores
 from auditor.service.operate.retention import RETENTION, Retention
-from auditor.service.settings import Retention as Rules
 from auditor.service.settings import Settings
+from auditor.service.settings.tables import Retention as Rules
 from auditor.service.store.database import now
 from auditor.service.store.tables import (
     attempts,

@@ -7,7 +7,7 @@ from sqlalchemy import insert, update
 from auditor.service.audits.life import Result
 from auditor.service.audits.order import Order
 from auditor.service.operate.metrics import Metrics
-from auditor.service.settings import Metrics as Access
+from auditor.service.settings.tables import Metrics as Access
 from auditor.service.store.database import now
 from auditor.service.store.tables import audits, workers
 

@@ -9,7 +9,8 @@ from pydantic import SecretStr
 from auditor.service.audits.order import Order
 from auditor.service.installation import Installation, open_installation
 from auditor.service.notify.deliveries import Deliveries, announcing
-from auditor.service.settings import Notify, Settings
+from auditor.service.settings import Settings
+from auditor.service.settings.tables import Notify
 from tests.servers.serving import Reply, Server
 from tests.service.web.conftest import Service
 

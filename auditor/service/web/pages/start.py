@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from auditor.errors import UsageError
 from auditor.families import families
 from auditor.service.access.sources import judge
-from auditor.service.settings import Sources
+from auditor.service.settings.tables import Sources
 from auditor.service.store.tables import policies
 from auditor.service.web.api.audits import submit_audit
 from auditor.service.web.callers import Caller, Submitter
