@@ -11,7 +11,7 @@ from auditor.families import Family, Published
 from auditor.families.expectations import Expectations, Row, component_of, expand
 from auditor.format.entries import elements
 from auditor.inventory.facts import Inventory
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 from auditor_schemas.figures import Count, Figure
 
 MAIN = (
@@ -106,10 +106,10 @@ def mtp_census(
     return counts
 
 
-def conventions(components: dict[str, int], scale_elements: int, config: DeepseekV3Config) -> dict[str, int]:
+def conventions(components: dict[str, int], scale_elements: int, config: ModelConfig) -> dict[str, int]:
     """Every counting convention, as the sum of its components. Per token a router picks some experts of all."""
-    routed = config.n_routed_experts or 1
-    share = config.num_experts_per_tok or 0
+    routed = config.routed_experts or 1
+    share = config.experts_per_token or 0
 
     def total(names: tuple[str, ...]) -> int:
         return sum(components.get(name, 0) for name in names)
@@ -136,7 +136,7 @@ def conventions(components: dict[str, int], scale_elements: int, config: Deepsee
     }
 
 
-def figures(config: DeepseekV3Config, family: Family, counts: dict[str, int]) -> tuple[Figure, ...]:
+def figures(config: ModelConfig, family: Family, counts: dict[str, int]) -> tuple[Figure, ...]:
     """Each figure with its conventions; beside the published one only where the config is the released one."""
     released = bool(family.published) and all(
         getattr(config, field) == value for field, value in family.released.items()

@@ -5,9 +5,8 @@ contradicted only when the corrected config makes nearly all disagreements vanis
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
-from math import gcd
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,17 +15,11 @@ from auditor.comparison.match import match
 from auditor.comparison.records import Correction, Match
 from auditor.families import Family
 from auditor.families.expectations import Expectations, Row
-from auditor.families.scaling import MTP_MARKS, SCALE_SUFFIX
+from auditor.families.scaling import SCALE_SUFFIX
 from auditor.inventory.facts import Inventory
-from auditor.patterns import expert_of, layer_of
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 from auditor_schemas.policy import Limits
 
-_SOLVED = (
-    "vocab_size", "hidden_size", "num_attention_heads", "q_lora_rank", "kv_lora_rank", "qk_nope_head_dim",
-    "qk_rope_head_dim", "v_head_dim", "intermediate_size", "moe_intermediate_size", "n_shared_experts",
-    "n_routed_experts", "index_n_heads", "index_head_dim",
-)  # fmt: skip
 _BLOCK = "quantization_config.weight_block_size"
 _SIDES = tuple(1 << power for power in range(13))
 _EVIDENCE = 4_000  # misshapen tensors that are asked for a value; more only repeat each other
@@ -37,7 +30,7 @@ _BUDGET = 6_000_000  # tensors looked at in all trials: a hostile config must no
 
 def infer(
     inventory: Inventory,
-    config: DeepseekV3Config,
+    config: ModelConfig,
     family: Family,
     found: Match,
     limits: Limits,
@@ -50,12 +43,12 @@ def infer(
     corrections: list[Correction] = []
     left = _BUDGET
     while found.faults > 1 and len(corrections) < 3:
-        best: tuple[int, str, Any, DeepseekV3Config, Match] | None = None
+        best: tuple[int, str, Any, ModelConfig, Match] | None = None
         for field, value in islice(_candidates(inventory, config, family, found, elsewhere), _CANDIDATES):
             changed = _change(config, family, field, value, limits)
             if changed is None:
                 continue
-            left -= _tensors(changed) + inventory.stored
+            left -= changed.tensors + inventory.stored
             if left < 0 and best is not None:
                 break
             trial = match(inventory, family.expectations(changed)).without(elsewhere)
@@ -79,7 +72,7 @@ def infer(
     return tuple(corrections)
 
 
-def _settle(before: DeepseekV3Config, after: DeepseekV3Config) -> tuple[str, ...]:
+def _settle(before: ModelConfig, after: ModelConfig) -> tuple[str, ...]:
     """The fields that contradict another one in `before` alone."""
     ruled_out = [{field for field, _, _ in config.contradictions()} for config in (before, after)]
     return tuple(sorted(ruled_out[0] - ruled_out[1]))
@@ -90,7 +83,7 @@ def _names(found: Match) -> set[str]:
 
 
 def _candidates(
-    inventory: Inventory, config: DeepseekV3Config, family: Family, found: Match, elsewhere: frozenset[str]
+    inventory: Inventory, config: ModelConfig, family: Family, found: Match, elsewhere: frozenset[str]
 ) -> Iterator[tuple[str, Any]]:
     """Values that some tensor shows, the most frequent first; then what names show."""
     yield from _block(inventory, config, found)
@@ -107,62 +100,36 @@ def _candidates(
                     votes[field, getattr(config, field) + steps] += 1
     yield from (candidate for candidate, _ in votes.most_common(_CANDIDATES))
     if found.missing or found.unexpected:
-        names = [name for name in inventory.tensors if name not in elsewhere]
-        layers = {layer for name in names if (layer := layer_of(name)) is not None}
-        # The main model ends where MTP modules begin; a declared module that was dropped shortens nothing.
-        mtp = {layer for name in names if name.endswith(MTP_MARKS) and (layer := layer_of(name)) is not None}
-        experts = {expert for name in names if (expert := expert_of(name)) is not None}
-        dense = [layer_of(name) for name in names if name.endswith(".mlp.gate_proj.weight")]
-        shown_layers = min(mtp) if mtp else max(layers, default=-1) + 1
-        for field, value in (
-            ("n_routed_experts", max(experts, default=-1) + 1),
-            ("num_hidden_layers", shown_layers),
-            ("first_k_dense_replace", len(dense)),
-        ):
-            if getattr(config, field) not in (None, value) and value >= 0:
-                yield field, value
+        yield from _shown_by_numbers(inventory, config, family, elsewhere)
     if found.unexpected:
-        yield from _shown_by_presence(inventory, config, list(found.unexpected))
+        yield from family.shown(inventory.tensors, config, list(found.unexpected))
 
 
-def _shown_by_presence(
-    inventory: Inventory, config: DeepseekV3Config, names: Sequence[str]
+def _shown_by_numbers(
+    inventory: Inventory, config: ModelConfig, family: Family, elsewhere: frozenset[str]
 ) -> Iterator[tuple[str, Any]]:
-    """Fields that decide which tensors there are, where tensors are there that another value gives.
-
-    What is absent shows nothing: a tool that drops the correction biases does not say that there should be none.
-    """
-    first = {suffix: next((name for name in names if name.endswith(suffix)), None) for suffix in _TELLING}
-    query, low_rank, shared, bias, router, added = first.values()
-    if query is not None and config.q_lora_rank is not None:
-        yield "q_lora_rank", None
-    if low_rank is not None and config.q_lora_rank is None and inventory.tensors[low_rank].shape:
-        yield "q_lora_rank", inventory.tensors[low_rank].shape[0]
-    if shared is not None and config.n_shared_experts is None and config.moe_intermediate_size:
-        yield "n_shared_experts", sum(inventory.tensors[shared].shape[:1]) // config.moe_intermediate_size
-    if bias is not None and config.topk_method != "noaux_tc":
-        yield "topk_method", "noaux_tc"
-    if added is not None and not config.attention_bias:
-        yield "attention_bias", True
-    if router is not None or config.moe_layer_freq > 1 or any(name.endswith(".mlp.gate_proj.weight") for name in names):
-        routed = {layer_of(name) or 0 for name in inventory.tensors if name.endswith(".mlp.gate.weight")}
-        frequency = gcd(*routed)
-        if frequency and frequency != config.moe_layer_freq:
-            yield "moe_layer_freq", frequency
+    """How many experts and layers there are, by the numbers in names, where the family has a field that says so."""
+    naming = family.expectations(config).naming
+    names = [name for name in inventory.tensors if name not in elsewhere]
+    layers = {layer for name in names if (layer := naming.layer_of(name)) is not None}
+    # The main model ends where MTP modules begin; a declared module that was dropped shortens nothing.
+    mtp = {layer for name in names if name.endswith(naming.marks) and (layer := naming.layer_of(name)) is not None}
+    experts = {expert for name in names if (expert := naming.expert_of(name)) is not None}
+    dense = [name for name in names if naming.kind_of(name) == family.dense_mark]
+    for field, value in (
+        (family.experts_field, max(experts, default=-1) + 1),
+        ("num_hidden_layers", min(mtp) if mtp else max(layers, default=-1) + 1),
+        ("first_k_dense_replace", len(dense)),
+    ):
+        if getattr(config, field, None) not in (None, value) and value >= 0:
+            yield field, value
 
 
-# Of each kind of tensor that one field decides, how its name ends.
-_TELLING = (
-    ".self_attn.q_proj.weight", ".self_attn.q_a_proj.weight", ".mlp.shared_experts.gate_proj.weight",
-    ".mlp.gate.e_score_correction_bias", ".mlp.gate.weight", ".self_attn.o_proj.bias",
-)  # fmt: skip
-
-
-def _slopes(config: DeepseekV3Config, family: Family) -> dict[tuple[str, int], list[tuple[str, int]]]:
+def _slopes(config: ModelConfig, family: Family) -> dict[tuple[str, int], list[tuple[str, int]]]:
     """How each dimension grows with each field: every dimension is linear in each field alone."""
     base = _rows(family.expectations(config))
     slopes: dict[tuple[str, int], list[tuple[str, int]]] = {}
-    for field in _SOLVED:
+    for field in family.solved:
         value = getattr(config, field, None)
         if value is None:
             continue
@@ -182,7 +149,7 @@ def _rows(expectations: Expectations) -> dict[str, Row]:
     return {row.suffix: row for row in (*expectations.top, *(r for t in expectations.templates for r in t.rows))}
 
 
-def _block(inventory: Inventory, config: DeepseekV3Config, found: Match) -> Iterator[tuple[str, Any]]:
+def _block(inventory: Inventory, config: ModelConfig, found: Match) -> Iterator[tuple[str, Any]]:
     """The block of which most grids that are not as declared have one scale each."""
     quantization = config.quantization_config
     if quantization is None:
@@ -205,7 +172,7 @@ def _block(inventory: Inventory, config: DeepseekV3Config, found: Match) -> Iter
         yield _BLOCK, block
 
 
-def _declared(config: DeepseekV3Config, field: str) -> Any:
+def _declared(config: ModelConfig, field: str) -> Any:
     if field == _BLOCK:
         assert config.quantization_config is not None
         return list(config.quantization_config.weight_block_size)
@@ -213,7 +180,7 @@ def _declared(config: DeepseekV3Config, field: str) -> Any:
     return value
 
 
-def _changes(config: DeepseekV3Config, field: str, value: Any) -> dict[str, object]:
+def _changes(config: ModelConfig, field: str, value: Any) -> dict[str, object]:
     """The fields of a config as they are with one of them changed."""
     fields = config.model_dump()
     if field == _BLOCK:
@@ -221,19 +188,12 @@ def _changes(config: DeepseekV3Config, field: str, value: Any) -> dict[str, obje
     return {**fields, field: value}
 
 
-def _change(
-    config: DeepseekV3Config, family: Family, field: str, value: Any, limits: Limits
-) -> DeepseekV3Config | None:
+def _change(config: ModelConfig, family: Family, field: str, value: Any, limits: Limits) -> ModelConfig | None:
     """The config with one field changed, or None where it would not be valid or within the limits."""
     try:
         changed = family.config.model_validate(_changes(config, field, value))
     except ValidationError:
         return None
-    if changed.layer_count > limits.layers or _tensors(changed) > limits.expected_tensors:
+    if changed.layer_count > limits.layers or changed.tensors > limits.expected_tensors:
         return None
     return changed
-
-
-def _tensors(config: DeepseekV3Config) -> int:
-    """About how many tensors a config demands."""
-    return config.layer_count * (6 * (config.n_routed_experts or 0) + 30)

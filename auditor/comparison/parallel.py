@@ -10,7 +10,7 @@ from auditor.families.expectations import Expectations, Row
 from auditor.families.scaling import scale_name
 from auditor.format.dtypes import packed_bytes
 from auditor.format.entries import elements
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 from auditor_schemas.parallelism import (
     EvenSplit,
     ExpertParallelism,
@@ -25,7 +25,7 @@ STAGES = (1, 2, 4, 8, 16)
 EXPERT_RANKS = tuple(2**power for power in range(10))
 
 
-def parallelism(config: DeepseekV3Config, expectations: Expectations) -> tuple[Parallelism, ...]:
+def parallelism(config: ModelConfig, expectations: Expectations) -> tuple[Parallelism, ...]:
     """For each tensor parallel size the kinds of tensors that split on block boundaries, and those that do not."""
     rows = [row for row in expectations.layers_of if row.split is not None and row.role == "weight"]
     tables = []
@@ -44,9 +44,9 @@ def parallelism(config: DeepseekV3Config, expectations: Expectations) -> tuple[P
     return tuple(tables)
 
 
-def expert_parallelism(config: DeepseekV3Config, expectations: Expectations) -> tuple[ExpertParallelism, ...]:
+def expert_parallelism(config: ModelConfig, expectations: Expectations) -> tuple[ExpertParallelism, ...]:
     """How the routed experts divide among 1, 2, 4, … ranks, up to one expert each."""
-    experts = config.n_routed_experts
+    experts = config.routed_experts
     if experts is None:
         return ()
     alike = sum(expectations.multiplicity(row) * _bytes(row) for row in expectations.layers_of if not row.experts)
@@ -65,7 +65,7 @@ def expert_parallelism(config: DeepseekV3Config, expectations: Expectations) -> 
     )
 
 
-def pipeline_parallelism(config: DeepseekV3Config, expectations: Expectations) -> tuple[PipelineParallelism, ...]:
+def pipeline_parallelism(config: ModelConfig, expectations: Expectations) -> tuple[PipelineParallelism, ...]:
     """How the main model's layers divide into 1, 2, 4, … stages, with the bytes of each."""
     layers = config.num_hidden_layers
     sizes = dict.fromkeys(range(config.layer_count), 0)
@@ -90,7 +90,7 @@ def pipeline_parallelism(config: DeepseekV3Config, expectations: Expectations) -
     return tuple(tables)
 
 
-def _uneven(row: Row, parallel: int, config: DeepseekV3Config) -> UnevenSplit | None:
+def _uneven(row: Row, parallel: int, config: ModelConfig) -> UnevenSplit | None:
     axis = row.split
     assert axis is not None
     length = row.shape[axis]
@@ -107,7 +107,7 @@ def _even(row: Row, parallel: int) -> EvenSplit:
     return EvenSplit(pattern=row.suffix, axis=axis, size=length, partition=length // parallel)
 
 
-def _reasons(row: Row, length: int, parallel: int, config: DeepseekV3Config) -> Iterator[str]:
+def _reasons(row: Row, length: int, parallel: int, config: ModelConfig) -> Iterator[str]:
     if parallel == 1:
         return
     if row.module == "attention" and config.num_attention_heads % parallel:
@@ -126,7 +126,7 @@ def _bytes(row: Row) -> int:
     return packed_bytes(row.dtype, elements(row.shape))
 
 
-def _of_rank(expectations: Expectations, parallel: int, config: DeepseekV3Config) -> int:
+def _of_rank(expectations: Expectations, parallel: int, config: ModelConfig) -> int:
     """The bytes of the largest rank: partitions rounded up, and every scale whose block a partition touches."""
     weights = {scale_name(row.suffix): row for row in expectations.layers_of if row.role == "weight"}
     block = config.quantization_config.weight_block_size if config.quantization_config is not None else None

@@ -16,7 +16,7 @@ from auditor.comparison.value_groups import (
 from auditor.content.probes import Probes
 from auditor.format.dtypes import FP8
 from auditor.inventory.facts import Blocked, Inventory
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 
 NOT_READ = Blocked("tensor data is not read at depth headers")
 
@@ -53,7 +53,7 @@ def content_facts(probes: Probes | Blocked, declared: Mapping[str, str] | None =
 def count_value_subjects(
     probes: Probes | Blocked,
     declared: Mapping[str, str] | Blocked | None = None,
-    config: DeepseekV3Config | Blocked | None = None,
+    config: ModelConfig | Blocked | None = None,
 ) -> dict[str, int]:
     """How many subjects of each kind there are for rules about values to look at."""
     if isinstance(probes, Blocked):

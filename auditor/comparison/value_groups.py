@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from auditor.content.probes import Probes, ScaleValues, TensorValues
 from auditor.patterns import expert_of, is_vocabulary, layer_of
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 
 # Blocks or scales that all have in common what chance would have given to half of them: no chance any more.
 ENOUGH = 16
@@ -49,7 +49,7 @@ def differing(one: TensorValues, other: TensorValues) -> tuple[int, int] | None:
     return (same.count(False), len(same)) if same else None
 
 
-def tied_head(probes: Probes, config: DeepseekV3Config) -> tuple[TensorValues, TensorValues] | None:
+def tied_head(probes: Probes, config: ModelConfig) -> tuple[TensorValues, TensorValues] | None:
     """A stored head and the embedding that config.json ties it to, where bytes of both can be compared."""
     embedding, head = probes.tensors.get(EMBEDDING), probes.tensors.get(HEAD)
     if not config.tie_word_embeddings or embedding is None or head is None:

@@ -2,14 +2,15 @@
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct, field
 
 from auditor.errors import ReadError, UsageError
 from auditor.families.expectations import Expectations
-from auditor_schemas.config import DeepseekV3Config
+from auditor.format.entries import TensorHeader
+from auditor_schemas.config import ModelConfig
 
 
 class Published(Struct, frozen=True, kw_only=True):
@@ -28,20 +29,38 @@ class Published(Struct, frozen=True, kw_only=True):
     note: str | None = None
 
 
+# By tensors that are there, a config, and names nobody expected: (field, value) that some of these would follow from.
+Shown = Callable[[Mapping[str, TensorHeader], Any, Sequence[str]], Iterator[tuple[str, Any]]]
+
+
+def _nothing(tensors: Mapping[str, TensorHeader], config: Any, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    del tensors, config, names
+    yield from ()
+
+
 class Family(Struct, frozen=True, kw_only=True):
     """What a family file provides: which model_type it answers to, its config rules and its layout.
 
     `released` are the layout fields of the published checkpoint: `published` figures are checked only there.
+    `solved` are integer fields that shapes may contradict, each dimension being linear in each; `shown` gives values of
+    fields that decide which tensors there are, where unexpected ones show them. `experts_field` counts the routed
+    experts; a layer with a tensor of kind `dense_mark` is dense. `nested` is the object of
+    config.json that holds the layout's fields, where they are not at its top.
     """
 
     name: str
     title: str
     model_types: tuple[str, ...]
     architectures: tuple[str, ...]
-    config: type[DeepseekV3Config]
+    config: type[ModelConfig]
     expectations: Callable[[Any], Expectations]
     released: Mapping[str, object] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
+    solved: tuple[str, ...] = ()
+    shown: Shown = _nothing
+    nested: str | None = None
+    experts_field: str = "n_routed_experts"
+    dense_mark: str = "mlp.gate_proj.weight"
 
 
 def families() -> dict[str, Family]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from auditor.errors import Unread
@@ -13,7 +14,7 @@ from auditor.format.disguise import disguise_of
 from auditor.format.proof import has_minus_zero, quotes
 from auditor.inventory.facts import ConfigFault, ConfigFile
 from auditor.text import UNSHOWN, listed, named, quoted
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 from auditor_schemas.policy import Limits
 
 _LEVELS = 64  # what no config.json needs, whatever a policy allows of other documents
@@ -29,7 +30,7 @@ class Configuration(msgspec.Struct, frozen=True):
     fields: dict[str, Any] | None
     faults: tuple[ConfigFault, ...]
     family: Family | None = None
-    config: DeepseekV3Config | None = None
+    config: ModelConfig | None = None
     unsupported: Unread | None = None
     over_limit: Unread | None = None
     foreign: Declared | None = None
@@ -114,13 +115,13 @@ def _configure(
     try:
         # Of another format this family has no rules; the other fields are judged all the same.
         rest = fields if foreign is None else {**fields, "quantization_config": None}
-        config = chosen.config.model_validate(rest)
+        config = chosen.config.model_validate(_layout_fields(rest, chosen))
     except ValidationError as error:
-        faults.extend(_faults(error))
+        faults.extend(_placed(each, fields, chosen) for each in _faults(error))
         config = None
     over_limit = None
     if config is not None:
-        faults.extend(_contradiction(*each) for each in config.contradictions())
+        faults.extend(_placed(_contradiction(*each), fields, chosen) for each in config.contradictions())
         faults.extend(_differing_lists(config))
         demand = _over_limit(config, limits)
         if demand is not None:
@@ -130,6 +131,23 @@ def _configure(
         config = None
     unsupported = None if foreign is None else Unread(foreign.message, "unsupported")
     return Configuration(fields, tuple(faults), chosen, config, unsupported, over_limit, foreign)
+
+
+def _layout_fields(fields: dict[str, Any], family: Family) -> dict[str, Any]:
+    """The fields that the layout follows from, with those around them where a family nests them."""
+    inner = fields.get(family.nested) if family.nested is not None else None
+    if not isinstance(inner, dict):
+        return fields
+    outer = {name: value for name, value in fields.items() if name not in inner and name != family.nested}
+    return {**inner, **outer, "model_type": fields["model_type"], "architectures": fields.get("architectures")}
+
+
+def _placed(fault: ConfigFault, fields: dict[str, Any], family: Family) -> ConfigFault:
+    """A fault of a field named where config.json has the field, or should."""
+    name = (fault.field or "").partition(".")[0]
+    if family.nested is None or not name or name in fields or not isinstance(fields.get(family.nested), dict):
+        return fault
+    return replace(fault, field=f"{family.nested}.{fault.field}")
 
 
 def _beside(file: ConfigFile, limits: Limits) -> Declared | None:
@@ -213,7 +231,7 @@ def _contradiction(field: str, actual: Any, allowed: str) -> ConfigFault:
     return ConfigFault("contradictory-config", field, f"is {quoted(actual)}, must be {allowed}", allowed, actual)
 
 
-def _differing_lists(config: DeepseekV3Config) -> Iterator[ConfigFault]:
+def _differing_lists(config: ModelConfig) -> Iterator[ConfigFault]:
     """transformers exempts the modules of modules_to_not_convert, vLLM and SGLang those of ignored_layers."""
     quantization = config.quantization_config
     if quantization is None or not quantization.lists_differ:
@@ -273,14 +291,13 @@ def _allowance(detail: Any) -> str:
     return words.format(**detail.get("ctx") or {})
 
 
-def _over_limit(config: DeepseekV3Config, limits: Limits) -> ConfigFault | None:
-    layers, experts = config.layer_count, config.n_routed_experts or 0
-    tensors = layers * (6 * experts + 30)
+def _over_limit(config: ModelConfig, limits: Limits) -> ConfigFault | None:
+    layers, experts = config.layer_count, config.routed_experts or 0
     deep = "num_hidden_layers" if config.num_hidden_layers > limits.layers else "num_nextn_predict_layers"
     for field, value, limit, what, name in (
         (deep, layers, limits.layers, "layers", "layers"),
         ("n_routed_experts", experts, limits.experts, "routed experts", "experts"),
-        ("n_routed_experts", tensors, limits.expected_tensors, "tensors", "expected_tensors"),
+        ("n_routed_experts", config.tensors, limits.expected_tensors, "tensors", "expected_tensors"),
     ):
         if value > limit:
             message = f"demands {value:,} {what}, limit {limit:,} ({name})"

@@ -3,60 +3,47 @@
 Sources: the tensors of the releases, and DeepSeek's README_WEIGHTS.md for the published figures.
 """
 
-from collections.abc import Iterable, Iterator
-from math import ceil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import gcd
+from typing import Any
 
 from auditor.families import Family, Published
-from auditor.families.expectations import Expectations, Role, Row, Template
-from auditor.families.scaling import scale_name
-from auditor.format.dtypes import FP8, FROM_TORCH, Dtype
+from auditor.families.expectations import Row
+from auditor.families.layout import Layout
+from auditor.format.entries import TensorHeader
+from auditor.patterns import layer_of
 from auditor_schemas.config import DeepseekV3Config
 
 
-class Layout:
-    """The rows of one config. A family that differs overrides what differs."""
+class DeepseekLayout(Layout[DeepseekV3Config]):
+    """The rows of one config: multi-head latent attention, a mixture of experts, MTP modules as further layers."""
 
-    def __init__(self, config: DeepseekV3Config) -> None:
-        self.config = config
-        self.float_dtype: Dtype = FROM_TORCH[config.float_dtype]
-        quantization = config.quantization_config
-        self.block = quantization.weight_block_size if quantization is not None else None
-        self.exempt = quantization.exempt if quantization is not None else frozenset()
+    def layer_rows(self, layer: int) -> Sequence[Row]:
+        """A decoder layer; an MTP module is one with more around it."""
+        attention = self.attention_part(layer)
+        norms = self.part("norms", self.norm_rows)
+        mlp = self.part("moe", self.moe_rows) if self.config.is_moe(layer) else self.part("dense", self.dense_rows)
+        rows = (*attention, *mlp, *norms)
+        if layer < self.config.num_hidden_layers:
+            return rows
+        before, after = self.part("mtp", self.mtp_rows_before), self.part("mtp behind", self.mtp_rows_behind)
+        return (*before, *rows, *after)
 
-    norm_dtype: Dtype | None = None
-    """The dtype of norms where it is not the one of other unquantised weights."""
-
-    def expectations(self) -> Expectations:
-        """Every tensor the config implies. Layers that hold the same rows share one template."""
-        config = self.config
-        # Rows that dense and MoE layers have in common are one: a row stands for all its layers.
-        attention, norms = tuple(self.attention_rows()), tuple(self.norm_rows())
-        dense = (*attention, *self.dense_rows(), *norms)
-        moe = dense if config.n_routed_experts is None else (*attention, *self.moe_rows(), *norms)
-        mtp = tuple(self.mtp_rows())
-        mtp_layers = tuple(range(config.num_hidden_layers, config.layer_count))
-        grouped: dict[tuple[Row, ...], list[int]] = {}
-        variants: dict[tuple[tuple[Row, ...], frozenset[str]], tuple[Row, ...]] = {}
-        for layer in range(config.layer_count):
-            rows = moe if config.is_moe(layer) else dense
-            if layer >= config.num_hidden_layers:
-                rows = mtp[:4] + rows + mtp[4:]
-            if self.exempt:
-                rows = self._with_exemptions(rows, layer, variants)
-            grouped.setdefault(rows, []).append(layer)
-        templates = tuple(Template(tuple(layers), rows) for rows, layers in grouped.items())
-        return Expectations(tuple(self.top_rows()), templates, mtp_layers)
+    def attention_part(self, layer: int) -> Sequence[Row]:
+        """The attention of a layer, alike in all."""
+        del layer
+        return self.part("attention", self.attention_rows)
 
     def top_rows(self) -> Iterator[Row]:
         """The tensors outside the layers. A tied head is not stored."""
         config = self.config
         vocabulary = (config.vocab_size, config.hidden_size)
         yield self.plain(
-            "model.embed_tokens", vocabulary, "embedding", "embedding", role="vocabulary", split=0, top=True
+            "model.embed_tokens.weight", vocabulary, "embedding", "embedding", role="vocabulary", split=0, top=True
         )
         yield self.norm("model.norm", config.hidden_size, "norms", top=True)
         if not config.tie_word_embeddings:
-            yield self.plain("lm_head", vocabulary, "head", "head", role="vocabulary", split=0, top=True)
+            yield self.plain("lm_head.weight", vocabulary, "head", "head", role="vocabulary", split=0, top=True)
 
     def norm_rows(self) -> Iterator[Row]:
         """The two norms of every decoder layer."""
@@ -91,16 +78,10 @@ class Layout:
         c = self.config
         assert c.n_routed_experts is not None
         assert c.moe_intermediate_size is not None
-        yield self.plain("mlp.gate", (c.n_routed_experts, c.hidden_size), "router", "router")
+        yield self.plain("mlp.gate.weight", (c.n_routed_experts, c.hidden_size), "router", "router")
         if c.topk_method == "noaux_tc":
-            yield Row(
-                "mlp.gate.e_score_correction_bias",
-                (c.n_routed_experts,),
-                "F32",
-                "router_bias",
-                "router",
-                "router_bias",
-            )
+            bias, shape = "mlp.gate.e_score_correction_bias", (c.n_routed_experts,)
+            yield self.plain(bias, shape, "router_bias", "router", role="router_bias", dtype="F32")
         experts = c.n_routed_experts
         yield from self.mlp(
             "mlp.experts.{expert}", c.moe_intermediate_size, "routed_experts", "experts", experts=experts
@@ -109,16 +90,23 @@ class Layout:
             shared = c.moe_intermediate_size * c.n_shared_experts
             yield from self.mlp("mlp.shared_experts", shared, "shared_experts", "shared_experts")
 
-    def mtp_rows(self) -> Iterator[Row]:
-        """What an MTP module has beside its decoder layer; its vocabulary matrices are copies and may be absent."""
+    def mtp_rows_before(self) -> Iterator[Row]:
+        """What an MTP module has before its decoder layer; its vocabulary matrices are copies and may be absent."""
         c = self.config
-        vocabulary = (c.vocab_size, c.hidden_size)
-        yield self.plain("embed_tokens", vocabulary, "mtp_embedding", "mtp", role="vocabulary", split=0, optional=True)
+        yield from self.copy("embed_tokens.weight", "mtp_embedding")
         yield self.norm("enorm", c.hidden_size, "mtp", component="mtp_norms")
         yield self.norm("hnorm", c.hidden_size, "mtp", component="mtp_norms")
-        yield self.plain("eh_proj", (c.hidden_size, 2 * c.hidden_size), "mtp_projection", "mtp")
-        yield self.norm("shared_head.norm", c.hidden_size, "mtp", component="mtp_norms")
-        yield self.plain("shared_head.head", vocabulary, "mtp_head", "mtp", role="vocabulary", split=0, optional=True)
+        yield self.plain("eh_proj.weight", (c.hidden_size, 2 * c.hidden_size), "mtp_projection", "mtp")
+
+    def mtp_rows_behind(self) -> Iterator[Row]:
+        """What it has behind it."""
+        yield self.norm("shared_head.norm", self.config.hidden_size, "mtp", component="mtp_norms")
+        yield from self.copy("shared_head.head.weight", "mtp_head")
+
+    def copy(self, name: str, component: str) -> Iterable[Row]:
+        """A copy of a vocabulary matrix."""
+        shape = (self.config.vocab_size, self.config.hidden_size)
+        return (self.plain(name, shape, component, "mtp", role="vocabulary", split=0, optional=True),)
 
     def mlp(self, prefix: str, inner: int, component: str, module: str, *, experts: int = 0) -> Iterator[Row]:
         """A gated MLP of an inner dimension."""
@@ -127,94 +115,45 @@ class Layout:
         yield from self.linear(f"{prefix}.up_proj", inner, width, component, module, split=0, experts=experts)
         yield from self.linear(f"{prefix}.down_proj", width, inner, component, module, split=1, experts=experts)
 
-    def linear(
-        self,
-        name: str,
-        rows: int,
-        columns: int,
-        component: str,
-        module: str,
-        *,
-        split: int | None = None,
-        experts: int = 0,
-        bias: bool = False,
-    ) -> Iterator[Row]:
-        """A linear layer that the release quantises: the weight, its block scale, and its bias where it has one."""
-        weight = Row(
-            f"{name}.weight",
-            (rows, columns),
-            FP8 if self.block else self.float_dtype,
-            component,
-            module,
-            "weight",
-            experts=experts,
-            split=split,
-            quantised=self.block is not None,
-        )
-        yield weight
-        if self.block:
-            # The last block of an axis may be partial (576 rows are 5 blocks), so round up, never down.
-            grid = (ceil(rows / self.block[0]), ceil(columns / self.block[1]))
-            yield Row(scale_name(weight.suffix), grid, "F32", "scales", module, "scale", experts=experts, split=split)
-        if bias:
-            yield Row(f"{name}.bias", (rows,), self.float_dtype, component, module, "bias")
 
-    def plain(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        component: str,
-        module: str,
-        *,
-        role: Role = "weight",
-        split: int | None = None,
-        optional: bool = False,
-        top: bool = False,
-    ) -> Row:
-        """A weight that is never quantised."""
-        return Row(
-            f"{name}.weight", shape, self.float_dtype, component, module, role, top=top, split=split, optional=optional
-        )
+# Fields that shapes show; every dimension is linear in each of them alone.
+SOLVED = (
+    "vocab_size", "hidden_size", "num_attention_heads", "q_lora_rank", "kv_lora_rank", "qk_nope_head_dim",
+    "qk_rope_head_dim", "v_head_dim", "intermediate_size", "moe_intermediate_size", "n_shared_experts",
+    "n_routed_experts",
+)  # fmt: skip
 
-    def norm(self, name: str, width: int, module: str, *, component: str = "norms", top: bool = False) -> Row:
-        """An RMS norm's gain."""
-        return Row(f"{name}.weight", (width,), self.norm_dtype or self.float_dtype, component, module, "norm", top=top)
+# Of each kind of tensor that one field decides, how its name ends.
+_TELLING = (
+    ".self_attn.q_proj.weight", ".self_attn.q_a_proj.weight", ".mlp.shared_experts.gate_proj.weight",
+    ".mlp.gate.e_score_correction_bias", ".mlp.gate.weight", ".self_attn.o_proj.bias",
+)  # fmt: skip
 
-    def _with_exemptions(
-        self, rows: tuple[Row, ...], layer: int, variants: dict[tuple[tuple[Row, ...], frozenset[str]], tuple[Row, ...]]
-    ) -> tuple[Row, ...]:
-        """The rows of one layer with modules_to_not_convert applied; layers alike share the result."""
-        names = {row.suffix.removesuffix(".weight"): row.experts for row in rows if row.quantised}
-        spared = frozenset(
-            name for name, experts in names.items() if self._are_exempt(f"model.layers.{layer}.{name}", experts)
-        )
-        if not spared:
-            return rows
-        key = (rows, spared)
-        if key not in variants:
-            variants[key] = tuple(self._spare(rows, spared))
-        return variants[key]
 
-    def _are_exempt(self, module: str, experts: int) -> bool:
-        """Whether a module is exempt, that of routed experts by one name for all or by the names of all."""
-        one_by_one = (self._is_exempt(module.replace("{expert}", str(expert))) for expert in range(experts))
-        return self._is_exempt(module) or (experts > 0 and all(one_by_one))
+def shown_by_presence(
+    tensors: Mapping[str, TensorHeader], config: DeepseekV3Config, names: Sequence[str]
+) -> Iterator[tuple[str, Any]]:
+    """Fields that decide which tensors there are, where tensors are there that another value gives.
 
-    def _is_exempt(self, module: str) -> bool:
-        parts = module.split(".")
-        runs = (parts[a:b] for a in range(len(parts)) for b in range(a + 1, len(parts) + 1))
-        return any(".".join(run) in self.exempt for run in runs)
-
-    def _spare(self, rows: Iterable[Row], spared: frozenset[str]) -> Iterator[Row]:
-        for row in rows:
-            module = row.suffix.removesuffix("_scale_inv").removesuffix(".weight")
-            if module not in spared:
-                yield row
-            elif row.role == "weight":
-                yield Row(
-                    row.suffix, row.shape, self.float_dtype, row.component, row.module, row.role,
-                    experts=row.experts, split=row.split,
-                )  # fmt: skip
+    What is absent shows nothing: a tool that drops the correction biases does not say that there should be none.
+    """
+    first = {suffix: next((name for name in names if name.endswith(suffix)), None) for suffix in _TELLING}
+    query, low_rank, shared, bias, router, added = first.values()
+    if query is not None and config.q_lora_rank is not None:
+        yield "q_lora_rank", None
+    if low_rank is not None and config.q_lora_rank is None and tensors[low_rank].shape:
+        yield "q_lora_rank", tensors[low_rank].shape[0]
+    if shared is not None and config.n_shared_experts is None and config.moe_intermediate_size:
+        yield "n_shared_experts", sum(tensors[shared].shape[:1]) // config.moe_intermediate_size
+    if bias is not None and config.topk_method != "noaux_tc":
+        yield "topk_method", "noaux_tc"
+    if added is not None and not config.attention_bias:
+        yield "attention_bias", True
+    if router is not None or config.moe_layer_freq > 1 or any(name.endswith(".mlp.gate_proj.weight") for name in names):
+        routed = {layer_of(name) or 0 for name in tensors if name.endswith(".mlp.gate.weight")}
+        frequency = gcd(*routed)
+        if frequency and frequency != config.moe_layer_freq:
+            yield "moe_layer_freq", frequency
 
 
 _README_WEIGHTS = "README_WEIGHTS.md of the DeepSeek-V3 release"
@@ -225,7 +164,9 @@ FAMILY = Family(
     model_types=("deepseek_v3",),
     architectures=("DeepseekV3ForCausalLM",),
     config=DeepseekV3Config,
-    expectations=lambda config: Layout(config).expectations(),
+    expectations=lambda config: DeepseekLayout(config).expectations(),
+    solved=SOLVED,
+    shown=shown_by_presence,
     released={
         "vocab_size": 129280,
         "hidden_size": 7168,

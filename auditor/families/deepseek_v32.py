@@ -1,34 +1,38 @@
 """The DeepSeek-V3.2 layout: V3 with a sparse-attention indexer in every layer, and F32 norms."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from auditor.families import Family
-from auditor.families.deepseek_v3 import Layout
+from auditor.families.deepseek_v3 import SOLVED, DeepseekLayout, shown_by_presence
 from auditor.families.expectations import Expectations, Row
 from auditor.format.dtypes import Dtype
 from auditor_schemas.config import DeepseekV32Config
 
 
-class IndexerLayout(Layout):
+class IndexerLayout(DeepseekLayout):
     """The rows of one V3.2 config."""
 
-    norm_dtype: Dtype | None = "F32"
-
-    def __init__(self, config: DeepseekV32Config) -> None:
-        super().__init__(config)
-        self.indexer = config
+    config: DeepseekV32Config
+    norm_dtype: ClassVar[Dtype | None] = "F32"
+    key_norm_dtype: ClassVar[Dtype] = "F32"
 
     def attention_rows(self) -> Iterator[Row]:
         """MLA and the indexer, whose key norm is a LayerNorm with a bias."""
         yield from super().attention_rows()
-        c = self.indexer
+        yield from self.indexer_rows()
+
+    def indexer_rows(self) -> Iterator[Row]:
+        """The indexer, which scores the tokens that attention may look at."""
+        c = self.config
         assert c.q_lora_rank is not None
         prefix, module = "self_attn.indexer", "indexer"
         yield from self.linear(f"{prefix}.wq_b", c.index_n_heads * c.index_head_dim, c.q_lora_rank, module, module)
         yield from self.linear(f"{prefix}.wk", c.index_head_dim, c.hidden_size, module, module)
-        yield self.norm(f"{prefix}.k_norm", c.index_head_dim, module, component=module)
-        yield Row(f"{prefix}.k_norm.bias", (c.index_head_dim,), "F32", module, module, "norm")
-        yield self.plain(f"{prefix}.weights_proj", (c.index_n_heads, c.hidden_size), module, module)
+        for part in ("weight", "bias"):
+            name = f"{prefix}.k_norm.{part}"
+            yield self.plain(name, (c.index_head_dim,), module, module, role="norm", dtype=self.key_norm_dtype)
+        yield self.plain(f"{prefix}.weights_proj.weight", (c.index_n_heads, c.hidden_size), module, module)
 
 
 def _expectations(config: DeepseekV32Config) -> Expectations:
@@ -42,4 +46,6 @@ FAMILY = Family(
     architectures=("DeepseekV32ForCausalLM",),
     config=DeepseekV32Config,
     expectations=_expectations,
+    solved=(*SOLVED, "index_n_heads", "index_head_dim"),
+    shown=shown_by_presence,
 )

@@ -6,17 +6,22 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from auditor.families.naming import Naming
+from auditor.families.scaling import Companion, Quantiser
 from auditor.format.dtypes import Dtype
+from auditor.format.entries import elements
 
-Role = Literal["weight", "scale", "norm", "bias", "router_bias", "vocabulary"]
+Role = Literal["weight", "scale", "norm", "bias", "router_bias", "vocabulary", "table"]
 
 
 class Row(Struct, frozen=True, eq=False):
     """A kind of tensor that the config implies, alike in every layer (and expert) it occurs in.
 
-    `suffix` follows `model.layers.{layer}.`, or is the whole name where `top`; `{expert}` stands for the
-    expert's number. `split` is the axis that tensor parallelism divides, None where the tensor is
-    replicated. `quantised`: FP8 by the config. `optional`: its absence is no fault.
+    `suffix` follows the layer's prefix, or is the whole name where `top`; `{expert}` stands for the expert's number.
+    `split` is the axis that tensor parallelism divides, None where the tensor is replicated. `quantiser`: the tensor
+    is the codes of a weight of `shape_of_weight`. `companion`: it goes with such codes, whose suffix is `codes`; its
+    role is scale. `allowed`: further dtypes that are as sound as `dtype`, the usual one. `optional`: its absence is
+    no fault.
     """
 
     suffix: str
@@ -28,8 +33,22 @@ class Row(Struct, frozen=True, eq=False):
     top: bool = False
     experts: int = 0
     split: int | None = None
-    quantised: bool = False
     optional: bool = False
+    allowed: tuple[Dtype, ...] = ()
+    quantiser: Quantiser | None = None
+    shape_of_weight: tuple[int, ...] | None = None
+    companion: Companion | None = None
+    codes: str | None = None
+
+    @property
+    def quantised(self) -> bool:
+        """Whether it is the codes of a weight in fewer bits."""
+        return self.quantiser is not None
+
+    @property
+    def parameters(self) -> int:
+        """Values that the tensor stands for, those that share an element each."""
+        return elements(self.shape if self.shape_of_weight is None else self.shape_of_weight)
 
 
 class Template(Struct, frozen=True):
@@ -39,15 +58,16 @@ class Template(Struct, frozen=True):
     rows: tuple[Row, ...]
 
 
-_LAYERS = "model.layers."
-
-
 class Expectations(Struct, frozen=True, dict=True):
-    """Every tensor the config implies. `names` maps each name to its row, in storage order per layer."""
+    """Every tensor the config implies. `names` maps each name to its row, in storage order per layer.
+
+    `mtp_layers` are those of templates that are MTP modules. `naming` says how layers are named.
+    """
 
     top: tuple[Row, ...]
     templates: tuple[Template, ...]
     mtp_layers: tuple[int, ...] = ()
+    naming: Naming = Naming()
 
     @cached_property
     def names(self) -> dict[str, Row]:
@@ -56,7 +76,7 @@ class Expectations(Struct, frozen=True, dict=True):
         for template in self.templates:
             suffixes, rows = expand(template.rows)
             for layer in template.layers:
-                prefix = f"{_LAYERS}{layer}."
+                prefix = self.naming.prefix(layer)
                 names.update(zip([prefix + suffix for suffix in suffixes], rows, strict=True))
         return names
 
@@ -77,9 +97,8 @@ class Expectations(Struct, frozen=True, dict=True):
         count = len(names)
         while (begin := len(rows)) < count:
             first = names[begin]
-            layer = first[len(_LAYERS) :].partition(".")[0]
-            prefix = f"{_LAYERS}{layer}."
-            held = self._by_layer.get(layer) if first.startswith(prefix) else None
+            prefix = self.naming.prefix_in(first)
+            held = self._by_prefix.get(prefix) if prefix else None
             if held is None:
                 rows.append(self._by_top.get(first))
             else:
@@ -94,13 +113,13 @@ class Expectations(Struct, frozen=True, dict=True):
         return {row.suffix: row for row in self.top}
 
     @cached_property
-    def _by_layer(self) -> dict[str, dict[str, Row]]:
-        """The rows of each layer, by its number as names have it, and by what follows that."""
+    def _by_prefix(self) -> dict[str, dict[str, Row]]:
+        """The rows of each layer, by what its names begin with, and by what follows that."""
         found: dict[str, dict[str, Row]] = {}
         for template in self.templates:
             rows = dict(zip(*expand(template.rows), strict=True))
-            for layer in template.layers:
-                found[str(layer)] = {**found[str(layer)], **rows} if str(layer) in found else rows
+            for prefix in map(self.naming.prefix, template.layers):
+                found[prefix] = {**found[prefix], **rows} if prefix in found else rows
         return found
 
     @cached_property
@@ -125,7 +144,8 @@ class Expectations(Struct, frozen=True, dict=True):
             return
         suffixes = expand([row])[0]
         for layer in self.layers_of[row]:
-            yield from (f"model.layers.{layer}.{suffix}" for suffix in suffixes)
+            prefix = self.naming.prefix(layer)
+            yield from (prefix + suffix for suffix in suffixes)
 
 
 def component_of(component: str, *, mtp: bool) -> str:

@@ -1,6 +1,119 @@
-"""How the published layout names block scales, other spellings of them, and the marks of an MTP module."""
+"""How weights are stored in fewer bits: codes, what goes with them, and other spellings of it in the wild.
 
-from collections.abc import Iterator
+A weight of shape (out, in) is `codes` of a dtype, several to an element where they are packed, and companions: scales,
+shapes, zero points. Each format is data, a Quantiser; which one a module has, its family says and an export's
+declaration.
+"""
+
+from collections.abc import Callable, Iterator
+from math import ceil
+from typing import Literal
+
+from msgspec import Struct
+
+from auditor.format.dtypes import FP8, Dtype
+
+Shape = tuple[int, ...]
+
+# What a companion says: scales of blocks or of the whole weight, of activations, the unpacked shape, offsets, an order.
+Meaning = Literal["scale", "tensor_scale", "input_scale", "shape", "zero_point", "order"]
+
+
+class Companion(Struct, frozen=True, eq=False):
+    """A tensor that goes with a weight's codes.
+
+    `name` stands in the place of the last part of the codes' name, `*` in it for that part. `dtypes`: the usual one
+    first, any of them is as good. `shape` is that of the companion, by the weight's (out, in).
+    """
+
+    name: str
+    dtypes: tuple[Dtype, ...]
+    shape: Callable[[Shape], Shape]
+    meaning: Meaning = "scale"
+    optional: bool = False
+
+    def of(self, codes: str) -> str:
+        """The companion's name beside that of codes."""
+        stem, dot, last = codes.rpartition(".")
+        return f"{stem}{dot}{self.name.replace('*', last)}"
+
+
+class Quantiser(Struct, frozen=True, eq=False):
+    """One format of weights.
+
+    `name` is for a person. `codes` is the last part of the name of the codes, of `dtype`, each element of which packs
+    `packing` values of one row. `block`: rows and columns of values that share a scale.
+    """
+
+    name: str
+    dtype: Dtype
+    block: tuple[int, int]
+    companions: tuple[Companion, ...]
+    codes: str = "weight"
+    packing: int = 1
+    powers_of_two: bool = False
+
+    def stored(self, shape: Shape) -> Shape:
+        """The shape of the codes of a weight (out, in); the last element of a row may be partly used."""
+        return (*shape[:-1], ceil(shape[-1] / self.packing))
+
+    def required(self, codes: str) -> Iterator[str]:
+        """The names of the companions without which codes are not what they stand for."""
+        return (each.of(codes) for each in self.companions if not each.optional)
+
+
+def grid(rows: int, columns: int) -> Callable[[Shape], Shape]:
+    """The shape of scales, one a block. The last block of an axis may be partial (576 rows are 5 of 128): rounds up."""
+    return lambda shape: (*shape[:-2], ceil(shape[-2] / rows), ceil(shape[-1] / columns))
+
+
+def scalar(_: Shape) -> Shape:
+    """The shape of one value for the whole weight."""
+    return ()
+
+
+def fp8_blocks(
+    block: tuple[int, int],
+    *,
+    scale: str = "*_scale_inv",
+    dtypes: tuple[Dtype, ...] = ("F32",),
+    shape: Callable[[Shape], Shape] | None = None,
+    powers_of_two: bool = False,
+) -> Quantiser:
+    """FP8 (E4M3) with one scale, a multiplier, for each block of a weight: DeepSeek's format and what came of it."""
+    companion = Companion(scale, dtypes, shape or grid(*block))
+    name = f"FP8 in blocks of {block[0]} × {block[1]}"
+    return Quantiser(name, FP8, block, (companion,), powers_of_two=powers_of_two)
+
+
+def fp4_groups(group: int = 32, *, dtype: Dtype, codes: str = "weight", scale: str, scale_dtype: Dtype) -> Quantiser:
+    """FP4 (E2M1), two codes a byte, with one power of two for each group of a row: MXFP4."""
+    companion = Companion(scale, (scale_dtype,), grid(1, group))
+    return Quantiser("MXFP4", dtype, (1, group), (companion,), codes, packing=2, powers_of_two=True)
+
+
+def nvfp4(group: int = 16, *, activations: bool = True) -> Quantiser:
+    """ModelOpt's NVFP4: E2M1 codes, an E4M3 scale for each group of a row, and one F32 scale for the weight.
+
+    `activations`: whether there is a scale of activations too; exports of weights alone have none.
+    """
+    further = (Companion("input_scale", ("F32",), scalar, "input_scale"),) if activations else ()
+    companions = (
+        Companion("weight_scale", (FP8,), grid(1, group)),
+        Companion("weight_scale_2", ("F32",), scalar, "tensor_scale"),
+        *further,
+    )
+    return Quantiser("NVFP4", "U8", (1, group), companions, packing=2)
+
+
+def packed_int4(group: int = 32, dtypes: tuple[Dtype, ...] = ("BF16",)) -> Quantiser:
+    """compressed-tensors' packed INT4: eight codes of a row in an I32, a scale for each group, the unpacked shape."""
+    companions = (
+        Companion("weight_scale", dtypes, grid(1, group)),
+        Companion("weight_shape", ("I32", "I64"), lambda shape: (len(shape),), "shape"),
+    )
+    return Quantiser("INT4", "I32", (1, group), companions, codes="weight_packed", packing=8)
+
 
 SCALE_SUFFIX = "_scale_inv"
 # What only an MTP module has; a layer behind the declared ones is one by these.

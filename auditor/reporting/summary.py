@@ -14,7 +14,7 @@ from auditor.format.entries import Kind
 from auditor.inventory.facts import ConfigFile, Inventory
 from auditor.patterns import count as covered
 from auditor.patterns import escaped, expand, patterns
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 from auditor_schemas.figures import ComponentTally, Count, Figure, Tallies
 from auditor_schemas.finding import Finding, Location
 from auditor_schemas.inventory import InventorySummary, LayoutRow
@@ -59,7 +59,7 @@ def inventory_summary(inventory: Inventory, census: Census) -> InventorySummary:
     )
 
 
-def fp8_blocks(census: Census, config: DeepseekV3Config | None) -> int:
+def fp8_blocks(census: Census, config: ModelConfig | None) -> int:
     """How many weight blocks the FP8 tensors have, edge blocks included; 128 by 128 where the config does not say."""
     quantization = config.quantization_config if config is not None else None
     rows, columns = quantization.weight_block_size if quantization is not None else (128, 128)

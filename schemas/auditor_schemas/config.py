@@ -89,8 +89,8 @@ class QuantizationConfig(BaseModel):
         return one is not None and other is not None and set(one) != set(other)
 
 
-class DeepseekV3Config(BaseModel):
-    """config.json of the DeepSeek-V3 layout (V3, V3-Base, V3-0324, V3.1, R1)."""
+class ModelConfig(BaseModel):
+    """config.json of any family: what the layout of every one depends on. Fields keep the release's spelling."""
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
@@ -100,31 +100,7 @@ class DeepseekV3Config(BaseModel):
     vocab_size: Dimension
     hidden_size: Dimension
     num_hidden_layers: Dimension
-    num_nextn_predict_layers: Annotated[
-        Cardinal | None, Field(description="MTP modules, layers num_hidden_layers and up; absent or null is none.")
-    ] = 0
-
     num_attention_heads: Dimension
-    q_lora_rank: Annotated[Dimension | None, Field(description="null: the query is one q_proj.")]
-    kv_lora_rank: Dimension
-    qk_nope_head_dim: Dimension
-    qk_rope_head_dim: Dimension
-    v_head_dim: Dimension
-    attention_bias: Flag = False
-
-    intermediate_size: Dimension
-    moe_intermediate_size: Dimension | None = None
-    first_k_dense_replace: Cardinal = 0
-    moe_layer_freq: Dimension = 1
-    n_routed_experts: Annotated[Dimension | None, Field(description="null: every layer is dense.")]
-    n_shared_experts: Annotated[Dimension | None, Field(description="null: no shared expert.")]
-    num_experts_per_tok: Dimension | None = None
-    n_group: Dimension | None = None
-    topk_group: Dimension | None = None
-    topk_method: Annotated[
-        Literal["noaux_tc", "greedy", "group_limited_greedy"],
-        Field(description="The router has a correction bias with noaux_tc alone; absent is noaux_tc."),
-    ] = "noaux_tc"
 
     tie_word_embeddings: Flag = False
     torch_dtype: FloatDtype | None = None
@@ -134,7 +110,17 @@ class DeepseekV3Config(BaseModel):
     @property
     def mtp_modules(self) -> int:
         """The number of MTP modules."""
-        return self.num_nextn_predict_layers or 0
+        return 0
+
+    @property
+    def routed_experts(self) -> int | None:
+        """Routed experts of an MoE layer; None where every layer is dense."""
+        return None
+
+    @property
+    def experts_per_token(self) -> int | None:
+        """The routed experts that a token goes to."""
+        return None
 
     @property
     def layer_count(self) -> int:
@@ -142,17 +128,14 @@ class DeepseekV3Config(BaseModel):
         return self.num_hidden_layers + self.mtp_modules
 
     @property
+    def tensors(self) -> int:
+        """About how many tensors the config demands."""
+        return self.layer_count * (6 * (self.routed_experts or 0) + 30)
+
+    @property
     def float_dtype(self) -> FloatDtype:
         """The dtype of unquantised weights; bfloat16 unless the config says otherwise."""
         return self.dtype or self.torch_dtype or "bfloat16"
-
-    def is_moe(self, layer: int) -> bool:
-        """Whether a layer's MLP is a mixture of experts, by the reference code's condition."""
-        return (
-            self.n_routed_experts is not None
-            and layer >= self.first_k_dense_replace
-            and layer % self.moe_layer_freq == 0
-        )
 
     def readings(self) -> Iterator[Self]:
         """This config in each way that loaders read it, where they differ; nothing where all read the same."""
@@ -185,13 +168,74 @@ class DeepseekV3Config(BaseModel):
 
     def gaps(self) -> Iterator[tuple[str, Any, str]]:
         """Yield (field, its value, what it must be) for each field that another one demands for the layout."""
-        if self.n_routed_experts is not None and self.moe_intermediate_size is None:
-            yield "moe_intermediate_size", None, f"given, because n_routed_experts is {self.n_routed_experts}"
+        yield from ()
 
     def contradictions(self) -> Iterator[tuple[str, Any, str]]:
         """Yield (field, its value, what it must be) for each field that another one rules out; a layout follows."""
         if self.dtype and self.torch_dtype and self.dtype != self.torch_dtype:
             yield "dtype", self.dtype, f"the same as torch_dtype ({self.torch_dtype})"
+
+
+class DeepseekV3Config(ModelConfig):
+    """config.json of the DeepSeek-V3 layout (V3, V3-Base, V3-0324, V3.1, R1)."""
+
+    num_nextn_predict_layers: Annotated[
+        Cardinal | None, Field(description="MTP modules, layers num_hidden_layers and up; absent or null is none.")
+    ] = 0
+
+    q_lora_rank: Annotated[Dimension | None, Field(description="null: the query is one q_proj.")]
+    kv_lora_rank: Dimension
+    qk_nope_head_dim: Dimension
+    qk_rope_head_dim: Dimension
+    v_head_dim: Dimension
+    attention_bias: Flag = False
+
+    intermediate_size: Dimension
+    moe_intermediate_size: Dimension | None = None
+    first_k_dense_replace: Cardinal = 0
+    moe_layer_freq: Dimension = 1
+    n_routed_experts: Annotated[Dimension | None, Field(description="null: every layer is dense.")]
+    n_shared_experts: Annotated[Dimension | None, Field(description="null: no shared expert.")]
+    num_experts_per_tok: Dimension | None = None
+    n_group: Dimension | None = None
+    topk_group: Dimension | None = None
+    topk_method: Annotated[
+        Literal["noaux_tc", "greedy", "group_limited_greedy"],
+        Field(description="The router has a correction bias with noaux_tc alone; absent is noaux_tc."),
+    ] = "noaux_tc"
+
+    @property
+    def mtp_modules(self) -> int:
+        """The number of MTP modules."""
+        return self.num_nextn_predict_layers or 0
+
+    @property
+    def routed_experts(self) -> int | None:
+        """Routed experts of an MoE layer; None where every layer is dense."""
+        return self.n_routed_experts
+
+    @property
+    def experts_per_token(self) -> int | None:
+        """The routed experts that a token goes to."""
+        return self.num_experts_per_tok
+
+    def is_moe(self, layer: int) -> bool:
+        """Whether a layer's MLP is a mixture of experts, by the reference code's condition."""
+        return (
+            self.n_routed_experts is not None
+            and layer >= self.first_k_dense_replace
+            and layer % self.moe_layer_freq == 0
+        )
+
+    def gaps(self) -> Iterator[tuple[str, Any, str]]:
+        """As every family; experts have a size."""
+        yield from super().gaps()
+        if self.n_routed_experts is not None and self.moe_intermediate_size is None:
+            yield "moe_intermediate_size", None, f"given, because n_routed_experts is {self.n_routed_experts}"
+
+    def contradictions(self) -> Iterator[tuple[str, Any, str]]:
+        """As every family; rotary embedding and routing have needs of their own."""
+        yield from super().contradictions()
         if self.qk_rope_head_dim % 2:
             yield "qk_rope_head_dim", self.qk_rope_head_dim, "even, because rotary embedding turns pairs"
         if self.n_routed_experts is not None:

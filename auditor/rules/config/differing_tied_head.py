@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from auditor.comparison.value_groups import EMBEDDING, HEAD, differing, tied_head
 from auditor.content.probes import Probes
 from auditor.text import plural
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 from auditor_schemas.rule import ConfigField, Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -18,7 +18,7 @@ RULE = Rule(
 )
 
 
-def check(digests: Probes, config: DeepseekV3Config) -> Iterator[Failure]:
+def check(digests: Probes, config: ModelConfig) -> Iterator[Failure]:
     """A failure where lm_head.weight holds other bytes than the embedding, as a whole or in strips of rows."""
     compared = tied_head(digests, config)
     differ, of = (differing(*compared) if compared is not None else None) or (0, 0)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.text import quoted
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 from auditor_schemas.rule import Failure, File, Rule, Scope, Severity
 
 RULE = Rule(
@@ -16,7 +16,7 @@ RULE = Rule(
 )
 
 
-def check(config: DeepseekV3Config, expected_architectures: tuple[str, ...]) -> Iterator[Failure]:
+def check(config: ModelConfig, expected_architectures: tuple[str, ...]) -> Iterator[Failure]:
     """A failure where architectures is given and none of its names is the family's."""
     given = config.architectures
     if given is not None and not set(given) & set(expected_architectures):

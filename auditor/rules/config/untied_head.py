@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from auditor.comparison.records import Match
 from auditor.comparison.value_groups import EMBEDDING, HEAD
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 from auditor_schemas.rule import ConfigField, Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -17,7 +17,7 @@ RULE = Rule(
 )
 
 
-def check(config: DeepseekV3Config, match: Match) -> Iterator[Failure]:
+def check(config: ModelConfig, match: Match) -> Iterator[Failure]:
     """A failure where lm_head.weight is there; whether it is the embedding is told by those who read both."""
     if config.tie_word_embeddings and HEAD in match.unexpected:
         yield RULE.failure(

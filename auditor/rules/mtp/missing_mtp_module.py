@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from auditor.comparison.records import Match
 from auditor.families.expectations import Expectations
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -17,7 +17,7 @@ RULE = Rule(
 )
 
 
-def check(match: Match, expectations: Expectations, config: DeepseekV3Config) -> Iterator[Failure]:
+def check(match: Match, expectations: Expectations, config: ModelConfig) -> Iterator[Failure]:
     """One failure per MTP layer of which not one tensor is there."""
     for layer, names in match.missing_layers.items():
         if layer in expectations.mtp_layers:

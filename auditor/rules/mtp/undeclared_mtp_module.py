@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from auditor.comparison.records import Match
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -19,7 +19,7 @@ RULE = Rule(
 _MOST = 1_000  # failures; no config can declare as many modules
 
 
-def check(match: Match, config: DeepseekV3Config) -> Iterator[Failure]:
+def check(match: Match, config: ModelConfig) -> Iterator[Failure]:
     """One failure per layer behind the declared ones that has an MTP module's tensors; of many one for the rest."""
     layers = iter(match.undeclared_mtp.items())
     modules = list(islice(layers, _MOST))

@@ -6,7 +6,7 @@ from auditor.comparison.records import Packing
 from auditor.families.scaling import scale_name
 from auditor.inventory.facts import Inventory
 from auditor.text import named, plural
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -19,7 +19,7 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory, packed: tuple[Packing, ...], config: DeepseekV3Config) -> Iterator[Failure]:
+def check(inventory: Inventory, packed: tuple[Packing, ...], config: ModelConfig) -> Iterator[Failure]:
     """One failure per format that tensors are stored in and nothing declares."""
     declared = "no quantisation" if config.quantization_config is None else config.quantization_config.quant_method
     for each in packed:

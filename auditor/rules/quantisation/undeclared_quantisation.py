@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from auditor.comparison.records import Pairing
 from auditor.families.scaling import scale_name
 from auditor.text import plural
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -18,7 +18,7 @@ RULE = Rule(
 )
 
 
-def check(pairing: Pairing, config: DeepseekV3Config) -> Iterator[Failure]:
+def check(pairing: Pairing, config: ModelConfig) -> Iterator[Failure]:
     """A failure where there is no quantization_config and FP8 weights have their scales."""
     if config.quantization_config is not None:
         return

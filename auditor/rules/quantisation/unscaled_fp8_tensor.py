@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Pairing
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -16,7 +16,7 @@ RULE = Rule(
 )
 
 
-def check(pairing: Pairing, config: DeepseekV3Config) -> Iterator[Failure]:
+def check(pairing: Pairing, config: ModelConfig) -> Iterator[Failure]:
     """One failure per FP8 tensor without a scale where the config declares no quantisation."""
     if config.quantization_config is not None:
         return

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from auditor.comparison.records import FloatDtype
 from auditor.text import plural
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -17,7 +17,7 @@ RULE = Rule(
 )
 
 
-def check(float_dtype: tuple[FloatDtype, ...], config: DeepseekV3Config) -> Iterator[Failure]:
+def check(float_dtype: tuple[FloatDtype, ...], config: ModelConfig) -> Iterator[Failure]:
     """One failure for all of them, at the field that decides their dtype."""
     field = "dtype" if config.dtype is not None else "torch_dtype"
     given = config.float_dtype if config.dtype or config.torch_dtype else f"not given, which is {config.float_dtype}"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from auditor.comparison.value_groups import EMBEDDING, HEAD, differing, tied_head
 from auditor.content.probes import Probes
-from auditor_schemas.config import DeepseekV3Config
+from auditor_schemas.config import ModelConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -17,7 +17,7 @@ RULE = Rule(
 )
 
 
-def check(digests: Probes, config: DeepseekV3Config) -> Iterator[Failure]:
+def check(digests: Probes, config: ModelConfig) -> Iterator[Failure]:
     """One failure where both matrices were read: whether they hold the same bytes, or strips of rows."""
     compared = tied_head(digests, config)
     if compared is None:

@@ -1,0 +1,82 @@
+"""How a family names its tensors: where layer and expert numbers stand, and what has a name of its own."""
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+
+from msgspec import Struct, field
+
+from auditor.patterns import escaped
+
+# A number without leading zeros, as layers and experts are numbered; more digits are a hostile text.
+_NUMBER = r"(0|[1-9][0-9]{0,8})"
+
+
+class Stack(Struct, frozen=True):
+    """Blocks that are numbered from 0 behind `prefix`; the first of them is layer `first` of the whole."""
+
+    prefix: str
+    first: int = 0
+
+
+class Naming(Struct, frozen=True, dict=True):
+    """The grammar of a family's names.
+
+    `stacks` come in the order of their layers. `experts` stands before an expert's number, behind the layer's prefix.
+    `marks` end names that only an MTP module has: a layer behind the declared ones is one by these. `copies` are what
+    an MTP module may store of the vocabulary, by what follows its prefix, each with the name of the original.
+    """
+
+    stacks: tuple[Stack, ...] = (Stack("model.layers."),)
+    experts: str = "mlp.experts."
+    embedding: str = "model.embed_tokens.weight"
+    head: str = "lm_head.weight"
+    marks: tuple[str, ...] = (".eh_proj.weight", ".enorm.weight", ".hnorm.weight")
+    copies: Mapping[str, str] = field(
+        default_factory=lambda: {
+            "embed_tokens.weight": "model.embed_tokens.weight",
+            "shared_head.head.weight": "lm_head.weight",
+        }
+    )
+
+    def prefix(self, layer: int) -> str:
+        """What the names of a layer begin with."""
+        stack = next(each for each in reversed(self.stacks) if each.first <= layer)
+        return f"{stack.prefix}{layer - stack.first}."
+
+    def prefix_in(self, name: str) -> str:
+        """What a name begins with, its layer's number included; empty for a name outside the layers."""
+        found = self._layer.match(name)
+        return found[0] if found else ""
+
+    def layer_of(self, name: str) -> int | None:
+        """The layer a tensor belongs to, or None for a name outside the layers."""
+        found = self._layer.match(name)
+        return self._firsts[found[1]] + int(found[2]) if found else None
+
+    def expert_of(self, name: str) -> int | None:
+        """The routed expert a tensor belongs to, or None."""
+        found = self._expert.match(name)
+        return int(found[3]) if found else None
+
+    def kind_of(self, name: str) -> str:
+        """What tensors of all layers and experts have in common: the name behind the layer, `{expert}` for a number."""
+        if found := self._expert.match(name):
+            return f"{self.experts}{{expert}}.{escaped(name[found.end() :])}"
+        return escaped(name[len(self.prefix_in(name)) :])
+
+    def is_vocabulary(self, name: str) -> bool:
+        """Whether a name is one of the embedding or the head, or of a copy that an MTP module stores."""
+        return name in (self.embedding, self.head) or name[len(self.prefix_in(name)) :] in self.copies
+
+    @cached_property
+    def _firsts(self) -> dict[str, int]:
+        return {stack.prefix: stack.first for stack in self.stacks}
+
+    @cached_property
+    def _layer(self) -> re.Pattern[str]:
+        return re.compile(rf"({'|'.join(re.escape(stack.prefix) for stack in self.stacks)}){_NUMBER}\.")
+
+    @cached_property
+    def _expert(self) -> re.Pattern[str]:
+        return re.compile(rf"{self._layer.pattern}{re.escape(self.experts)}{_NUMBER}\.")
