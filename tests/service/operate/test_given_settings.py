@@ -6,7 +6,7 @@ import pytest
 
 from auditor.errors import UsageError
 from auditor.service import settings
-from auditor.service.settings import load
+from auditor.service.settings import files, load
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def toml(tmp_path: Path):
 def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = tmp_path / "secrets"
     folder.mkdir()
-    monkeypatch.setenv(settings.SECRETS, str(folder))
+    monkeypatch.setenv(files.SECRETS, str(folder))
     return folder
 
 
@@ -47,7 +47,7 @@ def test_options_outrank_the_environment_which_outranks_secrets_which_outrank_th
 
 
 def test_file_named_by_the_environment_is_read(toml, monkeypatch):
-    monkeypatch.setenv(settings.CONFIG, str(toml("port = 7\n")))
+    monkeypatch.setenv(files.CONFIG, str(toml("port = 7\n")))
     assert load().port == 7
 
 
@@ -133,7 +133,7 @@ def test_wrong_secret_is_told_without_its_value(secrets):
 
 
 def test_folder_of_secrets_that_is_not_there_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setenv(settings.SECRETS, str(tmp_path / "none"))
+    monkeypatch.setenv(files.SECRETS, str(tmp_path / "none"))
     with pytest.raises(UsageError, match=r"AUDITOR_SERVICE_SECRETS .*none: No such file"):
         load()
 
