@@ -67,7 +67,7 @@ def policy_of(data: bytes, place: str, rules: Iterable[RuleModule]) -> tuple[Pol
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UsageError(f"{place}, line {line}: not UTF-8: {quoted(data[error.start : error.start + 4])}") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number of thousands of digits
         raise UsageError(f"{place}: not TOML: {shown(str(error))}") from error
     try:
         policy = Policy.model_validate(document)

@@ -39,6 +39,8 @@ def judge(source: str, revision: str | None, allowed: Sources) -> Judged:
     if scheme is None:
         return Judged(_folder(source, revision, allowed.roots), None)
     kind, source = scheme[1].lower(), source[scheme.end() :]
+    if "?" in source:
+        raise UsageError("the source has a query, which may be credentials: give a plain address")
     if kind == "hf":
         return _repository(source, revision, allowed.organisations)
     if revision is not None:
@@ -75,8 +77,8 @@ def _address(source: str, allowed: Sources) -> str:
         raise UsageError("the source is not a URL that can be read") from None
     if "@" in parts.netloc:
         raise UsageError("the source has credentials in it: the service's own are used, or none")
-    if "?" in source or "#" in source:
-        raise UsageError("the source has a query or a fragment, which may be credentials: give a plain address")
+    if "#" in source:
+        raise UsageError("the source has a fragment, which may be credentials: give a plain address")
     if host not in {each.lower() for each in allowed.hosts}:
         raise UsageError(f"{shown(host)}: not on the list of allowed hosts")
     if not allowed.private and _is_private(host):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF = re.compile(r"refs/(?:heads|tags)/([A-Za-z0-9][A-Za-z0-9._/+-]{0,199})")
-_DELIVERY = re.compile(r"[0-9A-Za-z-]{1,100}")
 
 
 class _Repository(msgspec.Struct):
@@ -36,10 +36,10 @@ def authentic(hook: GithubHook, headers: Mapping[str, str], body: bytes) -> bool
 
 
 def read(hook: GithubHook, headers: Mapping[str, str], body: bytes) -> Read:
-    """The audit that a push asks for; the same delivery asks for the same one. Raises MalformedError."""
-    delivery = headers.get("x-github-delivery", "")
-    if not _DELIVERY.fullmatch(delivery):
-        raise MalformedError("X-GitHub-Delivery: needs the id of the delivery")
+    """The audit that a push asks for; the same body, which is what was signed, asks for the same one.
+
+    Raises MalformedError.
+    """
     if headers.get("x-github-event") != "push":
         return Read(ignored="another event than push")
     push = decoded(body, _Push)
@@ -68,7 +68,7 @@ def read(hook: GithubHook, headers: Mapping[str, str], body: bytes) -> Read:
                 depth=hook.depth,
                 policy=hook.policy,
                 origin=f"github:{found}@{push.after}"[:300],
-                key=f"github {delivery}",
+                key=f"github {hashlib.sha256(body).hexdigest()}",
             ),
         )
     )

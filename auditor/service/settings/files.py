@@ -36,7 +36,7 @@ def toml() -> dict[str, Any]:
         return tomllib.loads(text.decode())
     except OSError as error:
         raise UsageError(f"settings {shown(str(file))}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or a number of thousands of digits
         raise UsageError(f"settings {shown(str(file))}: not TOML: {shown(str(error))}") from None
 
 

@@ -51,6 +51,8 @@ def test_a_revision_is_one_however_it_is_given() -> None:
         ("https://user:secret@models.example/a", "credentials"),
         ("https://models.example/a?token=secret", "query"),
         ("https://models.example/a#b", "fragment"),
+        ("hf://org/name@main?token=secret", "query"),
+        ("s3://bucket?sig=secret", "query"),
         ("https://models.example/a/../b", "plain"),
         ("https://models.example/a/%2e%2e/b", "plain"),
         ("https://models.example/a//b", "plain"),

@@ -80,6 +80,14 @@ def test_a_stream_goes_on_after_the_last_event_that_came(service: Service, audit
         assert [each["data"]["state"] for each in events(answer.iter_lines())] == ["finished"]
 
 
+def test_a_last_event_that_is_none_of_ours_is_passed_over(service: Service, audit: str) -> None:
+    client = service.client("read")
+    for last in (b"", b"-1", b"x", b"1.5", "\u0663".encode(), b"9" * 10, b"9" * 5000):
+        with client.stream("GET", f"/v1/audits/{audit}/events", headers={b"Last-Event-ID": last}) as answer:
+            assert answer.status_code == 200
+            assert next(events(answer.iter_lines()))["data"]["state"] == "queued"
+
+
 def test_streams_are_bounded_for_each_token_and_in_all_and_their_places_come_back(service: Service, audit: str) -> None:
     one, other = service.client("read"), service.client("read")
     path = f"/v1/audits/{audit}/events"

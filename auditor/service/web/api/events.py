@@ -1,5 +1,6 @@
 """The events of an audit, as they come."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from auditor.service.web.state import state_of
 from auditor.service.web.streams import Watching
 
 router = APIRouter(prefix="/v1/audits", tags=["audits"])
+_VERSION = re.compile(r"[0-9]{1,10}")  # what is none is nothing that came
 
 
 class EventStream(StreamingResponse):
@@ -31,9 +33,7 @@ async def _watching(
 ) -> AsyncIterator[Watching]:
     state = state_of(request)
     await run_in_threadpool(shown, state, audit)
-    seen = (
-        int(last_event_id) if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit() else 0
-    )
+    seen = int(last_event_id) if _VERSION.fullmatch(last_event_id or "") else 0
     watching = state.watch.open(caller.known_as, audit, seen=seen)
     try:
         yield watching

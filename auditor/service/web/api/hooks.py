@@ -140,7 +140,6 @@ def hook_generic(request: Request, response: Response, body: Body) -> HookAnswer
         _ANYTHING,
         ("X-Hub-Signature-256", "`sha256=` and the body's HMAC."),
         ("X-GitHub-Event", "`push`; others are passed over."),
-        ("X-GitHub-Delivery", "The same delivery is the same audit."),
     ),
 )
 def hook_github(request: Request, response: Response, body: Body) -> HookAnswer:
