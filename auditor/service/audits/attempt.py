@@ -21,6 +21,7 @@ from auditor.service.audits.order import HEADERS
 from auditor.service.audits.process import Process
 from auditor.service.logs import bound
 from auditor.service.store.database import away
+from auditor.service.store.reports import LARGEST
 from auditor.version import __version__
 
 if TYPE_CHECKING:
@@ -303,9 +304,12 @@ def _linked(found: Any, commit: str | None) -> Result:
 
 
 def _read(file: Path) -> tuple[_Report | None, bytes | None]:
-    """A whole report as its row needs it, and its bytes."""
+    """A whole report as its row needs it, and its bytes; a longer one than is kept is none."""
     try:
-        data = file.read_bytes()
+        with file.open("rb") as opened:
+            data = opened.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            return None, None
         report = msgspec.json.decode(data, type=_Report)
     except (OSError, msgspec.DecodeError, UnicodeError, RecursionError):
         return None, None

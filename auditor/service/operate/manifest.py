@@ -1,9 +1,12 @@
 """What a backup holds, file by file with sizes and SHA-256s: written last, and believed of nothing but this."""
 
+import errno
 import hashlib
+import os
 import re
+import stat
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -61,7 +64,7 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a backup. Raises UsageError where there is none."""
     file = folder / MANIFEST
     try:
-        with file.open("rb") as opened:
+        with _regular(file) as opened:
             return Manifest.model_validate_json(opened.read(_LARGEST))
     except OSError as error:
         raise UsageError(f"{shown(str(file))}: {error.strerror}: a backup that was finished has a manifest") from error
@@ -72,13 +75,22 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def described(file: Path) -> File | None:
-    """A file's size and SHA-256, or None where there is none."""
+    """A file's size and SHA-256, or None where there is none, or something else than a file."""
     digest, size = hashlib.sha256(), 0
     try:
-        with file.open("rb") as opened:
+        with _regular(file) as opened:
             while block := opened.read(_BLOCK):
                 digest.update(block)
                 size += len(block)
     except OSError:
         return None
     return File(size=size, sha256=digest.hexdigest())
+
+
+def _regular(file: Path) -> BinaryIO:
+    """A file, opened; a link, a pipe or a device in its place is none. Raises OSError."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(file))
+    return open(descriptor, "rb")

@@ -2,8 +2,10 @@
 
 import gzip
 import hashlib
+import io
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +18,8 @@ from auditor.sources.http.hosts import is_loopback
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = ".json.gz"
-_LARGEST = 1 << 30
+# As long as a report may be, compressed or not: longer ones the commands do not read either.
+LARGEST = 256 << 20
 
 
 class Reports(Protocol):
@@ -71,7 +74,7 @@ class Folder:
         """A report's JSON, or None where there is none, or none that is intact."""
         if not _NAME.fullmatch(sha256):
             return None
-        return intact(PrivateFolder(self._folder / sha256[:2]).read(f"{sha256}{_SUFFIX}", _LARGEST), sha256)
+        return intact(PrivateFolder(self._folder / sha256[:2]).read(f"{sha256}{_SUFFIX}", LARGEST), sha256)
 
     def remove(self, sha256: str) -> None:
         """Forget a report."""
@@ -100,9 +103,9 @@ class Bucket:
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        name = hashlib.sha256(report).hexdigest()
+        name, data = hashlib.sha256(report).hexdigest(), compressed(report)
         try:
-            obstore.put(self._store, _path(name), compressed(report), mode="create")
+            obstore.put(self._store, _path(name), data, mode="create")
         except AlreadyExistsError:
             pass  # written once
         except Exception as error:  # an edge: whatever the store's client raises
@@ -116,7 +119,8 @@ class Bucket:
         if not _NAME.fullmatch(sha256):
             return None
         try:
-            found = bytes(obstore.get(self._store, _path(sha256)).bytes())
+            answer = obstore.get(self._store, _path(sha256))
+            found = bytes(answer.bytes()) if answer.meta["size"] <= LARGEST else None
         except FileNotFoundError:
             return None
         except Exception as error:  # an edge: whatever the store's client raises
@@ -155,7 +159,9 @@ def _path(sha256: str) -> str:
 
 
 def compressed(report: bytes) -> bytes:
-    """A report as its file holds it; the same one always."""
+    """A report as its file holds it; the same one always. Raises ValueError for one that nobody would read back."""
+    if len(report) > LARGEST:
+        raise ValueError(f"the report is longer than {LARGEST:,} bytes")
     return gzip.compress(report, 6, mtime=0)
 
 
@@ -164,8 +170,9 @@ def intact(data: bytes | None, sha256: str) -> bytes | None:
     if data is None:
         return None
     try:
-        report = gzip.decompress(data)
-    except (OSError, EOFError, ValueError):
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            report = file.read(LARGEST + 1)  # however much the file would unpack to
+    except (OSError, EOFError, zlib.error):
         return None
     return report if hashlib.sha256(report).hexdigest() == sha256 else None
 

@@ -198,6 +198,14 @@ def test_a_process_that_ends_well_and_leaves_half_a_report_has_given_no_verdict(
     assert (row.state, row.cause, row.verdict) == ("queued", "no_report", None)
 
 
+def test_a_process_that_leaves_more_than_a_report_may_be_has_given_no_verdict(
+    installation: Installation, checkpoint: Path, misbehave: Callable[[str], None]
+) -> None:
+    misbehave("""open("report.json", "wb").truncate(1 << 40)\nos._exit(0)""")
+    row = attempt(installation, Order(source=str(checkpoint)))
+    assert (row.state, row.cause, row.verdict) == ("queued", "no_report", None)
+
+
 def test_a_process_that_hangs_is_ended_when_its_time_is_up(
     installation: Installation, checkpoint: Path, misbehave: Callable[[str], None]
 ) -> None:

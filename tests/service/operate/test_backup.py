@@ -1,6 +1,7 @@
 """A backup is what was there at one moment, whatever went on meanwhile, and is restored whole or not at all."""
 
 import json
+import os
 import shutil
 import sqlite3
 import threading
@@ -237,6 +238,20 @@ def test_manifest_that_says_something_else_is_refused(made, elsewhere, change, s
     manifest = json.loads((made / "manifest.json").read_text())
     (made / "manifest.json").write_text(json.dumps({**manifest, **change}))
     with pytest.raises(UsageError, match=said):
+        restore(elsewhere(), str(made))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "database", "report"])
+@pytest.mark.parametrize("kind", ["link", "pipe", "device"])
+def test_what_is_no_file_of_its_own_is_no_part_of_a_backup(made, elsewhere, name, kind) -> None:
+    patterns = {"manifest.json": "manifest.json", "database": "auditor.*", "report": "reports/*/*"}
+    file = next(made.glob(patterns[name]))
+    kept = file.rename(made.parent / "kept")
+    if kind == "pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to(kept if kind == "link" else "/dev/zero")
+    with pytest.raises(UsageError):
         restore(elsewhere(), str(made))
 
 

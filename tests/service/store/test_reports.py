@@ -96,9 +96,23 @@ def test_a_damaged_report_is_not_served(tmp_path: Path) -> None:
     reports = Folder(tmp_path)
     reports.put(REPORT)
     (file,) = tmp_path.rglob("*.json.gz")
-    for damage in (gzip.compress(b"other"), b"", file.read_bytes()[:-1], b"\x1f\x8b"):
+    sound = file.read_bytes()
+    flipped = [bytes([*sound[:n], sound[n] ^ 255, *sound[n + 1 :]]) for n in range(10, len(sound))]
+    for damage in (gzip.compress(b"other"), b"", sound[:-1], b"\x1f\x8b", *flipped):
         file.write_bytes(damage)
         assert reports.get(NAME) is None
+
+
+def test_a_file_that_unpacks_to_more_than_a_report_may_be_is_none(
+    reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = reports.put(b" " * (1 << 20))
+    monkeypatch.setattr("auditor.service.store.reports.LARGEST", 1 << 16)
+    assert reports.get(name) is None
+    with pytest.raises(ValueError, match="longer than"):
+        reports.put(b"x" * (1 << 17))
+    monkeypatch.setattr("auditor.service.store.reports.LARGEST", 100)  # less than what is packed
+    assert reports.get(name) is None
 
 
 def test_files_are_for_this_user_alone_and_the_same_for_the_same_report(tmp_path: Path) -> None:
