@@ -65,7 +65,6 @@ def test_a_number_of_thousands_of_digits_is_no_policy(tmp_path: Path) -> None:
         _read(tmp_path, "a = 9" + "9" * 5000)
 
 
-
 def _refused(tmp_path: Path, text: str) -> str:
     with pytest.raises(UsageError) as refusal:
         _read(tmp_path, text)
