@@ -33,7 +33,7 @@ async def _watching(
 ) -> AsyncIterator[Watching]:
     state = state_of(request)
     await run_in_threadpool(shown, state, audit)
-    seen = int(last_event_id) if _VERSION.fullmatch(last_event_id or "") else 0
+    seen = int(came[0]) if (came := _VERSION.fullmatch(last_event_id or "")) else 0
     watching = state.watch.open(caller.known_as, audit, seen=seen)
     try:
         yield watching
