@@ -28,7 +28,7 @@ COMMANDS = {
     "verify": "whether SOURCE is what a report audited, and passed",
     "lint": "config.json and the index alone, without a shard",
     "serve": "audits on request, with pages: a service",
-    "service": "administration of a service: backup, restore, doctor, tokens, watches, policies",
+    "service": "administration of a service: backup, restore, doctor, tokens, watches, targets, policies",
 }
 
 

@@ -15,6 +15,7 @@ from auditor.service.access.tokens import Tokens
 from auditor.service.audits.life import Result
 from auditor.service.audits.order import Order
 from auditor.service.installation import Installation, Lock
+from auditor.service.notify.targets import Targets
 from auditor.service.settings import Settings
 
 POLICY = 'symlinks = "inside"\n'
@@ -114,6 +115,71 @@ def test_watch_is_added_listed_and_removed(command, policy: Path) -> None:
     assert command("watch", "remove", made.strip())[0] == 0
     assert command("watch", "list")[1] == ""
     assert command("watch", "remove", made.strip())[0] == 2
+
+
+def test_watch_of_a_source_needs_no_further_word(command) -> None:
+    code, made, _ = command("watch", "hf://org/model", "--every", "1h")
+    assert code == 0
+    assert command("watch", "list")[1].startswith(f"{made.strip()}  hf://org/model  every 3600 s")
+    code, _, said = command("watch", "hf://org/model")
+    assert code == 2
+    assert "is watched already" in said
+
+
+@pytest.fixture
+def secrets(monkeypatch: pytest.MonkeyPatch, command: object) -> None:  # which clears the environment
+    monkeypatch.setenv("AUDITOR_SERVICE_NOTIFY__HOSTS", '["ci.example", "huggingface.co"]')
+    monkeypatch.setenv("AUDITOR_SERVICE_NOTIFY__SECRETS", '{"ci": "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3"}')
+
+
+@pytest.mark.usefixtures("secrets")
+def test_target_is_added_listed_switched_and_removed(command, installation: Installation) -> None:
+    words = ["hub", "comments", "repositories=org/*,other/one", "pulls=false", "branches=main", "secret=ci"]
+    code, made, _ = command("target", "add", *words)
+    target = made.strip()
+    assert code == 0
+    row = Targets(installation.database, installation.settings).one(target)
+    assert row is not None
+    assert json.loads(row.options) == {
+        "secret": "ci",
+        "endpoint": "https://huggingface.co",
+        "repositories": ["org/*", "other/one"],
+        "pulls": False,
+        "branches": ["main"],
+    }
+    listed = command("target", "list")[1]
+    assert listed.startswith(
+        f"{target}  hub      comments  secret=ci endpoint=https://huggingface.co repositories=org/*,"
+    )
+    assert listed.endswith("; on\n")
+    assert command("target", "off", target)[:2] == (0, f"{target}: off\n")
+    assert "switched off by an administrator" in command("target", "list")[1]
+    assert command("target", "on", target)[:2] == (0, f"{target}: on\n")
+    assert command("target", "list")[1] == listed
+    assert command("target", "remove", target)[:2] == (0, f"{target}: removed\n")
+    assert command("target", "list")[1] == ""
+    for what in ("off", "on", "remove"):
+        assert command("target", what, target)[0] == 2
+
+
+@pytest.mark.usefixtures("secrets")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pager", "x", "secret=ci"], "no kind of target"),
+        (["webhook", "x", "secret=ci"], "url: Field required"),
+        (["webhook", "x", "url=https://ci.example/", "secret=none"], "none named 'none'"),
+        (["webhook", "x", "url=https://elsewhere.example/", "secret=ci"], "notify.hosts"),
+        (["webhook", "x", "url"], "as option=value"),
+        (["webhook", "x", "secret=ci", "secret=ci"], "each option once"),
+        (["webhook", "x", "url=https://ci.example/", "secret=ci", "colour=red"], "colour"),
+    ],
+)
+def test_target_that_cannot_be_told_is_refused(command, words: list[str], said: str) -> None:
+    code, _, told = command("target", "add", *words)
+    assert code == 2
+    assert said in told
+    assert told.count("\n") == 1
 
 
 @pytest.mark.parametrize(
