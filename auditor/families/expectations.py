@@ -21,7 +21,7 @@ class Row(Struct, frozen=True, eq=False):
     `split` is the axis that tensor parallelism divides, None where the tensor is replicated. `quantiser`: the tensor
     is the codes of a weight of `shape_of_weight`. `companion`: it goes with such codes, whose suffix is `codes`; its
     role is scale. `allowed`: further dtypes that are as sound as `dtype`, the usual one. `optional`: its absence is
-    no fault.
+    no fault. `below`: a table of whole numbers from 0 to below that, those of one row all different.
     """
 
     suffix: str
@@ -39,6 +39,7 @@ class Row(Struct, frozen=True, eq=False):
     shape_of_weight: tuple[int, ...] | None = None
     companion: Companion | None = None
     codes: str | None = None
+    below: int | None = None
 
     @property
     def quantised(self) -> bool:

@@ -149,6 +149,7 @@ class Layout(ABC, Generic[_Config]):
         optional: bool = False,
         top: bool = False,
         experts: int = 0,
+        below: int | None = None,
     ) -> Row:
         """A tensor that is never quantised, `name` being all of its name."""
         return Row(
@@ -163,6 +164,7 @@ class Layout(ABC, Generic[_Config]):
             split=split,
             optional=optional,
             allowed=allowed,
+            below=below,
         )
 
     def norm(self, name: str, width: int, module: str, *, component: str = "norms", top: bool = False) -> Row:

@@ -42,7 +42,8 @@ class Quantiser(Struct, frozen=True, eq=False):
     """One format of weights.
 
     `name` is for a person. `codes` is the last part of the name of the codes, of `dtype`, each element of which packs
-    `packing` values of one row. `block`: rows and columns of values that share a scale.
+    `packing` values of one row. `block`: rows and columns of values that share a scale; the first block of rows begins
+    anew in each of `chunks` equal parts of the rows, as where projections that were quantised apart are stored as one.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Quantiser(Struct, frozen=True, eq=False):
     codes: str = "weight"
     packing: int = 1
     powers_of_two: bool = False
+    chunks: int = 1
 
     def stored(self, shape: Shape) -> Shape:
         """The shape of the codes of a weight (out, in); the last element of a row may be partly used."""
@@ -62,9 +64,12 @@ class Quantiser(Struct, frozen=True, eq=False):
         return (each.of(codes) for each in self.companions if not each.optional)
 
 
-def grid(rows: int, columns: int) -> Callable[[Shape], Shape]:
-    """The shape of scales, one a block. The last block of an axis may be partial (576 rows are 5 of 128): rounds up."""
-    return lambda shape: (*shape[:-2], ceil(shape[-2] / rows), ceil(shape[-1] / columns))
+def grid(rows: int, columns: int, chunks: int = 1) -> Callable[[Shape], Shape]:
+    """The shape of scales, one a block. The last block of an axis may be partial (576 rows are 5 of 128): rounds up.
+
+    So may the last one of each of `chunks` equal parts of the rows.
+    """
+    return lambda shape: (*shape[:-2], chunks * ceil(shape[-2] / chunks / rows), ceil(shape[-1] / columns))
 
 
 def scalar(_: Shape) -> Shape:
@@ -77,13 +82,13 @@ def fp8_blocks(
     *,
     scale: str = "*_scale_inv",
     dtypes: tuple[Dtype, ...] = ("F32",),
-    shape: Callable[[Shape], Shape] | None = None,
+    chunks: int = 1,
     powers_of_two: bool = False,
 ) -> Quantiser:
     """FP8 (E4M3) with one scale, a multiplier, for each block of a weight: DeepSeek's format and what came of it."""
-    companion = Companion(scale, dtypes, shape or grid(*block))
+    companion = Companion(scale, dtypes, grid(*block, chunks))
     name = f"FP8 in blocks of {block[0]} × {block[1]}"
-    return Quantiser(name, FP8, block, (companion,), powers_of_two=powers_of_two)
+    return Quantiser(name, FP8, block, (companion,), powers_of_two=powers_of_two, chunks=chunks)
 
 
 def fp4_groups(group: int = 32, *, dtype: Dtype, codes: str = "weight", scale: str, scale_dtype: Dtype) -> Quantiser:
