@@ -37,17 +37,18 @@ class Installation:
 
 
 def open_installation(
-    settings: Settings, *, announce: Callable[[Settings, Jobs], Announce] | None = None
+    settings: Settings, *, announce: Callable[[Settings, Jobs], Announce] | None = None, serving: str | None = None
 ) -> Installation:
     """Open what the settings name; nothing is read yet. Raises UsageError for what cannot be.
 
-    `announce` makes what is told of ended audits, in every process that may end one.
+    `announce` makes what is told of ended audits, in every process that may end one. `serving` is how other processes
+    see one that serves.
     """
     try:
         PrivateFolder(settings.data)
     except OSError as error:
         raise UsageError(f"{settings.data}: cannot be made: {error.strerror}") from error
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, serving=serving)
     jobs = Jobs(database)
     announced = None if announce is None else announce(settings, jobs)
     audits = Audits(database, jobs, most=settings.attempts, waiting=settings.waiting, announce=announced)

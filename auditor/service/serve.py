@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import threading
@@ -35,7 +36,8 @@ def serve(settings: Settings, tell: Callable[[str], None], *, terminal: bool) ->
     Raises UsageError for what cannot be served.
     """
     logs.begin(settings.log_level)
-    installation = open_installation(settings, announce=announcing)
+    serving = f"role {settings.role} on {socket.gethostname()[:20]}, pid {os.getpid()}"
+    installation = open_installation(settings, announce=announcing, serving=serving)
     stopped = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stopped.set())

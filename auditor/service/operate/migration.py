@@ -12,16 +12,20 @@ from auditor.text import shown
 def bring_up(settings: Settings) -> str:
     """Apply what is missing, in a database that is made where there is none; one line for a person.
 
-    Raises UsageError where the data is served, or newer than this version knows, SourceError where the database
-    does not answer.
+    PostgreSQL's may be served where there is nothing to apply. Raises UsageError where the data is served, or newer
+    than this version knows, SourceError where the database does not answer.
     """
     installation = open_installation(settings)
     database = installation.database
     try:
         with stopped(settings):
-            found, _ = migrate.state(database)
+            found, needed = migrate.state(database)
             if found is not None and found not in migrate.revisions():
                 raise UsageError(f"the database has schema {found}, which a newer auditor made and this does not know")
+            if serving := database.served_by():
+                if found == needed:  # whoever serves has seen to the tables of the jobs
+                    return f"schema {found}"
+                raise UsageError(f"stop first what serves this database: {'; '.join(serving)}")
             migrate.apply(database)
             made, _ = migrate.state(database)
     except Exception as error:

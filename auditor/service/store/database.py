@@ -17,6 +17,7 @@ from auditor.errors import UsageError
 _READERS = 8
 _POOL = 12
 _BUSY_MS = 30_000
+_SERVING = "auditor serve: "
 _WAIT_S = 10.0
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
@@ -35,8 +36,8 @@ class Database:
     `engine` writes, and is what jobs are kept with, so that a row and its job are one transaction.
     """
 
-    def __init__(self, url: str) -> None:
-        """Raises UsageError for a URL of another kind of database."""
+    def __init__(self, url: str, *, serving: str | None = None) -> None:
+        """`serving` is how other processes see one that serves. Raises UsageError for another kind of database."""
         try:
             parsed = make_url(url)
         except ArgumentError:
@@ -52,7 +53,10 @@ class Database:
                 max_overflow=0,
                 pool_timeout=_WAIT_S,
                 pool_pre_ping=True,
-                connect_args={"connect_timeout": 10, "application_name": "auditor"},
+                connect_args={
+                    "connect_timeout": 10,
+                    "application_name": f"{_SERVING}{serving}" if serving else "auditor",
+                },
             )
             self._reader = self.engine
         else:
@@ -87,6 +91,15 @@ class Database:
                 if stopped.wait(pause):
                     return False
         return False
+
+    def served_by(self) -> list[str]:
+        """Processes that serve and are connected, as each calls itself; on SQLite the data folder's lock tells."""
+        if self.sqlite:
+            return []
+        connected = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database()"
+        with self.read() as connection:
+            names = connection.execute(text(connected)).scalars().all()
+        return sorted(each.removeprefix(_SERVING) for each in names if each.startswith(_SERVING))
 
     def close(self) -> None:
         """Close every connection."""

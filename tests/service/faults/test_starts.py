@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
 from auditor.service import migrate
@@ -47,6 +48,34 @@ def test_several_processes_may_start_at_once_on_an_empty_database(postgres: Post
     installation = open_installation(Settings(data=tmp_path / "0", database=url))
     assert len(set(migrate.state(installation.database))) == 1
     installation.close()
+    postgres.drop(url)
+
+
+def test_what_serves_on_postgresql_keeps_the_schema_from_being_changed(postgres: Postgres, tmp_path: Path) -> None:
+    url = postgres.database()
+    where = ("--data", str(tmp_path), "--database", url)
+
+    def migrated() -> tuple[int, str]:
+        words = [sys.executable, "-m", "auditor", "service", "migrate", *where]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    started = [
+        Running(tmp_path, *role, "--database", url) for role in (("--role", "api", "--port", "0"), ("--role", "worker"))
+    ]
+    assert migrated() == (0, "schema 0001\n")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM alembic_version")  # as if it were of another version
+    for kind in ("api", "worker"):
+        code, said = migrated()
+        assert code == 2
+        assert said.startswith("auditor: stop first what serves this database: role ")
+        assert said.count("\n") == 1
+        assert f"role {kind} on " in said
+        assert started.pop(0).stop() == 0
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("INSERT INTO alembic_version VALUES ('0001')")
+    assert migrated() == (0, "schema 0001\n")
     postgres.drop(url)
 
 
