@@ -34,6 +34,7 @@ _SECRETS = (
 )
 # What DBOS adds to each of its records.
 _DROPPED = ("applicationID", "applicationVersion", "executorID", "color_message")
+_NOTED = "auditor.noted"
 _QUIET = ("uvicorn", "uvicorn.error", "uvicorn.access", "dbos", "alembic", "httpx", "sqlalchemy")
 
 Scope = MutableMapping[str, Any]
@@ -72,6 +73,11 @@ def bound(**ids: str) -> AbstractContextManager[None]:
     return structlog.contextvars.bound_contextvars(**ids)
 
 
+def note(scope: Scope, **ids: str) -> None:
+    """Have the line that is written of a request say more: the `token` that it showed, the `audit` that it made."""
+    scope.get(_NOTED, {}).update(ids)
+
+
 def redacted(text: str) -> str:
     """A text without tokens, credentials in URLs, Authorization and cookies, and query strings."""
     for pattern, instead in _SECRETS:
@@ -94,6 +100,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         request, begun, status = secrets.token_hex(8), time.perf_counter(), 500
+        scope[_NOTED] = {}
 
         async def sending(message: MutableMapping[str, Any]) -> None:
             nonlocal status
@@ -119,6 +126,7 @@ def _tell(scope: Scope, status: int, seconds: float) -> None:
             "status": status,
             "ms": round(seconds * 1000, 1),
             "client": (scope.get("client") or ("",))[0],
+            **scope[_NOTED],
         }
         _log.log(level, "answered", extra=told)
 

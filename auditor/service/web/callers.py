@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 
 from auditor.service.access.tokens import Holder, Scope, held
+from auditor.service.logs import note
 from auditor.service.settings import Settings
 from auditor.service.web.problems import ForbiddenProblem, UnauthorizedProblem
 from auditor.service.web.state import State, state_of
@@ -103,13 +104,16 @@ def _holder(request: Request, state: State) -> Holder | None:
         if holder is None:
             state.rates.count("refusals", _address(request))
             raise UnauthorizedProblem
-        return holder
-    id = request.session.get(_TOKEN)  # noqa: A001  # the token's
-    if not isinstance(id, str):
-        return None
-    if request.method not in _SAFE:
-        refuse_other_sites(request)
-    return state.tokens.holder(id)
+    else:
+        id = request.session.get(_TOKEN)  # noqa: A001  # the token's
+        if not isinstance(id, str):
+            return None
+        if request.method not in _SAFE:
+            refuse_other_sites(request)
+        holder = state.tokens.holder(id)
+    if holder is not None:
+        note(request.scope, token=holder.id)
+    return holder
 
 
 def _address(request: Request) -> str:

@@ -204,6 +204,7 @@ def test_serving_process_logs_requests_and_attempts_and_no_advertisement(tmp_pat
         with httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {token}"}, timeout=70) as client:
             answer = client.post("/v1/audits?wait=60", json={"source": str(checkpoint)})
             assert answer.json()["state"] == "finished", answer.text
+            (first,) = client.get("/v1/tokens").json()["items"]
     finally:
         running.stop()
     told = [line for line in running.lines if not line.startswith("auditor: ")]
@@ -211,6 +212,8 @@ def test_serving_process_logs_requests_and_attempts_and_no_advertisement(tmp_pat
     asked = next(line for line in found if line["event"] == "answered" and line["method"] == "POST")
     assert asked["request"] == answer.headers["x-request-id"]
     audit = answer.json()["id"]
+    assert asked["audit"] == audit
+    assert asked["token"] == first["id"]
     tried = [line["event"] for line in found if line.get("attempt") == f"{audit}.1" and line.get("audit") == audit]
     assert tried == ["attempt begun", "attempt ended"]
     assert token not in "".join(told)

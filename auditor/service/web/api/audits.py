@@ -13,6 +13,7 @@ from auditor.service.access.rates import TooManyError
 from auditor.service.audits import lookup
 from auditor.service.audits.life import KeyReusedError, QueueFullError
 from auditor.service.audits.order import Order
+from auditor.service.logs import note
 from auditor.service.store.tables import FINAL, audits
 from auditor.service.web.callers import Caller, Reader, Submitter
 from auditor.service.web.models import (
@@ -84,6 +85,7 @@ async def submit_audit(
         return admission.admit(connection, state.installation.settings, **asked.model_dump())
 
     audit = await run_in_threadpool(_submit, state, caller, order, idempotency_key, body)
+    note(request.scope, audit=audit)
     return await _answer(state, response, caller, audit, wait)
 
 
@@ -154,6 +156,7 @@ async def rerun_audit(
 
     body = f"rerun {audit}" if idempotency_key is not None else None
     new = await run_in_threadpool(_submit, state, caller, order, idempotency_key, body)
+    note(request.scope, audit=new)
     return await _answer(state, response, caller, new, wait)
 
 

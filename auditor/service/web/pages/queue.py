@@ -38,7 +38,7 @@ def queue(request: Request, caller: Reader) -> HTMLResponse:
             {
                 "name": name,
                 "title": title,
-                "counts": f"{number(counts['running'])} run, {number(counts['queued'])} wait",
+                "counts": f"{number(counts['running'])} running, {number(counts['queued'])} waiting",
                 "limits": "at once: " + ", ".join(limits),
                 "rows": [
                     {

@@ -122,7 +122,8 @@ def audit(row: Row[Any], now: int) -> dict[str, Any]:
         "revision": short(row.resolved or row.revision),
         "asked": when(row.created_at, now),
         "ended": None if row.ended_at is None else when(row.ended_at, now),
-        "took": lasted(row.started_at, row.ended_at or now),
+        # Between two attempts nothing takes time.
+        "took": "" if row.state == "queued" else lasted(row.started_at, row.ended_at or now),
         "reason": row.reason,
         "pinned": row.pinned,
         "fingerprint": short(row.fingerprint),
