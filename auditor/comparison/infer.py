@@ -151,31 +151,31 @@ def _rows(expectations: Expectations) -> dict[str, Row]:
 
 def _block(inventory: Inventory, config: ModelConfig, found: Match) -> Iterator[tuple[str, Any]]:
     """The block of which most grids that are not as declared have one scale each."""
-    quantization = config.quantization_config
-    if quantization is None:
+    declared = config.quantization_config.weight_block_size if config.quantization_config is not None else None
+    if declared is None:
         return
-    block = list(quantization.weight_block_size)
+    block = list(declared)
     grids = [
         (held.shape, inventory.tensors[name].shape)
         for name, row in islice(found.misshapen.items(), _EVIDENCE)
         if row.role == "scale" and (held := inventory.tensors.get(name.removesuffix(SCALE_SUFFIX))) is not None
     ]
-    for axis, declared in enumerate(quantization.weight_block_size):
+    for axis, side_declared in enumerate(declared):
         sides = Counter[int]()
         for weight, grid in grids:
             # One scale for a whole axis fits every block that is large enough.
             if len(weight) == len(grid) == 2 and 1 < grid[axis] <= weight[axis]:
                 sides.update(side for side in _SIDES if -(-weight[axis] // side) == grid[axis])
         if sides:
-            block[axis] = max(sides, key=lambda side: (sides[side], side == declared, side == 128, -side))
-    if block != list(quantization.weight_block_size):
+            block[axis] = max(sides, key=lambda side: (sides[side], side == side_declared, side == 128, -side))
+    if block != list(declared):
         yield _BLOCK, block
 
 
 def _declared(config: ModelConfig, field: str) -> Any:
     if field == _BLOCK:
         assert config.quantization_config is not None
-        return list(config.quantization_config.weight_block_size)
+        return list(config.quantization_config.weight_block_size or ())
     value: Any = getattr(config, field)
     return value
 

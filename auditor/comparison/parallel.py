@@ -116,7 +116,7 @@ def _reasons(row: Row, length: int, parallel: int, config: ModelConfig) -> Itera
         yield f"{length} does not divide by {parallel}"
         return
     quantization = config.quantization_config
-    if row.quantised and quantization is not None:
+    if row.quantised and quantization is not None and quantization.weight_block_size is not None:
         block = quantization.weight_block_size[row.split or 0]
         if length // parallel % block:
             yield f"{length // parallel} is no multiple of the block's {block}"

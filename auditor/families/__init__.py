@@ -45,7 +45,8 @@ class Family(Struct, frozen=True, kw_only=True):
     `solved` are integer fields that shapes may contradict, each dimension being linear in each; `shown` gives values of
     fields that decide which tensors there are, where unexpected ones show them. `experts_field` counts the routed
     experts; a layer with a tensor of kind `dense_mark` is dense. `nested` is the object of
-    config.json that holds the layout's fields, where they are not at its top.
+    config.json that holds the layout's fields, where they are not at its top. `formats` are values of fields of
+    quantization_config that the config model reads itself, beside those of FP8 blocks.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Family(Struct, frozen=True, kw_only=True):
     solved: tuple[str, ...] = ()
     shown: Shown = _nothing
     nested: str | None = None
+    formats: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     experts_field: str = "n_routed_experts"
     dense_mark: str = "mlp.gate_proj.weight"
 

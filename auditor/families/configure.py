@@ -109,13 +109,15 @@ def _configure(
         return Configuration(fields, tuple(faults), unsupported=Unread(reason, "unsupported"))
     if not isinstance(model_type, str) and family is not None:
         fields = {**fields, "model_type": family.model_types[0]}
-    foreign = of_config(fields)
-    if foreign is None and fields.get("quantization_config") is None:
+    layout = _layout_fields(fields, chosen)
+    foreign = of_config(layout, chosen.formats)
+    if foreign is not None and chosen.nested is not None and "quantization_config" not in fields:
+        foreign = foreign.below(chosen.nested)
+    if foreign is None and layout.get("quantization_config") is None:
         foreign = _beside(sidecar(), limits)
     try:
         # Of another format this family has no rules; the other fields are judged all the same.
-        rest = fields if foreign is None else {**fields, "quantization_config": None}
-        config = chosen.config.model_validate(_layout_fields(rest, chosen))
+        config = chosen.config.model_validate(layout if foreign is None else {**layout, "quantization_config": None})
     except ValidationError as error:
         faults.extend(_placed(each, fields, chosen) for each in _faults(error))
         config = None

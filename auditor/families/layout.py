@@ -51,7 +51,7 @@ class Layout(ABC, Generic[_Config]):
     def quantiser(self) -> Quantiser | None:
         """How linear layers are stored that have no format of their own; None: as floats."""
         quantization = self.config.quantization_config
-        if quantization is None:
+        if quantization is None or quantization.weight_block_size is None:
             return None
         return fp8_blocks(quantization.weight_block_size, powers_of_two=quantization.scale_fmt == "ue8m0")
 

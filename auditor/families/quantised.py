@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from auditor.text import UNSHOWN, quoted
 
@@ -25,6 +26,10 @@ class Declared(Struct, frozen=True):
     field: str
     value: str
 
+    def below(self, object_of: str) -> "Declared":
+        """The same, said of an object of the file that holds the declaration."""
+        return replace(self, field=f"{object_of}.{self.field}")
+
     def unquoted(self) -> "Declared":
         """The same without a word of the file."""
         return Declared("another format", self.file, self.field.partition(".")[0], "")
@@ -39,26 +44,31 @@ class Declared(Struct, frozen=True):
         )
 
 
-def of_config(fields: Mapping[str, Any]) -> Declared | None:
-    """The format that config.json declares; None where it is FP8 blocks, none at all, or nothing that can be told."""
+def of_config(fields: Mapping[str, Any], own: Mapping[str, tuple[str, ...]]) -> Declared | None:
+    """The format that config.json declares; None where it is FP8 blocks, none at all, or nothing that can be told.
+
+    `own` has the values, by the declaration's fields, that the family's config model reads itself.
+    """
     quantization = fields.get("quantization_config")
     if not isinstance(quantization, dict):
         return None
-    return _declared(quantization, "config.json", "quantization_config")
+    return _declared(quantization, "config.json", "quantization_config", own)
 
 
 def of_sidecar(fields: Mapping[str, Any]) -> Declared | None:
     """The format that hf_quant_config.json declares, as ModelOpt writes it beside a config.json that is silent."""
     quantization = fields.get("quantization")
-    return _declared(quantization, SIDECAR, "quantization") if isinstance(quantization, dict) else None
+    return _declared(quantization, SIDECAR, "quantization", {}) if isinstance(quantization, dict) else None
 
 
-def _declared(quantization: Mapping[str, Any], file: str, field: str) -> Declared | None:
+def _declared(
+    quantization: Mapping[str, Any], file: str, field: str, own: Mapping[str, tuple[str, ...]]
+) -> Declared | None:
     for key in ("quant_algo", "moe_quant_algo", "format", "expert_dtype", "quant_method"):
         value = quantization.get(key)
         # ModelOpt's FP8 has one scale a tensor; everywhere else fp8 is the published format or part of it.
         published = isinstance(value, str) and value.lower() == "fp8" and key != "quant_algo"
-        if isinstance(value, str) and value and not published:
+        if isinstance(value, str) and value and not published and value not in own.get(key, ()):
             return Declared(_name(quantization, key, value), file, f"{field}.{key}", quoted(value))
     return None
 

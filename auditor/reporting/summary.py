@@ -62,7 +62,8 @@ def inventory_summary(inventory: Inventory, census: Census) -> InventorySummary:
 def fp8_blocks(census: Census, config: ModelConfig | None) -> int:
     """How many weight blocks the FP8 tensors have, edge blocks included; 128 by 128 where the config does not say."""
     quantization = config.quantization_config if config is not None else None
-    rows, columns = quantization.weight_block_size if quantization is not None else (128, 128)
+    block = quantization.weight_block_size if quantization is not None else None
+    rows, columns = block or (128, 128)
     return sum(
         count * -(-shape[0] // rows) * -(-shape[1] // columns)
         for (_, dtype, shape), count in census.counts.items()

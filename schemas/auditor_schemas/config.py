@@ -48,21 +48,15 @@ def _scale_format(spelling: Any) -> Any:
 ModuleNames = Annotated[tuple[ModuleName, ...], Field(fail_fast=True)]
 
 
-class QuantizationConfig(BaseModel):
-    """FP8 block quantisation as released: E4M3 codes with one F32 scale per weight block."""
+class Quantization(BaseModel):
+    """quantization_config of any format. A format of its own has a model of its own, with what it declares."""
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
-    quant_method: Literal["fp8"]
-    fmt: Annotated[
-        Literal["e4m3"] | None,
-        BeforeValidator(_code_format),
-        Field(description="Also as torch spells it: float8_e4m3fn."),
-    ] = "e4m3"
+    quant_method: str
     weight_block_size: Annotated[
-        tuple[BlockSide, BlockSide], Field(description="Rows and columns of a weight block, powers of two.")
-    ]
-    activation_scheme: Literal["dynamic"] = "dynamic"
+        tuple[BlockSide, BlockSide] | None, Field(description="Rows and columns of a weight block, powers of two.")
+    ] = None
     scale_fmt: Annotated[Literal["ue8m0", "float"] | None, BeforeValidator(_scale_format)] = Field(
         default=None,
         description="'ue8m0': every scale is a power of two, still stored as F32. 'float': as absent, any F32 scales.",
@@ -89,6 +83,21 @@ class QuantizationConfig(BaseModel):
         return one is not None and other is not None and set(one) != set(other)
 
 
+class QuantizationConfig(Quantization):
+    """FP8 block quantisation as released: E4M3 codes with one scale per weight block."""
+
+    quant_method: Literal["fp8"]
+    fmt: Annotated[
+        Literal["e4m3"] | None,
+        BeforeValidator(_code_format),
+        Field(description="Also as torch spells it: float8_e4m3fn."),
+    ] = "e4m3"
+    weight_block_size: Annotated[
+        tuple[BlockSide, BlockSide], Field(description="Rows and columns of a weight block, powers of two.")
+    ]
+    activation_scheme: Literal["dynamic"] = "dynamic"
+
+
 class ModelConfig(BaseModel):
     """config.json of any family: what the layout of every one depends on. Fields keep the release's spelling."""
 
@@ -105,7 +114,7 @@ class ModelConfig(BaseModel):
     tie_word_embeddings: Flag = False
     torch_dtype: FloatDtype | None = None
     dtype: Annotated[FloatDtype | None, Field(description="torch_dtype as newer writers spell it.")] = None
-    quantization_config: QuantizationConfig | None = None
+    quantization_config: Quantization | None = None
 
     @property
     def mtp_modules(self) -> int:
@@ -179,6 +188,7 @@ class ModelConfig(BaseModel):
 class DeepseekV3Config(ModelConfig):
     """config.json of the DeepSeek-V3 layout (V3, V3-Base, V3-0324, V3.1, R1)."""
 
+    quantization_config: QuantizationConfig | None = None
     num_nextn_predict_layers: Annotated[
         Cardinal | None, Field(description="MTP modules, layers num_hidden_layers and up; absent or null is none.")
     ] = 0
