@@ -94,6 +94,8 @@ def _find_break(name: str | None) -> Break | None:
 
 
 def _content(chosen: Plan, seed: int) -> Strips:
+    if odd := next((each.name for each in chosen.tensors() if each.values == "further"), None):
+        raise UsageError(f"real content is made of FP8 blocks alone, and {odd} is of another format: add --sparse")
     try:
         from auditor.forge.content import Content
     except ImportError as error:

@@ -6,6 +6,7 @@ shard numbers) is derived when the plan is written.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import resources
@@ -15,22 +16,24 @@ from typing import Any, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from auditor.families import family_for
+from auditor.families.configure import configure
 from auditor.families.expectations import Expectations, Row
-from auditor.families.scaling import SCALE_SUFFIX
-from auditor.format.dtypes import packed_bytes
+from auditor.families.naming import Naming
+from auditor.families.scaling import Quantiser
+from auditor.format.dtypes import FP8, packed_bytes
 from auditor.format.entries import elements
-from auditor.patterns import layer_of
+from auditor.inventory.facts import ConfigFile
+from auditor_schemas.policy import Limits
 
 Edit = Callable[[Any], Any]
-Values = Literal["weights", "norms", "biases", "codes", "scales", "dequantised"]
+Values = Literal["weights", "norms", "biases", "codes", "scales", "dequantised", "further"]
 
 
 class Tensor(Struct, frozen=True, gc=False):
     """One tensor to write. `values` says how real content is made, from the random stream called `stream`.
 
     A weight's codes and its scales share one stream, and so do a vocabulary matrix and its MTP copy.
-    `origin` is the shape of the matrix that scales belong to.
+    `origin` is the shape of the matrix that scales belong to. What else a format has beside codes is `further`.
     """
 
     name: str
@@ -75,7 +78,8 @@ class Shard:
 class Plan:
     """One checkpoint to write.
 
-    `rows` are the sound checkpoint's tensors in storage order, `total` the convention of total_size.
+    `rows` are the sound checkpoint's tensors in storage order, `naming` says where their layers stand. FP8 weights are
+    in blocks of `block`. `total` is the convention of total_size, `sidecar` what stands in hf_quant_config.json.
     Departures: `moved` maps names to other index entries (None: omitted), `strays` are no part of the
     checkpoint, `edit_config` and `edit_index` change a file's bytes (None: it is not written), `edits` change the
     content of the tensors they name, `afterwards` runs on the written directory. An edit gets an array of the
@@ -84,11 +88,13 @@ class Plan:
 
     config: dict[str, Any]
     rows: dict[str, Row]
+    naming: Naming
     shards: list[Shard]
     mtp_layers: tuple[int, ...]
     block: tuple[int, int]
     powers_of_two: bool
     total: Literal["payload", "elements"]
+    sidecar: dict[str, Any] | None = None
     total_size: int | None = None
     moved: dict[str, str | None] = field(default_factory=dict)
     strays: list[Shard] = field(default_factory=list)
@@ -105,7 +111,9 @@ class Plan:
     @property
     def moe_layer(self) -> int:
         """A mixture-of-experts layer in the middle of the main model."""
-        return int(self.config["first_k_dense_replace"] + self.config["num_hidden_layers"]) // 2
+        experts = {self.naming.layer_of(name) for name, row in self.rows.items() if row.experts}
+        layers = sorted(layer for layer in experts if layer is not None and layer not in self.mtp_layers)
+        return layers[len(layers) // 2]
 
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor, shard after shard."""
@@ -181,10 +189,11 @@ class Like:
     """
 
     config: str
+    sidecar: str | None = None
     changes: dict[str, Any] = field(default_factory=dict)
-    limit: int
+    limit: int = 1 << 32
     stages: tuple[int, ...] = ()
-    total: Literal["payload", "elements"]
+    total: Literal["payload", "elements"] = "payload"
 
 
 # The release was saved by pipeline stages: the first with the embedding, the last but one with the final
@@ -192,8 +201,8 @@ class Like:
 _STAGES = (7, 15, 23, 31, 39, 47, 54, 61)
 
 LIKES: dict[str, Like] = {
-    "v3": Like(config="deepseek-v3", limit=1 << 32, stages=_STAGES, total="elements"),
-    "v3.2": Like(config="deepseek-v3.2", limit=1 << 32, stages=_STAGES, total="elements"),
+    "v3": Like(config="deepseek-v3", stages=_STAGES, total="elements"),
+    "v3.2": Like(config="deepseek-v3.2", stages=_STAGES, total="elements"),
     "tiny": Like(
         config="deepseek-v3",
         # No dimension is a multiple of the block where that can be helped: edge blocks are where tools err.
@@ -205,7 +214,6 @@ LIKES: dict[str, Like] = {
             "vocab_size": 520,
         },
         limit=2_000_000,
-        total="payload",
     ),
 }  # fmt: skip
 
@@ -213,35 +221,54 @@ LIKES: dict[str, Like] = {
 def plan(like: str) -> Plan:
     """The plan of a sound checkpoint like one of LIKES."""
     chosen = LIKES[like]
-    text = resources.files("auditor.forge").joinpath("configs", f"{chosen.config}.json").read_text("utf-8")
-    config: dict[str, Any] = {**json.loads(text), **chosen.changes}
+    config = {**_document(chosen.config), **chosen.changes}
     config.pop("auto_map", None)  # names code that is not forged
-    family = family_for(config["model_type"])
-    assert family is not None
-    expectations = family.expectations(family.config.model_validate(config))
-    rows = _store(expectations)
-    quantization = config["quantization_config"]
-    rows_per_block, columns_per_block = quantization["weight_block_size"]
+    sidecar = None if chosen.sidecar is None else _document(chosen.sidecar)
+    read = configure(_file(config), Limits(), sidecar=lambda: _file(sidecar))
+    assert read.family is not None, read
+    assert read.config is not None, read
+    expectations = read.family.expectations(read.config)
+    rows, naming = _store(expectations), expectations.naming
+    own = _usual(rows.values())
     return Plan(
         config,
         rows,
-        _place([_tensor(name, row, rows) for name, row in rows.items()], chosen),
+        naming,
+        _place([_tensor(name, row, rows, naming) for name, row in rows.items()], chosen, naming),
         expectations.mtp_layers,
-        (rows_per_block, columns_per_block),
-        quantization.get("scale_fmt") == "ue8m0",
+        (128, 128) if own is None else own.block,
+        own is not None and own.powers_of_two,
         chosen.total,
+        sidecar,
     )
 
 
+def _document(name: str) -> dict[str, Any]:
+    text = resources.files("auditor.forge").joinpath("configs", f"{name}.json").read_text("utf-8")
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def _file(document: dict[str, Any] | None) -> ConfigFile:
+    return ConfigFile("absent") if document is None else ConfigFile("read", json.dumps(document).encode())
+
+
+def _usual(rows: Iterable[Row]) -> Quantiser | None:
+    """The FP8 blocks that most weights are in; None where nothing is in any."""
+    formats = Counter(row.quantiser for row in rows if row.quantiser is not None and row.dtype == FP8)
+    return formats.most_common(1)[0][0] if formats else None
+
+
 def _store(expectations: Expectations) -> dict[str, Row]:
-    """Every expected tensor in storage order: embedding, layer by layer, final norm, head.
+    """Every expected tensor in storage order: embedding, layer by layer, what else is outside them, head.
 
     What an MTP module has beside its decoder layer comes last, so that it lies in the last shard.
     """
     layers: dict[int | None, list[tuple[str, Row]]] = {}
     extras: list[tuple[str, Row]] = []
     for name, row in expectations.names.items():
-        (extras if row.module == "mtp" else layers.setdefault(layer_of(name), [])).append((name, row))
+        layer = expectations.naming.layer_of(name)
+        (extras if row.module == "mtp" else layers.setdefault(layer, [])).append((name, row))
     embedding, *rest = layers.pop(None)
     mtp = set(expectations.mtp_layers)
     ordered = [embedding]
@@ -253,25 +280,28 @@ def _store(expectations: Expectations) -> dict[str, Row]:
     return dict([*ordered, *rest, *extras])
 
 
-_VALUES: dict[str, Values] = {"scale": "scales", "norm": "norms", "bias": "biases", "router_bias": "biases"}
-_COPIES = {"mtp_embedding": "model.embed_tokens.weight", "mtp_head": "lm_head.weight"}
+_VALUES: dict[str, Values] = {"norm": "norms", "bias": "biases", "router_bias": "biases", "table": "further"}
 
 
-def _tensor(name: str, row: Row, rows: dict[str, Row]) -> Tensor:
-    values = _VALUES.get(row.role, "codes" if row.quantised else "weights")
-    if row.role == "scale":
-        weight = name.removesuffix(SCALE_SUFFIX)
-        return Tensor(name, row.dtype, row.shape, values, weight, rows[weight].shape)
-    return Tensor(name, row.dtype, row.shape, values, _COPIES.get(row.component, name), row.shape)
+def _tensor(name: str, row: Row, rows: dict[str, Row], naming: Naming) -> Tensor:
+    """A tensor to write. A copy of the vocabulary is made of the same stream as the original."""
+    if row.companion is not None and row.codes is not None:
+        codes = f"{name.rpartition('.')[0]}.{row.codes.rpartition('.')[2]}"
+        values: Values = "scales" if row.companion.meaning == "scale" else "further"
+        return Tensor(name, row.dtype, row.shape, values, codes, rows[codes].shape)
+    if row.quantised:
+        return Tensor(name, row.dtype, row.shape, "codes", name, row.shape)
+    original = naming.copies.get(name.removeprefix(naming.prefix_in(name)), name)
+    return Tensor(name, row.dtype, row.shape, _VALUES.get(row.role, "weights"), original, row.shape)
 
 
-def _place(tensors: list[Tensor], like: Like) -> list[Shard]:
+def _place(tensors: list[Tensor], like: Like, naming: Naming) -> list[Shard]:
     shards: list[Shard] = []
     begins = set(like.stages)
     held = like.limit
     previous: int | None = None
     for tensor in tensors:
-        layer = layer_of(tensor.name)
+        layer = naming.layer_of(tensor.name)
         if held >= like.limit or (layer != previous and layer in begins):
             shards.append(Shard("", []))
             held = 0

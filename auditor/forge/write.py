@@ -1,4 +1,4 @@
-"""Writes a plan to a folder: shards, index and config.json; with holes for tensor data where content is absent.
+"""Writes a plan to a folder: shards, index and the files of the config; with holes for data where content is absent.
 
 Either everything is written or, when writing fails, what was written is removed again.
 """
@@ -10,6 +10,7 @@ from typing import cast
 
 import msgspec
 
+from auditor.families.quantised import SIDECAR
 from auditor.forge.plan import Plan, Shard, Tensor
 from auditor.format.dtypes import Dtype
 from auditor.format.entries import TensorHeader
@@ -32,7 +33,7 @@ def write(plan: Plan, directory: Path, *, strips: Strips | None, progress: Progr
             _write_shard(written[-1], shard, strips)
         if progress is not None:
             progress(len(plan.shards), len(plan.shards))
-        for name, data in ((INDEX, index_bytes(plan)), (CONFIG, config_bytes(plan))):
+        for name, data in ((INDEX, index_bytes(plan)), (CONFIG, config_bytes(plan)), (SIDECAR, sidecar_bytes(plan))):
             if data is not None:
                 written.append(directory / name)
                 written[-1].write_bytes(data)
@@ -75,6 +76,11 @@ def config_bytes(plan: Plan) -> bytes | None:
     """config.json, or None where there is none."""
     data = json.dumps(plan.config, indent=2).encode() + b"\n"
     return data if plan.edit_config is None else plan.edit_config(data)
+
+
+def sidecar_bytes(plan: Plan) -> bytes | None:
+    """hf_quant_config.json, or None where there is none."""
+    return None if plan.sidecar is None else json.dumps(plan.sidecar, indent=2).encode() + b"\n"
 
 
 def _write_shard(path: Path, shard: Shard, strips: Strips | None) -> None:

@@ -493,6 +493,12 @@ def test_rules_lists_every_rule_and_rule_prints_its_page(capsys):
         assert module.rule.slug in page
 
 
+def test_the_layouts_that_can_be_forged_are_listed(capsys):
+    code, out, _ = _run(capsys, "forge", "--list-likes")
+    assert code == 0
+    assert {"v3", "v3.2", "tiny"} <= set(out.splitlines())
+
+
 def test_forge_writes_and_lists(tmp_path, capsys):
     assert _run(capsys, "forge", tmp_path / "a", "--sparse")[0] == 0
     code, _, err = _run(capsys, "forge", tmp_path / "a", "--sparse")

@@ -11,7 +11,7 @@ import pytest
 from auditor import audit
 from auditor.comparison.value_facts import content_facts
 from auditor.errors import UsageError
-from auditor.forge import LIKES, breaks, forge, plan_of
+from auditor.forge import breaks, forge, plan_of
 from auditor.forge.content import Content
 from auditor.forge.write import write
 from auditor.inventory.walk import walk
@@ -212,7 +212,7 @@ def test_a_break_of_values_cannot_be_sparse(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("like", LIKES)
+@pytest.mark.parametrize("like", ["v3", "v3.2", "tiny"])
 @pytest.mark.parametrize("name", BREAKS)
 def test_break_can_be_planned_for_every_layout(name, like):
     plan_of(like, breaks()[name])
