@@ -1,5 +1,6 @@
 """How often one caller may ask, counted by each process for itself."""
 
+import ipaddress
 import math
 import time
 
@@ -14,6 +15,19 @@ class TooManyError(Exception):
     def __init__(self, again_s: int) -> None:
         super().__init__(again_s)
         self.again_s = again_s
+
+
+def neighbourhood(address: str) -> str:
+    """Whose an address is, as far as it tells: of IPv6 each customer has at least a /64 of them."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, 64), strict=False))
 
 
 class Rates:

@@ -16,7 +16,7 @@ from pydantic_settings import (
 
 from auditor.errors import UsageError
 from auditor.service.settings import files
-from auditor.service.settings.tables import Hooks, Metrics, Notify, Place, Queue, Retention, Sources, Web
+from auditor.service.settings.tables import Hooks, Metrics, Notify, Origin, Place, Queue, Retention, Sources, Web
 from auditor.text import nearest, shown
 
 PREFIX = "AUDITOR_SERVICE_"
@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="The address that is listened at.")
     port: int = Field(default=8765, ge=0, le=65535, description="The port; 0 takes any that is free.")
-    public_url: str | None = Field(default=None, description="How others reach the service, for links.")
+    public_url: Origin | None = Field(default=None, description="How others reach the service, for links.")
     web: Web = Field(default=Web(), description="Who may ask what, and how much.")
     role: Literal["all", "api", "worker"] = Field(default="all", description="What this process runs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")

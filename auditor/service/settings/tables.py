@@ -4,11 +4,27 @@ import base64
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 # An attempt's process has another working folder than whoever gave the path.
 Place = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+
+def _origin(url: str) -> str:
+    """The address as browsers write it in Origin. Raises ValueError for what others cannot reach the service by."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("an address begins with https:// and names a host, as in https://auditor.example.org")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("the service has a host for its own: give the address without a path")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    usual = parts.port in (None, 443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{host}" + ("" if usual else f":{parts.port}")
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
 
 
 class Part(BaseModel):

@@ -98,7 +98,7 @@ def create_app(installation: Installation, *, stopped: threading.Event) -> FastA
 def _hosts(settings: Settings) -> Iterator[str]:
     """The names that requests may use for this service."""
     yield from _LOOPBACK
-    yield from settings.web.trusted_hosts
+    yield from map(str.lower, settings.web.trusted_hosts)
     yield f"[{settings.host}]" if ":" in settings.host else settings.host
     if host := urlsplit(settings.public_url or "").hostname:
         yield host

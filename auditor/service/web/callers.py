@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
+from auditor.service.access.rates import neighbourhood
 from auditor.service.access.tokens import Holder, Scope, held
 from auditor.service.logs import note
 from auditor.service.settings import Settings
@@ -29,7 +30,7 @@ class Caller:
     @property
     def known_as(self) -> str:
         """Whose requests and streams these are, where they are counted."""
-        return self.id or self.address
+        return self.id or neighbourhood(self.address)
 
     def may(self, scope: Scope) -> bool:
         """Whether their scopes hold this one."""
@@ -51,7 +52,7 @@ def sign_in(request: Request, token: str) -> bool:
     state = state_of(request)
     holder = state.tokens.judge(token)
     if holder is None:
-        state.rates.count("refusals", _address(request))
+        state.rates.count("refusals", neighbourhood(_address(request)))
         return False
     request.session.clear()
     request.session[_TOKEN] = holder.id
@@ -102,7 +103,7 @@ def _holder(request: Request, state: State) -> Holder | None:
         scheme, _, token = given.partition(" ")
         holder = state.tokens.judge(token.strip()) if scheme.lower() == "bearer" else None
         if holder is None:
-            state.rates.count("refusals", _address(request))
+            state.rates.count("refusals", neighbourhood(_address(request)))
             raise UnauthorizedProblem
     else:
         id = request.session.get(_TOKEN)  # noqa: A001  # the token's

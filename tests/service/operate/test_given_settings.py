@@ -147,3 +147,24 @@ def test_relative_folders_are_taken_from_where_the_command_is_called(tmp_path, m
 
 def test_every_setting_has_a_description():
     assert [name for name, field in settings.described() if not field.description] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://Auditor.Example.org/", "https://auditor.example.org"),
+        ("https://auditor.example.org:443", "https://auditor.example.org"),
+        ("http://[::1]:8765", "http://[::1]:8765"),
+    ],
+)
+def test_address_that_others_use_is_kept_as_browsers_write_it(given: str, kept: str) -> None:
+    assert load(public_url=given).public_url == kept
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["auditor.example.org", "ftp://a", "https://", "https://a/b", "https://a?b", "https://u:p@a", "https://a:x"],
+)
+def test_address_that_nobody_can_use_is_refused(given: str) -> None:
+    with pytest.raises(UsageError, match="public_url"):
+        load(public_url=given)

@@ -180,3 +180,19 @@ class TestProxies:
         client = guarded.client()
         forwarded = [{"X-Forwarded-For": f"203.0.113.{n}"} for n in range(3)]
         assert [client.get("/test/read", headers=each).status_code for each in forwarded] == statuses
+
+    @pytest.mark.parametrize("settings", [("127.0.0.1",)], indirect=True)
+    def test_the_addresses_of_one_network_of_ipv6_are_one(self, guarded: Service) -> None:
+        client = guarded.client()
+
+        def statuses(*addresses: str) -> list[int]:
+            every = [{"X-Forwarded-For": each} for each in addresses]
+            return [client.get("/test/read", headers=each).status_code for each in every]
+
+        assert statuses("2001:db8:1:1::1", "2001:db8:1:1:2::", "2001:db8:1:1::3", "2001:db8:1:2::1") == [
+            200,
+            200,
+            429,
+            200,
+        ]
+        assert statuses("::ffff:203.0.113.1", "203.0.113.1", "::ffff:203.0.113.1") == [200, 200, 429]

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from auditor.errors import UsageError
+from auditor.service.access.rates import neighbourhood
 from auditor.service.audits.life import QueueFullError
 from auditor.service.hooks import generic, github, hub
 from auditor.service.hooks.asking import Asking
@@ -154,7 +155,7 @@ def hook_github(request: Request, response: Response, body: Body) -> HookAnswer:
 def _take(request: Request, response: Response, authentic: Callable[[], bool], read: Callable[[], Read]) -> HookAnswer:
     state = state_of(request)
     if not authentic():
-        state.rates.count("refusals", request.client.host if request.client else "")
+        state.rates.count("refusals", neighbourhood(request.client.host if request.client else ""))
         raise UnauthorizedProblem
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415)
