@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from auditor.service.audits.causes import again, delay_ms
 from auditor.service.audits.order import Order
+from auditor.service.audits.standing import proposed, put_latest
 from auditor.service.audits.turns import OPEN, Announce, Turns, attempt_job
 from auditor.service.jobs import Jobs
 from auditor.service.store.database import Database, new_id, now
@@ -103,7 +104,7 @@ class Audits:
                 if row.body != body:
                     raise KeyReusedError
                 if order.origin is not None:
-                    _note(connection, row.audit, order.origin)
+                    self._note(connection, row.audit, order.origin)
                 return Submission(row.audit, False)
         request = order.digest
         audit = connection.execute(
@@ -115,12 +116,27 @@ class Audits:
             self._room(connection)
             audit = self._insert(connection, order, request, token, at)
         if order.origin is not None:
-            _note(connection, audit, order.origin)
+            self._note(connection, audit, order.origin)
         if key is not None:
             connection.execute(
                 insert(submissions).values(owner=owner, key=key, body=body or "", audit=audit, created_at=at)
             )
         return Submission(audit, created)
+
+    def _note(self, connection: Connection, audit: str, origin: str) -> None:
+        """Keep what asked for an audit, whether or not others have before; where it has ended, that is told now."""
+        # An end that comes at the same time either finds this origin, or is found here.
+        row = connection.execute(select(audits.c.state).where(audits.c.id == audit).with_for_update()).one()
+        noted = (origins.c.audit == audit, origins.c.origin == origin)
+        if connection.execute(select(origins.c.audit).where(*noted)).one_or_none() is not None:
+            return
+        before = proposed(connection, audit)
+        connection.execute(insert(origins).values(audit=audit, origin=origin))
+        if row.state in OPEN:
+            return
+        self._turns.tell(connection, audit, origin)
+        if row.state == "finished" and before and not proposed(connection, audit):
+            put_latest(connection, audit, now(connection))
 
     def _room(self, connection: Connection) -> None:
         """Raises QueueFullError where the queue is full. It is counted once a second: the limit is no exact one."""
@@ -288,14 +304,8 @@ class Audits:
             same_as=result.same_as,
             tool=result.tool,
         )
-        connection.execute(
-            update(checkpoints)
-            .where(
-                checkpoints.c.id == select(audits.c.checkpoint).where(audits.c.id == audit).scalar_subquery(),
-                checkpoints.c.latest_at <= at,
-            )
-            .values(latest_audit=audit, latest_at=at)
-        )
+        if not proposed(connection, audit):
+            put_latest(connection, audit, at)
 
     def same(self, audit: dict[str, Any], resolved: str, tool: str) -> Row[Any] | None:
         """A finished audit of the same commit, asked the same way of the same auditor: its report is this one's too."""
@@ -341,13 +351,6 @@ class Audits:
         if row.job is not None:
             self._jobs.end([row.job])
         return "cancelled"
-
-
-def _note(connection: Connection, audit: str, origin: str) -> None:
-    """Keep what asked for an audit, whether or not others have before."""
-    noted = (origins.c.audit == audit, origins.c.origin == origin)
-    if connection.execute(select(origins.c.audit).where(*noted)).one_or_none() is None:
-        connection.execute(insert(origins).values(audit=audit, origin=origin))
 
 
 def _stands(connection: Connection, audit: str) -> bool:

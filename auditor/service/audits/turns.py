@@ -18,8 +18,8 @@ OPEN = ("queued", "running")
 class Announce(Protocol):
     """What else belongs to an audit's end, in the same transaction: notifications."""
 
-    def __call__(self, connection: Connection, audit: str) -> None:
-        """Add what is to be told about an audit that has just ended."""
+    def __call__(self, connection: Connection, audit: str, origin: str | None = None) -> None:
+        """Add what is to be told about an audit that has just ended, or to an `origin` that asks after its end."""
 
 
 class Turns:
@@ -56,8 +56,12 @@ class Turns:
             .where(audits.c.id == audit)
             .values(state=state, ended_at=at, worker=None, version=audits.c.version + 1, **values)
         )
+        self.tell(connection, audit)
+
+    def tell(self, connection: Connection, audit: str, origin: str | None = None) -> None:
+        """Have it told how an audit ended: all who are to know, or that `origin` which asked for it later."""
         if self._announce is not None:
-            self._announce(connection, audit)
+            self._announce(connection, audit, origin)
 
     def add(self, due: Sequence[str]) -> int:
         """Add the jobs of audits that wait without one, in a transaction of its own; how many."""

@@ -46,14 +46,14 @@ def announcing(settings: Settings, jobs: Jobs) -> Announcement:
 
 
 class Announcement:
-    """Adds the deliveries of an audit that has just ended, in the transaction that ends it."""
+    """Adds the deliveries of an audit that has ended, in the transaction that ends it or that is asked for it anew."""
 
     def __init__(self, settings: Settings, jobs: Jobs) -> None:
         self._public_url = settings.public_url
         self._jobs = jobs
 
-    def __call__(self, connection: Connection, audit: str) -> None:
-        """Add them, and their jobs."""
+    def __call__(self, connection: Connection, audit: str, origin: str | None = None) -> None:
+        """Add them, and their jobs; those to an `origin` alone where one is named."""
         told = connection.execute(select(targets).where(targets.c.off_at.is_(None)).order_by(targets.c.id)).all()
         if not told:
             return
@@ -61,7 +61,7 @@ class Announcement:
         text, at = body(row, self._public_url), now(connection)
         data = json.loads(text)["data"]
         asked = select(origins.c.origin).where(origins.c.audit == audit).order_by(origins.c.origin)
-        known = list(connection.execute(asked).scalars())
+        known = list(connection.execute(asked).scalars()) if origin is None else [origin]
         for target in told:
             try:
                 places = _kind(target.kind, target.options).places(data, known)
@@ -69,7 +69,7 @@ class Announcement:
                 switched_off(connection, target.id, "its options are none of this version's: add it anew")
                 continue
             quiet = (target.quiet_until or 0) > at
-            for place in places:
+            for place in places if origin is None else [each for each in places if each == origin]:
                 self._add(connection, audit, target.id, place, text, at, quiet=quiet)
 
     def _add(

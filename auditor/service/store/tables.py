@@ -73,8 +73,8 @@ checkpoints = Table(
     Column("latest_audit", String(26)),
     Column("latest_at", Time, nullable=False),
     Index("ix_checkpoints_latest", "latest_at", "id"),
-    comment="Every source that was audited, without its revision. The latest audit is the last that finished, "
-    "`latest_at` when it did, or when the source was first asked for.",
+    comment="Every source that was audited, without its revision. The latest audit is the last that finished and is "
+    "not of a pull request, `latest_at` when it did, or when the source was first asked for.",
 )
 
 audits = Table(

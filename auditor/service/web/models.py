@@ -185,7 +185,7 @@ class Checkpoint(BaseModel):
     source: str
     created_at: Time
     latest_at: Time = Field(description="When its latest audit finished, or when it was first asked for.")
-    latest_audit: str | None
+    latest_audit: str | None = Field(description="The last that finished, but for those of pull requests.")
     depth: Depth | None
     revision: str | None
     resolved: str | None

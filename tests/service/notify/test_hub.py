@@ -9,6 +9,9 @@ import pytest
 from huggingface_hub import HfApi
 from sqlalchemy import Row
 
+from auditor.service.audits.life import Result
+from auditor.service.hooks.asking import Asked, Asking
+from auditor.service.installation import Installation
 from auditor.service.notify.deliveries import Deliveries
 from auditor.service.notify.targets import Targets
 from tests.servers.hub import Hub
@@ -98,6 +101,34 @@ def test_a_copy_of_the_comment_is_left_alone(
     by_id = {each.id: each for each in comments(api, 1)}
     assert by_id[ours.id].edited
     assert not by_id[copy.id].edited
+
+
+def test_a_ref_that_gets_an_audited_commit_later_is_told_too_and_nobody_twice(
+    hub: Hub,
+    api: HfApi,
+    targets: Targets,
+    installation: Installation,
+    told: Told,
+    deliver_all: Callable[[], list[Row[Any]]],
+) -> None:
+    api.create_pull_request("org/model", "New weights")
+    add(targets, hub, branches=["main"])
+    targets.add("webhook", "receiver", {"url": "http://127.0.0.1:9/", "secret": "signing"})
+    asking, audits = Asking(installation), installation.audits
+
+    def ask(origin: str) -> str:
+        return asking.submit([Asked(source="hf://org/model", revision=COMMIT, origin=origin)])[0].audit
+
+    audit = ask(MAIN)
+    audits.begin(audit, 1, "w")
+    audits.conclude(audit, 1, "w", Result(report="a" * 64, verdict="failed", resolved=COMMIT, tool="1"))
+    assert sorted(str(row.origin) for row in told()) == ["None", MAIN]
+    for _ in range(2):
+        assert ask(PULL) == ask("hub:refs/tags/v1") == audit
+    assert sorted(str(row.origin) for row in told()) == ["None", MAIN, PULL]
+    rows = deliver_all()
+    assert {row.state for row in rows if row.origin is not None} == {"delivered"}
+    assert "Checkpoint audit: failed" in comments(api, 1)[-1].content
 
 
 def test_a_failing_branch_gets_one_discussion_where_that_is_chosen(

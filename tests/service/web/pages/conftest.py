@@ -59,10 +59,18 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u202e{{7*7}
 SHOWN = "&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&gt;&lt;img src=x onerror=alert(1)&gt;\\u202e{{7*7}}\\x1b[31m"
 
 
-def finish(service: Service, source: str, verdict: str = "passed", report: bytes = b"{}", **values: object) -> str:
+def finish(
+    service: Service,
+    source: str,
+    verdict: str = "passed",
+    report: bytes = b"{}",
+    *,
+    revision: str | None = None,
+    **values: object,
+) -> str:
     """A finished audit of a source, of this verdict."""
     audits = service.installation.audits
-    audit = audits.submit(Order(source=source)).audit
+    audit = audits.submit(Order(source=source, revision=revision)).audit
     audits.begin(audit, 1, "w")
     kept = service.installation.reports.put(report)
     result = Result(report=kept, verdict=verdict, tool="1", **values)

@@ -171,6 +171,19 @@ def test_the_lasting_link_leads_to_the_latest_report(people: People, service: Se
             assert answer.headers["cache-control"] == "no-store"
 
 
+def test_a_pull_request_is_in_the_history_and_changes_no_badge_link_or_verdict(
+    people: People, service: Service
+) -> None:
+    client = people.somebody("read")
+    audit = finish(service, "hf://org/m")
+    pull = finish(service, "hf://org/m", "failed", revision="refs/pr/3")
+    checkpoint = checkpoint_id(service, "hf://org/m")
+    assert "✔ passed" in client.get("/badge", params={"source": "hf://org/m"}).text
+    assert client.get(f"/checkpoints/{checkpoint}/report").headers["location"] == f"/audits/{audit}/report"
+    assert "✘ Failed 0" in words(client.get("/"))
+    assert f"/audits/{pull}" in client.get(f"/checkpoints/{checkpoint}").text
+
+
 def test_without_a_token_nothing_is_shown_of_what_there_is_and_of_what_there_is_not(
     people: People, service: Service
 ) -> None:

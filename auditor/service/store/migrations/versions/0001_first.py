@@ -20,7 +20,7 @@ def upgrade() -> None:
         sa.Column("latest_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_checkpoints")),
         sa.UniqueConstraint("source", name=op.f("uq_checkpoints_source")),
-        comment="Every source that was audited, without its revision. The latest audit is the last that finished, `latest_at` when it did, or when the source was first asked for.",
+        comment="Every source that was audited, without its revision. The latest audit is the last that finished and is not of a pull request, `latest_at` when it did, or when the source was first asked for.",
     )
     op.create_index("ix_checkpoints_latest", "checkpoints", ["latest_at", "id"], unique=False)
     op.create_table(
