@@ -126,7 +126,7 @@ def test_only_the_copies_of_the_vocabulary_may_be_absent():
 
 
 def test_families_are_found_by_name_and_by_model_type():
-    assert sorted(families()) == ["deepseek-v3", "deepseek-v3.2"]
+    assert {"deepseek-v3", "deepseek-v3.2"} <= families().keys()
     assert family_for("deepseek_v3") is family_named("deepseek-v3")
     assert family_for("deepseek_v32") is family_named("deepseek-v3.2")
 
@@ -137,7 +137,7 @@ def test_an_unknown_model_type_has_no_family(model_type):
 
 
 def test_an_unknown_family_lists_the_known():
-    with pytest.raises(UsageError, match=r"no such family; choose deepseek-v3 or deepseek-v3\.2"):
+    with pytest.raises(UsageError, match=r"no such family; choose .*deepseek-v3 or .*deepseek-v3\.2"):
         family_named("llama")
 
 
