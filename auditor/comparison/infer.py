@@ -191,7 +191,7 @@ def _changes(config: ModelConfig, field: str, value: Any) -> dict[str, object]:
 def _change(config: ModelConfig, family: Family, field: str, value: Any, limits: Limits) -> ModelConfig | None:
     """The config with one field changed, or None where it would not be valid or within the limits."""
     try:
-        changed = family.config.model_validate(_changes(config, field, value))
+        changed = family.config.model_validate(_changes(config, field, value)).under(config.export)
     except ValidationError:
         return None
     if changed.layer_count > limits.layers or changed.tensors > limits.expected_tensors:

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from auditor.errors import Unread
 from auditor.families import Family, families, family_for
-from auditor.families.quantised import Declared, of_config, of_sidecar
+from auditor.families.exports import Export
+from auditor.families.quantised import SIDECAR, Declared, of_config, of_sidecar, own_of
 from auditor.format.disguise import disguise_of
 from auditor.format.proof import has_minus_zero, quotes
 from auditor.inventory.facts import ConfigFault, ConfigFile
@@ -109,15 +110,23 @@ def _configure(
         return Configuration(fields, tuple(faults), unsupported=Unread(reason, "unsupported"))
     if not isinstance(model_type, str) and family is not None:
         fields = {**fields, "model_type": family.model_types[0]}
-    layout = _layout_fields(fields, chosen)
-    foreign = of_config(layout, chosen.formats)
-    if foreign is not None and chosen.nested is not None and "quantization_config" not in fields:
-        foreign = foreign.below(chosen.nested)
-    if foreign is None and layout.get("quantization_config") is None:
-        foreign = _beside(sidecar(), limits)
-    try:
+    laid_out = _layout_fields(fields, chosen)
+    declared = of_config(laid_out, chosen.formats, _prefix("quantization_config", fields, chosen))
+    if laid_out.get("quantization_config") is None:
+        beside = sidecar()
+        if beside.state == "unread":
+            return Configuration(
+                fields, (), chosen, over_limit=Unread(f"{SIDECAR}: {beside.reason}", beside.code or "limit")
+            )
+        declared = _beside(beside, laid_out, limits)
+    export, foreign = (declared, None) if isinstance(declared, Export) else (None, declared)
+    if declared is not None:
         # Of another format this family has no rules; the other fields are judged all the same.
-        config = chosen.config.model_validate(layout if foreign is None else {**layout, "quantization_config": None})
+        own = own_of(laid_out.get("quantization_config")) if foreign is None else None
+        laid_out = {**laid_out, "quantization_config": own}
+    try:
+        config = chosen.config.model_validate(laid_out)
+        config = config.under(export)
     except ValidationError as error:
         faults.extend(_placed(each, fields, chosen) for each in _faults(error))
         config = None
@@ -147,15 +156,22 @@ def _layout_fields(fields: dict[str, Any], family: Family) -> dict[str, Any]:
 def _placed(fault: ConfigFault, fields: dict[str, Any], family: Family) -> ConfigFault:
     """A fault of a field named where config.json has the field, or should."""
     name = (fault.field or "").partition(".")[0]
-    if family.nested is None or not name or name in fields or not isinstance(fields.get(family.nested), dict):
-        return fault
-    return replace(fault, field=f"{family.nested}.{fault.field}")
+    prefix = _prefix(name, fields, family)
+    return replace(fault, field=f"{prefix}{fault.field}") if name and prefix else fault
 
 
-def _beside(file: ConfigFile, limits: Limits) -> Declared | None:
-    fields = _parse(file.data, limits)[0] if file.state == "read" else None
-    found = None if fields is None else of_sidecar(fields)
-    return found.unquoted() if found is not None and file.outside else found
+def _prefix(field: str, fields: dict[str, Any], family: Family) -> str:
+    """What stands before a field of the layout, where config.json has it."""
+    inner = fields.get(family.nested) if family.nested is not None else None
+    return f"{family.nested}." if isinstance(inner, dict) and (field in inner or field not in fields) else ""
+
+
+def _beside(file: ConfigFile, laid_out: dict[str, Any], limits: Limits) -> Declared | Export | None:
+    sidecar = _parse(file.data, limits)[0] if file.state == "read" else None
+    found = None if sidecar is None else of_sidecar(sidecar, laid_out)
+    if found is None or not file.outside:
+        return found
+    return replace(found, shown=False) if isinstance(found, Export) else found.unquoted()
 
 
 def _parse(data: bytes, limits: Limits) -> tuple[dict[str, Any] | None, list[ConfigFault], str | None]:

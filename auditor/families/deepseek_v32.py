@@ -31,7 +31,8 @@ class IndexerLayout(DeepseekLayout):
         yield from self.linear(f"{prefix}.wk", c.index_head_dim, c.hidden_size, module, module)
         for part in ("weight", "bias"):
             name = f"{prefix}.k_norm.{part}"
-            yield self.plain(name, (c.index_head_dim,), module, module, role="norm", dtype=self.key_norm_dtype)
+            dtype, allowed = self.key_norm_dtype, self.cast_from(self.key_norm_dtype)
+            yield self.plain(name, (c.index_head_dim,), module, module, role="norm", dtype=dtype, allowed=allowed)
         yield self.plain(f"{prefix}.weights_proj.weight", (c.index_n_heads, c.hidden_size), module, module)
 
 

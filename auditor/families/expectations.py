@@ -20,8 +20,9 @@ class Row(Struct, frozen=True, eq=False):
     `suffix` follows the layer's prefix, or is the whole name where `top`; `{expert}` stands for the expert's number.
     `split` is the axis that tensor parallelism divides, None where the tensor is replicated. `quantiser`: the tensor
     is the codes of a weight of `shape_of_weight`. `companion`: it goes with such codes, whose suffix is `codes`; its
-    role is scale. `allowed`: further dtypes that are as sound as `dtype`, the usual one. `optional`: its absence is
-    no fault. `below`: a table of whole numbers from 0 to below that, those of one row all different.
+    role is scale. `linear`: an export may store it in fewer bits. `allowed`: further dtypes that are as sound as
+    `dtype`, the usual one. `optional`: its absence is no fault. `below`: a table of whole numbers from 0 to below
+    that, those of one row all different.
     """
 
     suffix: str
@@ -34,6 +35,7 @@ class Row(Struct, frozen=True, eq=False):
     experts: int = 0
     split: int | None = None
     optional: bool = False
+    linear: bool = False
     allowed: tuple[Dtype, ...] = ()
     quantiser: Quantiser | None = None
     shape_of_weight: tuple[int, ...] | None = None

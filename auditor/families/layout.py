@@ -7,6 +7,7 @@ from typing import ClassVar, Generic, TypeVar
 from msgspec.structs import replace
 
 from auditor.families.expectations import Expectations, Role, Row, Template
+from auditor.families.exports import Export
 from auditor.families.naming import Naming
 from auditor.families.scaling import Quantiser, fp8_blocks
 from auditor.format.dtypes import FROM_TORCH, Dtype
@@ -25,10 +26,13 @@ class Layout(ABC, Generic[_Config]):
     norm_dtype: ClassVar[Dtype | None] = None
     """The dtype of norms where it is not the one of other unquantised weights."""
     norm_allowed: ClassVar[tuple[Dtype, ...]] = ()
+    cache_scales: ClassVar[tuple[str, ...]] = ("self_attn.k_proj.k_scale", "self_attn.v_proj.v_scale")
+    """Scales of an FP8 cache, as ModelOpt names them by projections that a layer may not even have."""
 
     def __init__(self, config: _Config) -> None:
         self.config = config
         self.float_dtype: Dtype = FROM_TORCH[config.float_dtype]
+        self.export: Export | None = config.export
         self.own = self.quantiser()
         self.exempt = config.quantization_config.exempt if config.quantization_config is not None else frozenset()
         self._parts: dict[object, tuple[Row, ...]] = {}
@@ -56,7 +60,10 @@ class Layout(ABC, Generic[_Config]):
         return fp8_blocks(quantization.weight_block_size, powers_of_two=quantization.scale_fmt == "ue8m0")
 
     def quantiser_of(self, module: str, own: Quantiser | None, experts: int) -> Quantiser | None:
-        """How a linear layer is stored: in its own format, or as floats where it is exempt."""
+        """How a linear layer is stored: as an export has it, or in its own format, or as floats where it is exempt."""
+        found = None if self.export is None else self.export.quantiser_of(module, experts)
+        if found is not None:
+            return found
         return None if own is None or self._are_exempt(module, experts) else own
 
     # --- all of them together ---
@@ -65,10 +72,18 @@ class Layout(ABC, Generic[_Config]):
         """Every tensor the config implies. Layers that hold the same rows share one template."""
         mtp = tuple(self.mtp_layers())
         grouped: dict[tuple[Row, ...], list[int]] = {}
+        further = self.part("cache", self._cache_rows)
         for layer in (*range(self.config.num_hidden_layers), *mtp):
-            grouped.setdefault(self._store(tuple(self.layer_rows(layer)), self.naming.prefix(layer)), []).append(layer)
+            rows = (*self.layer_rows(layer), *(further if layer not in mtp else ()))
+            grouped.setdefault(self._store(rows, self.naming.prefix(layer)), []).append(layer)
         templates = tuple(Template(tuple(layers), rows) for rows, layers in grouped.items())
         return Expectations(self._store(tuple(self.top_rows()), ""), templates, mtp, self.naming)
+
+    def _cache_rows(self) -> Iterator[Row]:
+        """Scales of the cache of keys and values, which belong to no weight; few exports store them."""
+        if self.export is not None and self.export.caches:
+            for name in self.cache_scales:
+                yield Row(name, (), "F32", "scales", "attention", "scale", optional=True, allowed=("BF16", "F16"))
 
     def part(self, key: object, make: Callable[[], Iterable[Row]]) -> tuple[Row, ...]:
         """Rows that are made once, however many layers have them."""
@@ -80,7 +95,7 @@ class Layout(ABC, Generic[_Config]):
         """The rows of one layer as they are stored; layers alike share the result."""
         formats = tuple(
             None
-            if row.quantiser is None
+            if row.quantiser is None and not self._is_exported(row)
             else self.quantiser_of(prefix + row.suffix.removesuffix(".weight"), row.quantiser, row.experts)
             for row in rows
         )
@@ -90,6 +105,11 @@ class Layout(ABC, Generic[_Config]):
                 each for row, quantiser in zip(rows, formats, strict=True) for each in _stored(row, quantiser)
             )
         return self._stored[key]
+
+    def _is_exported(self, row: Row) -> bool:
+        """Whether an export may store a row in another format, whose own are floats."""
+        export = self.export
+        return export is not None and (row.linear or (export.heads and row.top and row.suffix == self.naming.head))
 
     def _are_exempt(self, module: str, experts: int) -> bool:
         """Whether a module is exempt, that of routed experts by one name for all or by the names of all."""
@@ -130,6 +150,7 @@ class Layout(ABC, Generic[_Config]):
             top=top,
             experts=experts,
             split=split,
+            linear=True,
             quantiser=quantiser or self.own,
         )
         if bias:
@@ -170,9 +191,15 @@ class Layout(ABC, Generic[_Config]):
     def norm(self, name: str, width: int, module: str, *, component: str = "norms", top: bool = False) -> Row:
         """An RMS norm's gain."""
         dtype = self.norm_dtype or self.float_dtype
+        allowed = self.cast_from(dtype, self.norm_allowed)
         return self.plain(
-            f"{name}.weight", (width,), component, module, role="norm", dtype=dtype, allowed=self.norm_allowed, top=top
+            f"{name}.weight", (width,), component, module, role="norm", dtype=dtype, allowed=allowed, top=top
         )
+
+    def cast_from(self, dtype: Dtype, allowed: tuple[Dtype, ...] = ()) -> tuple[Dtype, ...]:
+        """The further dtypes of a small tensor of a dtype: an export may hold it in that of the other weights."""
+        cast = self.export is not None and self.float_dtype not in (dtype, *allowed)
+        return (*allowed, self.float_dtype) if cast else allowed
 
 
 def _stored(row: Row, quantiser: Quantiser | None) -> Iterator[Row]:

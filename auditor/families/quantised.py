@@ -1,4 +1,4 @@
-"""Which format of quantised weights a declaration names, where it is another than the published FP8 blocks."""
+"""What a declaration of quantised weights means, where it is another than the published FP8 blocks."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,10 +6,15 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from auditor.families.exports import Export, export_of
+from auditor.families.expressions import UnreadableError
 from auditor.text import UNSHOWN, quoted
 
 SIDECAR = "hf_quant_config.json"
-SUPPORTED = "fp8 with weight_block_size"
+SUPPORTED = (
+    "fp8 with weight_block_size, NVFP4 and FP8 of ModelOpt, packed INT4, NVFP4 and MXFP4 of compressed-tensors, "
+    "block INT8, AWQ and GPTQ"
+)
 
 # What writers call their formats where the name alone does not say it.
 _NAMES = {
@@ -19,16 +24,16 @@ _NAMES = {
 
 
 class Declared(Struct, frozen=True):
-    """A format that is no published FP8 block format: its name for a person, and the field of a file that says so."""
+    """A format that no family reads: its name for a person, and the field of a file that says so.
+
+    `why`: what it is that is not read, where the format itself is known.
+    """
 
     name: str
     file: str
     field: str
     value: str
-
-    def below(self, object_of: str) -> "Declared":
-        """The same, said of an object of the file that holds the declaration."""
-        return replace(self, field=f"{object_of}.{self.field}")
+    why: str = ""
 
     def unquoted(self) -> "Declared":
         """The same without a word of the file."""
@@ -39,26 +44,57 @@ class Declared(Struct, frozen=True):
         """What is declared, where, and what could be read instead."""
         if not self.value:
             return f"{self.field} in {self.file} is of a format that no family reads; {UNSHOWN}"
+        why = f" ({self.why})" if self.why else ""
         return (
-            f"{self.field} in {self.file} is {self.value}: {self.name}, which no family reads; supported: {SUPPORTED}"
+            f"{self.field} in {self.file} is {self.value}: {self.name}, which no family reads{why}; "
+            f"supported: {SUPPORTED}"
         )
 
 
-def of_config(fields: Mapping[str, Any], own: Mapping[str, tuple[str, ...]]) -> Declared | None:
-    """The format that config.json declares; None where it is FP8 blocks, none at all, or nothing that can be told.
+def of_config(
+    fields: Mapping[str, Any], own: Mapping[str, tuple[str, ...]], prefix: str = ""
+) -> Declared | Export | None:
+    """What config.json declares beyond FP8 blocks; None where it is these, none at all, or nothing that can be told.
 
-    `own` has the values, by the declaration's fields, that the family's config model reads itself.
+    `own` has the values, by the declaration's fields, that the family's config model reads itself. `prefix` says where
+    in the file the fields lie.
     """
     quantization = fields.get("quantization_config")
     if not isinstance(quantization, dict):
         return None
-    return _declared(quantization, "config.json", "quantization_config", own)
+    return _read(quantization, "config.json", f"{prefix}quantization_config", _dtype_of(fields), own)
 
 
-def of_sidecar(fields: Mapping[str, Any]) -> Declared | None:
-    """The format that hf_quant_config.json declares, as ModelOpt writes it beside a config.json that is silent."""
-    quantization = fields.get("quantization")
-    return _declared(quantization, SIDECAR, "quantization", {}) if isinstance(quantization, dict) else None
+def of_sidecar(sidecar: Mapping[str, Any], fields: Mapping[str, Any]) -> Declared | Export | None:
+    """What hf_quant_config.json declares, as ModelOpt writes it beside a config.json (`fields`) that is silent."""
+    quantization = sidecar.get("quantization")
+    return (
+        _read(quantization, SIDECAR, "quantization", _dtype_of(fields), {}) if isinstance(quantization, dict) else None
+    )
+
+
+def own_of(quantization: object) -> object:
+    """What is left of a quantization_config for the family's own format, where an export is declared with it."""
+    if not isinstance(quantization, dict) or quantization.get("quant_method") != "fp8":
+        return None
+    return quantization if "weight_block_size" in quantization else None
+
+
+def _dtype_of(fields: Mapping[str, Any]) -> str:
+    return str(fields.get("dtype") or fields.get("torch_dtype"))
+
+
+def _read(
+    quantization: Mapping[str, Any], file: str, field: str, dtype: str, own: Mapping[str, tuple[str, ...]]
+) -> Declared | Export | None:
+    declared = _declared(quantization, file, field, own)
+    if declared is None:
+        return None
+    try:
+        found = export_of(quantization, name=declared.name, file=file, field=declared.field, dtype=dtype)
+    except UnreadableError as error:
+        return replace(declared, why=str(error))
+    return found or declared
 
 
 def _declared(

@@ -42,8 +42,9 @@ class Quantiser(Struct, frozen=True, eq=False):
     """One format of weights.
 
     `name` is for a person. `codes` is the last part of the name of the codes, of `dtype`, each element of which packs
-    `packing` values of one row. `block`: rows and columns of values that share a scale; the first block of rows begins
-    anew in each of `chunks` equal parts of the rows, as where projections that were quantised apart are stored as one.
+    `packing` values: of one row, or as `layout` says of the shape of the codes. `block`: rows and columns of values
+    that share a scale; the first block of rows begins anew in each of `chunks` equal parts of the rows, as where
+    projections that were quantised apart are stored as one.
     """
 
     name: str
@@ -54,9 +55,12 @@ class Quantiser(Struct, frozen=True, eq=False):
     packing: int = 1
     powers_of_two: bool = False
     chunks: int = 1
+    layout: Callable[[Shape], Shape] | None = None
 
     def stored(self, shape: Shape) -> Shape:
         """The shape of the codes of a weight (out, in); the last element of a row may be partly used."""
+        if self.layout is not None:
+            return self.layout(shape)
         return (*shape[:-1], ceil(shape[-1] / self.packing))
 
     def required(self, codes: str) -> Iterator[str]:
@@ -100,24 +104,87 @@ def fp4_groups(group: int = 32, *, dtype: Dtype, codes: str = "weight", scale: s
 def nvfp4(group: int = 16, *, activations: bool = True) -> Quantiser:
     """ModelOpt's NVFP4: E2M1 codes, an E4M3 scale for each group of a row, and one F32 scale for the weight.
 
-    `activations`: whether there is a scale of activations too; exports of weights alone have none.
+    `activations`: whether they are quantised, by a scale that has to be there; exports of weights alone may have one.
     """
-    further = (Companion("input_scale", ("F32",), scalar, "input_scale"),) if activations else ()
     companions = (
         Companion("weight_scale", (FP8,), grid(1, group)),
         Companion("weight_scale_2", ("F32",), scalar, "tensor_scale"),
-        *further,
+        Companion("input_scale", ("F32",), scalar, "input_scale", optional=not activations),
     )
     return Quantiser("NVFP4", "U8", (1, group), companions, packing=2)
 
 
-def packed_int4(group: int = 32, dtypes: tuple[Dtype, ...] = ("BF16",)) -> Quantiser:
-    """compressed-tensors' packed INT4: eight codes of a row in an I32, a scale for each group, the unpacked shape."""
+def packed_nvfp4(group: int = 16, *, activations: bool = True) -> Quantiser:
+    """compressed-tensors' NVFP4: ModelOpt's under other names, whose scales of a whole tensor divide."""
+    companions = (
+        Companion("weight_scale", (FP8,), grid(1, group)),
+        Companion("weight_global_scale", ("F32",), lambda _: (1,), "tensor_scale"),
+        Companion("input_global_scale", ("F32",), lambda _: (1,), "input_scale", optional=not activations),
+    )
+    return Quantiser("NVFP4", "U8", (1, group), companions, codes="weight_packed", packing=2)
+
+
+def packed_int(
+    bits: int = 4, group: int = 32, dtypes: tuple[Dtype, ...] = ("BF16",), *, symmetric: bool = True
+) -> Quantiser:
+    """compressed-tensors' packed integers: codes of a row in an I32, a scale for each group, the unpacked shape."""
+    packing = 32 // bits
+    zeros = Companion(
+        "weight_zero_point", ("I32",), lambda of: (ceil(of[-2] / packing), ceil(of[-1] / group)), "zero_point"
+    )
     companions = (
         Companion("weight_scale", dtypes, grid(1, group)),
         Companion("weight_shape", ("I32", "I64"), lambda shape: (len(shape),), "shape"),
+        *(() if symmetric else (zeros,)),
     )
-    return Quantiser("INT4", "I32", (1, group), companions, codes="weight_packed", packing=8)
+    return Quantiser(f"INT{bits}", "I32", (1, group), companions, codes="weight_packed", packing=packing)
+
+
+def packed_int4(group: int = 32, dtypes: tuple[Dtype, ...] = ("BF16",)) -> Quantiser:
+    """compressed-tensors' packed INT4, symmetric."""
+    return packed_int(4, group, dtypes)
+
+
+# Rows and columns that no weight has more of: one scale for all of them.
+WHOLE = 1 << 24
+
+
+def fp8_tensor() -> Quantiser:
+    """ModelOpt's FP8 (E4M3): one scale for a weight, and one for the activations that it meets."""
+    companions = (
+        Companion("weight_scale", ("F32",), scalar, "tensor_scale"),
+        Companion("input_scale", ("F32",), scalar, "input_scale"),
+    )
+    return Quantiser("FP8 with a scale for each tensor", FP8, (WHOLE, WHOLE), companions)
+
+
+def int8_blocks(block: tuple[int, int]) -> Quantiser:
+    """I8 with one F32 scale, a multiplier, for each block of a weight, named as those of FP8."""
+    return Quantiser("block INT8", "I8", block, (Companion("*_scale_inv", ("F32",), grid(*block)),))
+
+
+def awq(group: int, dtypes: tuple[Dtype, ...], *, bits: int = 4) -> Quantiser:
+    """AWQ's codes, (in, out) with those of neighbouring rows of the weight in one I32, offsets and scales of groups."""
+    packing = 32 // bits
+    companions = (
+        Companion("qzeros", ("I32",), lambda of: (ceil(of[1] / group), ceil(of[0] / packing)), "zero_point"),
+        Companion("scales", dtypes, lambda of: (ceil(of[1] / group), of[0])),
+    )
+    return Quantiser(
+        "AWQ", "I32", (1, group), companions, "qweight", packing, layout=lambda of: (of[1], ceil(of[0] / packing))
+    )
+
+
+def gptq(group: int, dtypes: tuple[Dtype, ...], *, bits: int = 4) -> Quantiser:
+    """GPTQ's codes, (in, out) with those of one row of the weight in one I32; the group of each column in g_idx."""
+    companions = (
+        Companion("qzeros", ("I32",), lambda of: (ceil(of[1] / group), ceil(of[0] * bits / 32)), "zero_point"),
+        Companion("scales", dtypes, lambda of: (ceil(of[1] / group), of[0])),
+        Companion("g_idx", ("I32",), lambda of: (of[1],), "order"),
+    )
+    return Quantiser(
+        "GPTQ", "I32", (1, group), companions, "qweight", 32 // bits, layout=lambda of: (ceil(of[1] * bits / 32), of[0])
+    )
 
 
 SCALE_SUFFIX = "_scale_inv"

@@ -7,7 +7,7 @@ Sources: the released config.json of DeepSeek-V3 and V3.2, and the reference mod
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 # 2^24 is far above any dimension in use (vocabularies reach 2^18) and keeps every product exact and small.
@@ -115,6 +115,19 @@ class ModelConfig(BaseModel):
     torch_dtype: FloatDtype | None = None
     dtype: Annotated[FloatDtype | None, Field(description="torch_dtype as newer writers spell it.")] = None
     quantization_config: Quantization | None = None
+
+    _export: Any = PrivateAttr(default=None)
+
+    @property
+    def export(self) -> Any:
+        """What an export declares over the family's own formats, an `Export` of auditor.families; None: nothing."""
+        return self._export
+
+    def under(self, export: Any) -> Self:
+        """This config with what an export declares; no field of config.json, so that none can pretend to be it."""
+        copy = self.model_copy()
+        copy._export = export
+        return copy
 
     @property
     def mtp_modules(self) -> int:

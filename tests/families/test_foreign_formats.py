@@ -1,4 +1,4 @@
-"""A checkpoint in another quantisation is one finding that names the format, not a list of fields and dtypes."""
+"""A checkpoint in a quantisation that is not read is one finding that names the format, not a list of fields and dtypes."""
 
 import json
 from collections.abc import Callable
@@ -81,17 +81,17 @@ def gptq(module: str, shape: tuple[int, int]) -> list[Tensor]:
     return [*awq(module, shape), tensor(f"{module}.g_idx", "I32", shape[1])]
 
 
-AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True}
-GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True}
-INT8 = {"quant_method": "blockwise_int8", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemv", "zero_point": True}
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "dynamic": {"-:.*": {}}}
+INT8 = {"quant_method": "blockwise_int8", "weight_block_size": [128], "activation_scheme": "dynamic"}
 MIXED = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128], "moe_quant_algo": "NVFP4"}
-GLM = released("config.glm-5.2-nvfp4.json")["quantization_config"]
-KIMI = released("config.kimi-k2.5.json")["text_config"]["quantization_config"]
+GLM = released("config.glm-5.2-nvfp4.json")["quantization_config"] | {"quant_algo": "W4A16_AWQ"}
+KIMI = released("config.kimi-k2.5.json")["text_config"]["quantization_config"] | {"format": "marlin-24"}
 
 DECLARED = [
-    (GLM, nvfp4, "NVFP4", "quantization_config.quant_algo"),
+    (GLM, nvfp4, "W4A16_AWQ", "quantization_config.quant_algo"),
     (MIXED, nvfp4, "NVFP4", "quantization_config.moe_quant_algo"),
-    (KIMI, packed, "compressed-tensors pack-quantized 4-bit int", "quantization_config.format"),
+    (KIMI, packed, "compressed-tensors marlin-24 4-bit int", "quantization_config.format"),
     (INT8, block_int8, "block INT8", "quantization_config.quant_method"),
     (AWQ, awq, "AWQ 4-bit", "quantization_config.quant_method"),
     (GPTQ, gptq, "GPTQ 4-bit", "quantization_config.quant_method"),
@@ -117,23 +117,29 @@ def test_a_declared_format_that_no_family_reads_is_one_finding_and_incomplete(
 
 
 def test_a_format_declared_beside_a_silent_config_is_found_there(tmp_path, capsys):
-    """As DeepSeek-V3.1-NVFP4 is published: config.json says nothing, hf_quant_config.json says NVFP4."""
+    """As ModelOpt publishes: config.json says nothing, hf_quant_config.json does."""
     assert "quantization_config" not in released("config.deepseek-v3.1-nvfp4.json")
-    sidecar = (DATA / "hf_quant_config.deepseek-v3.1-nvfp4.json").read_bytes()
+    sidecar = released("hf_quant_config.deepseek-v3.1-nvfp4.json")
+    sidecar["quantization"]["quant_algo"] = "NVFP9"
     folder = forged(tmp_path / "checkpoint", quantised_as(None), lambda plan: stored_as(plan, nvfp4))
-    (folder / "hf_quant_config.json").write_bytes(sidecar)
+    (folder / "hf_quant_config.json").write_text(json.dumps(sidecar))
     report = audit(folder)
     found = only(report)
     assert (report.verdict, found.location.file) == ("incomplete", "hf_quant_config.json")
-    assert "quantization.quant_algo in hf_quant_config.json is 'NVFP4'" in found.message
+    assert "quantization.quant_algo in hf_quant_config.json is 'NVFP9'" in found.message
     assert cli.main(["lint", str(folder)]) == 3
     assert "QNT112 foreign-quantisation" in capsys.readouterr().out
+
+
+def test_what_of_a_known_format_is_not_read_is_said(tmp_path):
+    found = only(audit(forged(tmp_path / "checkpoint", quantised_as(AWQ))))
+    assert "no family reads (version is 'gemv', needs 'gemm' with zero points); supported: fp8 with" in found.message
 
 
 def test_a_released_nvfp4_config_is_not_called_wrong(tmp_path):
     (tmp_path / "config.json").write_bytes((DATA / "config.deepseek-v3.1-nvfp4.json").read_bytes())
     (tmp_path / "hf_quant_config.json").write_bytes((DATA / "hf_quant_config.deepseek-v3.1-nvfp4.json").read_bytes())
-    assert cli.main(["lint", str(tmp_path)]) == 3
+    assert cli.main(["lint", str(tmp_path)]) == 0
 
 
 @pytest.mark.parametrize("algorithm", [None, "", 7])
