@@ -1,4 +1,4 @@
-"""A checkpoint in a quantisation that is not read is one finding that names the format, not a list of fields and dtypes."""
+"""A checkpoint in a quantisation that is not read is one finding that names the format, not a list of dtypes."""
 
 import json
 from collections.abc import Callable
