@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Literal
 
-from sqlalchemy import Row, Select, bindparam, func, insert, select, update
+from sqlalchemy import Select, bindparam, func, insert, select, update
 
 from auditor.service.store.database import Database, away, new_id, now
+from auditor.service.store.rows import Rows
 from auditor.service.store.tables import tokens
 
 Scope = Literal["read", "submit", "admin"]
@@ -51,11 +52,11 @@ class Issued:
     token: str
 
 
-class Tokens:
-    """The tokens of an installation."""
+class Tokens(Rows):
+    """The tokens of an installation, the newest first. None is removed: a revoked one stays, to be seen."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        super().__init__(database, tokens, newest_first=True)
         self._noted: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -80,19 +81,6 @@ class Tokens:
                 .values(revoked_at=func.coalesce(tokens.c.revoked_at, now(connection)))
             )
         return revoked.rowcount == 1
-
-    def every(self, *, after: str | None = None, most: int = 200) -> list[Row[Any]]:
-        """The rows, newest first, those after an id."""
-        found = select(tokens).order_by(tokens.c.id.desc()).limit(most)
-        if after is not None:
-            found = found.where(tokens.c.id < after)
-        with self._database.read() as connection:
-            return list(connection.execute(found))
-
-    def row(self, id: str) -> Row[Any] | None:  # noqa: A002  # likewise
-        """One of the rows."""
-        with self._database.read() as connection:
-            return connection.execute(select(tokens).where(tokens.c.id == id)).one_or_none()
 
     def judge(self, token: str) -> Holder | None:
         """Who shows a token; None for one that is unknown, expired or revoked."""

@@ -11,7 +11,7 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, true, update
+from sqlalchemy import Connection, Row, insert, select, true, update
 from sqlalchemy.exc import IntegrityError
 
 from auditor.errors import AuditorError, UsageError
@@ -24,6 +24,7 @@ from auditor.service.jobs import Job, Queue
 from auditor.service.notify.beside import beside
 from auditor.service.notify.due import Due
 from auditor.service.store.database import new_id, now
+from auditor.service.store.rows import Rows
 from auditor.service.store.tables import audits, watches
 from auditor.text import quoted, shown
 
@@ -40,12 +41,12 @@ _DOUBLINGS = 6
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-class Watches:
+class Watches(Rows):
     """The watches of an installation."""
 
     def __init__(self, installation: Installation, stopped: threading.Event | None = None) -> None:
+        super().__init__(installation.database, watches)
         self._stopped = stopped or threading.Event()
-        self._database = installation.database
         self._sources = installation.settings.sources
         self._asking = Asking(installation)
         self._due = Due(installation.database, installation.jobs, watches, true(), _job)
@@ -99,25 +100,7 @@ class Watches:
             raise UsageError(f"{shown(source)}{at_revision} is watched already") from None
         return id
 
-    def every(self, *, after: str | None = None, most: int = 200) -> list[Row[Any]]:
-        """The rows in the order in which they were added, those after an id."""
-        found = select(watches).order_by(watches.c.id).limit(most)
-        if after is not None:
-            found = found.where(watches.c.id > after)
-        with self._database.read() as connection:
-            return list(connection.execute(found))
-
-    def one(self, id: str) -> Row[Any] | None:  # noqa: A002  # what it is everywhere
-        """A row by its id."""
-        with self._database.read() as connection:
-            return connection.execute(select(watches).where(watches.c.id == id)).one_or_none()
-
-    def remove(self, id: str) -> bool:  # noqa: A002  # likewise
-        """End a watch; whether there was one of that id."""
-        with self._database.write() as connection:
-            return connection.execute(delete(watches).where(watches.c.id == id)).rowcount == 1
-
-    def look_now(self, id: str) -> bool:  # noqa: A002  # likewise
+    def look_now(self, id: str) -> bool:  # noqa: A002  # what it is everywhere
         """Have a watch looked at with the next sweep; whether there is one of that id."""
         with self._database.write() as connection:
             changed = connection.execute(update(watches).where(watches.c.id == id).values(due_at=now(connection)))

@@ -22,6 +22,7 @@ from auditor.service.notify.kind import Kind
 from auditor.service.notify.message import Message, body
 from auditor.service.notify.targets import KINDS, switched_off
 from auditor.service.store.database import new_id, now
+from auditor.service.store.rows import Rows
 from auditor.service.store.tables import audits, deliveries, origins, targets
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Deliveries:
 
     def __init__(self, installation: Installation, stopped: threading.Event | None = None) -> None:
         self._database = installation.database
+        self._rows = Rows(installation.database, deliveries, newest_first=True)
         self._jobs = installation.jobs
         self._notify = notify = installation.settings.notify
         self._stopped = stopped or threading.Event()
@@ -183,19 +185,12 @@ class Deliveries:
 
     def every(self, wanted: Filters, *, after: str | None = None, most: int = 200) -> list[Row[Any]]:
         """Rows, the newest first, those after an id."""
-        found = select(deliveries).order_by(deliveries.c.id.desc()).limit(most)
-        for name, value in asdict(wanted).items():
-            if value is not None:
-                found = found.where(deliveries.c[name] == value)
-        if after is not None:
-            found = found.where(deliveries.c.id < after)
-        with self._database.read() as connection:
-            return list(connection.execute(found))
+        given = [deliveries.c[name] == value for name, value in asdict(wanted).items() if value is not None]
+        return self._rows.every(*given, after=after, most=most)
 
     def one(self, id: str) -> Row[Any] | None:  # noqa: A002  # what it is everywhere
         """A row by its id."""
-        with self._database.read() as connection:
-            return connection.execute(select(deliveries).where(deliveries.c.id == id)).one_or_none()
+        return self._rows.one(id)
 
     def repeat(self, delivery: str) -> bool:
         """Send a delivery that has ended once more, as the same message; whether there is one of that id."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -14,8 +13,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from auditor.service.notify.call import Answer, Call
 from auditor.service.notify.message import Message
-
-_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 def _address(url: str) -> str:
@@ -56,24 +53,6 @@ class Kind(BaseModel, ABC):
 def listed(name: str, patterns: Iterable[str]) -> bool:
     """Whether a repository is one of those that are named, `owner/*` naming all of an owner's."""
     return any(fnmatchcase(name.lower(), each.lower()) for each in patterns)
-
-
-def commits(scheme: str, origins: Iterable[str], repositories: Iterable[str]) -> list[str | None]:
-    """The origins `scheme:repository@commit` of repositories that are named."""
-    found: list[str | None] = []
-    for each in origins:
-        kind, _, place = each.partition(":")
-        repository, _, commit = place.rpartition("@")
-        plain = not {"", ".", ".."} & set(repository.split("/"))
-        if kind == scheme and plain and _COMMIT.fullmatch(commit) and listed(repository, repositories):
-            found.append(each)
-    return found
-
-
-def place_of(origin: str | None) -> tuple[str, str]:
-    """The repository and the commit of such an origin."""
-    repository, _, commit = (origin or "").partition(":")[2].rpartition("@")
-    return repository, commit
 
 
 def as_json(**fields: Any) -> bytes:

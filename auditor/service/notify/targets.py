@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import ValidationError
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from auditor.errors import SourceError, UsageError
@@ -16,6 +16,7 @@ from auditor.service.notify.hub import Hub
 from auditor.service.notify.kind import Kind
 from auditor.service.notify.webhook import Webhook
 from auditor.service.store.database import Database, new_id, now
+from auditor.service.store.rows import Rows
 from auditor.service.store.tables import targets
 from auditor.sources.http.hosts import Guard
 from auditor.text import quoted, shown
@@ -28,11 +29,11 @@ KINDS: dict[str, type[Kind]] = {"webhook": Webhook, "github": Github, "gitlab": 
 assert tuple(KINDS) == get_args(KindName)
 
 
-class Targets:
+class Targets(Rows):
     """The targets of an installation. A row holds the name of a secret, never a secret: those are in the settings."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
-        self._database = database
+        super().__init__(database, targets)
         self._notify = settings.notify
 
     def add(self, kind: str, name: str, options: Mapping[str, Any]) -> str:
@@ -50,20 +51,7 @@ class Targets:
             raise UsageError(f"there is a target named {quoted(name)}") from None
         return id
 
-    def every(self, *, after: str | None = None, most: int = 200) -> list[Row[Any]]:
-        """The rows in the order in which they were added, those after an id."""
-        found = select(targets).order_by(targets.c.id).limit(most)
-        if after is not None:
-            found = found.where(targets.c.id > after)
-        with self._database.read() as connection:
-            return list(connection.execute(found))
-
-    def one(self, id: str) -> Row[Any] | None:  # noqa: A002  # what it is everywhere
-        """A row by its id."""
-        with self._database.read() as connection:
-            return connection.execute(select(targets).where(targets.c.id == id)).one_or_none()
-
-    def off(self, id: str, reason: str) -> bool:  # noqa: A002  # likewise
+    def off(self, id: str, reason: str) -> bool:  # noqa: A002  # what it is everywhere
         """Tell a target no more, until it is on again; whether there is one of that id."""
         with self._database.write() as connection:
             return switched_off(connection, id, reason)
@@ -73,11 +61,6 @@ class Targets:
         with self._database.write() as connection:
             changed = connection.execute(update(targets).where(targets.c.id == id).values(off_at=None, off_reason=None))
         return changed.rowcount == 1
-
-    def remove(self, id: str) -> bool:  # noqa: A002  # likewise
-        """Remove a target with its deliveries; whether there was one of that id."""
-        with self._database.write() as connection:
-            return connection.execute(delete(targets).where(targets.c.id == id)).rowcount == 1
 
     def _checked(self, kind: str, options: Mapping[str, Any]) -> Kind:
         if kind not in KINDS:

@@ -1,12 +1,9 @@
 """The schema brought to this version's, while nobody serves."""
 
-from auditor.errors import SourceError, UsageError
+from auditor.errors import UsageError
 from auditor.service import migrate
-from auditor.service.installation import open_installation
-from auditor.service.operate.opened import stopped
+from auditor.service.operate.opened import answering, stopped
 from auditor.service.settings import Settings
-from auditor.service.store.database import away, first_line
-from auditor.text import shown
 
 
 def bring_up(settings: Settings) -> str:
@@ -15,23 +12,15 @@ def bring_up(settings: Settings) -> str:
     PostgreSQL's may be served where there is nothing to apply. Raises UsageError where the data is served, or newer
     than this version knows, SourceError where the database does not answer.
     """
-    installation = open_installation(settings)
-    database = installation.database
-    try:
-        with stopped(settings):
-            found, needed = migrate.state(database)
-            if found is not None and found not in migrate.revisions():
-                raise UsageError(f"the database has schema {found}, which a newer auditor made and this does not know")
-            if serving := database.served_by():
-                if found == needed:  # whoever serves has seen to the tables of the jobs
-                    return f"schema {found}"
-                raise UsageError(f"stop first what serves this database: {'; '.join(serving)}")
-            migrate.apply(database)
-            made, _ = migrate.state(database)
-    except Exception as error:
-        if away(error):
-            raise SourceError(f"the database does not answer: {shown(first_line(error))}") from error
-        raise
-    finally:
-        installation.close()
+    with answering(settings) as installation, stopped(settings):
+        database = installation.database
+        found, needed = migrate.state(database)
+        if found is not None and found not in migrate.revisions():
+            raise UsageError(f"the database has schema {found}, which a newer auditor made and this does not know")
+        if serving := database.served_by():
+            if found == needed:  # whoever serves has seen to the tables of the jobs
+                return f"schema {found}"
+            raise UsageError(f"stop first what serves this database: {'; '.join(serving)}")
+        migrate.apply(database)
+        made, _ = migrate.state(database)
     return f"schema {made}" if found == made else f"schema {made}, before: {found or 'none'}"

@@ -32,6 +32,13 @@ def reached(settings: Settings) -> Iterator[Installation]:
     file = sqlite_file(settings)
     if file is not None and not file.exists():
         raise UsageError(f"{shown(str(file))}: no such database: `auditor serve` makes one, or give --data")
+    with answering(settings) as installation:
+        yield installation
+
+
+@contextmanager
+def answering(settings: Settings) -> Iterator[Installation]:
+    """The installation, which may be none yet. Raises SourceError where its database turns out to be away."""
     installation = open_installation(settings)
     try:
         yield installation

@@ -10,8 +10,6 @@ from auditor.service.installation import Installation
 from auditor.service.notify.targets import KINDS, Targets
 from auditor.text import quoted, shown
 
-_AT_ONCE = 200
-
 
 def read(kind: str, words: Iterable[str]) -> dict[str, Any]:
     """What words `option=value` give a kind of target, lists between commas. Raises UsageError."""
@@ -28,13 +26,10 @@ def read(kind: str, words: Iterable[str]) -> dict[str, Any]:
 
 def lines(installation: Installation) -> Iterator[str]:
     """A line for each target, the oldest first; of its secret the name."""
-    targets, after = Targets(installation.database, installation.settings), None
-    while some := targets.every(after=after, most=_AT_ONCE):
-        after = some[-1].id
-        for row in some:
-            state = "on" if row.off_at is None else f"off since {_day(row.off_at)}: {row.off_reason}"
-            options = " ".join(f"{name}={_word(value)}" for name, value in json.loads(row.options).items())
-            yield f"{row.id}  {row.kind:<7}  {shown(row.name)}  {shown(options)}; {shown(state)}"
+    for row in Targets(installation.database, installation.settings).all():
+        state = "on" if row.off_at is None else f"off since {_day(row.off_at)}: {row.off_reason}"
+        options = " ".join(f"{name}={_word(value)}" for name, value in json.loads(row.options).items())
+        yield f"{row.id}  {row.kind:<7}  {shown(row.name)}  {shown(options)}; {shown(state)}"
 
 
 def _word(value: object) -> str:

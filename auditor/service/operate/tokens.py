@@ -10,18 +10,13 @@ from auditor.service.access.tokens import Tokens
 from auditor.service.store.database import Database, now
 from auditor.text import shown
 
-_AT_ONCE = 200
-
 
 def lines(database: Database) -> Iterator[str]:
     """A line for each token, newest first."""
     with database.read() as connection:
         at = now(connection)
-    tokens, after = Tokens(database), None
-    while some := tokens.every(after=after, most=_AT_ONCE):
-        after = some[-1].id
-        for row in some:
-            yield f"{row.id}  {row.scopes:<6}  {_state(row, at):<23}  used {_day(row.last_used_at)}  {shown(row.name)}"
+    for row in Tokens(database).all():
+        yield f"{row.id}  {row.scopes:<6}  {_state(row, at):<23}  used {_day(row.last_used_at)}  {shown(row.name)}"
 
 
 def _state(row: Row[Any], at: int) -> str:

@@ -7,20 +7,15 @@ from auditor.service.hooks.watches import Watches
 from auditor.service.installation import Installation
 from auditor.text import shown
 
-_AT_ONCE = 200
-
 
 def lines(installation: Installation) -> Iterator[str]:
     """A line for each watch, the oldest first."""
-    watches, after = Watches(installation), None
-    while some := watches.every(after=after, most=_AT_ONCE):
-        after = some[-1].id
-        for row in some:
-            what = row.source if row.revision is None else f"{row.source} at {row.revision}"
-            policy = f", policy {row.policy}" if row.policy else ""
-            looked = "not looked at yet" if row.looked_at is None else f"looked at {_minute(row.looked_at)}"
-            failed = f": {row.reason}" if row.reason else ""
-            yield f"{row.id}  {shown(what)}  every {row.every_s} s, {row.depth}{shown(policy)}; {looked}{shown(failed)}"
+    for row in Watches(installation).all():
+        what = row.source if row.revision is None else f"{row.source} at {row.revision}"
+        policy = f", policy {row.policy}" if row.policy else ""
+        looked = "not looked at yet" if row.looked_at is None else f"looked at {_minute(row.looked_at)}"
+        failed = f": {row.reason}" if row.reason else ""
+        yield f"{row.id}  {shown(what)}  every {row.every_s} s, {row.depth}{shown(policy)}; {looked}{shown(failed)}"
 
 
 def _minute(at: int) -> str:

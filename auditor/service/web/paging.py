@@ -1,7 +1,7 @@
 """Lists in pages: how many, from where on, and the cursor of what follows."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import Request
@@ -9,6 +9,7 @@ from sqlalchemy import Row
 
 from auditor.service.access.keys import TamperedError
 from auditor.service.audits.lookup import Place
+from auditor.service.web.models import PageQuery
 from auditor.service.web.state import state_of
 
 
@@ -27,6 +28,12 @@ class Pages:
             case [int(at), str(id)]:
                 return Place(at, id)
         raise TamperedError
+
+    def by_id(self, read: Callable[..., list[Row[Any]]], query: PageQuery) -> tuple[list[Row[Any]], str | None]:
+        """The rows that `read` gives after the page before, and the cursor of what follows them."""
+        after = self.after(query.next)
+        rows = read(after=None if after is None else after.id, most=query.limit)
+        return rows, self.next(rows, query.limit, "created_at")
 
     def next(self, rows: Sequence[Row[Any]], limit: int, at: str) -> str | None:
         """The cursor of what follows these rows, of which column `at` is the time; None at the end."""

@@ -1,6 +1,7 @@
 """Deliveries: what each target was told, what it answered, and the same once more."""
 
 import json
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -61,11 +62,8 @@ class DeliveryPage(BaseModel):
 def list_deliveries(request: Request, _: Admin, wanted: Annotated[DeliveryFilters, Query()]) -> DeliveryPage:
     """Deliveries, the newest first."""
     filters = Filters(target=wanted.target, audit=wanted.audit, state=wanted.state)
-    pages = Pages(request, "deliveries", filters)
-    after = pages.after(wanted.next)
-    rows = _deliveries(request).every(filters, after=None if after is None else after.id, most=wanted.limit)
-    items = [Delivery(**_told(row)) for row in rows]
-    return DeliveryPage(items=items, next=pages.next(rows, wanted.limit, "created_at"))
+    rows, following = Pages(request, "deliveries", filters).by_id(partial(_deliveries(request).every, filters), wanted)
+    return DeliveryPage(items=[Delivery(**_told(row)) for row in rows], next=following)
 
 
 @router.get("/{delivery}", operation_id="get_delivery", responses=documented(404))

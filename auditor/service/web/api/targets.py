@@ -53,10 +53,8 @@ class TargetPage(BaseModel):
 @router.get("", operation_id="list_targets", responses=documented(400))
 def list_targets(request: Request, _: Admin, page: Annotated[PageQuery, Query()]) -> TargetPage:
     """Every target, the first that was added first."""
-    pages = Pages(request, "targets")
-    after = pages.after(page.next)
-    rows = _targets(request).every(after=None if after is None else after.id, most=page.limit)
-    return TargetPage(items=[_target(row) for row in rows], next=pages.next(rows, page.limit, "created_at"))
+    rows, following = Pages(request, "targets").by_id(_targets(request).every, page)
+    return TargetPage(items=[_target(row) for row in rows], next=following)
 
 
 @router.post("", operation_id="add_target", status_code=201, responses=documented(400, 413, 415))

@@ -57,7 +57,7 @@ def create_token(request: Request, _: Admin, asked: TokenRequest) -> NewToken:
     """Make a token; it is in this answer, and nowhere else."""
     tokens = state_of(request).tokens
     issued = tokens.create(asked.name, asked.scopes, days=asked.days)
-    row = tokens.row(issued.id)
+    row = tokens.one(issued.id)
     assert row is not None
     return NewToken(**_shown(row), token=issued.token)
 
@@ -65,10 +65,8 @@ def create_token(request: Request, _: Admin, asked: TokenRequest) -> NewToken:
 @router.get("", operation_id="list_tokens", responses=documented(400))
 def list_tokens(request: Request, _: Admin, query: Annotated[PageQuery, Query()]) -> TokenPage:
     """Every token, the newest first, those that are no longer good included."""
-    pages = Pages(request, "tokens")
-    after = pages.after(query.next)
-    rows = state_of(request).tokens.every(after=None if after is None else after.id, most=query.limit)
-    return TokenPage(items=[Token(**_shown(row)) for row in rows], next=pages.next(rows, query.limit, "created_at"))
+    rows, following = Pages(request, "tokens").by_id(state_of(request).tokens.every, query)
+    return TokenPage(items=[Token(**_shown(row)) for row in rows], next=following)
 
 
 @router.delete("/{token}", operation_id="revoke_token", status_code=204, responses=documented(404))

@@ -58,10 +58,8 @@ class WatchPage(BaseModel):
 @router.get("", operation_id="list_watches", responses=documented(400))
 def list_watches(request: Request, _: Reader, page: Annotated[PageQuery, Query()]) -> WatchPage:
     """Every watch, the first that was added first."""
-    pages = Pages(request, "watches")
-    after = pages.after(page.next)
-    rows = _watches(request).every(after=None if after is None else after.id, most=page.limit)
-    return WatchPage(items=[_watch(row) for row in rows], next=pages.next(rows, page.limit, "created_at"))
+    rows, following = Pages(request, "watches").by_id(_watches(request).every, page)
+    return WatchPage(items=[_watch(row) for row in rows], next=following)
 
 
 @router.post("", operation_id="add_watch", status_code=201, responses=documented(400, 413, 415))
