@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from auditor.startup import OUT_OF_MEMORY, exhaustion
+
 if TYPE_CHECKING:  # `auditor --help` imports this module, and the standard library alone
     from auditor_schemas.codes import Cause, Code
 
@@ -68,6 +70,7 @@ def code_of(error: BaseException) -> Code:
     """The code of what an exception kept from being read."""
     if isinstance(error, AuditorError):
         return "crashed" if error.code in ("nothing", "usage", "invalid") else cast("Code", error.code)
-    if isinstance(error, MemoryError):
+    lack = exhaustion(error)
+    if lack == OUT_OF_MEMORY:
         return "out_of_memory"
-    return "unreadable" if isinstance(error, OSError) else "crashed"
+    return "unreadable" if lack is not None or isinstance(error, OSError) else "crashed"

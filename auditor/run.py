@@ -16,7 +16,7 @@ from auditor.comparison.parallel import expert_parallelism, parallelism, pipelin
 from auditor.comparison.records import Census, Match
 from auditor.content import Reading, check_extra
 from auditor.content.probes import Content
-from auditor.errors import SourceError, Unread, UsageError
+from auditor.errors import AuditorError, SourceError, Unread, UsageError, code_of
 from auditor.families.configure import Configuration
 from auditor.families.expectations import Expectations
 from auditor.format.files import INDEX
@@ -28,6 +28,7 @@ from auditor.reporting.map import locate, map_cells
 from auditor.reporting.storage import storage
 from auditor.rules import catalogue
 from auditor.sources import Source, Symlinks
+from auditor.startup import exhaustion
 from auditor.text import quoted, shown
 from auditor.verdict.apply import apply_rules
 from auditor.verdict.attribute import trace
@@ -124,8 +125,8 @@ def audit(
     to included. With `private` false an address that is not public is refused, judged on the address that is connected
     to, and a proxy that the environment names is not used. `roots` are folders below which a local one has to be, after
     symlinks are resolved; None allows all.
-    Raises UsageError for arguments that cannot be, SourceError where there is nothing to audit; damage
-    is never an exception.
+    Raises UsageError for arguments that cannot be, SourceError where there is nothing to audit, AuditorError with a
+    code where this machine has no memory, threads or descriptors left; damage is never an exception.
     """
     subject = Subject(
         source=str(source),
@@ -138,7 +139,15 @@ def audit(
         private=private,
         roots=None if roots is None else tuple(map(str, roots)),
     )
-    return conduct(subject, Terms(policy=policy, baseline=baseline, fail_on=fail_on), progress)[1]
+    try:
+        return conduct(subject, Terms(policy=policy, baseline=baseline, fail_on=fail_on), progress)[1]
+    except Exception as error:
+        lack = None if isinstance(error, AuditorError) else exhaustion(error)
+        if lack is None:
+            raise
+        code = code_of(error)
+    # Only here is gone what the exception held: whoever goes on may need the memory.
+    raise AuditorError(f"{lack}: nothing was decided", code=code)
 
 
 def _reading(depth: str, reading: Reading | None) -> Reading | None:

@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 
+OUT_OF_MEMORY = "out of memory"
 _LARGE = 24 << 20  # bytes, never touched
 
 
@@ -128,7 +129,7 @@ def exhaustion(error: BaseException) -> str | None:
     number = error.errno if isinstance(error, OSError) else None
     text = str(error)
     if isinstance(error, MemoryError) or number == errno.ENOMEM or "Cannot allocate memory" in text:
-        return "out of memory"
+        return OUT_OF_MEMORY
     if number in (errno.EMFILE, errno.ENFILE):
         return "too many open files for the limits of this process"
     if number == errno.EAGAIN or "can't start new thread" in text:

@@ -148,20 +148,19 @@ def _write(path: str, text: str) -> None:
 
 def _reason(error: BaseException) -> dict[str, str]:
     """The cause from the closed list, and a line for a person."""
-    from auditor.errors import AuditorError, UsageError
+    from auditor.errors import AuditorError, code_of
     from auditor.text import shown
 
-    if isinstance(error, MemoryError):
-        return {"cause": "out_of_memory", "reason": "it needed more memory than the settings allow"}
-    if isinstance(error, UsageError):
-        return {"cause": "usage", "reason": shown(str(error))}
     if isinstance(error, AuditorError):
         return {"cause": error.code, "reason": shown(str(error))}
+    code = code_of(error)
+    if code == "out_of_memory":
+        return {"cause": code, "reason": "it needed more memory than the settings allow"}
     if os.environ.get("AUDITOR_TRACEBACK"):
         import traceback
 
         traceback.print_exception(error)
-    return {"cause": "crashed", "reason": shown(f"{type(error).__name__}: {error}")}
+    return {"cause": code, "reason": shown(f"{type(error).__name__}: {error}")}
 
 
 if __name__ == "__main__":
