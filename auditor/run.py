@@ -261,7 +261,7 @@ def _content(
     """What the bytes of tensors say; the libraries that read them are imported for it alone."""
     if reading is None or inventory.cancelled:
         return None
-    from auditor.content.plan import Blocks
+    from auditor.content.formats import Blocks
     from auditor.content.read import read_content
 
     quantization = configuration.config.quantization_config if configuration.config is not None else None
@@ -271,7 +271,7 @@ def _content(
         blocks = Blocks((rows, columns), quantization.scale_fmt == "ue8m0")
     mtp_layers = expectations.mtp_layers if expectations is not None else ()
     try:
-        return read_content(source, inventory, blocks, reading, mtp_layers=mtp_layers)
+        return read_content(source, inventory, blocks, reading, mtp_layers=mtp_layers, expectations=expectations)
     except KeyboardInterrupt:  # before anything was read: the headers' report stands
         return None
 

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
-from auditor.content.probes import Position, Probes, ScaleValues, TensorValues
-from auditor.families.scaling import SCALE_SUFFIX
+from auditor.content.probes import Position, Probes, ScaleValues, TensorValues, weight_of
 from auditor.text import plural
 from auditor_schemas.rule import Failure, RoundTrip, Rule, Subject
 
@@ -19,8 +18,17 @@ class Bad(Struct, frozen=True):
     first: Position | None = None
 
 
+# What scales of each kind are called, one and several.
+SCALES = {
+    "block": ("block scale", "block scales"),
+    "group": ("group scale", "group scales"),
+    "tensor": ("scale of the whole weight", "scales of the whole weight"),
+    "input": ("scale of activations", "scales of activations"),
+}
+
+
 def bad_scales(probes: Probes, *kinds: str) -> list[Bad]:
-    """Tensors of block scales that hold values of these kinds, named as the fields of ScaleValues."""
+    """Tensors of scales that hold values of these kinds, named as the fields of ScaleValues."""
     found = []
     for values in probes.scales():
         scales = values.scales
@@ -40,12 +48,12 @@ def failures(
     *,
     expected: str,
     actual: Callable[[Bad], object],
-    takes: Callable[[str], Sequence[Subject]] = lambda _: (),
+    takes: Callable[[TensorValues], Sequence[Subject]] = lambda _: (),
     whole: bool = False,
 ) -> Iterator[Failure]:
     """A failure for each, which fold; the message of the first, which stands for all then, has the sums.
 
-    `takes`: what a tensor of that name takes along. `whole`: what is bad are whole tensors, so only they are counted.
+    `takes`: what such a tensor takes along. `whole`: what is bad are whole tensors, so only they are counted.
     """
     for position, bad in enumerate(found):
         text = message(bad)
@@ -59,7 +67,7 @@ def failures(
             span=None if bad.first is None else (bad.first.begin, bad.first.end),
             expected=expected,
             actual=actual(bad),
-            takes=takes(bad.values.name),
+            takes=takes(bad.values),
             fold=rule.slug,
         )
 
@@ -76,9 +84,16 @@ def scales_are(what: str) -> Callable[[Bad], str]:
 
     def message(bad: Bad) -> str:
         verb = "is" if bad.count == 1 else "are"
-        return f"{bad.count:,} of {bad.of:,} block scales {verb} {what}{first_place(bad)}"
+        return f"{bad.count:,} of {bad.of:,} {named_scales(bad)} {verb} {what}{first_place(bad)}"
 
     return message
+
+
+def named_scales(bad: Bad) -> str:
+    """What bad scales are called, of as many as were read."""
+    scales = bad.values.scales
+    assert scales is not None
+    return SCALES[scales.kind][bad.of != 1]
 
 
 def first_place(bad: Bad) -> str:
@@ -91,9 +106,10 @@ def first_place(bad: Bad) -> str:
 
 def place(values: TensorValues, position: Position) -> str:
     """A value's place in words."""
-    if values.scales is not None:
+    if values.scales is not None and len(values.shape) > 1:
         row, column = block_of(values.scales, position)
-        return f"block row {row:,}, column {column:,}"
+        what = "block row" if values.scales.kind == "block" else "row"
+        return f"{what} {row:,}, column {column:,}"
     if len(values.shape) < 2:
         return f"element {position.element:,}"
     row, column = divmod(position.element, values.shape[-1])
@@ -105,17 +121,12 @@ def block_of(scales: ScaleValues, position: Position) -> tuple[int, int]:
     return divmod(position.element, max(1, scales.columns))
 
 
-def weight_of(scale: str) -> str:
-    """The name of the weight that a scale belongs to."""
-    return scale.removesuffix(SCALE_SUFFIX)
-
-
-def own_round_trip(weight: str) -> tuple[RoundTrip]:
+def own_round_trip(weight: TensorValues) -> tuple[RoundTrip]:
     """What a weight's values take along: the round trip of its blocks."""
-    return (RoundTrip(weight),)
+    return (RoundTrip(weight.name),)
 
 
-def round_trip_of_scale(scale: str) -> tuple[RoundTrip]:
+def round_trip_of_scale(scale: TensorValues) -> tuple[RoundTrip]:
     """What a tensor of scales takes along: the round trip of its weight's blocks."""
     return (RoundTrip(weight_of(scale)),)
 
@@ -124,14 +135,14 @@ def scale_actual(bad: Bad) -> dict[str, object]:
     """What was found of bad scales, for programs: the weight, the first's block and value, how many."""
     scales = bad.values.scales
     assert scales is not None
-    actual: dict[str, object] = {"weight": weight_of(bad.values.name), "scales": bad.count, "of": bad.of}
+    actual: dict[str, object] = {"weight": weight_of(bad.values), "scales": bad.count, "of": bad.of}
     if bad.first is not None:
         actual |= {"block": list(block_of(scales, bad.first)), "value": bad.first.text}
     return actual
 
 
 def share(values: TensorValues) -> str:
-    """'all 61,440 values', or at depth sample 'all 16,384 values read of 61,440'."""
-    if values.whole:
-        return f"all {plural(values.elements, 'value')}"
-    return f"all {plural(values.read, 'value')} read of {values.elements:,}"
+    """'all 61,440 values', or at depth sample 'all 16,384 values read of 61,440'; 'codes of 4 bits' where packed."""
+    read, of = values.read * values.packing, values.elements * values.packing
+    some = plural(read, "value") if values.packing == 1 else f"{read:,} codes of 4 bits"
+    return f"all {some}" if values.whole else f"all {some} read of {of:,}"

@@ -1,14 +1,14 @@
 """Tensors of block scales that are wrong by orders of magnitude: how far from their kind, and which weights follow."""
 
 from collections.abc import Iterator, Sequence
-from math import inf, isfinite, log2
+from math import isfinite, log2
 
 from msgspec import Struct
 
-from auditor.comparison.bad_values import place, weight_of
-from auditor.content.probes import Probes, ScaleValues, TensorValues
-from auditor.families.scaling import SCALE_SUFFIX
-from auditor.patterns import expert_of, kind_of
+from auditor.comparison.bad_values import place
+from auditor.content.probes import Probes, ScaleValues, TensorValues, weight_of
+from auditor.families.naming import Naming
+from auditor.format.dtypes import FP8
 from auditor.text import plural
 from auditor_schemas.rule import Failure, RoundTrip, Rule
 
@@ -45,19 +45,31 @@ class Outlier(Struct, frozen=True):
 
 
 def outliers(probes: Probes) -> tuple[Outlier, ...]:
-    """Tensors with a median far from their kind's, or one that makes heavy weights, or a single scale that does."""
-    tensors = [values for values in probes.scales() if values.scales is not None and _median(values.scales) > 0]
-    kinds = _kinds(tensors)
-    apart = {values.name: _deviation(values, kinds) for values in tensors}
+    """Tensors with a median far from their kind's, or one that makes heavy weights, or a single scale that does.
+
+    Scales of activations are as they are, and those of groups in E4M3 have a scale of their own.
+    """
+    tensors = [values for values in probes.scales() if _is_comparable(values)]
+    kinds = _kinds(tensors, probes.naming)
+    apart = {values.name: _deviation(values, kinds.get(probes.naming.kind_of(values.name))) for values in tensors}
+    dead = _dead(apart, probes.naming)
     found = []
     for values in tensors:
-        largest = _largest_code(values, probes)
+        largest, kind = _largest_code(values, probes), kinds.get(probes.naming.kind_of(values.name))
+        may_be_dead = _expert(values.name, probes.naming) in dead
         outlier = (
-            _find_unscaled(values, largest) or _whole(values, kinds, apart, largest) or _single(values, kinds, largest)
+            _find_unscaled(values, largest)
+            or _whole(values, kind, apart[values.name], largest, may_be_dead=may_be_dead)
+            or _single(values, kind, largest)
         )
         if outlier is not None:
             found.append(outlier)
     return tuple(found)
+
+
+def _is_comparable(values: TensorValues) -> bool:
+    scales = values.scales
+    return scales is not None and scales.kind != "input" and values.dtype != FP8 and _median(scales) > 0
 
 
 class _Kind:
@@ -75,13 +87,13 @@ def _middle(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def _kinds(tensors: Sequence[TensorValues]) -> dict[str, _Kind]:
+def _kinds(tensors: Sequence[TensorValues], naming: Naming) -> dict[str, _Kind]:
     """Kinds with enough tensors to compare. Those of dead experts, at the clamp throughout, say nothing of a kind."""
     medians: dict[str, list[float]] = {}
     for values in tensors:
         assert values.scales is not None
         if _median(values.scales) > CLAMP:
-            medians.setdefault(kind_of(values.name), []).append(_median(values.scales))
+            medians.setdefault(naming.kind_of(values.name), []).append(_median(values.scales))
     return {kind: _Kind(each) for kind, each in medians.items() if len(each) >= PEERS}
 
 
@@ -89,18 +101,24 @@ def _median(scales: ScaleValues) -> float:
     return scales.median if scales.median is not None and isfinite(scales.median) else 0.0
 
 
-def _deviation(values: TensorValues, kinds: dict[str, _Kind]) -> float:
+def _deviation(values: TensorValues, kind: _Kind | None) -> float:
     """How many powers of two a tensor's median lies above its kind's, or below, as a share of the limit."""
-    kind = kinds.get(kind_of(values.name))
     assert values.scales is not None
     return 0.0 if kind is None else log2(_median(values.scales) / kind.middle) / kind.limit
 
 
 def _largest_code(values: TensorValues, probes: Probes) -> float:
-    """The largest |code| of the weight, 448 where it was not read."""
-    weight = probes.tensors.get(values.name.removesuffix(SCALE_SUFFIX))
+    """What the largest |code| of the weight makes of a scale of 1; the format's largest where it was not read.
+
+    Under a scale of the whole weight that includes the largest scale of a group, where there are such.
+    """
+    scales, weight = values.scales, probes.tensors.get(weight_of(values))
+    assert scales is not None
+    if scales.kind == "tensor":
+        groups = [each.scales for each in probes.companions[weight_of(values)] if each.scales is not None]
+        return scales.largest_code * max((each.maximum or 0.0 for each in groups if each.kind == "group"), default=1.0)
     if weight is None or weight.minimum is None or weight.maximum is None or weight.blocks is None:
-        return 448.0
+        return scales.largest_code
     return max(-weight.minimum, weight.maximum)
 
 
@@ -114,13 +132,15 @@ def _find_unscaled(values: TensorValues, largest: float) -> Outlier | None:
     return Outlier(values, message, None, None, impossible=True)
 
 
-def _whole(values: TensorValues, kinds: dict[str, _Kind], apart: dict[str, float], largest: float) -> Outlier | None:
+def _whole(
+    values: TensorValues, kind: _Kind | None, apart: float, largest: float, *, may_be_dead: bool
+) -> Outlier | None:
     """What is odd about the tensor's median."""
     assert values.scales is not None
-    median, kind = _median(values.scales), kinds.get(kind_of(values.name))
+    median = _median(values.scales)
     weight = largest * median
     middle = None if kind is None else kind.middle
-    if kind is not None and (apart[values.name] > 1 or (apart[values.name] < -1 and not _may_be_dead(values, apart))):
+    if kind is not None and (apart > 1 or (apart < -1 and not may_be_dead)):
         ratio = median / kind.middle
         times = f"{_times(ratio)} times" if ratio >= 1 else f"{_times(1 / ratio)} times below"
         others = f"{plural(kind.tensors, 'tensor')} of its kind"
@@ -129,7 +149,8 @@ def _whole(values: TensorValues, kinds: dict[str, _Kind], apart: dict[str, float
             message += f" and makes weights of {weight:.3g}"
         return Outlier(values, message, None, middle, ratio > IMPOSSIBLE or weight > IMPOSSIBLE_WEIGHT)
     if weight >= HEAVY:
-        message = f"median scale {median:.3g} gives half of the blocks weights of {weight:.3g} and more"
+        gives = "gives half of the blocks weights" if values.scales.kind == "block" else "makes weights"
+        message = f"median scale {median:.3g} {gives} of {weight:.3g} and more"
         return Outlier(values, message, None, middle, weight > IMPOSSIBLE_WEIGHT)
     return None
 
@@ -138,22 +159,26 @@ def _times(ratio: float) -> str:
     return f"{ratio:,.0f}" if ratio < 1e6 else f"{ratio:.2g}"
 
 
-def _may_be_dead(values: TensorValues, apart: dict[str, float]) -> bool:
-    """Whether an expert that is never chosen explains small scales: it decays as a whole, in every matrix read."""
-    expert = expert_of(values.name)
-    if expert is None:
-        return False
-    head, _, _ = values.name.partition(f".mlp.experts.{expert}.")
-    prefix = f"{head}.mlp.experts.{expert}."
-    names = (f"{prefix}{each}_proj.weight_scale_inv" for each in ("gate", "up", "down"))
-    return all(apart.get(name, -inf) < -0.5 for name in names)
+def _expert(name: str, naming: Naming) -> tuple[int, int] | None:
+    """A routed expert by layer and number."""
+    layer, expert = naming.layer_of(name), naming.expert_of(name)
+    return None if layer is None or expert is None else (layer, expert)
 
 
-def _single(values: TensorValues, kinds: dict[str, _Kind], largest: float) -> Outlier | None:
+def _dead(apart: dict[str, float], naming: Naming) -> set[tuple[int, int] | None]:
+    """The experts that are never chosen, which explains small scales: they decay as a whole, in every matrix read."""
+    members: dict[tuple[int, int], list[float]] = {}
+    for name, deviation in apart.items():
+        expert = _expert(name, naming)
+        if expert is not None:
+            members.setdefault(expert, []).append(deviation)
+    return {expert for expert, each in members.items() if all(deviation < -0.5 for deviation in each)}
+
+
+def _single(values: TensorValues, kind: _Kind | None, largest: float) -> Outlier | None:
     """What is odd about the tensor's largest scale. A dead tensor's median is the clamp: its kind's counts instead."""
     scales = values.scales
     assert scales is not None
-    kind = kinds.get(kind_of(values.name))
     base = max(_median(scales), kind.middle if kind is not None else 0.0)
     if scales.maximum is None or not isfinite(scales.maximum):
         return None
@@ -180,7 +205,7 @@ def failures(rule: Rule, found: Sequence[Outlier], outlie: str) -> Iterator[Fail
         scales = each.values.scales
         assert scales is not None
         many = f"; {len(found):,} tensors of scales {outlie}" if position == 0 and len(found) > 1 else ""
-        weight = weight_of(each.values.name)
+        weight = weight_of(each.values)
         yield rule.failure(
             each.message + many,
             file=each.values.file,

@@ -5,10 +5,10 @@ from typing import Any
 
 from auditor.comparison.outliers import outliers
 from auditor.comparison.value_groups import (
-    CORRECTION_BIAS,
     by_expert,
     by_layer,
     copies,
+    is_correction_bias,
     tied_head,
     within_240,
     zeroed_experts,
@@ -62,19 +62,21 @@ def count_value_subjects(
     named = {} if declared is None or isinstance(declared, Blocked) else declared
     return {
         "tensors read": len(tensors),
-        "FP8 tensors read": sum(values.dtype == FP8 for values in tensors),
+        "shapes read": sum(values.shape_said is not None for values in tensors),
+        "tables read": sum(values.table is not None for values in tensors),
+        "FP8 tensors read": sum(values.dtype == FP8 and values.scales is None for values in tensors),
         "unquantised tensors read": sum(values.dtype != FP8 and values.scales is None for values in tensors),
         "scales read": sum(values.scales is not None for values in tensors),
         "weight blocks read": sum(values.blocks.blocks for values in tensors if values.blocks is not None),
         "shards read": len(probes.shards),
         "digests compared": sum(shard.sha256 is not None and shard.file in named for shard in probes.shards),
-        "correction biases read": sum(values.name.endswith(CORRECTION_BIAS) for values in tensors),
+        "correction biases read": sum(map(is_correction_bias, tensors)),
         "tied heads compared": 0
         if config is None or isinstance(config, Blocked)
         else int(tied_head(probes, config) is not None),
         "MTP copies compared": sum(1 for _ in copies(probes)),
-        "experts read": len(by_expert(tensors)),
-        "layers read": len(by_layer(tensors)),
+        "experts read": len(by_expert(probes)),
+        "layers read": len(by_layer(probes)),
     }
 
 

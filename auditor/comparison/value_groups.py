@@ -1,17 +1,15 @@
 """Tensors by what they hold: copies, experts and layers that are alike, and those of zeros."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from auditor.content.probes import Probes, ScaleValues, TensorValues
-from auditor.patterns import expert_of, is_vocabulary, layer_of
+from auditor.content.probes import Probes, ScaleValues, TensorValues, weight_of
+from auditor.families.naming import Naming
 from auditor_schemas.config import ModelConfig
 
 # Blocks or scales that all have in common what chance would have given to half of them: no chance any more.
 ENOUGH = 16
-# The copies that an MTP module stores, by what follows its layer, and what they are copies of.
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-_ORIGINALS = {"embed_tokens.weight": EMBEDDING, "shared_head.head.weight": HEAD}
 CORRECTION_BIAS = ".e_score_correction_bias"
 # The largest scale that a quantiser gives a block of zeros: 1e-4 / 240, rounded up to a power of two.
 LARGEST_CLAMP = 2.0**-21
@@ -19,23 +17,33 @@ LARGEST_CLAMP = 2.0**-21
 
 def may_be_zero(values: TensorValues) -> bool:
     """Whether a tensor of zeros is sound: biases begin as zeros."""
-    return values.name.endswith("bias")
+    return values.role in ("bias", "router_bias") or values.name.endswith("bias")
 
 
-def entirely_zero(values: TensorValues) -> bool:
+def is_correction_bias(values: TensorValues) -> bool:
+    """Whether a tensor corrects a router's choice, as the config implies it or by its published name."""
+    return values.role == "router_bias" or values.name.endswith(CORRECTION_BIAS)
+
+
+def entirely_zero(values: TensorValues, naming: Naming) -> bool:
     """Whether everything read of a tensor is zero. Of a vocabulary matrix one strip says nothing: it may be padding."""
-    if not values.read or values.zeros != values.read or values.scales is not None:
+    if not values.read or values.zeros != values.read or goes_with_codes(values):
         return False
-    return values.whole or not is_vocabulary(values.name) or len(values.rows) > 1
+    return values.whole or not naming.is_vocabulary(values.name) or len(values.rows) > 1
+
+
+def goes_with_codes(values: TensorValues) -> bool:
+    """Whether a tensor is a weight's scales, or says its shape."""
+    return values.scales is not None or values.shape_said is not None
 
 
 def copies(probes: Probes) -> Iterator[tuple[TensorValues, TensorValues]]:
     """MTP modules' copies of vocabulary matrices with their originals, where bytes of both can be compared."""
     for name, values in probes.tensors.items():
-        layer = layer_of(name)
-        if layer is None:
+        prefix = probes.naming.prefix_in(name)
+        if not prefix:
             continue
-        original = probes.tensors.get(_ORIGINALS.get(name.removeprefix(f"model.layers.{layer}."), ""))
+        original = probes.tensors.get(probes.naming.copies.get(name[len(prefix) :], ""))
         if original is not None and differing(values, original) is not None:
             yield values, original
 
@@ -51,32 +59,33 @@ def differing(one: TensorValues, other: TensorValues) -> tuple[int, int] | None:
 
 def tied_head(probes: Probes, config: ModelConfig) -> tuple[TensorValues, TensorValues] | None:
     """A stored head and the embedding that config.json ties it to, where bytes of both can be compared."""
-    embedding, head = probes.tensors.get(EMBEDDING), probes.tensors.get(HEAD)
+    embedding, head = probes.tensors.get(probes.naming.embedding), probes.tensors.get(probes.naming.head)
     if not config.tie_word_embeddings or embedding is None or head is None:
         return None
     return None if differing(head, embedding) is None else (head, embedding)
 
 
-def by_expert(tensors: Iterable[TensorValues]) -> dict[tuple[int, int], dict[str, TensorValues]]:
-    """Routed experts by layer and number, each with its tensors by what follows the number."""
+def by_expert(probes: Probes) -> dict[tuple[int, int], dict[str, TensorValues]]:
+    """Routed experts by layer and number, each with its tensors by their kind."""
+    naming = probes.naming
     found: dict[tuple[int, int], dict[str, TensorValues]] = {}
-    for values in tensors:
-        expert, layer = expert_of(values.name), layer_of(values.name)
+    for name, values in probes.tensors.items():
+        expert, layer = naming.expert_of(name), naming.layer_of(name)
         if expert is not None and layer is not None:
-            suffix = values.name.removeprefix(f"model.layers.{layer}.mlp.experts.{expert}.")
-            found.setdefault((layer, expert), {})[suffix] = values
+            found.setdefault((layer, expert), {})[naming.kind_of(name)] = values
     return found
 
 
-def by_layer(tensors: Iterable[TensorValues]) -> dict[int, dict[str, TensorValues]]:
+def by_layer(probes: Probes) -> dict[int, dict[str, TensorValues]]:
     """The weight matrices of each decoder layer by what follows the layer's number; what only MTP has is left out."""
+    naming = probes.naming
     found: dict[int, dict[str, TensorValues]] = {}
-    for values in tensors:
-        layer = layer_of(values.name)
-        if layer is None or values.scales is not None or len(values.shape) < 2:
+    for name, values in probes.tensors.items():
+        layer = naming.layer_of(name)
+        if layer is None or goes_with_codes(values) or len(values.shape) < 2:
             continue
-        suffix = values.name.removeprefix(f"model.layers.{layer}.")
-        if suffix.startswith(("self_attn.", "mlp.")):
+        suffix = name[len(naming.prefix_in(name)) :]
+        if not f".{suffix}".endswith(naming.marks) and suffix not in naming.copies:
             found.setdefault(layer, {})[suffix] = values
     return found
 
@@ -97,19 +106,24 @@ def zeroed_experts(probes: Probes) -> dict[tuple[int, int], tuple[TensorValues, 
     None of a layer of which they are the half or more: a layer is not pruned to nothing.
     """
     found: dict[tuple[int, int], tuple[TensorValues, ...]] = {}
-    experts = by_expert(probes.tensors.values())
+    experts = by_expert(probes)
     for key, members in experts.items():
-        weights = tuple(values for values in members.values() if values.scales is None)
-        scales = [values.scales for values in members.values() if values.scales is not None]
-        if weights and len(scales) == len(weights) and all(map(entirely_zero, weights)) and all(map(_of_zeros, scales)):
+        weights = tuple(values for values in members.values() if not goes_with_codes(values))
+        scales = [each.scales for each in members.values() if each.scales is not None and each.scales.kind != "input"]
+        scaled = {weight_of(each) for each in members.values() if each.scales is not None}
+        if not weights or not scaled.issuperset(values.name for values in weights):
+            continue
+        if all(entirely_zero(values, probes.naming) for values in weights) and all(map(_of_zeros, scales)):
             found[key] = weights
     sizes, zeros = (Counter(layer for layer, _ in each) for each in (experts, found))
     return {key: weights for key, weights in found.items() if 2 * zeros[key[0]] < sizes[key[0]]}
 
 
 def _of_zeros(scales: ScaleValues) -> bool:
-    """Whether scales are what a quantiser gives blocks of zeros: its clamp, or 1."""
+    """Whether scales are what a quantiser gives blocks of zeros: its clamp, or 1; in groups of 4 bits any."""
     positive = sum(scales.exponents.values()) == scales.values and scales.maximum is not None
+    if scales.kind != "block":
+        return positive
     return positive and ((scales.maximum or 0) <= LARGEST_CLAMP or scales.minimum == scales.maximum == 1)
 
 

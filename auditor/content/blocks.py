@@ -2,37 +2,43 @@
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from auditor.content.device import Bytes, Extremes
+from auditor.content.formats import Blocks
 from auditor.content.fp8 import decode_table
 from auditor.content.kernels import roundtrip
-from auditor.content.plan import Blocks, Part
+from auditor.content.plan import Part
 from auditor.content.probes import BlockNote, BlockValues
 
+Floats = npt.NDArray[np.float32]
 _MAGNITUDES: npt.NDArray[np.float32] = decode_table()[:128].copy()
 
 
 class Judge:
-    """One FP8 weight (R × C) with its scales (r × c)."""
+    """One FP8 weight (R × C) with its scales (r × c); None where each strip comes with its own."""
 
-    def __init__(self, part: Part, scale_rc: npt.NDArray[np.float32], blocks: Blocks) -> None:
+    def __init__(self, part: Part, scale_rc: Floats | None, blocks: Blocks) -> None:
         self.block = blocks.shape
-        self._part = part
-        self._scale_rc = np.require(scale_rc, np.float32, ["C", "W"])  # as the kernel is compiled for
-        self._powers_of_two = blocks.powers_of_two
+        self._part = part if part.blocks is not None else replace(part, blocks=blocks)
+        self._scale_rc = None if scale_rc is None else _as_compiled(scale_rc)
+        self._rounding = _rounding(blocks, part.scale.dtype if part.scale is not None else "F32")
         self._counts = np.zeros(10, np.int64)
         self._largest = np.zeros(128, np.int64)
         self._firsts = np.full((5, 3), -1, np.int64)
         self._measures = np.zeros((6, 2))
 
-    def add(self, strip: Bytes, first_block_row: int, extremes: Extremes) -> None:
-        """Judge the blocks of a strip of whole rows, which begins at a row of blocks."""
-        grid, scales = extremes.signed_rc.shape, self._scale_rc.shape
-        if grid[1] != scales[1] or first_block_row + grid[0] > scales[0]:
-            raise ValueError(f"{grid} blocks from row {first_block_row} on have no place among {scales} scales")
+    def add(self, strip: Bytes, first_block_row: int, extremes: Extremes, scale_rc: Floats | None = None) -> None:
+        """Judge the blocks of a strip of whole rows, which begins at a row of blocks; `scale_rc` are its own scales."""
+        grid = extremes.signed_rc.shape
+        if scale_rc is None:
+            assert self._scale_rc is not None
+            scale_rc = self._scale_rc[first_block_row : first_block_row + grid[0]]
+        if grid != scale_rc.shape:
+            raise ValueError(f"{grid} blocks from row {first_block_row} on have {scale_rc.shape} scales")
         roundtrip.judge_strip(
-            strip, self._part.shape[1], *self.block, extremes.signed_rc, extremes.unsigned_rc, self._scale_rc,
-            self._powers_of_two, first_block_row, _MAGNITUDES,
+            strip, self._part.shape[1], *self.block, extremes.signed_rc, extremes.unsigned_rc, _as_compiled(scale_rc),
+            self._rounding, first_block_row, _MAGNITUDES,
             self._counts, self._largest, self._firsts, self._measures,
         )  # fmt: skip
 
@@ -65,14 +71,26 @@ class Judge:
         if row < 0:
             return None
         scale, error = self._measures[kind].tolist()
-        part, height = self._part, self.block[0]
-        begin = part.begin + row * height * part.row_bytes
+        part = self._part
+        top, bottom = part.rows_of_block(row)
         return BlockNote(
             row=row,
             column=column,
             scale=scale if np.isfinite(scale) else None,
             largest=largest,
             error=error,
-            begin=begin,
-            end=min(part.end, begin + height * part.row_bytes),
+            begin=part.begin + top * part.row_bytes,
+            end=part.begin + bottom * part.row_bytes,
         )
+
+
+def _as_compiled(scale_rc: Floats) -> Floats:
+    """Scales as the kernel is compiled for."""
+    return np.require(scale_rc, np.float32, ["C", "W"])
+
+
+def _rounding(blocks: Blocks, dtype: str) -> int:
+    """How the formula's quotient becomes a scale that is stored as `dtype`."""
+    if blocks.powers_of_two or dtype in ("F8_E8M0", "U8"):
+        return roundtrip.POWER_OF_TWO
+    return roundtrip.BF16 if dtype == "BF16" else roundtrip.FLOAT32

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from auditor.content.device import Bytes
 from auditor.content.fp8 import decode_table, encode_bf16
-from auditor.content.kernels.reduce import alike, explain, sweep
+from auditor.content.kernels.reduce import alike, count_masked, explain, sweep
 from auditor.content.probes import Position
 from auditor.format.dtypes import BITS
 from auditor.text import quoted
@@ -40,6 +40,9 @@ FORMATS = {
 }
 _INTEGERS = {"BOOL": "u1", "U8": "u1", "I8": "i1", "U16": "u2", "I16": "i2", "U32": "u4", "I32": "i4", "U64": "u8",
              "I64": "i8"}  # fmt: skip
+# Several values that share an element have 4 bits each: of E2M1 those of a magnitude but no sign, of INT4 those that
+# tell its ends from what lies between.
+_PACKED = {"U8": ("u1", 0x77), "I8": ("u1", 0x77), "I32": ("<u4", 0x77777777)}
 _TABLE = decode_table()
 _FEW = 64  # values, of which hardly all are E4M3's where not all of a tensor are
 
@@ -72,8 +75,9 @@ def decode(dtype: str, code: int) -> float:
 class Values:
     """What has been seen of a tensor so far."""
 
-    def __init__(self, dtype: str) -> None:
+    def __init__(self, dtype: str, *, packing: int = 1) -> None:
         self.dtype = dtype
+        self._packed = _PACKED.get(dtype) if packing > 1 else None
         self.read = self.nan = self.infinite = self.zeros = 0
         self.first_nonfinite: Position | None = None
         self._format = FORMATS.get(dtype)
@@ -85,6 +89,9 @@ class Values:
 
     def add(self, run: Bytes, element: int, begin: int) -> None:
         """A run of the tensor's bytes, whole elements, from flat index `element` and byte `begin` of the file on."""
+        if self._packed is not None:
+            self._add_packed(run, *self._packed)
+            return
         if self._format is None:
             self._add_plain(run, element, begin)
             return
@@ -167,19 +174,31 @@ class Values:
         text = f"0x{int(codes[index]) & ((1 << 8 * width) - 1):0{2 * width}x}"
         return Position(element + index, place, place + width, text)
 
+    def _add_packed(self, run: Bytes, codes: str, mask: int) -> None:
+        """Elements of several codes each: what these are is their format's matter, and none is NaN."""
+        elements = run.view(codes)
+        self._compare(elements)
+        self.read += elements.size
+        self.zeros += elements.size - int(count_masked(elements, mask))
+
     def _add_plain(self, run: Bytes, element: int, begin: int) -> None:
-        """Integers, F64, and formats that no DeepSeek-V3 layout has: rare, so numpy does."""
+        """Integers, F64, and formats of scales and none: rare, so numpy does."""
+        if self.dtype in _INTEGERS:
+            whole = run.view(_INTEGERS[self.dtype])
+            self._compare(whole)
+            self.read += whole.size
+            self.zeros += whole.size - int(np.count_nonzero(whole))
+            self._extend(float(whole.min()), float(whole.max()))
+            return
         if self.dtype == "F64":
             values = run.view(np.float64)
         elif self.dtype == "F8_E8M0":
             values = np.where(run == 0xFF, np.nan, np.exp2(run.astype(np.float64) - 127))
-        elif self.dtype in _INTEGERS:
-            values = run.view(_INTEGERS[self.dtype])
         else:
             self._compare(run)
             self.read += run.size * 8 // BITS[self.dtype]
             return
-        self._compare(values.view(np.uint64) if self.dtype == "F64" else run if self.dtype == "F8_E8M0" else values)
+        self._compare(values.view(np.uint64) if self.dtype == "F64" else run)
         self.read += values.size
         self.zeros += int(np.count_nonzero(values == 0))
         finite = np.isfinite(values)

@@ -5,37 +5,57 @@ from math import ceil
 
 from msgspec import Struct
 
-from auditor.families.scaling import scale_name
+from auditor.content.formats import Beside, Blocks, Codes, Formats
+from auditor.families.expectations import Row
 from auditor.format.dtypes import FP8, packed_bytes
 from auditor.format.entries import Shard, TensorHeader, elements
 from auditor.inventory.facts import Inventory
 
-# The most memory that one strip of weight blocks may take: what has longer rows is not judged by blocks.
+# The most memory that one strip of weight blocks may take: what has longer rows is not judged by blocks. Scales are
+# read at once where they take no more, else beside each strip.
 STRIP_BYTES = 64 << 20
-# What block scales are stored as: F32 by the published format, the others by writers that another rule reports.
-SCALE_DTYPES = ("F32", "BF16", "F16", "F64", "F8_E8M0")
 
 
 class ScaleAt(Struct, frozen=True):
-    """Where a weight's block scales stand: bytes `begin` to `end` of a shard, a grid of floats."""
+    """Where a weight's block scales stand: bytes `begin` to `end` of a shard, a grid of floats, or of U8 as E8M0."""
 
     file: str
     begin: int
     end: int
     shape: tuple[int, int]
     dtype: str = "F32"
+    name: str = ""
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes there are."""
+        return self.end - self.begin
 
     @property
     def row_bytes(self) -> int:
         """Bytes of the scales of one row of blocks."""
         return (self.end - self.begin) // max(1, self.shape[0])
 
+    @property
+    def whole(self) -> bool:
+        """Whether the scales are read at once, before their weight."""
+        return self.end - self.begin <= STRIP_BYTES
+
+    def of_rows(self, first: int, last: int) -> "ScaleAt":
+        """Where the scales of some rows of blocks stand."""
+        begin = self.begin + first * self.row_bytes
+        end = self.begin + last * self.row_bytes
+        return ScaleAt(self.file, begin, end, (last - first, self.shape[1]), self.dtype, self.name)
+
 
 class Part(Struct, frozen=True):
     """One tensor to read, at bytes `begin` to `end` of its shard.
 
     `rows` are half-open ranges of rows (of blocks' rows, for FP8 weights); empty for the whole tensor. `too_wide`:
-    an FP8 weight with a grid of scales, of which one row of blocks, or the grid, is more than STRIP_BYTES.
+    an FP8 weight with a grid of scales, of which one row of blocks, or of scales, is more than STRIP_BYTES. `blocks`
+    are those of a weight with `scale`; `format` and `packing` are those of codes that are not judged by blocks.
+    `beside` is what it is to the codes it goes with. `below`: a table of whole numbers that are less. `digested`: even
+    where nobody asks for digests. `role` is that of the expected row.
     """
 
     name: str
@@ -46,6 +66,13 @@ class Part(Struct, frozen=True):
     rows: tuple[tuple[int, int], ...] = ()
     scale: ScaleAt | None = None
     too_wide: bool = False
+    blocks: Blocks | None = None
+    beside: Beside | None = None
+    format: str | None = None
+    packing: int = 1
+    below: int | None = None
+    digested: bool = False
+    role: str | None = None
 
     @property
     def elements(self) -> int:
@@ -67,6 +94,33 @@ class Part(Struct, frozen=True):
         """How many bytes are to be read."""
         return sum(b - a for a, b in self.rows) * self.row_bytes if self.rows else self.end - self.begin
 
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of each part in which blocks begin anew."""
+        return self.row_count // (self.blocks.chunks if self.blocks is not None else 1)
+
+    def chunked(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """A range of rows, in ranges within each of which one block of rows follows the other."""
+        height = self.chunk_rows
+        while first < last:
+            stop = min(last, (first // height + 1) * height)
+            yield first, stop
+            first = stop
+
+    def block_row(self, row: int) -> int:
+        """The row of blocks that a row is in."""
+        assert self.blocks is not None
+        chunk, inside = divmod(row, self.chunk_rows)
+        return chunk * ceil(self.chunk_rows / self.blocks.shape[0]) + inside // self.blocks.shape[0]
+
+    def rows_of_block(self, block_row: int) -> tuple[int, int]:
+        """The rows of a row of blocks."""
+        assert self.blocks is not None
+        height = self.blocks.shape[0]
+        chunk, inside = divmod(block_row, ceil(self.chunk_rows / height))
+        begin = chunk * self.chunk_rows + inside * height
+        return begin, min(begin + height, (chunk + 1) * self.chunk_rows)
+
 
 class ShardPlan(Struct, frozen=True):
     """What to read of one shard, in the order of the file. `whole`: every byte of it."""
@@ -84,18 +138,10 @@ class ShardPlan(Struct, frozen=True):
         return sum(part.bytes for part in self.parts)
 
 
-class Blocks(Struct, frozen=True):
-    """How FP8 weights are divided: rows and columns of a block, and whether scales are powers of two."""
-
-    shape: tuple[int, int]
-    powers_of_two: bool
-
-
-def whole_shards(inventory: Inventory, blocks: Blocks | None) -> tuple[ShardPlan, ...]:
+def whole_shards(inventory: Inventory, formats: Formats) -> tuple[ShardPlan, ...]:
     """Every tensor of every shard whose header is known."""
-    places = scale_places(inventory, blocks)
     return tuple(
-        shard_plan(shard, [part_of(shard, name, places, blocks) for name in readable(shard)], whole=True)
+        shard_plan(shard, list(parts_of(shard, inventory, formats)), whole=True)
         for shard in inventory.parts
         if shard.header_sha256 is not None
     )
@@ -109,43 +155,69 @@ def shard_plan(shard: Shard, parts: list[Part], *, whole: bool) -> ShardPlan:
 
 def readable(shard: Shard) -> Iterator[str]:
     """The tensors whose bytes are all in the file and as many as shape and dtype say; the others are findings."""
-    for name, header in shard.tensors.items():
-        begin, end = shard.span(name)
-        if begin < end <= shard.size and end - begin == packed_bytes(header.dtype, elements(header.shape)):
-            yield name
+    return (name for name in shard.tensors if _is_readable(shard, name))
 
 
-def part_of(shard: Shard, name: str, places: dict[str, ScaleAt], blocks: Blocks | None) -> Part:
-    """One whole tensor, with its scales where it is an FP8 weight that has a grid of them."""
+def _is_readable(shard: Shard, name: str) -> bool:
     header = shard.tensors[name]
     begin, end = shard.span(name)
-    scale = places.get(scale_name(name)) if header.dtype == FP8 else None
-    if scale is not None and (blocks is None or not _covers(scale, header, blocks)):
-        scale = None
-    if scale is None or blocks is None:
-        return Part(name, header.dtype, header.shape, begin, end)
-    wide = (
-        min(blocks.shape[0], header.shape[0]) * header.shape[1] > STRIP_BYTES or scale.end - scale.begin > STRIP_BYTES
+    return begin < end <= shard.size and end - begin == packed_bytes(header.dtype, elements(header.shape))
+
+
+def parts_of(shard: Shard, inventory: Inventory, formats: Formats) -> Iterator[Part]:
+    """Every tensor of a shard that can be read, whole, with what its row says of it."""
+    names = list(readable(shard))
+    for name, row in zip(names, formats.rows_of(names), strict=True):
+        yield _part(shard, name, row, inventory, formats)
+
+
+def _part(shard: Shard, name: str, row: Row | None, inventory: Inventory, formats: Formats) -> Part:
+    header = shard.tensors[name]
+    begin, end = shard.span(name)
+    beside = formats.beside(name, header, row)
+    codes = formats.codes(row)
+    known = row is not None and row.quantiser is not None and header.dtype == row.dtype
+    blocks = codes.blocks if header.dtype == FP8 and beside is None else None
+    scale = None if blocks is None else _scale(inventory, codes, name, header, blocks)
+    wide = scale is not None and _is_wide(header, scale, blocks)
+    return Part(
+        name,
+        header.dtype,
+        header.shape,
+        begin,
+        end,
+        (),
+        None if wide else scale,
+        wide,
+        None if scale is None else blocks,
+        beside,
+        codes.format if known else None,
+        codes.packing if known else 1,
+        row.below if row is not None and header.dtype in ("I32", "I64") and len(header.shape) == 2 else None,
+        formats.naming.is_vocabulary(name),
+        None if row is None else row.role,
     )
-    return Part(name, header.dtype, header.shape, begin, end, (), None if wide else scale, wide)
 
 
-def scale_places(inventory: Inventory, blocks: Blocks | None) -> dict[str, ScaleAt]:
-    """Where every grid of floats is that may be a weight's block scales, by name."""
-    if blocks is None:
-        return {}
-    suffix = scale_name("")
-    found = {}
-    for shard in inventory.parts:
-        for name in readable(shard):
-            header = shard.tensors[name]
-            if name.endswith(suffix) and header.dtype in SCALE_DTYPES and len(header.shape) == 2:
-                found[name] = ScaleAt(shard.path, *shard.span(name), (header.shape[0], header.shape[1]), header.dtype)
-    return found
+def _scale(
+    inventory: Inventory, codes: Codes, weight_name: str, weight: TensorHeader, blocks: Blocks
+) -> ScaleAt | None:
+    """A weight's block scales, where they are a grid of numbers that covers it."""
+    name = codes.scale(weight_name)
+    shard = inventory.shard_of(name)
+    if shard is None or len(weight.shape) != 2 or not _is_readable(shard, name):
+        return None
+    rows, columns = weight.shape
+    if rows % blocks.chunks:
+        return None
+    grid = (blocks.chunks * ceil(rows // blocks.chunks / blocks.shape[0]), ceil(columns / blocks.shape[1]))
+    scale = shard.tensors[name]
+    if scale.shape != grid or scale.dtype not in codes.dtypes:
+        return None
+    return ScaleAt(shard.path, *shard.span(name), grid, scale.dtype, name)
 
 
-def _covers(scale: ScaleAt, weight: TensorHeader, blocks: Blocks) -> bool:
-    if len(weight.shape) != 2:
-        return False
-    grid = (ceil(weight.shape[0] / blocks.shape[0]), ceil(weight.shape[1] / blocks.shape[1]))
-    return scale.shape == grid
+def _is_wide(weight: TensorHeader, scale: ScaleAt, blocks: Blocks | None) -> bool:
+    assert blocks is not None
+    strip = min(blocks.shape[0], weight.shape[0]) * weight.shape[1]
+    return strip > STRIP_BYTES or scale.row_bytes > STRIP_BYTES

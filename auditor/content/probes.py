@@ -4,13 +4,16 @@ A block is addressed by its row and column in the weight's grid of blocks; codes
 Byte ranges are half-open and count from the start of the file. Nothing here reads or judges.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Literal
 
 from msgspec import Struct, field
 
+from auditor.content.formats import ScaleKind
 from auditor.errors import Unread
+from auditor.families.naming import Naming
+from auditor.families.scaling import SCALE_SUFFIX, scale_name
 from auditor_schemas.codes import Code
 
 Outcome = Literal["exact", "value_equal", "changed", "undefined"]
@@ -83,7 +86,9 @@ class ScaleValues(Struct, frozen=True):
     a subnormal one positive. `first` has the first value of each kind that a scale should not be, under the name of
     its field, or `not_power_of_two` for the first finite positive one that is none. `bf16` counts the finite
     positive ones whose last 16 bits are zero, powers of two among them; `published` those that are amax / 448 of some
-    amax, `reciprocal` those that are 1 / (448 / amax) of one.
+    amax, `reciprocal` those that are 1 / (448 / amax) of one. Of scales that are stored in 8 bits these three are 0.
+    They are scales of a `kind`, those of `weight`, which is empty for the one that the published name leads to;
+    `largest_code` is what the largest |code| makes of a scale of 1.
     """
 
     values: int
@@ -104,6 +109,23 @@ class ScaleValues(Struct, frozen=True):
     exponents: dict[int, int] = field(default_factory=dict)
     first: dict[str, Position] = field(default_factory=dict)
     largest: Position | None = None
+    weight: str = ""
+    kind: ScaleKind = "block"
+    largest_code: float = 448.0
+
+
+class TableValues(Struct, frozen=True):
+    """A table of whole numbers that are to be at least 0 and `below` a bound, those of one row all different.
+
+    `outside` counts numbers, `repeated` rows that hold one twice, both among the `rows` read.
+    """
+
+    below: int
+    rows: int
+    outside: int = 0
+    repeated: int = 0
+    first_outside: Position | None = None
+    first_repeated: Position | None = None
 
 
 class TensorValues(Struct, frozen=True):
@@ -112,7 +134,10 @@ class TensorValues(Struct, frozen=True):
     Minimum and maximum are over finite values, of FP8 over codes without their scales; None where there is
     none. `constant`: every element read has the same bits. `e4m3`: every element read, in BF16, F16 or F32, is a
     number that E4M3 has. `xxh3` is the XXH3-128 of all its bytes, `strips`
-    that of each range of rows where only some were read.
+    that of each range of rows where only some were read. `format` is the name of a format whose codes are not quantised
+    again, `role` that of its expected row, `packing` how many values of it share an element: such an element counts as
+    zero that has but zeros, of packed INT4 also its other end, -8. `shape_said` is what a tensor says of its weight's
+    shape, which is `unpacked`.
     """
 
     name: str
@@ -134,6 +159,12 @@ class TensorValues(Struct, frozen=True):
     first_nonfinite: Position | None = None
     blocks: BlockValues | None = None
     scales: ScaleValues | None = None
+    format: str | None = None
+    role: str | None = None
+    packing: int = 1
+    shape_said: tuple[int, ...] | None = None
+    unpacked: tuple[int, ...] | None = None
+    table: TableValues | None = None
 
     @property
     def whole(self) -> bool:
@@ -175,7 +206,8 @@ class Probes(Struct, frozen=True, dict=True):
     """Everything that was read of the tensors' bytes.
 
     `device` names what computed (cpu, or a GPU's name). `powers_of_two`: the config wants every scale to be one.
-    `partial`: something that was to be read was not.
+    `partial`: something that was to be read was not. `naming` is how the checkpoint names its tensors, and `unjudged`
+    says of each format whose codes were not quantised again why.
     """
 
     depth: Literal["sample", "full"]
@@ -185,6 +217,8 @@ class Probes(Struct, frozen=True, dict=True):
     functional: tuple[Functional, ...] = ()
     powers_of_two: bool = False
     partial: bool = False
+    naming: Naming = Naming()
+    unjudged: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def tensors(self) -> dict[str, TensorValues]:
@@ -201,8 +235,30 @@ class Probes(Struct, frozen=True, dict=True):
         return (values for values in self.tensors.values() if values.blocks is not None)
 
     def scales(self) -> Iterator[TensorValues]:
-        """Block scales."""
+        """Scales of every kind."""
         return (values for values in self.tensors.values() if values.scales is not None)
+
+    def block_scales(self) -> Iterator[TensorValues]:
+        """Scales of weight blocks that are judged beside them."""
+        return (values for values in self.scales() if values.scales is not None and values.scales.kind == "block")
+
+    @cached_property
+    def companions(self) -> dict[str, list[TensorValues]]:
+        """The scales of each weight that were read, by the name of its codes."""
+        found: dict[str, list[TensorValues]] = {}
+        for values in self.scales():
+            found.setdefault(weight_of(values), []).append(values)
+        return found
+
+    def beside(self, weight: str) -> Iterator[str]:
+        """The names of a weight's scales, by the published name and as they were read."""
+        yield from dict.fromkeys((scale_name(weight), *(each.name for each in self.companions.get(weight, ()))))
+
+
+def weight_of(scales: TensorValues) -> str:
+    """The name of the weight that scales belong to."""
+    assert scales.scales is not None
+    return scales.scales.weight or scales.name.removesuffix(SCALE_SUFFIX)
 
 
 class Content(Struct, frozen=True):

@@ -1,7 +1,7 @@
 """Reads what a depth asks for, on a device, by as many threads as wanted, and hands over the probes."""
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle
@@ -11,9 +11,10 @@ from auditor.content import Reading
 from auditor.content.cpu import CpuDevice, slab_bytes
 from auditor.content.cuda import LARGEST_BLOCK
 from auditor.content.device import Device
+from auditor.content.formats import Blocks, Formats
 from auditor.content.gpu import chosen
 from auditor.content.kernels.compiled import prepare
-from auditor.content.plan import STRIP_BYTES, Blocks, ShardPlan, whole_shards
+from auditor.content.plan import STRIP_BYTES, ShardPlan, whole_shards
 from auditor.content.probes import Content, Functional, Probes, ShardValues
 from auditor.content.sample import sampled_shards
 from auditor.content.shard import ShardReader
@@ -21,20 +22,30 @@ from auditor.content.spot import FEW, MOST, spot_checks
 from auditor.content.state import Seal, State, open_folder, seed_of
 from auditor.engine.local import Local, Meter, cores
 from auditor.errors import AuditorError, Unread, UsageError, code_of
+from auditor.families.expectations import Expectations
+from auditor.families.naming import Naming
 from auditor.inventory.facts import Inventory
 from auditor.sources import Source
 from auditor.text import listed, quoted, shown
 
 
 def read_content(
-    source: Source, inventory: Inventory, blocks: Blocks | None, reading: Reading, *, mtp_layers: Iterable[int]
+    source: Source,
+    inventory: Inventory,
+    blocks: Blocks | None,
+    reading: Reading,
+    *,
+    mtp_layers: Iterable[int] = (),
+    expectations: Expectations | None = None,
 ) -> Content:
-    """Read what the depth asks for.
+    """Read what the depth asks for, each tensor by the format of its expected row.
 
+    `blocks` are those of FP8 weights that no row knows.
     What cannot be read is said in `unread`, and so is an interruption; both leave the rest as it is.
     Raises UsageError for a device, a state folder or a compiler that cannot serve.
     """
-    make, device_name = _devices(reading.device, blocks, reading.jobs or cores())
+    formats = Formats(blocks, expectations)
+    make, device_name = _devices(reading.device, {each.shape for each in formats.every_blocks}, reading.jobs or cores())
     fresh = secrets.randbits(32)
     seed = fresh if reading.seed is None else reading.seed
     folder = unsaved = None
@@ -47,22 +58,28 @@ def read_content(
             told = f"--resume {shown(reading.resume)}: cannot be written to: {error.strerror}"
             folder, unsaved = None, Unread(told, "not_saved")
     if reading.depth == "full":
-        plans = whole_shards(inventory, blocks)
+        plans = whole_shards(inventory, formats)
     else:
         # The spot check reads its strips again, and they count: an eighth of the budget is theirs.
         budget = reading.sample_bytes - reading.sample_bytes // 8
-        plans = sampled_shards(inventory, blocks, seed=seed, budget=budget, mtp_layers=mtp_layers)
+        plans = sampled_shards(inventory, formats, seed=seed, budget=budget, mtp_layers=mtp_layers)
     settings = {"depth": reading.depth, "seed": seed, "digests": reading.digests, "blocks": blocks}
     state = State(folder, seal, source, settings) if folder is not None else None
-    work = _Work(source, blocks, reading, make, plans, state)
+    work = _Work(source, reading, make, plans, state)
     spot = None
-    if blocks is not None:
+    if any(part.scale is not None for plan in plans for part in plan.parts):
         spot = _Spot(
-            source=source, blocks=blocks, reading=reading, plans=plans, state=state, seed=seed, device_name=device_name
+            source=source,
+            naming=formats.naming,
+            reading=reading,
+            plans=plans,
+            state=state,
+            seed=seed,
+            device_name=device_name,
         )
     # Beside the reading, where that leaves the caller's thread nothing to do; a network and a GPU have one user.
     beside = spot.check if spot is not None and device_name == "cpu" and not source.remote else None
-    unread = [*work.run(beside), *too_wide(plans, blocks)]
+    unread = [*work.run(beside), *too_wide(plans)]
     unread += [unsaved] if unsaved is not None else []
     if reading.depth == "sample" and not plans and inventory.payload_bytes:
         unread.append(Unread(f"nothing fits into {reading.sample_bytes:,} bytes (--sample-bytes)", "limit"))
@@ -82,7 +99,9 @@ def read_content(
             device=device_name,
             shards=shards,
             functional=functional,
-            powers_of_two=blocks is not None and blocks.powers_of_two,
+            powers_of_two=any(each.powers_of_two for each in formats.every_blocks),
+            naming=formats.naming,
+            unjudged=formats.reasons,
             partial=not whole or any(shard.unjudged is not None for shard in shards),
         ),
         unread=tuple(unread),
@@ -95,7 +114,7 @@ class _Spot:
     """The functional spot check of one audit. `found` is None until it has been made."""
 
     source: Source
-    blocks: Blocks
+    naming: Naming
     reading: Reading
     plans: tuple[ShardPlan, ...]
     state: State | None
@@ -114,7 +133,7 @@ class _Spot:
             few = name == "cpu" and self.reading.depth == "full"
             where, most = ("cpu" if name == "cpu" else "cuda"), (FEW if few else MOST)
             room = self.reading.sample_bytes // 8 if self.reading.depth == "sample" else None
-            found = spot_checks(self.source, plans, self.blocks, seed=self.seed, device=where, most=most, room=room)
+            found = spot_checks(self.source, plans, self.naming, seed=self.seed, device=where, most=most, room=room)
             if state is not None and found:
                 with suppress(OSError):  # it is quickly done again
                     state.save_functional(plans, name, found)
@@ -127,7 +146,6 @@ class _Work:
     def __init__(
         self,
         source: Source,
-        blocks: Blocks | None,
         reading: Reading,
         make: Callable[[], Device],
         plans: tuple[ShardPlan, ...],
@@ -136,7 +154,6 @@ class _Work:
         self.done: dict[str, ShardValues] = {}
         self.resumed = 0
         self._source = source
-        self._blocks = blocks
         self._reading = reading
         self._make = make
         self._plans = plans
@@ -199,7 +216,7 @@ class _Work:
     def _worker(self, meter: Meter) -> Callable[[ShardPlan], ShardValues]:
         device = self._make()
         self._devices.append(device)
-        reader = ShardReader(self._source, self._blocks, device, digests=self._reading.digests, tick=meter.tick)
+        reader = ShardReader(self._source, device, digests=self._reading.digests, tick=meter.tick)
         return reader.read
 
     def _finished(self, plan: ShardPlan, values: ShardValues) -> None:
@@ -219,32 +236,33 @@ class _Work:
         self._unread.append(Unread(str(error) if isinstance(error, AuditorError) else told, code_of(error)))
 
 
-def too_wide(plans: Sequence[ShardPlan], blocks: Blocks | None) -> Iterator[Unread]:
-    """Weights that are not judged although they have scales: a row of blocks, or the grid, takes too much memory."""
+def too_wide(plans: Sequence[ShardPlan]) -> Iterator[Unread]:
+    """Weights that are not judged although they have scales: a row of blocks, or of scales, takes too much memory."""
     for plan in plans:
         wide = [part.name for part in plan.parts if part.too_wide]
-        if wide and blocks is not None:
+        if wide:
             names = listed(map(quoted, wide), most=1)
             yield Unread(
-                f"{plan.file}: a row of weight blocks, or all block scales of a weight, take more than "
+                f"{plan.file}: a row of weight blocks, or all block scales of one, take more than "
                 f"{STRIP_BYTES:,} bytes: the blocks of {names} were not judged",
                 "limit",
             )
 
 
 def _devices(
-    wanted: Literal["auto", "cpu", "cuda"], blocks: Blocks | None, threads: int
+    wanted: Literal["auto", "cpu", "cuda"], blocks: Collection[tuple[int, int]], threads: int
 ) -> tuple[Callable[[], Device], str]:
-    """What makes the device of each of so many threads, and the name that the report shows.
+    """What makes the device of each of so many threads, and the name that the report shows; `blocks` are their shapes.
 
     The GPU reduces weight blocks: where there are none, or larger ones than it takes, `auto` is the CPU.
     """
-    fits = blocks is not None and max(blocks.shape) <= LARGEST_BLOCK
+    largest = max(blocks, key=max, default=None)
+    fits = largest is not None and max(largest) <= LARGEST_BLOCK
     gpus = chosen(wanted) if fits or wanted == "cuda" else None
     if gpus is None:
         return lambda: CpuDevice(slab_bytes(threads)), "cpu"
-    if blocks is not None and not fits:
-        raise UsageError(f"--device cuda: weight blocks of {blocks.shape[0]} × {blocks.shape[1]} need the CPU")
+    if largest is not None and not fits:
+        raise UsageError(f"--device cuda: weight blocks of {largest[0]} × {largest[1]} need the CPU")
     from auditor.content.cuda.device import CudaDevice
 
     turns = cycle(range(len(gpus.names)))

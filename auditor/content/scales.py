@@ -6,11 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from auditor.content.device import Bytes
+from auditor.content.formats import Beside
+from auditor.content.fp8 import decode_table
 from auditor.content.kernels import survey
-from auditor.content.plan import SCALE_DTYPES, Part
+from auditor.content.plan import Part
 from auditor.content.probes import Position, ScaleValues
-from auditor.families.scaling import SCALE_SUFFIX
-from auditor.format.dtypes import packed_bytes
+from auditor.format.dtypes import FP8, packed_bytes
 
 Floats = npt.NDArray[np.float32]
 # The median of more values than this, which no release has in one grid, is told to the 8 bits of BF16.
@@ -27,23 +28,39 @@ _KINDS = {
 }
 
 
-def holds_scales(part: Part) -> bool:
-    """Whether a tensor is a weight's block scales by the name that pairs it, whatever its shape, size and shard."""
-    return part.name.endswith(SCALE_SUFFIX) and part.dtype in SCALE_DTYPES
+def survey_of(part: Part) -> "Survey | CodeSurvey | None":
+    """What is to look at a tensor of scales, whatever its shape, size and shard; None of another tensor."""
+    beside = part.beside
+    if beside is None or beside.kind == "shape":
+        return None
+    if part.dtype in _CODES:
+        return CodeSurvey(part, beside)
+    return Survey(part, powers_of_two=beside.powers_of_two)
 
 
 def as_floats(data: Any, dtype: str) -> Floats:
-    """Scales stored in one of SCALE_DTYPES as float32, which holds all of them but F64's exactly."""
+    """Scales stored in one of SCALE_DTYPES, or as codes, as float32, which holds all of them but F64's exactly.
+
+    U8 are the exponents that F8_E8M0 has.
+    """
     if dtype == "F32":
         return np.frombuffer(data, np.float32)
     if dtype == "BF16":
         return (np.frombuffer(data, np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
-    if dtype == "F8_E8M0":
-        exponents = np.frombuffer(data, np.uint8)
-        powers = np.ldexp(np.float64(1), exponents.astype(np.int32) - _BIAS)
-        return np.where(exponents == 0xFF, np.nan, powers).astype(np.float32)
+    if dtype in _CODES:
+        return _CODES[dtype][np.frombuffer(data, np.uint8)]
     with np.errstate(over="ignore"):  # infinite as float32: no scale either way
         return np.frombuffer(data, np.float16 if dtype == "F16" else np.float64).astype(np.float32)
+
+
+def _exponents() -> Floats:
+    """The powers of two that the codes of E8M0 stand for, from 2^-127 on; 0xFF is NaN."""
+    powers = np.ldexp(np.float32(1), np.arange(255) - _BIAS)
+    return np.append(powers, np.float32(np.nan))
+
+
+_E8M0 = _exponents()
+_CODES = {"F8_E8M0": _E8M0, "U8": _E8M0, FP8: decode_table()}
 
 
 class Survey:
@@ -130,4 +147,75 @@ class Survey:
                 if kind in self._firsts and (self._powers_of_two or kind != survey.NO_POWER_OF_TWO)
             },
             largest=self._firsts.get(survey.LARGEST),
+            **_of(self._part.beside),
+        )
+
+
+def _of(beside: Beside | None) -> dict[str, Any]:
+    """What scales are of, as ScaleValues has it."""
+    if beside is None or beside.kind == "shape":
+        return {}
+    return {"weight": beside.weight, "kind": beside.kind, "largest_code": beside.largest}
+
+
+class CodeSurvey:
+    """The same of scales that are codes of 8 bits, by how often each code occurs: there are many, a sixteenth of all.
+
+    A power of two of E8M0 is usable from 2^-127 on, a number of E4M3 from 2^-9 on.
+    """
+
+    def __init__(self, part: Part, beside: Beside) -> None:
+        self._part = part
+        self._beside = beside
+        self._value = _CODES[part.dtype]
+        self._counts = np.zeros(256, np.int64)
+        self._firsts: dict[int, int] = {}
+
+    def add(self, run: Bytes, element: int) -> None:
+        """A run of the tensor's bytes, from flat index `element` on."""
+        counts = np.zeros(256, np.int64)
+        survey.count_codes(run, counts)
+        top = self._top(counts)
+        for code in np.flatnonzero((counts > 0) & (self._counts == 0)).tolist():
+            if not self._value[code] > 0 or code == top:  # what is pointed at
+                self._firsts[code] = element + int(np.argmax(run == code))
+        self._counts += counts
+
+    def _top(self, counts: npt.NDArray[np.int64]) -> int:
+        """The code of the largest scale."""
+        there = np.flatnonzero((counts > 0) & (self._value > 0))
+        return int(there[np.argmax(self._value[there])]) if there.size else -1
+
+    def _position(self, kind: npt.NDArray[np.bool_]) -> Position | None:
+        places = [(self._firsts[code], code) for code in np.flatnonzero(kind).tolist() if code in self._firsts]
+        if not places:
+            return None
+        element, code = min(places)
+        begin = self._part.begin + element
+        return Position(element, begin, begin + 1, f"{self._value[code]:.9g}")
+
+    def result(self) -> ScaleValues:
+        """What has been seen."""
+        value, counts, shape = self._value.astype(np.float64), self._counts, self._part.shape
+        usable = (counts > 0) & (value > 0)
+        kinds = {"nan": np.isnan(value), "zero": value == 0, "negative": value < 0}
+        ordered = np.flatnonzero(usable)[np.argsort(value[usable], kind="stable")]
+        reached = np.cumsum(counts[ordered])
+        exponents = np.floor(np.log2(value[ordered])).astype(int)
+        firsts = {name: self._position(kind) for name, kind in kinds.items()}
+        median = ordered[int(np.searchsorted(reached, reached[-1] // 2, side="right"))] if ordered.size else None
+        return ScaleValues(
+            values=int(counts.sum()),
+            columns=shape[-1] if shape else 1,
+            nan=int(counts[kinds["nan"]].sum()),
+            zero=int(counts[kinds["zero"]].sum()),
+            negative=int(counts[kinds["negative"]].sum()),
+            powers_of_two=int(counts[ordered][np.frexp(value[ordered])[0] == 0.5].sum()),
+            minimum=float(value[ordered[0]]) if ordered.size else None,
+            median=None if median is None else float(value[median]),
+            maximum=float(value[ordered[-1]]) if ordered.size else None,
+            exponents={each: int(counts[ordered][exponents == each].sum()) for each in sorted(set(exponents.tolist()))},
+            first={name: place for name, place in firsts.items() if place is not None},
+            largest=self._position(np.arange(256) == ordered[-1]) if ordered.size else None,
+            **_of(self._beside),
         )

@@ -16,12 +16,12 @@ from auditor.content.blocks import Judge
 from auditor.content.cpu import SLAB_BYTES
 from auditor.content.device import Bytes, Device, Pending
 from auditor.content.elements import Values
+from auditor.content.integers import SaidShape, Table
 from auditor.content.kernels.reduce import zeros_at_end
-from auditor.content.plan import Blocks, Part, ScaleAt, ShardPlan
+from auditor.content.plan import Part, ScaleAt, ShardPlan
 from auditor.content.probes import ShardValues, TensorValues
-from auditor.content.scales import Survey, as_floats, holds_scales
+from auditor.content.scales import as_floats, survey_of
 from auditor.errors import ReadError, Unread, code_of
-from auditor.patterns import is_vocabulary
 from auditor.sources import File, Source
 
 Scales = npt.NDArray[np.float32]
@@ -30,11 +30,8 @@ Scales = npt.NDArray[np.float32]
 class ShardReader:
     """One thread's way to read shards. `tick` is told the bytes read, and may raise to stop the reading."""
 
-    def __init__(
-        self, source: Source, blocks: Blocks | None, device: Device, *, digests: bool, tick: Callable[[int], None]
-    ) -> None:
+    def __init__(self, source: Source, device: Device, *, digests: bool, tick: Callable[[int], None]) -> None:
         self.source = source
-        self.blocks = blocks
         self.device = device
         self.digests = digests
         self.tick = tick
@@ -88,18 +85,21 @@ class ShardReader:
 
 
 class _Weight(NamedTuple):
-    """An FP8 weight that is read beside its scales."""
+    """An FP8 weight that is read beside its scales; `scales` reads those of some rows of blocks where all are many."""
 
     part: Part
     values: Values
     judge: Judge
+    scales: Callable[[int, int], Scales] | None = None
 
     def add(self, strip: Bytes, place: int, pending: Pending) -> None:
         """A strip of whole rows of blocks from byte `place` of the file on."""
         extremes, element = pending.result(), place - self.part.begin
         signed, unsigned = int(extremes.signed_rc.max()), int(extremes.unsigned_rc.max())
         self.values.absorb(strip, signed, unsigned, extremes.zeros, element, place)
-        self.judge.add(strip, element // self.part.shape[1] // self.judge.block[0], extremes)
+        first = self.part.block_row(element // self.part.shape[1])
+        own = None if self.scales is None else self.scales(first, first + extremes.signed_rc.shape[0])
+        self.judge.add(strip, first, extremes, own)
 
 
 class _Pass:
@@ -121,7 +121,7 @@ class _Pass:
         """Every part of the plan, in the order of the file."""
         plan, found, position, repeated = self._plan, [], 0, 0
         own = [part.scale for part in plan.parts if part.scale is not None and part.scale.file == plan.file]
-        self._file.expect([(at.begin, at.end) for at in own])
+        self._file.expect([(at.begin, at.end) for at in own if at.whole])
         for part in plan.parts:
             # Bytes that no tensor claims are hashed too; those that two claim are hashed with the first.
             again = part.begin < position
@@ -130,7 +130,7 @@ class _Pass:
                 continue  # a header may name the same bytes without end; overlapping-tensors has said so
             if not again:
                 self._pass_over(position, part.begin)
-            found.append(self._part(part, self._scales(part.scale), again=again))
+            found.append(self._part(part, again=again))
             if not again:
                 position = part.end
         self._pass_over(position, plan.size)
@@ -165,17 +165,28 @@ class _Pass:
             self._announced += stop - begin
         self._file.expect(ranges)
 
-    def _scales(self, at: ScaleAt | None) -> Scales | None:
-        """A weight's scales, read before it: it is judged beside them."""
-        if at is None:
+    def _weight(self, part: Part, values: Values) -> "_Weight | None":
+        """A weight with its scales, which are read before it: it is judged beside them."""
+        at, blocks = part.scale, part.blocks
+        if at is None or blocks is None:
             return None
+        if not at.whole and self._reads(at.of_rows(0, 1)) is not None:
+            return _Weight(part, values, Judge(part, None, blocks), lambda a, b: self._grid(at.of_rows(a, b)))
+        scale_rc = self._reads(at)
+        return None if scale_rc is None else _Weight(part, values, Judge(part, scale_rc, blocks))
+
+    def _reads(self, at: ScaleAt) -> Scales | None:
+        """Scales; None where they are in another shard that cannot be read, which is noted."""
         try:
-            data = self._file.read(at.begin, at.end) if at.file == self._plan.file else self._elsewhere(at)
+            return self._grid(at)
         except ReadError as error:
             if at.file == self._plan.file:
                 raise
             self.unjudged = Unread(str(error), code_of(error))
             return None
+
+    def _grid(self, at: ScaleAt) -> Scales:
+        data = self._file.read(at.begin, at.end) if at.file == self._plan.file else self._elsewhere(at)
         return as_floats(data, at.dtype).reshape(at.shape)
 
     def _elsewhere(self, at: ScaleAt) -> bytes:
@@ -196,27 +207,32 @@ class _Pass:
         elif begin < end:
             self.zero_tail = 0
 
-    def _part(self, part: Part, scale_rc: Scales | None, *, again: bool) -> TensorValues:
-        values = Values(part.dtype)
-        weight, survey = None, None
-        if holds_scales(part):
-            survey = Survey(part, powers_of_two=self._reader.blocks is not None and self._reader.blocks.powers_of_two)
-        if scale_rc is not None and self._reader.blocks is not None:
-            weight = _Weight(part, values, Judge(part, scale_rc, self._reader.blocks))
+    def _part(self, part: Part, *, again: bool) -> TensorValues:
+        values = Values(part.dtype, packing=part.packing)
+        weight, survey = self._weight(part, values), survey_of(part)
+        says_shape = part.beside is not None and part.beside.kind == "shape"
+        said, table = SaidShape(part) if says_shape else None, None if part.below is None else Table(part)
+        observers = [each for each in (survey, said, table) if each is not None]
+        # Tables are looked at row by row.
+        slab = self._reader.run_bytes
+        slab = slab if table is None else max(1, slab // part.row_bytes) * part.row_bytes
         whole, digest, strips = not part.rows, None, []
         for first, last in part.rows or ((0, part.row_count),):
             begin, end = part.begin + first * part.row_bytes, part.begin + last * part.row_bytes
             # A copy of a vocabulary matrix is judged by its digest alone, so these are made always.
-            digested = self._reader.digests or not whole or is_vocabulary(part.name)
+            digested = self._reader.digests or not whole or part.digested
             hasher = xxhash.xxh3_128() if digested else None
             if weight is not None:
-                self._weigh(weight, begin, end, hasher, again=again)
+                for top, bottom in part.chunked(first, last):
+                    low, high = part.begin + top * part.row_bytes, part.begin + bottom * part.row_bytes
+                    self._weigh(weight, low, high, hasher, again=again)
             else:
                 width = max(1, (part.end - part.begin) // part.elements)  # several elements of F4 share a byte
-                for run, place in self._runs(begin, end, self._reader.run_bytes, hasher, again=again):
-                    values.add(run, (place - part.begin) // width, place)
-                    if survey is not None:
-                        survey.add(run, (place - part.begin) // width)
+                for run, place in self._runs(begin, end, slab, hasher, again=again):
+                    element = (place - part.begin) // width
+                    values.add(run, element, place)
+                    for observer in observers:
+                        observer.add(run, element)
             if hasher is not None and whole:
                 digest = hasher.hexdigest()
             elif hasher is not None:
@@ -242,6 +258,12 @@ class _Pass:
             first_nonfinite=values.first_nonfinite,
             blocks=weight.judge.result() if weight is not None else None,
             scales=survey.result() if survey is not None else None,
+            format=part.format,
+            role=part.role,
+            packing=part.packing,
+            shape_said=said.result() if said is not None else None,
+            unpacked=part.beside.unpacked if said is not None and part.beside is not None else None,
+            table=table.result() if table is not None else None,
         )
 
     def _weigh(self, weight: "_Weight", begin: int, end: int, hasher: Any, *, again: bool) -> None:

@@ -20,7 +20,8 @@ import torch
 
 from auditor.content.blocks import Judge
 from auditor.content.cpu import CpuDevice, slab_bytes
-from auditor.content.plan import Blocks, Part, ScaleAt
+from auditor.content.formats import Blocks
+from auditor.content.plan import Part, ScaleAt
 
 THREADS = 2
 SLOW_ROUNDS = 3  # of what takes seconds

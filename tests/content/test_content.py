@@ -18,10 +18,12 @@ import xxhash
 import auditor
 from auditor import audit
 from auditor.cli.audit import size as parse_size
+from auditor.comparison.derive import expectations_of
 from auditor.content import Reading
 from auditor.content.cpu import CpuDevice
+from auditor.content.formats import Blocks, Formats
 from auditor.content.gpu import available
-from auditor.content.plan import Blocks, whole_shards
+from auditor.content.plan import whole_shards
 from auditor.content.read import read_content
 from auditor.content.sample import sampled_shards
 from auditor.content.shard import ShardReader
@@ -30,6 +32,7 @@ from auditor.errors import ReadError, UsageError
 from auditor.forge import forge
 from auditor.forge.plan import LIKES, Like
 from auditor.inventory.walk import walk
+from auditor.opening import open_checkpoint
 from auditor.patterns import expand
 from auditor.run import Subject, Terms, conduct
 from auditor.sources import open_source
@@ -47,6 +50,12 @@ def stable(report: AuditReport) -> dict:
     for field in ("started_at", "duration_s", "resumed_shards"):
         del document["run"][field]
     return document
+
+
+def formats_of(folder: Path) -> Formats:
+    """The formats that an audit reads a checkpoint by."""
+    with open_checkpoint(str(folder), DEFAULT_LIMITS) as checkpoint:
+        return Formats(BLOCKS, expectations_of(checkpoint.configuration()))
 
 
 def shards_of(folder: Path) -> list[Path]:
@@ -157,7 +166,7 @@ def test_overlapping_tensors_are_each_read_whole(tmp_path: Path) -> None:
 def plans(folder: Path, *, seed: int, budget: int):
     with_source = open_source(str(folder))
     inventory = walk(with_source, DEFAULT_LIMITS)
-    return sampled_shards(inventory, BLOCKS, seed=seed, budget=budget, mtp_layers=MTP)
+    return sampled_shards(inventory, Formats(BLOCKS), seed=seed, budget=budget, mtp_layers=MTP)
 
 
 def test_a_sample_is_repeated_by_its_seed_and_differs_by_another(sound: Path) -> None:
@@ -176,7 +185,7 @@ def test_a_sample_keeps_its_budget_and_uses_most_of_it(sound: Path, budget: int)
 def test_a_sample_of_a_release_reaches_every_kind_group_edge_and_end(tmp_path: Path) -> None:
     forge(tmp_path / "v3", like="v3", sparse=True)
     inventory = walk(open_source(str(tmp_path / "v3")), DEFAULT_LIMITS)
-    chosen = sampled_shards(inventory, BLOCKS, seed=0, budget=2 << 30, mtp_layers=(61,))
+    chosen = sampled_shards(inventory, Formats(BLOCKS), seed=0, budget=2 << 30, mtp_layers=(61,))
     assert sum(plan.bytes for plan in chosen) <= 2 << 30
     assert sum(plan.bytes for plan in chosen) > 1.9 * (1 << 30)
     parts = {part.name: part for plan in chosen for part in plan.parts}
@@ -244,14 +253,14 @@ def cut_short(path: Path) -> None:
 def read_one(folder: Path, act) -> None:
     """Read the first shard, with something done to the folder after the first run of bytes."""
     source = open_source(str(folder))
-    plan = whole_shards(walk(source, DEFAULT_LIMITS), BLOCKS)[0]
+    plan = whole_shards(walk(source, DEFAULT_LIMITS), Formats(BLOCKS))[0]
     pending = [act]
 
     def tick(_: int) -> None:
         if pending:
             pending.pop()()
 
-    ShardReader(source, BLOCKS, CpuDevice(), digests=True, tick=tick).read(plan)
+    ShardReader(source, CpuDevice(), digests=True, tick=tick).read(plan)
 
 
 @pytest.mark.parametrize("change", [rewrite_in_place, replace_file, cut_short, Path.unlink])
@@ -306,7 +315,7 @@ def test_a_read_error_in_the_middle_is_incomplete_and_names_the_byte(copy: Path)
     """A shard on a device that fails: the kernel's fault injection needs root, so a file of /proc stands in."""
     source = open_source(str(copy))
     inventory = walk(source, DEFAULT_LIMITS)
-    plan = whole_shards(inventory, BLOCKS)[0]
+    plan = whole_shards(inventory, Formats(BLOCKS))[0]
     with pytest.raises(ReadError, match=r"Bad address at byte|Input/output error at byte|ended at byte"):
         source.open(plan.file).read_into(plan.size - 5, memoryview(bytearray(10)))
 
@@ -382,7 +391,7 @@ def test_finished_work_counts_only_for_what_it_was_done_for(copy: Path, tmp_path
     reading = Reading(depth="full", resume=str(state), seed=1)
     audit(copy, depth="full", reading=reading)
     source = open_source(str(copy))
-    plans = whole_shards(walk(source, DEFAULT_LIMITS), BLOCKS)
+    plans = whole_shards(walk(source, DEFAULT_LIMITS), formats_of(copy))
     settings = {"depth": "full", "seed": 1, "digests": True, "blocks": BLOCKS}
     folder = open_folder(str(state), source, shared=False)
     assert all(State(folder, Seal(), source, settings).load(plan) is not None for plan in plans)

@@ -14,8 +14,9 @@ import pytest
 
 from auditor import audit
 from auditor.content import Reading, cpu, shard
+from auditor.content.formats import Blocks, Formats
 from auditor.content.fp8 import block_scales, dequantise
-from auditor.content.plan import Blocks, whole_shards
+from auditor.content.plan import whole_shards
 from auditor.content.read import read_content
 from auditor.engine.local import Local, Meter
 from auditor.errors import ReadError, UsageError
@@ -141,9 +142,9 @@ def test_a_shard_of_scales_that_changes_after_they_were_used_is_noticed(tmp_path
     folder = written(tmp_path / "apart", apart)
     last = sorted(folder.glob("*.safetensors"))[-1]
     source = open_source(str(folder))
-    plans = whole_shards(walk(source, DEFAULT_LIMITS), BLOCKS)
+    plans = whole_shards(walk(source, DEFAULT_LIMITS), Formats(BLOCKS))
     plan = next(each for each in plans if any(p.scale and p.scale.file == last.name for p in each.parts))
-    reader = shard.ShardReader(source, BLOCKS, cpu.CpuDevice(), digests=False, tick=lambda _: None)
+    reader = shard.ShardReader(source, cpu.CpuDevice(), digests=False, tick=lambda _: None)
     assert last.name in reader.read(plan).stamps
     used = []
     scales = shard._Pass._elsewhere

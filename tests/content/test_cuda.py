@@ -312,7 +312,8 @@ def _shards(folder: str, device_name: str) -> tuple[ShardValues, ...]:
     """What the readers make of a checkpoint's weights with tiny blocks' worth of rows at once."""
     from auditor.content.cpu import CpuDevice
     from auditor.content.cuda.device import CudaDevice
-    from auditor.content.plan import Blocks, whole_shards
+    from auditor.content.formats import Blocks, Formats
+    from auditor.content.plan import whole_shards
     from auditor.content.shard import ShardReader
     from tests.content.interpreter import Host
 
@@ -320,8 +321,8 @@ def _shards(folder: str, device_name: str) -> tuple[ShardValues, ...]:
     device = CpuDevice() if device_name == "cpu" else CudaDevice(place=Host(), slab_bytes=1 << 16)
     source = open_source(folder)
     blocks = Blocks((128, 128), False)
-    plans = whole_shards(walk(source, Limits()), blocks)
-    reader = ShardReader(source, blocks, device, digests=True, tick=lambda _: None)
+    plans = whole_shards(walk(source, Limits()), Formats(blocks))
+    reader = ShardReader(source, device, digests=True, tick=lambda _: None)
     try:
         return tuple(reader.read(plan) for plan in plans[:1])
     finally:

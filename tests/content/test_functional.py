@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from auditor.content.formats import Blocks, Formats
 from auditor.content.fp8 import block_scales, quantise
 from auditor.content.functional import (
     TOLERANCE,
@@ -20,9 +21,10 @@ from auditor.content.functional import (
     check,
     products,
 )
-from auditor.content.plan import Blocks, whole_shards
+from auditor.content.plan import whole_shards
 from auditor.content.probes import Functional
 from auditor.content.spot import spot_checks
+from auditor.families.naming import Naming
 from auditor.families.scaling import scale_name
 from auditor.forge import forge
 from auditor.inventory.walk import walk
@@ -171,8 +173,8 @@ class TestSpotChecks:
 
     def found(self, folder: Path, seed: int) -> tuple[Functional, ...]:
         with closing(open_source(str(folder))) as source:
-            plans = whole_shards(walk(source, Limits()), self.BLOCKS)
-            return spot_checks(source, plans, self.BLOCKS, seed=seed)
+            plans = whole_shards(walk(source, Limits()), Formats(self.BLOCKS))
+            return spot_checks(source, plans, Naming(), seed=seed)
 
     def test_every_kind_of_quantised_weight_is_seen_once_and_within_the_tolerance(self, tiny: Path) -> None:
         found = self.found(tiny, 1)

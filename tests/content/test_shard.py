@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditor.content.cpu import CpuDevice
-from auditor.content.plan import Blocks, ShardPlan, whole_shards
+from auditor.content.formats import Blocks, Formats
+from auditor.content.plan import ShardPlan, whole_shards
 from auditor.content.probes import ShardValues
 from auditor.content.shard import ShardReader
 from auditor.errors import ReadError
@@ -39,7 +40,7 @@ def stored(folder: Path, weight: np.ndarray, scale: np.ndarray) -> ShardPlan:
     text += b" " * (-len(text) % 8)
     path = folder / "model.safetensors"
     path.write_bytes(len(text).to_bytes(8, "little") + text + scale.tobytes() + weight.tobytes())
-    (plan,) = whole_shards(walk(open_source(str(folder)), DEFAULT_LIMITS), BLOCKS)
+    (plan,) = whole_shards(walk(open_source(str(folder)), DEFAULT_LIMITS), Formats(BLOCKS))
     assert [part.scale is not None for part in plan.parts] == [False, True]
     return plan
 
@@ -47,7 +48,7 @@ def stored(folder: Path, weight: np.ndarray, scale: np.ndarray) -> ShardPlan:
 def read(
     source: Source, plan: ShardPlan, device: CpuDevice, tick: Callable[[int], None] = lambda count: None
 ) -> ShardValues:
-    return ShardReader(source, BLOCKS, device, digests=False, tick=tick).read(plan)
+    return ShardReader(source, device, digests=False, tick=tick).read(plan)
 
 
 def codes(rows: int, columns: int, seed: int) -> np.ndarray:

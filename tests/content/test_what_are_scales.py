@@ -8,7 +8,7 @@ import pytest
 
 from auditor import audit
 from auditor.content import Reading
-from auditor.content.plan import Blocks
+from auditor.content.formats import Blocks
 from auditor.content.probes import Probes
 from auditor.content.read import read_content
 from auditor.forge import forge, plan_of

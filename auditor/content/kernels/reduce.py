@@ -217,6 +217,15 @@ def alike(codes: Any) -> bool:
     return True
 
 
+@kernel(*((code[::1], types.int64) for code in (types.uint8, types.uint32)))
+def count_masked(codes: Any, mask: int) -> int:
+    """How many codes have a bit of the mask."""
+    bits, count = codes.dtype.type(mask), 0
+    for k in range(codes.size):
+        count += (codes[k] & bits) != 0
+    return count
+
+
 @kernel((types.uint8[::1],))
 def zeros_at_end(run: Any) -> int:
     """How many bytes at the end are zero."""

@@ -1,11 +1,11 @@
 """The round trip of weight blocks: dequantise, quantise again by the published formula, compare.
 
 For a block with largest |code| M and scale s the formula gives s' = max(448-ish M·s, 1e-4) / 448 in float32,
-rounded up to a power of two with ue8m0. Where s' has the bits of s, and s is a normal number, each code comes
-back: f32(f32(code·s) / s) is within two roundings of the code, and the next E4M3 value is a thousand times
-further. So one float test for each block decides what is exact, without looking at its codes again; what it
-does not decide is computed code by code, for the codes that occur. Source of the formula: DeepSeek-V3's
-published quantisation, as docs/content.md states it.
+rounded up to a power of two with ue8m0, and to nearest where scales are stored as BF16. Where s' has the bits of s,
+and s is a normal number, each code comes back: f32(f32(code·s) / s) is within two roundings of the code, and the next
+E4M3 value is a thousand times further. So one float test for each block decides what is exact, without looking at its
+codes again; what it does not decide is computed code by code, for the codes that occur. Source of the formula:
+DeepSeek-V3's published quantisation, as docs/content.md states it.
 """
 
 from typing import Any
@@ -20,6 +20,8 @@ ZERO, EXACT, VALUE_EQUAL, CHANGED, UNDEFINED, DRIFTED, FOREIGN, UNSATURATED, OVE
 # Where the first block of a kind stands: its row, column, largest |code|; and its scale and error.
 FIRST_NAN, FIRST_CHANGED, FIRST_FOREIGN, FIRST_OVERFLOWING, FIRST_OTHER = range(5)
 LARGEST_ERROR = 5  # its place behind these
+# How the formula's quotient becomes a scale.
+FLOAT32, POWER_OF_TWO, BF16 = range(3)
 
 
 @compiled
@@ -28,13 +30,20 @@ def _bits(value: Any) -> Any:
 
 
 @compiled
-def requantised_scale(magnitude: Any, scale: Any, powers_of_two: Any) -> Any:
+def requantised_scale(magnitude: Any, scale: Any, rounding: Any) -> Any:
     """The scale that the published formula gives a block whose largest dequantised |weight| is |magnitude·scale|."""
     amax = max(abs(np.float32(magnitude * scale)), np.float32(1e-4))
-    again = np.float32(amax / np.float32(448))
-    if not powers_of_two:
+    return _rounded(np.float32(amax / np.float32(448)), rounding)
+
+
+@compiled
+def _rounded(again: Any, rounding: Any) -> Any:
+    if rounding == FLOAT32:
         return again
     bits = _bits(again)
+    if rounding == BF16:
+        even = (bits >> np.uint32(16)) & np.uint32(1)
+        return np.uint32((bits + np.uint32(0x7FFF) + even) & np.uint32(0xFFFF0000)).view(np.float32)
     exponent = np.int64(bits >> np.uint32(23)) + (1 if bits & np.uint32(0x7FFFFF) else 0)
     return np.uint32(exponent << 23).view(np.float32)
 
@@ -51,7 +60,7 @@ def _encoded(value: Any) -> Any:
 
 
 @compiled
-def reproduce(present: Any, magnitudes: Any, scale: Any, powers_of_two: Any) -> Any:
+def reproduce(present: Any, magnitudes: Any, scale: Any, rounding: Any) -> Any:
     """The round trip by arithmetic, for a block in which the codes `present` (by magnitude) occur.
 
     Returns the outcome (EXACT to UNDEFINED), the largest relative error and whether every code survives.
@@ -62,7 +71,7 @@ def reproduce(present: Any, magnitudes: Any, scale: Any, powers_of_two: Any) -> 
     size = abs(scale)
     if present[127] or not np.isfinite(np.float32(magnitudes[largest] * size)) or not np.isfinite(size):
         return UNDEFINED, 0.0, False
-    again = requantised_scale(magnitudes[largest], size, powers_of_two)
+    again = requantised_scale(magnitudes[largest], size, rounding)
     survive: Any = not _bits(scale) >> np.uint32(31)
     equal, error = True, 0.0
     for code in range(1, largest + 1):
@@ -82,12 +91,12 @@ def reproduce(present: Any, magnitudes: Any, scale: Any, powers_of_two: Any) -> 
 
 
 @compiled
-def shortcut(largest: Any, scale: Any, powers_of_two: Any) -> Any:
+def shortcut(largest: Any, scale: Any, rounding: Any) -> Any:
     """The outcome from largest |code| and scale alone, or -1 where that takes the codes."""
     if largest == 127 or not np.isfinite(scale):
         return UNDEFINED
     if largest == 0:
-        clamped = np.float32(2.0**-22) if powers_of_two else np.float32(np.float32(1e-4) / np.float32(448))
+        clamped = _rounded(np.float32(np.float32(1e-4) / np.float32(448)), rounding)
         return EXACT if _bits(scale) == _bits(clamped) else VALUE_EQUAL
     return -1
 
@@ -95,7 +104,7 @@ def shortcut(largest: Any, scale: Any, powers_of_two: Any) -> Any:
 @kernel(
     (
         types.uint8[::1], types.int64, types.int64, types.int64, types.int8[:, ::1], types.uint8[:, ::1],
-        types.float32[:, ::1], types.boolean, types.int64, types.float32[::1],
+        types.float32[:, ::1], types.int64, types.int64, types.float32[::1],
         types.int64[::1], types.int64[::1], types.int64[:, ::1], types.float64[:, ::1],
     )
 )  # fmt: skip
@@ -107,7 +116,7 @@ def judge_strip(
     signed_rc: Any,
     unsigned_rc: Any,
     scale_rc: Any,
-    powers_of_two: bool,
+    rounding: int,
     first_row: int,
     magnitudes: Any,
     counts: Any,
@@ -115,7 +124,7 @@ def judge_strip(
     firsts: Any,
     measures: Any,
 ) -> None:
-    """Judge a strip's blocks. `first_row` is the strip's first row of blocks in the weight.
+    """Judge a strip's blocks, which have their own rows of scales. `first_row` is the first of them in the weight.
 
     `counts`, `largest_codes`, `firsts` (5 × 3, rows begin at -1) and `measures` (5 × 2; and in row 5 the largest
     error) are added to.
@@ -123,18 +132,18 @@ def judge_strip(
     present = np.zeros(128, np.bool_)
     rows = strip.size // columns
     for r in range(signed_rc.shape[0]):
-        if _is_plain(signed_rc[r], unsigned_rc[r], scale_rc[first_row + r], powers_of_two):
+        if _is_plain(signed_rc[r], unsigned_rc[r], scale_rc[r], rounding):
             largest_codes[126] += signed_rc.shape[1]
             counts[EXACT] += signed_rc.shape[1]
             continue
         for c in range(signed_rc.shape[1]):
             largest: Any = max(np.int64(signed_rc[r, c]), np.int64(unsigned_rc[r, c] & np.uint8(127)))
-            scale = scale_rc[first_row + r, c]
+            scale = scale_rc[r, c]
             largest_codes[largest] += 1
             counts[ZERO] += largest == 0
-            outcome, error, survive = shortcut(largest, scale, powers_of_two), 0.0, True
+            outcome, error, survive = shortcut(largest, scale, rounding), 0.0, True
             if outcome < 0:
-                again = requantised_scale(magnitudes[largest], scale, powers_of_two)
+                again = requantised_scale(magnitudes[largest], scale, rounding)
                 if _bits(again) == _bits(scale) and scale >= np.float32(2.0**-126):
                     outcome = EXACT
                 else:
@@ -142,16 +151,16 @@ def judge_strip(
                         strip, columns, r * block_rows, min((r + 1) * block_rows, rows), c * block_columns,
                         min((c + 1) * block_columns, columns), present,
                     )  # fmt: skip
-                    outcome, error, survive = reproduce(present, magnitudes, scale, powers_of_two)
+                    outcome, error, survive = reproduce(present, magnitudes, scale, rounding)
             counts[outcome] += 1
             measures[LARGEST_ERROR, 0] = max(measures[LARGEST_ERROR, 0], error)
             counts[DRIFTED] += outcome == CHANGED and survive
             foreign: Any = outcome in (VALUE_EQUAL, CHANGED) and not _left_by_rounding_up(largest, scale)
-            if foreign and not powers_of_two:
+            if foreign and rounding != POWER_OF_TWO:
                 foreign = not _left_by_another_formula(largest, scale)
             narrow: Any = foreign and _left_within_240(largest, scale)
             counts[FOREIGN] += foreign
-            counts[UNSATURATED] += foreign and largest < (0x76 if powers_of_two else 0x7E)
+            counts[UNSATURATED] += foreign and largest < (0x76 if rounding == POWER_OF_TWO else 0x7E)
             counts[NARROW] += narrow
             if foreign and not narrow and firsts[FIRST_OTHER, 0] < 0:
                 _note(firsts, measures, FIRST_OTHER, first_row + r, c, largest, scale, error)
@@ -171,8 +180,11 @@ def judge_strip(
 def _left_by_rounding_up(largest: Any, scale: Any) -> Any:
     """Whether a scale that is rounded up to a power of two leaves such a block, whether or not a config says so.
 
-    The largest code is above 224 before it is rounded, and at the clamp it may be any.
+    The largest code is above 224 before it is rounded, and at the clamp it may be any. A block of zeros without a clamp
+    gets the least power that is stored, or 1.
     """
+    if largest == 0 and (scale == np.float32(2.0**-127) or scale == np.float32(1)):
+        return True
     if not scale >= np.float32(2.0**-126) or _bits(scale) & np.uint32(0x7FFFFF):
         return False
     return largest >= 0x76 or scale == np.float32(2.0**-22)
@@ -203,7 +215,7 @@ def _left_within_240(largest: Any, scale: Any) -> Any:
 
 
 @compiled
-def _is_plain(signed_c: Any, unsigned_c: Any, scale_c: Any, powers_of_two: Any) -> Any:
+def _is_plain(signed_c: Any, unsigned_c: Any, scale_c: Any, rounding: Any) -> Any:
     """Whether a row of blocks has nothing but blocks that reach 448 and are exact, as a release's rows are.
 
     Without a branch, so that it is done for many blocks at once; what is not plain is looked at block by block.
@@ -211,7 +223,7 @@ def _is_plain(signed_c: Any, unsigned_c: Any, scale_c: Any, powers_of_two: Any) 
     plain: Any = True
     for c in range(scale_c.size):
         largest = max(np.int32(signed_c[c]), np.int32(unsigned_c[c] & np.uint8(127)))
-        again = requantised_scale(np.float32(448), scale_c[c], powers_of_two)
+        again = requantised_scale(np.float32(448), scale_c[c], rounding)
         usable = (scale_c[c] >= np.float32(2.0**-126)) & (scale_c[c] < np.float32(np.inf))
         plain &= (largest == 126) & usable & (_bits(again) == _bits(scale_c[c]))
     return plain

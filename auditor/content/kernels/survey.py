@@ -75,3 +75,19 @@ def _formulas(bits: Any) -> Any:
         reciprocal |= np.float32(np.float32(1) / inverse) == scale
         reciprocal |= np.float32(np.float32(1) / np.float32(np.float32(448) / amax)) == scale
     return published, reciprocal
+
+
+@kernel((types.uint8[::1], types.int64[::1]))
+def count_codes(codes: Any, counts: Any) -> None:
+    """How often each code of 8 bits occurs, added to `counts`; in four tables, as the same code may follow itself."""
+    tables = np.zeros((4, 256), np.int64)
+    whole = codes.size - codes.size % 4
+    for k in range(0, whole, 4):
+        tables[0, codes[k]] += 1
+        tables[1, codes[k + 1]] += 1
+        tables[2, codes[k + 2]] += 1
+        tables[3, codes[k + 3]] += 1
+    for k in range(whole, codes.size):
+        tables[0, codes[k]] += 1
+    for code in range(256):
+        counts[code] += tables[0, code] + tables[1, code] + tables[2, code] + tables[3, code]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.value_groups import EMBEDDING, HEAD, differing, tied_head
+from auditor.comparison.value_groups import differing, tied_head
 from auditor.content.probes import Probes
 from auditor.text import plural
 from auditor_schemas.config import ModelConfig
@@ -21,15 +21,18 @@ RULE = Rule(
 def check(digests: Probes, config: ModelConfig) -> Iterator[Failure]:
     """A failure where lm_head.weight holds other bytes than the embedding, as a whole or in strips of rows."""
     compared = tied_head(digests, config)
-    differ, of = (differing(*compared) if compared is not None else None) or (0, 0)
+    if compared is None:
+        return
+    head, embedding = compared
+    differ, of = differing(head, embedding) or (0, 0)
     if differ:
         where = f" in {differ:,} of {plural(of, 'strip')} of rows read" if of > 1 else ""
         yield RULE.failure(
-            f"tie_word_embeddings is true, {HEAD} differs from {EMBEDDING}{where}",
+            f"tie_word_embeddings is true, {head.name} differs from {embedding.name}{where}",
             file="config.json",
             field="tie_word_embeddings",
             expected=False,
             actual=True,
-            tensors=(HEAD,),
-            takes=(HEAD, ConfigField("tie_word_embeddings")),
+            tensors=(head.name,),
+            takes=(head.name, ConfigField("tie_word_embeddings")),
         )

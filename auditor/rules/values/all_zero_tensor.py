@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from auditor.comparison.bad_values import Bad, failures, share
 from auditor.comparison.value_groups import entirely_zero, may_be_zero
 from auditor.content.probes import Probes, TensorValues
-from auditor.families.scaling import scale_name
 from auditor_schemas.rule import Failure, RoundTrip, Rule, Scope, Severity
 
 RULE = Rule(
@@ -24,7 +23,7 @@ def check(probes: Probes, zeroed_experts: Mapping[tuple[int, int], tuple[TensorV
     found = [
         Bad(values, values.read, values.read)
         for values in probes.tensors.values()
-        if entirely_zero(values) and not may_be_zero(values) and values.name not in pruned
+        if entirely_zero(values, probes.naming) and not may_be_zero(values) and values.name not in pruned
     ]
     return failures(
         RULE,
@@ -32,6 +31,6 @@ def check(probes: Probes, zeroed_experts: Mapping[tuple[int, int], tuple[TensorV
         lambda bad: f"{share(bad.values)} are 0",
         expected="values other than 0",
         actual=lambda bad: {"zeros": bad.count, "of": bad.of},
-        takes=lambda name: (name, scale_name(name), RoundTrip(name)),
+        takes=lambda values: (values.name, *probes.beside(values.name), RoundTrip(values.name)),
         whole=True,
     )

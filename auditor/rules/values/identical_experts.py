@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.value_groups import alike, by_expert
+from auditor.comparison.value_groups import alike, by_expert, goes_with_codes
 from auditor.content.probes import Probes, TensorValues
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -18,7 +18,7 @@ RULE = Rule(
 
 def check(whole_digests: Probes) -> Iterator[Failure]:
     """One failure per set of routed experts, of whichever layers, with equal weights (of FP8 the codes); they fold."""
-    experts = by_expert(whole_digests.tensors.values())
+    experts = by_expert(whole_digests)
     groups = alike({key: _weights(members) for key, members in experts.items()})
     total = sum(map(len, groups))
     for position, keys in enumerate(groups):
@@ -42,4 +42,4 @@ def check(whole_digests: Probes) -> Iterator[Failure]:
 
 
 def _weights(members: dict[str, TensorValues]) -> dict[str, TensorValues]:
-    return {suffix: values for suffix, values in members.items() if values.scales is None}
+    return {suffix: values for suffix, values in members.items() if not goes_with_codes(values)}

@@ -18,7 +18,7 @@ RULE = Rule(
 
 def check(whole_digests: Probes) -> Iterator[Failure]:
     """One failure per set of layers whose weight matrices are all equal; they fold."""
-    layers = by_layer(whole_digests.tensors.values())
+    layers = by_layer(whole_digests)
     groups = alike({(layer,): members for layer, members in layers.items()})
     for keys in groups:
         numbers = [key[0] for key in keys]

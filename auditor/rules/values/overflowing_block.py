@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from auditor.content.probes import Probes
-from auditor.families.scaling import scale_name
 from auditor.text import plural
 from auditor_schemas.rule import Failure, RoundTrip, Rule, Scope, Severity
 
@@ -34,6 +33,6 @@ def check(probes: Probes) -> Iterator[Failure]:
             span=(first.begin, first.end),
             expected="products of at most 3.4e38",
             actual={"blocks": blocks.overflowing, "of": blocks.blocks, "scale": first.scale},
-            takes=(scale_name(values.name), RoundTrip(values.name)),
+            takes=(*probes.beside(values.name), RoundTrip(values.name)),
             fold=RULE.slug,
         )

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.bad_values import Bad, failures, round_trip_of_scale, weight_of
-from auditor.content.probes import Probes, ScaleValues, TensorValues
+from auditor.comparison.bad_values import Bad, failures, round_trip_of_scale
+from auditor.content.probes import Probes, ScaleValues, TensorValues, weight_of
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -23,7 +23,7 @@ SHARE = 0.5
 
 def check(probes: Probes) -> Iterator[Failure]:
     """One failure per F32 tensor of scales that are all BF16 numbers, powers of two set aside; they fold."""
-    tensors = [values for values in probes.scales() if values.dtype == "F32"]
+    tensors = [values for values in probes.block_scales() if values.dtype == "F32"]
     whole = [values for values in tensors if _other(values) and _count_rounded(values) == _other(values)]
     together_enough = sum(map(_other, whole)) >= ENOUGH and sum(map(_count_rounded, tensors)) > SHARE * sum(
         map(_other, tensors)
@@ -38,7 +38,7 @@ def check(probes: Probes) -> Iterator[Failure]:
         found,
         _message,
         expected="scales of 24 significant bits",
-        actual=lambda bad: {"weight": weight_of(bad.values.name), "scales": bad.count, "of": bad.of},
+        actual=lambda bad: {"weight": weight_of(bad.values), "scales": bad.count, "of": bad.of},
         takes=round_trip_of_scale,
         whole=True,
     )

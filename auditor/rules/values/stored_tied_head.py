@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.value_groups import EMBEDDING, HEAD, differing, tied_head
+from auditor.comparison.value_groups import differing, tied_head
 from auditor.content.probes import Probes
 from auditor_schemas.config import ModelConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
@@ -28,9 +28,9 @@ def check(digests: Probes, config: ModelConfig) -> Iterator[Failure]:
     where = f" in {differ if differ else of:,} of {of:,} strips of rows read" if strips else ""
     what = "holds other bytes than" if differ else "holds the bytes of"
     yield RULE.failure(
-        f"{HEAD} {what} {EMBEDDING}{where}; tie_word_embeddings is true",
+        f"{head.name} {what} {embedding.name}{where}; tie_word_embeddings is true",
         file=head.file,
-        tensor=HEAD,
-        expected={"tensor": EMBEDDING, "xxh3_128": embedding.xxh3},
+        tensor=head.name,
+        expected={"tensor": embedding.name, "xxh3_128": embedding.xxh3},
         actual={"xxh3_128": head.xxh3},
     )

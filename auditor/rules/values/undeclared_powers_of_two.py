@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from auditor.comparison.value_groups import ENOUGH
 from auditor.content.probes import Probes
+from auditor.format.dtypes import FLOATS
 from auditor.text import plural
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -19,7 +20,9 @@ RULE = Rule(
 
 def check(free_probes: Probes) -> Iterator[Failure]:
     """One failure where every usable scale is a power of two and not all are 1."""
-    scales = [values.scales for values in free_probes.scales() if values.scales is not None]
+    scales = [
+        values.scales for values in free_probes.block_scales() if values.scales is not None and values.dtype in FLOATS
+    ]
     usable = sum(sum(each.exponents.values()) for each in scales)
     powers = sum(each.powers_of_two for each in scales)
     ones = sum(each.powers_of_two for each in scales if each.minimum == each.maximum == 1)

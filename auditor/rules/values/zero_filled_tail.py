@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.bad_values import weight_of
 from auditor.comparison.value_groups import may_be_zero
-from auditor.content.probes import Probes, ShardValues
-from auditor.families.scaling import SCALE_SUFFIX
+from auditor.content.probes import Probes, ShardValues, weight_of
+from auditor.families.naming import Naming
 from auditor.format.entries import Shard
 from auditor.inventory.facts import Inventory
-from auditor.patterns import is_vocabulary
 from auditor.text import plural, size
 from auditor_schemas.rule import Failure, RoundTrip, Rule, Scope, Severity
 
@@ -38,7 +36,7 @@ def check(whole_probes: Probes, inventory: Inventory) -> Iterator[Failure]:
         begin = values.size - values.zero_tail
         inside = sorted((end, name) for name in shard.tensors for _, end in [shard.span(name)] if end > begin)
         names = [name for _, name in inside]
-        if _is_sound(values, shard, names, begin):
+        if _is_sound(values, shard, names, begin, whole_probes.naming):
             continue
         whole = sum(shard.span(name)[0] >= begin for name in names)
         yield RULE.failure(
@@ -49,12 +47,12 @@ def check(whole_probes: Probes, inventory: Inventory) -> Iterator[Failure]:
             expected="tensor data up to the end",
             actual={"zero_bytes": values.zero_tail, "of": values.size},
             tensors=names,
-            takes=(*names, *map(_round_trip, names)),
+            takes=(*names, *(_round_trip(name, whole_probes) for name in names)),
             fold=RULE.slug,
         )
 
 
-def _is_sound(values: ShardValues, shard: Shard, names: list[str], begin: int) -> bool:
+def _is_sound(values: ShardValues, shard: Shard, names: list[str], begin: int, naming: Naming) -> bool:
     """Whether biases and padding account for the zeros. `names` reach into them, the last one last."""
     read = {each.name: each for each in values.tensors}
     last = len(names) - 1
@@ -65,8 +63,9 @@ def _is_sound(values: ShardValues, shard: Shard, names: list[str], begin: int) -
     first_byte, end = shard.span(names[last])
     if end - begin < LEAST:
         return True
-    return is_vocabulary(names[last]) and end - max(begin, first_byte) < (end - first_byte) * PADDING
+    return naming.is_vocabulary(names[last]) and end - max(begin, first_byte) < (end - first_byte) * PADDING
 
 
-def _round_trip(name: str) -> RoundTrip:
-    return RoundTrip(weight_of(name) if name.endswith(SCALE_SUFFIX) else name)
+def _round_trip(name: str, probes: Probes) -> RoundTrip:
+    values = probes.tensors.get(name)
+    return RoundTrip(name if values is None or values.scales is None else weight_of(values))

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from auditor.content.probes import TensorValues
-from auditor.families.scaling import scale_name
+from auditor.content.probes import Probes, TensorValues
 from auditor_schemas.rule import Failure, RoundTrip, Rule, Scope, Severity
 
 RULE = Rule(
@@ -16,7 +15,7 @@ RULE = Rule(
 )
 
 
-def check(zeroed_experts: Mapping[tuple[int, int], tuple[TensorValues, ...]]) -> Iterator[Failure]:
+def check(probes: Probes, zeroed_experts: Mapping[tuple[int, int], tuple[TensorValues, ...]]) -> Iterator[Failure]:
     """One failure per routed expert whose codes are all 0 beside the scales that a quantiser gives zeros; they fold."""
     for position, ((layer, expert), weights) in enumerate(zeroed_experts.items()):
         names = [values.name for values in weights]
@@ -31,6 +30,6 @@ def check(zeroed_experts: Mapping[tuple[int, int], tuple[TensorValues, ...]]) ->
             tensors=names,
             expected="values other than 0",
             actual={"layer": layer, "expert": expert, "zeros": sum(values.zeros for values in weights)},
-            takes=(*names, *map(scale_name, names), *map(RoundTrip, names)),
+            takes=(*names, *(each for name in names for each in probes.beside(name)), *map(RoundTrip, names)),
             fold=RULE.slug,
         )

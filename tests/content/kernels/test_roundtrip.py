@@ -6,9 +6,10 @@ import torch
 
 from auditor.content.blocks import Judge
 from auditor.content.cpu import CpuDevice
+from auditor.content.formats import Blocks
 from auditor.content.fp8 import block_scales, decode_table, quantise
 from auditor.content.kernels import roundtrip
-from auditor.content.plan import Blocks, Part, ScaleAt
+from auditor.content.plan import Part, ScaleAt
 
 CLAMP = np.float32(1e-4)
 MAGNITUDES = decode_table()[:128].copy()

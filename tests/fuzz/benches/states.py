@@ -5,11 +5,14 @@ import random
 from pathlib import Path
 
 from auditor import audit
+from auditor.comparison.derive import expectations_of
 from auditor.content import Reading
-from auditor.content.plan import Blocks, whole_shards
+from auditor.content.formats import Blocks, Formats
+from auditor.content.plan import whole_shards
 from auditor.content.state import Seal, State, open_folder
 from auditor.forge import forge
 from auditor.inventory.walk import walk
+from auditor.opening import open_checkpoint
 from auditor.sources import open_source
 from auditor_schemas.policy import DEFAULT_LIMITS
 from tests.fuzz.damage import damage_document
@@ -28,7 +31,9 @@ class Bench:
         source = open_source(str(checkpoint))
         settings = {"depth": "full", "seed": 1, "digests": True, "blocks": BLOCKS}
         self.state = State(open_folder(str(self.folder), source, shared=False), Seal(), source, settings)
-        self.plans = whole_shards(walk(source, DEFAULT_LIMITS), BLOCKS)
+        with open_checkpoint(str(checkpoint), DEFAULT_LIMITS) as opened:
+            formats = Formats(BLOCKS, expectations_of(opened.configuration()))
+        self.plans = whole_shards(walk(source, DEFAULT_LIMITS), formats)
         self.truth = [self.state.load(plan) for plan in self.plans]
         assert None not in self.truth
         self.sound = {path.name: path.read_bytes() for path in sorted(self.folder.iterdir())}
