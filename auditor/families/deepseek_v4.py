@@ -108,7 +108,7 @@ class DeepseekV4Layout(Layout[DeepseekV4Config]):
 
     def compressor_part(self, layer: int) -> Sequence[Row]:
         """What compresses keys and values in a layer, and picks among them."""
-        ratio = self.config.compress_ratios[layer]
+        ratio = self.config.ratio_of(layer)
         if not ratio:
             return ()
         rows = self.part(("compressor", ratio), lambda: self.compressor_rows("attn", ratio, self.config.head_dim))
@@ -184,7 +184,7 @@ class DeepseekV4Layout(Layout[DeepseekV4Config]):
     def stage_rows(self, stage: int) -> Iterator[Row]:
         """What a stage of the MTP module has beside its decoder layer."""
         c = self.config
-        if c.dspark_block_size is None:
+        if not c.has_draft_heads:
             for name in ("e_proj", "h_proj"):
                 yield from self.linear(name, c.hidden_size, c.hidden_size, "mtp_projection", "mtp")
             for name in ("enorm", "hnorm", "norm"):

@@ -76,14 +76,28 @@ class DeepseekV4Config(ModelConfig):
         return self.layer_count * (6 * self.n_routed_experts + 60)
 
     @property
+    def declared_experts(self) -> ExpertDtype | None:
+        """The format of routed experts, where it is declared."""
+        return self.expert_dtype
+
+    @property
     def experts_format(self) -> ExpertDtype:
         """The format of routed experts where weights are quantised."""
-        return self.expert_dtype or "fp4"
+        return self.declared_experts or "fp4"
+
+    @property
+    def has_draft_heads(self) -> bool:
+        """Whether the MTP module is one of stages with draft heads at their end, and not the preview's."""
+        return self.dspark_block_size is not None
+
+    def ratio_of(self, layer: int) -> int:
+        """The ratio of a layer; 0 where none is given."""
+        return self.compress_ratios[layer] if layer < len(self.compress_ratios) else 0
 
     def readings(self) -> Iterator[Self]:
         """As every family, and with either format of experts where none is declared."""
         plain = tuple(super().readings())
-        if self.quantization_config is None or self.expert_dtype is not None:
+        if self.quantization_config is None or self.declared_experts is not None:
             yield from plain
             return
         for reading in plain or (self,):
@@ -99,10 +113,10 @@ class DeepseekV4Config(ModelConfig):
         if self.num_attention_heads * self.head_dim % self.o_groups:
             width = self.num_attention_heads * self.head_dim
             yield "o_groups", self.o_groups, f"a divisor of num_attention_heads × head_dim ({width})"
-        if self.dspark_block_size is not None and self.mtp_modules:
+        if self.has_draft_heads and self.mtp_modules:
             for field in ("dspark_markov_rank", "dspark_target_layer_ids"):
                 if not getattr(self, field):
-                    yield field, getattr(self, field), "given, because dspark_block_size is"
+                    yield field, getattr(self, field), "given, because MTP stages have draft heads"
 
     def contradictions(self) -> Iterator[tuple[str, Any, str]]:
         """As every family; routing and the schedules have needs of their own."""
