@@ -5,11 +5,12 @@ Sources: the tensors of the releases, and DeepSeek's README_WEIGHTS.md for the p
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import gcd
-from typing import Any
+from typing import Any, ClassVar
 
 from auditor.families import Family, Published
 from auditor.families.expectations import Row
 from auditor.families.layout import Layout
+from auditor.format.dtypes import Dtype
 from auditor.format.entries import TensorHeader
 from auditor.patterns import layer_of
 from auditor_schemas.config import DeepseekV3Config
@@ -17,6 +18,10 @@ from auditor_schemas.config import DeepseekV3Config
 
 class DeepseekLayout(Layout[DeepseekV3Config]):
     """The rows of one config: multi-head latent attention, a mixture of experts, MTP modules as further layers."""
+
+    stem: ClassVar[str] = "model."
+    """What the names of the main model begin with, but for the head's."""
+    router_allowed: ClassVar[tuple[Dtype, ...]] = ()
 
     def layer_rows(self, layer: int) -> Sequence[Row]:
         """A decoder layer; an MTP module is one with more around it."""
@@ -39,11 +44,11 @@ class DeepseekLayout(Layout[DeepseekV3Config]):
         config = self.config
         vocabulary = (config.vocab_size, config.hidden_size)
         yield self.plain(
-            "model.embed_tokens.weight", vocabulary, "embedding", "embedding", role="vocabulary", split=0, top=True
+            self.naming.embedding, vocabulary, "embedding", "embedding", role="vocabulary", split=0, top=True
         )
-        yield self.norm("model.norm", config.hidden_size, "norms", top=True)
+        yield self.norm(f"{self.stem}norm", config.hidden_size, "norms", top=True)
         if not config.tie_word_embeddings:
-            yield self.plain("lm_head.weight", vocabulary, "head", "head", role="vocabulary", split=0, top=True)
+            yield self.plain(self.naming.head, vocabulary, "head", "head", role="vocabulary", split=0, top=True)
 
     def norm_rows(self) -> Iterator[Row]:
         """The two norms of every decoder layer."""
@@ -78,10 +83,11 @@ class DeepseekLayout(Layout[DeepseekV3Config]):
         c = self.config
         assert c.n_routed_experts is not None
         assert c.moe_intermediate_size is not None
-        yield self.plain("mlp.gate.weight", (c.n_routed_experts, c.hidden_size), "router", "router")
+        shape = (c.n_routed_experts, c.hidden_size)
+        yield self.plain("mlp.gate.weight", shape, "router", "router", allowed=self.router_allowed)
         if c.topk_method == "noaux_tc":
-            bias, shape = "mlp.gate.e_score_correction_bias", (c.n_routed_experts,)
-            yield self.plain(bias, shape, "router_bias", "router", role="router_bias", dtype="F32")
+            bias = "mlp.gate.e_score_correction_bias"
+            yield self.plain(bias, shape[:1], "router_bias", "router", role="router_bias", dtype="F32")
         experts = c.n_routed_experts
         yield from self.mlp(
             "mlp.experts.{expert}", c.moe_intermediate_size, "routed_experts", "experts", experts=experts
@@ -104,7 +110,9 @@ class DeepseekLayout(Layout[DeepseekV3Config]):
         yield from self.copy("shared_head.head.weight", "mtp_head")
 
     def copy(self, name: str, component: str) -> Iterable[Row]:
-        """A copy of a vocabulary matrix."""
+        """A copy of a vocabulary matrix, where the family's modules have any."""
+        if name not in self.naming.copies:
+            return ()
         shape = (self.config.vocab_size, self.config.hidden_size)
         return (self.plain(name, shape, component, "mtp", role="vocabulary", split=0, optional=True),)
 
