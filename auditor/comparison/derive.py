@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from auditor.comparison import count, value_facts
 from auditor.comparison.causes import CAUSES, causes_of
+from auditor.comparison.exclusions import unmatched_exclusions
 from auditor.comparison.infer import infer
 from auditor.comparison.match import match, pair, take_census
 from auditor.comparison.records import Census, Differences, Match
@@ -77,7 +78,16 @@ def facts_of(
     config, family = configuration.config, configuration.family
     if config is None or family is None or expectations is None:
         blocked = Blocked(_no_config(configuration))
-        derived = ("config", "quantization", "expected_architectures", "expectations", "match", "corrections", *CAUSES)
+        derived = (
+            "config",
+            "quantization",
+            "expected_architectures",
+            "expectations",
+            "match",
+            "corrections",
+            "unmatched_exclusions",
+            *CAUSES,
+        )
         # How another format pairs weights with scales is not known.
         pairing = pair(inventory) if configuration.foreign is None else blocked
         facts |= {"census": census, "pairing": pairing}
@@ -94,6 +104,7 @@ def facts_of(
         "quantization": config.quantization_config or Blocked("config.json declares no quantisation"),
         "expected_architectures": family.architectures,
         "expectations": expectations,
+        "unmatched_exclusions": unmatched_exclusions(config, expectations),
         **explain(inventory, configuration, expectations, matched, limits),
         "tally": tally,
         "figures": count.figures(config, family, counts),

@@ -307,6 +307,24 @@ class Packing(Cause, frozen=True):
     count: int
 
 
+class Misdeclared(Cause, frozen=True):
+    """`modules` that an export declares to be `needed` and that are stored as `found`, formats or plain dtypes.
+
+    `stored` is a tensor of one; `entries` those of the list of what is left out that name any of them.
+    """
+
+    needed: str
+    found: str
+    modules: tuple[str, ...]
+    stored: str
+    entries: tuple[str, ...]
+
+    @property
+    def last(self) -> str:
+        """The last part of the name of a tensor that every such module has."""
+        return self.stored.rpartition(".")[2]
+
+
 class Correction(Struct, frozen=True):
     """A config field whose value the tensors contradict with one voice: with `shown`, `explained` would agree.
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from auditor.families.exports import Export
 from auditor.families.naming import Naming
 from auditor.families.scaling import Companion, Quantiser
 from auditor.format.dtypes import Dtype
@@ -64,13 +65,15 @@ class Template(Struct, frozen=True):
 class Expectations(Struct, frozen=True, dict=True):
     """Every tensor the config implies. `names` maps each name to its row, in storage order per layer.
 
-    `mtp_layers` are those of templates that are MTP modules. `naming` says how layers are named.
+    `mtp_layers` are those of templates that are MTP modules. `naming` says how layers are named. `export` is the one
+    that some formats come of.
     """
 
     top: tuple[Row, ...]
     templates: tuple[Template, ...]
     mtp_layers: tuple[int, ...] = ()
     naming: Naming = Naming()
+    export: Export | None = None
 
     @cached_property
     def names(self) -> dict[str, Row]:

@@ -77,7 +77,7 @@ class Layout(ABC, Generic[_Config]):
             rows = (*self.layer_rows(layer), *(further if layer not in mtp else ()))
             grouped.setdefault(self._store(rows, self.naming.prefix(layer)), []).append(layer)
         templates = tuple(Template(tuple(layers), rows) for rows, layers in grouped.items())
-        return Expectations(self._store(tuple(self.top_rows()), ""), templates, mtp, self.naming)
+        return Expectations(self._store(tuple(self.top_rows()), ""), templates, mtp, self.naming, export=self.export)
 
     def _cache_rows(self) -> Iterator[Row]:
         """Scales of the cache of keys and values, which belong to no weight; few exports store them."""

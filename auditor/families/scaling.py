@@ -160,7 +160,7 @@ def fp8_tensor() -> Quantiser:
 
 def int8_blocks(block: tuple[int, int]) -> Quantiser:
     """I8 with one F32 scale, a multiplier, for each block of a weight, named as those of FP8."""
-    return Quantiser("block INT8", "I8", block, (Companion("*_scale_inv", ("F32",), grid(*block)),))
+    return Quantiser("INT8 in blocks", "I8", block, (Companion("*_scale_inv", ("F32",), grid(*block)),))
 
 
 def awq(group: int, dtypes: tuple[Dtype, ...], *, bits: int = 4) -> Quantiser:

@@ -13,6 +13,7 @@ from auditor.comparison.causes.float_dtype import float_dtype
 from auditor.comparison.causes.fused import find_fusions
 from auditor.comparison.causes.left_out import left_out
 from auditor.comparison.causes.lost import lost
+from auditor.comparison.causes.misdeclared import find_misdeclared
 from auditor.comparison.causes.packed import find_packing
 from auditor.comparison.causes.partition import expert_rank, stage, tensor_rank
 from auditor.comparison.causes.renamed import find_renamings, foreign
@@ -29,6 +30,7 @@ Find = Callable[[Inventory, Expectations, Match], tuple[Cause, ...]]
 CAUSES: dict[str, Find] = {
     "exported": find_part,
     "empty": empty,
+    "misdeclared": find_misdeclared,
     "packed": find_packing,
     "left_out": left_out,
     "renumbered": find_renumbering,

@@ -1,6 +1,6 @@
 """Weights in another quantisation's format, told by the tensors that each has in the place of one and its scale.
 
-Where config.json declares the format, nothing is expected of its tensors, and nobody asks for this.
+Where the format is declared, what disagrees is the declaration's fault, which another cause tells.
 """
 
 from collections.abc import Mapping
@@ -19,6 +19,8 @@ _Parts = Mapping[str, TensorHeader]
 
 def find_packing(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Packing, ...]:
     """One cause for each format, with every tensor of the modules that are stored in it."""
+    if expectations.export is not None:
+        return ()
     modules: dict[str, dict[str, TensorHeader]] = {}
     for name in dict.fromkeys((*match.unexpected, *match.mistyped, *match.misshapen)):
         module, _, part = name.rpartition(".")
@@ -27,7 +29,7 @@ def find_packing(inventory: Inventory, expectations: Expectations, match: Match)
     for module, odd in modules.items():
         names = {part: f"{module}.{part}" for part in ("weight", _BLOCK_SCALE)}
         usual = {part: inventory.tensors[name] for part, name in names.items() if name in inventory.tensors}
-        found = _format({**usual, **odd})
+        found = format_of({**usual, **odd})
         if found is not None:
             formats.setdefault(found, []).append(module)
     missing: dict[str, list[str]] = {}
@@ -42,7 +44,7 @@ def find_packing(inventory: Inventory, expectations: Expectations, match: Match)
     return tuple(causes)
 
 
-def _format(parts: _Parts) -> tuple[str, str] | None:
+def format_of(parts: _Parts) -> tuple[str, str] | None:
     """The format of a module that holds these parts, with the part that tells it; None where it is no known one."""
     if "weight_packed" in parts:
         known = "weight_global_scale" in parts

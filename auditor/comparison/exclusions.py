@@ -1,0 +1,63 @@
+"""The lists of modules that a declaration leaves unquantised, held against the names that the config implies."""
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from auditor.families.expectations import Expectations
+from auditor.families.selection import Selection
+from auditor.format.files import CONFIG
+from auditor_schemas.config import ModelConfig
+
+
+class Unmatched(Struct, frozen=True):
+    """Entries of a list that name nothing there is: where the list is, how many entries it has, and which."""
+
+    file: str
+    field: str
+    of: int
+    entries: tuple[str, ...]
+    shown: bool
+
+
+def unmatched_exclusions(config: ModelConfig, expectations: Expectations) -> tuple[Unmatched, ...]:
+    """The entries of each list that name neither a module nor a tensor that the config implies."""
+    export, quantization = config.export, config.quantization_config
+    found: list[Unmatched] = []
+    if export is not None:
+        left = _unmatched(export.excluded, expectations)
+        found.append(Unmatched(export.file, export.list_field, len(export.excluded.entries), left, export.shown))
+    elif quantization is not None:
+        for field in ("modules_to_not_convert", "ignored_layers"):
+            entries = getattr(quantization, field)
+            left = _unmatched(Selection(entries), expectations) if entries else ()
+            found.append(Unmatched(CONFIG, f"quantization_config.{field}", len(entries or ()), left, shown=True))
+    return tuple(each for each in found if each.entries)
+
+
+def _unmatched(selection: Selection, expectations: Expectations) -> tuple[str, ...]:
+    left = dict.fromkeys(selection.entries)
+    naming = expectations.naming
+    generic: set[str] = set()
+    for name in _names(expectations):
+        if not left:
+            return ()
+        module = name.rpartition(".")[0]
+        for entry in (*selection.matching(module), *selection.matching(name)):
+            left.pop(entry, None)
+        generic.update((module, name))
+    # An entry that names one expert is one of all, and its number is not looked at; nor is what an expression makes of
+    # such numbers.
+    for entry in tuple(left):
+        kind = f"{naming.prefix_in(f'{entry}.')}{naming.kind_of(f'{entry}.')}".removesuffix(".")
+        if "expert" in entry and (kind in generic or any(sign in entry for sign in "*?[\\")):
+            del left[entry]
+    return tuple(left)
+
+
+def _names(expectations: Expectations) -> Iterable[str]:
+    """The names of all tensors, those of the experts of a layer as one."""
+    yield from (row.suffix for row in expectations.top)
+    for template in expectations.templates:
+        for prefix in map(expectations.naming.prefix, template.layers):
+            yield from (prefix + row.suffix for row in template.rows)
