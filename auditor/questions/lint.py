@@ -35,7 +35,20 @@ from auditor_schemas.rule import Failure
 
 # Of these rules the two files say enough; the others need headers, and what did not look has not passed.
 _OF_CONFIG = frozenset(
-    {"CFG101", "CFG102", "CFG103", "CFG104", "CFG105", "CFG106", "CFG108", "CFG110", "CNT102", "QNT111", "QNT112"}
+    {
+        "CFG101",
+        "CFG102",
+        "CFG103",
+        "CFG104",
+        "CFG105",
+        "CFG106",
+        "CFG108",
+        "CFG110",
+        "CNT102",
+        "QNT111",
+        "QNT112",
+        "QNT121",
+    }
 )
 _OF_INDEX = frozenset({"FIL102", "FIL106", "IDX102", "IDX104", "IDX112"})
 _OF_NAMES = frozenset(

@@ -7,9 +7,10 @@ from msgspec.structs import replace
 
 from auditor.families.scaling import is_scale, scale_name
 from auditor.forge.breaks import breaks_as
-from auditor.forge.convert import bf16_conversion, unquantise
+from auditor.forge.convert import bf16_conversion, nvfp4_export, nvfp4_parts, unquantise
 from auditor.forge.plan import Plan, Tensor
 from auditor.patterns import layer_of
+from auditor_schemas.rule import Severity
 
 
 def _expert(plan: Plan) -> str:
@@ -101,22 +102,12 @@ def bf16_export(plan: Plan) -> None:
 
 @breaks_as("fp4-export-keeps-config", "all weights are packed FP4, quantization_config is still FP8's", "QNT113")
 def fp4_export(plan: Plan) -> None:
-    """Two values a byte, a scale per 16 columns, and two scalars per weight."""
+    """Another quantiser's tensors beside the config of the checkpoint that they were made from."""
 
     def change(tensor: Tensor) -> tuple[Tensor, ...]:
         if tensor.values == "scales":
             return ()
-        if tensor.values != "codes":
-            return (tensor,)
-        rows, columns = tensor.shape
-        module = tensor.name.removesuffix(".weight")
-        packed, blocks = (rows, columns // 2), (rows, ceil(columns / 16))
-        return (
-            replace(tensor, dtype="U8", shape=packed, values="weights", origin=packed),
-            Tensor(f"{module}.weight_scale", "F8_E4M3", blocks, "weights", f"{module}.weight_scale", blocks),
-            Tensor(f"{module}.weight_scale_2", "F32", (), "biases", f"{module}.weight_scale_2", ()),
-            Tensor(f"{module}.input_scale", "F32", (), "biases", f"{module}.input_scale", ()),
-        )
+        return nvfp4_parts(tensor) if tensor.values == "codes" else (tensor,)
 
     plan.rewrite(change)
 
@@ -181,3 +172,36 @@ def wrapper_exemptions(plan: Plan) -> None:
     plan.config["quantization_config"]["modules_to_not_convert"] = [
         "lm_head", *(f"language_model.model.layers.{layer}" for layer in plan.mtp_layers),
     ]  # fmt: skip
+
+
+def _attention_and_mtp(plan: Plan) -> Callable[[str], bool]:
+    """What ModelOpt leaves out of this layout: the attention, and MTP modules whole."""
+    return lambda name: ".self_attn." in name or plan.naming.layer_of(name) in plan.mtp_layers
+
+
+_ATTENTION = ["lm_head", "*.self_attn*"]
+
+
+@breaks_as("forgotten-exclusion", "an NVFP4 export's list of unquantised modules lacks the MTP layer", "QNT120")
+def forgotten_exclusion(plan: Plan) -> None:
+    """As one was published: the loader of the MTP module looks for codes and scales, and finds BF16."""
+    nvfp4_export(plan, _attention_and_mtp(plan), _ATTENTION)
+
+
+@breaks_as("excess-exclusion", "an NVFP4 export's list of unquantised modules names experts that are NVFP4", "QNT120")
+def excess_exclusion(plan: Plan) -> None:
+    """A glob takes more than was meant: layer 1* is 10 to 19 too."""
+    layers = [f"model.layers.{layer}*" for layer in (*plan.mtp_layers, plan.moe_layer)]
+    nvfp4_export(plan, _attention_and_mtp(plan), [*_ATTENTION, *layers])
+
+
+@breaks_as(
+    "unmatched-exclusion",
+    "an NVFP4 export's list of unquantised modules has an entry that names nothing",
+    "QNT121",
+    severity=Severity.INFO,
+)
+def unmatched_exclusion(plan: Plan) -> None:
+    """A misspelt module; what it was meant for is unquantised for another reason here."""
+    layers = [f"model.layers.{layer}*" for layer in plan.mtp_layers]
+    nvfp4_export(plan, _attention_and_mtp(plan), [*_ATTENTION, *layers, "model.layers.0.self_attn.indexers_proj"])
