@@ -18,7 +18,7 @@ RULE = Rule(
 
 
 def check(tally: Tally, match: Match, differences: Differences) -> Iterator[Failure]:
-    """One failure per component whose two counts differ; optional copies that are absent do not count."""
+    """One failure per component whose two counts differ; optional tensors that are absent do not count."""
     absent = Counter[str]()
     for row in match.absent.values():
         absent[row.component] += elements(row.shape)
@@ -33,12 +33,12 @@ def check(tally: Tally, match: Match, differences: Differences) -> Iterator[Fail
             actual=actual,
             excess=(Excess(actual - expected, differences.of(component)),),
         )
-    if tally.scale_elements != tally.expected_scale_elements:
+    scales = (tally.expected_scale_elements or 0) - absent[SCALES]
+    if tally.scale_elements != scales:
         yield RULE.failure(
-            f"scales: headers hold {tally.scale_elements:,} values, "
-            f"the config implies {tally.expected_scale_elements:,}",
+            f"scales: headers hold {tally.scale_elements:,} values, the config implies {scales:,}",
             field=SCALES,
-            expected=tally.expected_scale_elements,
+            expected=scales,
             actual=tally.scale_elements,
-            excess=(Excess(tally.scale_elements - (tally.expected_scale_elements or 0), differences.of(SCALES)),),
+            excess=(Excess(tally.scale_elements - scales, differences.of(SCALES)),),
         )
