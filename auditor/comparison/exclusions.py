@@ -5,9 +5,12 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from auditor.families.expectations import Expectations
+from auditor.families.naming import Naming
 from auditor.families.selection import Selection
 from auditor.format.files import CONFIG
 from auditor_schemas.config import ModelConfig
+
+_SIGNS = frozenset("*?[\\")
 
 
 class Unmatched(Struct, frozen=True):
@@ -38,21 +41,26 @@ def unmatched_exclusions(config: ModelConfig, expectations: Expectations) -> tup
 def _unmatched(selection: Selection, expectations: Expectations) -> tuple[str, ...]:
     left = dict.fromkeys(selection.entries)
     naming = expectations.naming
-    generic: set[str] = set()
+    experts: set[str] = set()
     for name in _names(expectations):
         if not left:
             return ()
         module = name.rpartition(".")[0]
         for entry in (*selection.matching(module), *selection.matching(name)):
             left.pop(entry, None)
-        generic.update((module, name))
-    # An entry that names one expert is one of all, and its number is not looked at; nor is what an expression makes of
-    # such numbers.
-    for entry in tuple(left):
-        kind = f"{naming.prefix_in(f'{entry}.')}{naming.kind_of(f'{entry}.')}".removesuffix(".")
-        if "expert" in entry and (kind in generic or any(sign in entry for sign in "*?[\\")):
-            del left[entry]
-    return tuple(left)
+        if left and "{expert}" in name:
+            parts = name.split(".")
+            experts.update(".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return tuple(entry for entry in left if not _may_name_experts(entry, naming, experts))
+
+
+def _may_name_experts(entry: str, naming: Naming, experts: set[str]) -> bool:
+    """Whether an entry names one expert, whose number is not looked at, or may do so by a pattern."""
+    if "expert" not in entry:
+        return False
+    place = f"{entry.removesuffix('.weight')}."
+    kind = naming.prefix_in(place) + naming.kind_of(place)
+    return kind.removesuffix(".") in experts or not naming.prefix_in(place) or not _SIGNS.isdisjoint(entry)
 
 
 def _names(expectations: Expectations) -> Iterable[str]:
