@@ -117,6 +117,7 @@ def _answer(
     import uvicorn
 
     from auditor.service.web.app import create_app
+    from auditor.service.web.protocol import Bounded
 
     settings = installation.settings
 
@@ -131,7 +132,7 @@ def _answer(
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Bounded,
         ws="none",
         log_config=None,
         access_log=False,

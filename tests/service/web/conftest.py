@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from auditor.service.access.tokens import Scope
 from auditor.service.installation import Installation
 from auditor.service.web.app import create_app
+from auditor.service.web.protocol import Bounded
 from auditor.service.web.state import State
 
 
@@ -44,7 +45,13 @@ class Service:
 
     def start(self) -> uvicorn.Server:
         config = uvicorn.Config(
-            self.app, host="127.0.0.1", port=0, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=5
+            self.app,
+            host="127.0.0.1",
+            port=0,
+            http=Bounded,
+            log_level="warning",
+            proxy_headers=False,
+            timeout_graceful_shutdown=5,
         )
         server = uvicorn.Server(config)
         self.thread = threading.Thread(target=server.run, daemon=True)

@@ -15,9 +15,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/login")
 def ask(request: Request) -> HTMLResponse:
     """The form that takes a token, and leads back to the page of ours that led here."""
-    came, here = urlsplit(request.headers.get("referer", "")), request.base_url
-    ours = (came.scheme, came.netloc) == (here.scheme, here.netloc)
-    place = local(came.path + (f"?{came.query}" if came.query else "")) if ours else "/"
+    place = local(request.headers.get("referer", "").removeprefix(str(request.base_url).rstrip("/")))
     if place == "/login":
         place = "/"
     return page("login.html", caller=visitor(request), at="login", next=place, fault=None, refused=False)

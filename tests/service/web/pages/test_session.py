@@ -94,6 +94,9 @@ def test_the_link_to_sign_in_leads_back(people: People, service: Service) -> Non
         (f"{service.url}/audits?state=queued", "/audits?state=queued"),
         (f"{service.url}/login", "/"),
         ("https://evil.example/audits", "/"),
+        (f"{service.url}.evil.example/audits", "/"),
+        (f"{service.url}//evil.example/audits", "/"),
+        ("http://[", "/"),
         ("", "/"),
     ):
         assert f'name="next" value="{place}"' in client.get("/login", headers={"Referer": came}).text
