@@ -215,6 +215,8 @@ LIKES: dict[str, Like] = {
         },
         limit=2_000_000,
     ),
+    "glm-5.1": Like(config="glm-5.1"),
+    "glm-5.2-fp8": Like(config="glm-5.2-fp8"),
 }  # fmt: skip
 
 

@@ -1,0 +1,47 @@
+"""A forged checkpoint of each release audits clean, with the release's own totals; one with a defect fails by name."""
+
+from pathlib import Path
+
+import pytest
+
+from auditor import audit
+from auditor.forge import plan_of
+from auditor.forge.plan import Plan
+from auditor.forge.write import write
+
+# Sources: published header dumps and file sizes of the releases, by tensors and payload bytes.
+RELEASES = {
+    "glm-5.1": (59_870, 1_507_728_316_928),
+    "glm-5.2-fp8": (118_629, 755_617_140_416),
+}
+
+
+def audited(plan: Plan, folder: Path):
+    folder.mkdir()
+    write(plan, folder, strips=None)
+    return audit(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("like", RELEASES)
+def test_a_checkpoint_of_full_size_is_sound_and_has_the_totals_of_the_release(like, tmp_path):
+    report = audited(plan_of(like), tmp_path / "c")
+    assert (report.verdict, report.findings) == ("passed", ())
+    assert (report.inventory.tensors, report.inventory.payload_bytes) == RELEASES[like]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("like", RELEASES)
+def test_a_dropped_a_retyped_and_a_reshaped_tensor_fail_by_name(like, tmp_path):
+    plan = plan_of(like)
+    experts = [name for name, row in plan.rows.items() if row.experts and row.role == "weight"]
+    router = [name for name, row in plan.rows.items() if row.module == "router" and row.role == "weight"]
+    dropped, retyped, reshaped = experts[len(experts) // 2], experts[len(experts) // 3], router[len(router) // 2]
+    plan.drop(dropped.__eq__)
+    plan.alter(retyped.__eq__, dtype="F16")
+    rows, columns = plan.rows[reshaped].shape
+    plan.alter(reshaped.__eq__, shape=(rows + 1, columns))
+    report = audited(plan, tmp_path / "c")
+    assert report.verdict == "failed"
+    named = {name for each in report.findings if each.severity == "error" for name in each.affected}
+    assert {dropped, retyped, reshaped} <= named
