@@ -17,6 +17,7 @@ from auditor.comparison.records import Census, Match
 from auditor.content import Reading, check_extra
 from auditor.content.probes import Content
 from auditor.errors import AuditorError, SourceError, Unread, UsageError, code_of
+from auditor.families import STRUCTURE
 from auditor.families.configure import Configuration
 from auditor.families.expectations import Expectations
 from auditor.format.files import INDEX
@@ -26,6 +27,7 @@ from auditor.opening import Checkpoint, open_checkpoint
 from auditor.reporting import summary
 from auditor.reporting.map import locate, map_cells
 from auditor.reporting.storage import storage
+from auditor.reporting.structure import structure
 from auditor.rules import catalogue
 from auditor.sources import Source, Symlinks
 from auditor.startup import exhaustion
@@ -117,8 +119,9 @@ def audit(
     `source` is a folder with config.json and shards, or a checkpoint at hf://, s3://, gs://, az:// or https://,
     of which only what the depth asks for is fetched. `revision` is the hub's branch, tag or commit; `cache` keeps
     headers that were fetched, for this user alone. `depth` sample and full also read tensor bytes (extra
-    `content`); `reading` then says how. `family` forces a model family whatever model_type says. `policy` is a
-    Policy or the path of a TOML file. `baseline` is the path of a report whose findings do not gate again.
+    `content`); `reading` then says how. `family` forces a model family whatever model_type says; `structure` is for
+    none, which holds a checkpoint against itself alone. `policy` is a Policy or the path of a TOML file. `baseline` is
+    the path of a report whose findings do not gate again.
     `symlinks` outranks the policy's. `progress(done, total)` is called per shard.
 
     For sources that others name: `hosts` are the only ones that may be asked, those that a source's own redirects lead
@@ -213,6 +216,7 @@ def _evidence(subject: Subject, measure: Measure, progress: Progress | None) -> 
         hosts=subject.hosts,
         private=subject.private,
         roots=subject.roots,
+        structure="unknown" if STRUCTURE in (measure.policy.allow.families or ()) else "asked",
     ) as checkpoint:
         # All that the headers are no part of comes first, imports too: what a remote source fetches arrives meanwhile.
         configuration = checkpoint.configuration()
@@ -299,7 +303,7 @@ def _report(evidence: Evidence, measure: Measure, reading: Reading | None, start
         depth=depth,
         payload_bytes=inventory_summary.payload_bytes,
         fp8_blocks=summary.fp8_blocks(evidence.census, configuration.config),
-        nothing_expected=facts["expectations"].reason if isinstance(facts["expectations"], Blocked) else None,
+        nothing_expected=_nothing_expected(configuration, facts),
     )
     baseline = measure.baseline
     return AuditReport(
@@ -326,13 +330,19 @@ def _report(evidence: Evidence, measure: Measure, reading: Reading | None, start
         gone=judgement.gone,
         outcomes=tuple(outcomes),
         findings=judgement.findings,
-        figures=() if isinstance(facts["figures"], Blocked) else facts["figures"],
         inventory=inventory_summary,
         coverage=coverage,
         parallelism=(),
         **_map(evidence, facts, match, failures),
         **_probes(content),
+        **{"figures": () if isinstance(facts["figures"], Blocked) else facts["figures"], **structure(facts, verdict)},
     )
+
+
+def _nothing_expected(configuration: Configuration, facts: dict[str, Any]) -> str | None:
+    """Why nothing was expected of the tensors, where that is not what was asked for."""
+    asked = configuration.family is not None and not configuration.family.expects and not configuration.faults
+    return None if asked or not isinstance(facts["expectations"], Blocked) else facts["expectations"].reason
 
 
 def _facts(evidence: Evidence, policy: Policy, reading: Reading | None) -> dict[str, Any]:

@@ -121,7 +121,12 @@ def options(parser: argparse.ArgumentParser) -> None:
         default="headers",
         help="what is read: headers alone, also a sample of weight blocks, or every byte (default: headers)",
     )
-    parser.add_argument("--family", metavar="NAME", help="audit as this model family whatever model_type says")
+    parser.add_argument(
+        "--family",
+        metavar="NAME",
+        help="audit as this model family whatever model_type says; 'structure' is for none, any safetensors "
+        "checkpoint held against itself alone",
+    )
     parser.add_argument("--policy", metavar="FILE", help="a TOML policy: what gates, is required, allowed, waived")
     parser.add_argument("--baseline", metavar="REPORT.json", help="a report whose findings do not gate again")
     parser.add_argument("--symlinks", choices=["follow", "inside"], help="outranks the policy's symlinks")

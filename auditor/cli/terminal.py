@@ -59,9 +59,14 @@ def verdict_line(report: "AuditReport") -> str:
     reasons = f"; not audited: {shown(listed(report.incomplete, most=1))}" if report.incomplete else ""
     mark = _printable(_MARK[report.verdict] + " ")
     return shown(
-        f"{mark}{report.verdict} at depth {_depth(report)}: {report.source.uri}: {what}, "
+        f"{mark}{report.verdict} at depth {_depth(report)}{_meaning(report)}: {report.source.uri}: {what}, "
         f"{size(inventory.payload_bytes)}; {found or ('no findings' if not roots else 'nothing new')}{excused}{reasons}"
     )
+
+
+def _meaning(report: "AuditReport") -> str:
+    """What the verdict says where it says less than a family's."""
+    return "" if report.meaning is None else f" ({report.meaning})"
 
 
 def _depth(report: "AuditReport") -> str:
@@ -167,6 +172,8 @@ def show(report: "AuditReport", *, no_gpu: str = "") -> None:
         styled(f" at depth {_depth(report)}: {shown(report.source.uri)}"),
         sep="",
     )
+    if report.meaning is not None:
+        console.print(styled(f"  {shown(report.meaning)}", "bold"))
     console.print(
         styled(
             f"  {plural(inventory.tensors, 'tensor')} in {plural(inventory.shards, 'shard')}, "

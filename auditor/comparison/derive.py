@@ -11,6 +11,7 @@ from auditor.comparison.exclusions import unmatched_exclusions
 from auditor.comparison.infer import infer
 from auditor.comparison.match import match, pair, take_census
 from auditor.comparison.records import Census, Differences, Match
+from auditor.comparison.structure.facts import count_structure, structure_facts
 from auditor.errors import Unread
 from auditor.families.configure import Configuration
 from auditor.families.expectations import Expectations
@@ -67,6 +68,7 @@ def facts_of(
         "differences": Differences(inventory, expectations),
         "foreign_format": configuration.foreign,
         **config_facts(config_file, configuration),
+        **structure_facts(inventory, config_file, configuration),
     }
     index = inventory.index
     if index is not None and index.state == "unread":
@@ -88,8 +90,9 @@ def facts_of(
             "unmatched_exclusions",
             *CAUSES,
         )
-        # How another format pairs weights with scales is not known.
-        pairing = pair(inventory) if configuration.foreign is None else blocked
+        # How another format pairs weights with scales is not known, and without a family any format may be.
+        alone = family is not None and not family.expects
+        pairing = pair(inventory) if configuration.foreign is None and not alone else blocked
         facts |= {"census": census, "pairing": pairing}
         return {**facts, **dict.fromkeys((*derived, "tally", "figures"), blocked)}
     matched = match(inventory, expectations, census)
@@ -117,7 +120,16 @@ def config_facts(file: ConfigFile, configuration: Configuration) -> dict[str, An
     kinds = {fault.kind for fault in faults}
     names = ("config_faults", "document_faults", "field_faults", "agreement_faults")
     facts: dict[str, Any] = dict.fromkeys(names, faults)
-    if file.state == "unread":
+    family = configuration.family
+    if (
+        family is not None
+        and not family.expects
+        and file.state in ("absent", "read")
+        and not (faults or configuration.over_limit)
+    ):
+        absent = file.state == "absent"
+        blocked, first = Blocked("config.json need not be there" if absent else ALONE), 0 if absent else 2
+    elif file.state == "unread":
         blocked, first = Blocked("config.json was not read"), 0
     elif file.state == "absent":
         blocked, first = Blocked("config.json is missing"), 1
@@ -125,7 +137,7 @@ def config_facts(file: ConfigFile, configuration: Configuration) -> dict[str, An
         blocked, first = Blocked("config.json exceeds a limit"), 1
     elif configuration.fields is None:
         blocked, first = Blocked("config.json is malformed"), 2
-    elif configuration.family is None and not faults:
+    elif family is None and not faults:
         blocked, first = Blocked("no family knows the model_type"), 2
     elif kinds & {"invalid-config-field", "invalid-quantization-config"}:
         blocked, first = Blocked("config.json has fields of no valid value"), 3
@@ -161,7 +173,13 @@ def unread_formats(facts: dict[str, Any]) -> list[Unread]:
     ]
 
 
+# Why nothing is expected where no family is asked.
+ALONE = "the audit is of structure alone"
+
+
 def _no_config(configuration: Configuration) -> str:
+    if configuration.family is not None and not configuration.family.expects:
+        return ALONE
     if configuration.foreign:
         return "no family reads the quantisation"
     if configuration.unsupported:
@@ -195,5 +213,6 @@ def count_subjects(facts: dict[str, Any]) -> dict[str, int]:
         "components": 0 if isinstance(facts["tally"], Blocked) else len(facts["tally"].components),
         "families": 0 if isinstance(facts["family"], Blocked) else 1,
         "figures": 0 if isinstance(facts["figures"], Blocked) else len(facts["figures"]),
+        **count_structure(facts),
         **value_facts.count_value_subjects(facts["probes"], facts["declared_digests"], facts["config"]),
     }

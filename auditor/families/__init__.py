@@ -46,7 +46,8 @@ class Family(Struct, frozen=True, kw_only=True):
     fields that decide which tensors there are, where unexpected ones show them. `experts_field` counts the routed
     experts; a layer with a tensor of kind `dense_mark` is dense. `nested` is the object of
     config.json that holds the layout's fields, where they are not at its top. `formats` are values of fields of
-    quantization_config that the config model reads itself, beside those of FP8 blocks.
+    quantization_config that the config model reads itself, beside those of FP8 blocks. `expects` is false for what is
+    no family: nothing follows from its config, which may be of any kind or absent.
     """
 
     name: str
@@ -63,6 +64,22 @@ class Family(Struct, frozen=True, kw_only=True):
     formats: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     experts_field: str = "n_routed_experts"
     dense_mark: str = "mlp.gate_proj.weight"
+    expects: bool = True
+
+
+# What stands in a family's place where a checkpoint is held against itself alone.
+STRUCTURE = "structure"
+
+
+def without_family() -> Family:
+    """What stands in a family's place where nothing is expected."""
+    alone: Family = importlib.import_module(f"{__name__}.{STRUCTURE}").ALONE
+    return alone
+
+
+def family_names() -> list[str]:
+    """What an audit may be asked for as: every family, and `structure` for none."""
+    return [*sorted(families()), STRUCTURE]
 
 
 def families() -> dict[str, Family]:
@@ -78,10 +95,12 @@ def families() -> dict[str, Family]:
 
 
 def family_named(name: str) -> Family:
-    """The family of that name; raises UsageError that lists the names."""
+    """The family of that name, or what stands in its place; raises UsageError that lists the names."""
+    if name == STRUCTURE:
+        return without_family()
     known = families()
     if name not in known:
-        raise UsageError(f"--family {name}: no such family; choose {' or '.join(sorted(known))}")
+        raise UsageError(f"--family {name}: no such family; choose {' or '.join(family_names())}")
     return known[name]
 
 

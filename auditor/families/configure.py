@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from auditor.errors import Unread
 from auditor.families import Family, families, family_for
 from auditor.families.exports import Export
-from auditor.families.quantised import SIDECAR, Declared, of_config, of_sidecar, own_of
+from auditor.families.quantised import DECLARATIONS, SIDECAR, Declared, of_config, of_sidecar, own_of
 from auditor.format.disguise import disguise_of
 from auditor.format.proof import has_minus_zero, quotes
 from auditor.inventory.facts import ConfigFault, ConfigFile
@@ -25,7 +25,8 @@ class Configuration(msgspec.Struct, frozen=True):
     """What config.json says. `config` is None when its faults leave nothing to derive expectations from.
 
     `unsupported` is the reason where no family knows the model_type or reads the quantisation, which is then
-    `foreign`; `over_limit` where a limit refused it, or it could not be read.
+    `foreign`; `over_limit` where a limit refused it, or it could not be read. `beside` are the fields of
+    hf_quant_config.json where nothing is expected of a config, and it declares no quantisation.
     """
 
     fields: dict[str, Any] | None
@@ -35,6 +36,7 @@ class Configuration(msgspec.Struct, frozen=True):
     unsupported: Unread | None = None
     over_limit: Unread | None = None
     foreign: Declared | None = None
+    beside: dict[str, Any] | None = None
 
 
 def configure(
@@ -42,13 +44,15 @@ def configure(
     limits: Limits,
     *,
     family: Family | None = None,
+    unknown: Family | None = None,
     sidecar: Callable[[], ConfigFile] = lambda: ConfigFile("absent"),
 ) -> Configuration:
     """Validate config.json against its family's rules; `family` forces one whatever model_type says.
 
-    `sidecar` reads hf_quant_config.json, which is asked for where config.json declares no quantisation.
+    `unknown` is taken where no family answers to the model_type, or there is none. `sidecar` reads
+    hf_quant_config.json, which is asked for where config.json declares no quantisation.
     """
-    found = _configure(file, limits, family, sidecar)
+    found = _configure(file, limits, family, sidecar, unknown)
     return _without_words(found) if file.outside and found.config is None else found
 
 
@@ -70,25 +74,34 @@ def _without_words(found: Configuration) -> Configuration:
 
 
 def _configure(
-    file: ConfigFile, limits: Limits, family: Family | None, sidecar: Callable[[], ConfigFile]
+    file: ConfigFile,
+    limits: Limits,
+    family: Family | None,
+    sidecar: Callable[[], ConfigFile],
+    unknown: Family | None = None,
 ) -> Configuration:
+    asked = family if family is not None and not family.expects else None
     if file.state == "unread":
-        return Configuration(None, (), over_limit=Unread(f"config.json: {file.reason}", file.code or "limit"))
+        return Configuration(None, (), asked, over_limit=Unread(f"config.json: {file.reason}", file.code or "limit"))
+    if file.state == "absent" and (asked or (unknown if family is None else None)):
+        return _unexpecting(None, asked or unknown, sidecar, limits)
     if file.state == "absent":
         return Configuration(None, (ConfigFault("missing-config", None, "config.json is not there"),))
     if file.state == "damaged":
-        return Configuration(None, (ConfigFault("malformed-config", None, f"config.json {file.reason}"),))
+        return Configuration(None, (ConfigFault("malformed-config", None, f"config.json {file.reason}"),), asked)
     fields, faults, exceeded = _parse(file.data, limits)
     if exceeded is not None:
-        return Configuration(None, (), over_limit=Unread(f"config.json: {exceeded}", "limit"))
+        return Configuration(None, (), asked, over_limit=Unread(f"config.json: {exceeded}", "limit"))
     # Of a key that is there twice one loader takes the first value and another the last: nothing follows.
     if fields is None or faults:
-        return Configuration(None, tuple(faults))
+        return Configuration(None, tuple(faults), asked)
     if "error" in fields and "model_type" not in fields:
         answer = f"is the answer of a server, error {quoted(fields['error'])}, and no configuration"
-        return Configuration(None, (ConfigFault("malformed-config", None, answer),))
+        return Configuration(None, (ConfigFault("malformed-config", None, answer),), asked)
     model_type = fields.get("model_type")
-    chosen = family or family_for(model_type)
+    chosen = family or family_for(model_type) or unknown
+    if chosen is not None and not chosen.expects:
+        return _unexpecting(fields, chosen, sidecar, limits)
     if chosen is None:
         known = sorted(name for each in families().values() for name in each.model_types)
         if not isinstance(model_type, str):
@@ -105,7 +118,7 @@ def _configure(
             return Configuration(fields, tuple(faults))
         reason = (
             f"model_type {quoted(model_type)} is of no known family; supported: {listed(known, most=9)}; "
-            "--family forces one where a fork keeps the layout"
+            "--family forces one where a fork keeps the layout, --family structure audits without one"
         )
         return Configuration(fields, tuple(faults), unsupported=Unread(reason, "unsupported"))
     if not isinstance(model_type, str) and family is not None:
@@ -142,6 +155,22 @@ def _configure(
         config = None
     unsupported = None if foreign is None else Unread(foreign.message, "unsupported")
     return Configuration(fields, tuple(faults), chosen, config, unsupported, over_limit, foreign)
+
+
+def _unexpecting(
+    fields: dict[str, Any] | None, family: Family | None, sidecar: Callable[[], ConfigFile], limits: Limits
+) -> Configuration:
+    """A config of which nothing is judged but what it declares of quantisation."""
+    places = [fields or {}, *(each for each in (fields or {}).values() if isinstance(each, dict))]
+    if any(name in place for place in places for name in DECLARATIONS):
+        return Configuration(fields, (), family)
+    file = sidecar()
+    if file.state == "unread":
+        return Configuration(
+            fields, (), family, over_limit=Unread(f"{SIDECAR}: {file.reason}", file.code or "limit")
+        )
+    beside = _parse(file.data, limits)[0] if file.state == "read" and not file.outside else None
+    return Configuration(fields, (), family, beside=beside)
 
 
 def _layout_fields(fields: dict[str, Any], family: Family) -> dict[str, Any]:

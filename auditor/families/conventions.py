@@ -14,10 +14,10 @@ from auditor.format.dtypes import FLOATS, Dtype
 
 Shape = tuple[int, ...]
 
-FP8_DTYPES = ("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
-_FLOAT_SCALES = ("F32", "BF16", "F16", "F64")
+FP8_DTYPES: tuple[Dtype, ...] = ("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
+_FLOAT_SCALES: tuple[Dtype, ...] = ("F32", "BF16", "F16", "F64")
 # Powers of two are stored as what they are, or as the byte of their exponent.
-_EXPONENTS = ("F8_E8M0", "U8")
+_EXPONENTS: tuple[Dtype, ...] = ("F8_E8M0", "U8")
 
 
 class Block(Struct, frozen=True, order=True):
@@ -274,8 +274,8 @@ def blocks(weight: Shape, scale: Shape) -> list[Block]:
         return []
     columns = list(_sides(weight[1], scale[1]))
     rows = [(side, 1) for side in _sides(weight[0], scale[0])] or list(_in_parts(weight[0], scale[0]))
-    found = {Block(height, width, parts) for height, parts in rows for width in columns}
-    return sorted(found, key=lambda each: (not each.usual, _rank(each)))
+    products = {Block(height, width, parts) for height, parts in rows for width in columns}
+    return sorted(products, key=lambda each: (not each.usual, _rank(each)))
 
 
 def _sides(length: int, count: int) -> Iterator[int]:

@@ -11,6 +11,8 @@ from auditor.families.expressions import UnreadableError
 from auditor.text import UNSHOWN, quoted
 
 SIDECAR = "hf_quant_config.json"
+# Where config.json, or an object of it, may declare a quantisation.
+DECLARATIONS = ("quantization_config", "compression_config", "quantization")
 SUPPORTED = (
     "fp8 with weight_block_size, NVFP4 and FP8 of ModelOpt, packed INT4, NVFP4 and MXFP4 of compressed-tensors, "
     "block INT8, AWQ and GPTQ"

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from auditor.errors import UsageError
-from auditor.families import families
+from auditor.families import family_names
 from auditor.globs import matcher
 from auditor.rules import RuleModule
 from auditor.text import listed, nearest, quoted, shown
@@ -175,7 +175,7 @@ def _faults(policy: Policy, rules: list[Rule]) -> Iterator[_Fault]:
             yield ("severity", name), partial(str, said)
         else:
             seen[rule.id] = name
-    known = sorted(families())
+    known = family_names()
     for position, name in enumerate(policy.allow.families or ()):
         if name not in known:
             yield ("allow", "families", position), partial(_no_such_family, name, known)

@@ -55,6 +55,7 @@ def _head(report: AuditReport) -> list[str]:
     inventory, verdict = report.inventory, report.verdict
     unknown = "none" if report.source.versioned else UNVERSIONED
     lines = [f"# {MARKS[verdict]} auditor: {verdict} · {code(report.source.uri)}", "", _conclusion(report), ""]
+    lines += [f"**{plain(report.meaning)}**", ""] if report.meaning is not None else []
     rows = [
         ("Depth", f"{report.run.depth}: {_covered(report)}"),
         (

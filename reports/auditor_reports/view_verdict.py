@@ -95,7 +95,7 @@ def _answer(report: AuditReport, listed: FindingsView) -> str:
         return f"Let through in spite of {text.listed(standing)}: this gate never fails."
     if standing:
         return f"May be shipped; {text.listed(standing)} did not stop it."
-    return "May be shipped, as far as was looked."
+    return "May be shipped, as far as was looked." if report.meaning is None else "Consistent with itself."
 
 
 def _sentence(report: AuditReport, listed: FindingsView) -> str:
@@ -106,7 +106,8 @@ def _sentence(report: AuditReport, listed: FindingsView) -> str:
     within = f"{tensors} in {shards}"
     if report.verdict != "passed" and found:
         within = f"{text.listed(found)} in {tensors} of {shards}"
-    return f"At depth {report.run.depth}: {within}; {_payload(report)}."
+    meaning = "" if report.meaning is None else f" {report.meaning[:1].upper()}{report.meaning[1:]}."
+    return f"At depth {report.run.depth}: {within}; {_payload(report)}.{meaning}"
 
 
 def _payload(report: AuditReport) -> str:

@@ -13,6 +13,7 @@ from auditor_schemas.inventory import InventorySummary, LayoutRow, Storage
 from auditor_schemas.parallelism import ExpertParallelism, Parallelism, PipelineParallelism
 from auditor_schemas.record import Record
 from auditor_schemas.rule import Severity
+from auditor_schemas.structure import StructureSummary
 
 Verdict = Literal["passed", "failed", "incomplete"]
 Outcome = Literal["passed", "failed", "not_applicable", "errored"]
@@ -142,3 +143,9 @@ class AuditReport(Record):
     expert_parallelism: tuple[ExpertParallelism, ...] = ()
     pipeline_parallelism: tuple[PipelineParallelism, ...] = ()
     storage: Storage | None = None
+    meaning: str | None = Field(
+        default=None,
+        description="What the verdict says where it says less than a family's: that a checkpoint was held against "
+        "itself alone.",
+    )
+    structure: StructureSummary | None = None

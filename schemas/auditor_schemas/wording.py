@@ -1,5 +1,9 @@
 """How values are worded wherever they are shown, in a terminal or on a page: names escaped, sizes and shares alike."""
 
+# What an audit says that expected nothing of a config: of a checkpoint that passed, and of any other.
+CONSISTENT = "consistent with itself, structure only; nothing says that it is complete"
+STRUCTURE_ONLY = "held against itself, structure only"
+
 # Categories of characters that act on a terminal or a page instead of being seen.
 ACTING = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 

@@ -1,1 +1,1 @@
-"""What a checkpoint says about itself, with nothing expected of it: patterns of names, formats, symmetry, declarations."""
+"""What a checkpoint says of itself, with nothing expected of it: patterns, formats, symmetry, declarations."""

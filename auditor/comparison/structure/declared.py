@@ -13,11 +13,9 @@ from auditor.comparison.structure.pairing import Pairs
 from auditor.comparison.structure.patterns import MARK, is_whole, spell
 from auditor.errors import UsageError
 from auditor.families.conventions import CONVENTIONS, Block, is_float
-from auditor.families.quantised import SIDECAR
+from auditor.families.quantised import DECLARATIONS, SIDECAR
 from auditor.globs import matcher
 
-# Where a declaration may lie in config.json, and in an object of it: a text model's, say.
-_KEYS = ("quantization_config", "compression_config", "quantization")
 _WORDS = ("quant_method", "quant_algo", "moe_quant_algo", "format", "expert_dtype", "mode")
 _EXCLUSIONS = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "exclude")
 # Files that declare a quantisation and are not read.
@@ -73,17 +71,17 @@ def declaration_of(fields: Mapping[str, Any] | None, beside: Mapping[str, Any] |
     """What config.json declares, at its top or in an object of it, or else hf_quant_config.json."""
     for field, held, top in _places(fields or {}):
         return _declaration("config.json", field, held, top)
-    held = (beside or {}).get("quantization")
-    return _declaration(SIDECAR, "quantization", held, {}) if isinstance(held, dict) else None
+    sidecar = (beside or {}).get("quantization")
+    return _declaration(SIDECAR, "quantization", sidecar, {}) if isinstance(sidecar, dict) else None
 
 
 def _places(fields: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
-    for key in _KEYS:
+    for key in DECLARATIONS:
         if isinstance(fields.get(key), dict):
             yield key, fields[key], fields
     for name, inner in islice(fields.items(), 1000):
         if isinstance(inner, dict):
-            for key in _KEYS:
+            for key in DECLARATIONS:
                 if isinstance(inner.get(key), dict):
                     yield f"{name}.{key}", inner[key], inner
 
@@ -91,7 +89,9 @@ def _places(fields: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any],
 def _declaration(file: str, field: str, held: Mapping[str, Any], top: Mapping[str, Any]) -> Declaration:
     groups = [each for each in _values(held.get("config_groups")) if isinstance(each, dict)]
     layers = [each for each in _values(held.get("quantized_layers")) if isinstance(each, dict)]
-    words = {value.lower() for each in (held, *groups, *layers) for key in _WORDS if isinstance(value := each.get(key), str)}
+    words = {
+        value.lower() for each in (held, *groups, *layers) for key in _WORDS if isinstance(value := each.get(key), str)
+    }
     if isinstance(top.get("expert_dtype"), str):
         words.add(top["expert_dtype"].lower())
     if field.rpartition(".")[2] == "quantization" and file == "config.json" and "bits" in held:
@@ -101,13 +101,17 @@ def _declaration(file: str, field: str, held: Mapping[str, Any], top: Mapping[st
     key = next((each for each in _EXCLUSIONS if isinstance(held.get(each), list)), "")
     entries = held.get(key) if key else None
     plain = "dense" in words or (groups and not any(each.get("weights") for each in groups))
-    without = "modelopt" in words and not any(isinstance(held.get(each), str) for each in ("quant_algo", "moe_quant_algo"))
+    without = "modelopt" in words and not any(
+        isinstance(held.get(each), str) for each in ("quant_algo", "moe_quant_algo")
+    )
     return Declaration(
         file=file,
         field=field,
         words=frozenset(word for word in words if len(word) <= 64),
         block=_block(held.get("weight_block_size")),
-        exclusions=tuple(each for each in (entries or ())[:_MOST_ENTRIES] if isinstance(each, str) and 0 < len(each) <= 512),
+        exclusions=tuple(
+            each for each in (entries or ())[:_MOST_ENTRIES] if isinstance(each, str) and 0 < len(each) <= 512
+        ),
         exclusion_field=f"{field}.{key}" if key else field,
         inclusive=bool(layers) or any(each.get("targets") not in (None, ["Linear"]) for each in groups),
         values=not plain and not (without and not layers),
@@ -226,7 +230,7 @@ class Declared(Struct, frozen=True, dict=True):
         by_stem: dict[str, list[Module]] = {}
         for module in self.modules:
             by_stem.setdefault(module.stem, []).append(module)
-        for stem, alike in by_stem.items():
+        for alike in by_stem.values():
             coded = [module for module in alike if module.format]
             if not coded or len(alike) == len(coded):
                 continue

@@ -237,7 +237,9 @@ def _agrees(convention: Convention, parts: Mapping[str, Kind], weight: Shape) ->
 
 def _without_format(parts: Mapping[str, Kind]) -> Stored:
     """Parts that are no format that is known: plain values, codes without scales, companions without codes."""
-    codes = next((part for part in ("weight", "weight_packed", "qweight", "weight._data", "*", "") if part in parts), None)
+    codes = next(
+        (part for part in ("weight", "weight_packed", "qweight", "weight._data", "*", "") if part in parts), None
+    )
     if codes is None:
         codes = next((part for part in parts if not _is_companion(part)), None)
     companions = tuple(part for part in parts if part != codes and _is_companion(part))

@@ -24,12 +24,13 @@ class Lacking(Struct, frozen=True):
 
 
 class Orphans(Struct, frozen=True):
-    """Companions of nothing. `beside` is the dtype of the weight beside them, None where there is none."""
+    """Companions of nothing. `beside` is the dtype of the `weights` beside them, None where there are none."""
 
     part: str
     shape: tuple[int, ...]
     beside: str | None
     names: tuple[str, ...]
+    weights: tuple[str, ...]
 
 
 class Unfit(Struct, frozen=True):
@@ -188,7 +189,8 @@ class Pairs(Struct, frozen=True, dict=True):
                 # Scales of a cache stand in the module that keeps it; one for several tables stands above them.
                 if elements(shape) <= 1 and _has_below(stems, module.stem):
                     continue
-                found.append(Orphans(part, shape, beside, module.names(part)))
+                weights = () if beside is None else module.names(module.main[0])
+                found.append(Orphans(part, shape, beside, module.names(part), weights))
         return tuple(found)
 
     @cached_property

@@ -122,7 +122,10 @@ class Symmetry(Struct, frozen=True, dict=True):
         for container, sets in self._experts.items():
             for leading, tails in sets.items():
                 every = set().union(*tails.values())
-                if all(len(each) == len(every) for each in tails.values()) and len(every) == max(every) - min(every) + 1:
+                if (
+                    all(len(each) == len(every) for each in tails.values())
+                    and len(every) == max(every) - min(every) + 1
+                ):
                     continue
                 shown = spell(container, leading, 0).removesuffix("0")
                 low = min(every)

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from auditor.errors import UsageError
-from auditor.families import families
+from auditor.families import family_names
 from auditor.service.access.sources import judge
 from auditor.service.audits import policies
 from auditor.service.audits.order import Depth, Order
@@ -47,8 +47,8 @@ def admit(
         judged = judge(source, revision, settings.sources)
     except UsageError as error:
         raise RefusedError("source", str(error)) from None
-    if family is not None and family not in (known := families()):
-        raise RefusedError("family", f"there is no such family: {' or '.join(sorted(known))}")
+    if family is not None and family not in (known := family_names()):
+        raise RefusedError("family", f"there is no such family: {' or '.join(known)}")
     return Order(
         source=judged.source,
         revision=judged.revision,

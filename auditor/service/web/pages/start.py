@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from auditor.errors import UsageError
-from auditor.families import families
+from auditor.families import family_names
 from auditor.service.access.sources import judge
 from auditor.service.settings.tables import Sources
 from auditor.service.store.tables import policies
@@ -90,7 +90,7 @@ def _form(request: Request, caller: Caller, given: dict[str, str], faults: dict[
         count=len(faults),
         depths=list(DEPTHS.items()),
         policies=names,
-        families=sorted(families()),
+        families=family_names(),
         # What would be refused is better known before.
         allowed=[
             *(f"hf://{each}/…" for each in allowed.organisations or ("organisation",)),

@@ -1,0 +1,73 @@
+"""The facts about structure that rules ask for by name: what a checkpoint says of itself, and what it declares."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from auditor.comparison.structure.declared import OTHER_DECLARATIONS, Declared, declaration_of
+from auditor.comparison.structure.modules import Module, modules_of
+from auditor.comparison.structure.pairing import Pairs
+from auditor.comparison.structure.patterns import gather
+from auditor.comparison.structure.symmetry import Symmetry
+from auditor.families.configure import Configuration
+from auditor.families.quantised import SIDECAR
+from auditor.inventory.facts import Blocked, ConfigFile, Inventory
+
+_NAMES = ("modules", "pairs", "symmetry", "declared", "undeclared")
+
+
+class Undeclared(Struct, frozen=True):
+    """What is stored as codes although config.json is there and nothing declares that."""
+
+    pairs: Pairs
+
+
+def structure_facts(inventory: Inventory, config_file: ConfigFile, configuration: Configuration) -> dict[str, Any]:
+    """Facts for an audit that expects nothing; Blocked where a family says more."""
+    if configuration.family is None or configuration.family.expects:
+        return dict.fromkeys(_NAMES, Blocked("the family says what is expected"))
+    modules: tuple[Module, ...] = modules_of(gather(inventory))
+    pairs = Pairs(modules)
+    return {
+        "modules": modules,
+        "pairs": pairs,
+        "symmetry": Symmetry(modules),
+        **_declared(pairs, inventory, config_file, configuration),
+    }
+
+
+def _declared(
+    pairs: Pairs, inventory: Inventory, config_file: ConfigFile, configuration: Configuration
+) -> dict[str, Any]:
+    if config_file.outside:
+        blocked = Blocked("config.json is reached by a link that leaves the checkpoint")
+        return {"declared": blocked, "undeclared": blocked}
+    found = declaration_of(configuration.fields, configuration.beside)
+    if found is not None:
+        return {"declared": Declared(found, pairs), "undeclared": Blocked(f"{found.file} declares a quantisation")}
+    elsewhere = next((each for each in (SIDECAR, *OTHER_DECLARATIONS) if each in inventory.entries), None)
+    if configuration.fields is None:
+        reason = "config.json says nothing"
+    elif elsewhere is not None:
+        reason = f"{elsewhere} is there, which may declare one"
+    else:
+        reason = ""
+    return {
+        "declared": Blocked("no quantisation is declared"),
+        "undeclared": Blocked(reason) if reason else Undeclared(pairs),
+    }
+
+
+def count_structure(facts: dict[str, Any]) -> dict[str, int]:
+    """How many subjects of each kind there are for rules about structure to look at."""
+    pairs, symmetry, declared = facts["pairs"], facts["symmetry"], facts["declared"]
+    if isinstance(pairs, Blocked):
+        return {}
+    return {
+        "weights in codes": pairs.coded,
+        "companions": pairs.companions,
+        "expert sets": symmetry.expert_sets,
+        "layer stacks": symmetry.stacks,
+        "declarations": 0 if isinstance(declared, Blocked) else 1,
+        "exclusions": 0 if isinstance(declared, Blocked) else len(declared.declaration.exclusions),
+    }
