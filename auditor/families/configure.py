@@ -166,9 +166,7 @@ def _unexpecting(
         return Configuration(fields, (), family)
     file = sidecar()
     if file.state == "unread":
-        return Configuration(
-            fields, (), family, over_limit=Unread(f"{SIDECAR}: {file.reason}", file.code or "limit")
-        )
+        return Configuration(fields, (), family, over_limit=Unread(f"{SIDECAR}: {file.reason}", file.code or "limit"))
     beside = _parse(file.data, limits)[0] if file.state == "read" and not file.outside else None
     return Configuration(fields, (), family, beside=beside)
 

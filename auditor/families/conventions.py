@@ -251,6 +251,8 @@ def weights(convention: Convention, codes: Shape, dtype: str) -> Iterator[Shape]
 
 def blocks(weight: Shape, scale: Shape) -> list[Block]:
     """The blocks of a weight (…, out, in) for which scales of that shape are one each, usual ones first."""
+    if 0 in weight or 0 in scale:
+        return []
     if prod(scale) == 1:
         small = [Block(side, side) for side in _SIDES if len(weight) == 2 and max(weight) <= side]
         return [Block(0, 0), *small]

@@ -74,7 +74,7 @@ def test_every_rule_can_be_seen_firing():
 
     VAL117 compares with what a store declares: tests/sources/test_remote_content.py has the store, forge only folders.
     """
-    shown = {each.rule for each in breaks().values()} | {rule for each in breaks().values() for rule in each.also}
+    shown = {rule for each in breaks().values() for rule in (each.rule, *each.also, each.structure)}
     elsewhere = {"HDR111", "HDR113", "CNT102", "CNT101", "QNT111", "NAM105", "CFG109", "VAL117"}
     elsewhere |= {"VAL121", "VAL122", "VAL125"}  # notes about what is no defect: tests/rules/test_legitimate_values.py
     assert {module.rule.id for module in catalogue()} - shown <= elsewhere
@@ -105,3 +105,23 @@ def test_a_forged_release_has_the_published_figures(tmp_path):
         "685B": "matches_rounded",
     }
     assert len(report.layout) == 43
+
+
+ALONE = sorted(name for name, each in breaks().items() if each.structure is not None)
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_break_is_found_by_structure_alone_as_the_one_root_it_declares(name, tmp_path):
+    declared = breaks()[name]
+    forge(tmp_path / "checkpoint", like="tiny", sparse=True, break_name=name)
+    report = audit(tmp_path / "checkpoint", family="structure")
+    severity = {each.rule: each.severity for each in report.outcomes}[declared.structure]
+    found = {(each.rule, each.severity) for each in report.findings if each.caused_by is None}
+    assert found == {(declared.structure, severity)}
+    assert report.verdict == ("failed" if severity == "error" else "passed")
+
+
+def test_structure_alone_finds_nothing_in_a_sound_checkpoint(tmp_path):
+    forge(tmp_path / "checkpoint", like="tiny", sparse=True)
+    report = audit(tmp_path / "checkpoint", family="structure")
+    assert (report.verdict, report.findings) == ("passed", ())

@@ -203,7 +203,8 @@ def _fit(convention: Convention, parts: Mapping[str, Kind]) -> Stored:
             found = [block for block in found if block in convention.blocks]
         if found and (best is None or (found[0].usual and not best[1][0].usual)):
             best = weight, found
-    misfit = None if best is not None or convention.opaque else Misfit(convention.scale, scale, first)
+    untold = best is not None or convention.opaque or not elements(first)
+    misfit = None if untold else Misfit(convention.scale, scale, first)
     weight, found = best or (first, [])
     if convention.opaque:
         weight = (2 * prod(shape),) if dtype == "U8" else shape

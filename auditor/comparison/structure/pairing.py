@@ -8,7 +8,7 @@ from functools import cached_property
 from msgspec import Struct
 
 from auditor.comparison.structure.modules import Misfit, Module
-from auditor.families.conventions import FP8_DTYPES, Block
+from auditor.families.conventions import CONVENTIONS, FP8_DTYPES, Block
 from auditor.format.entries import elements
 
 
@@ -24,7 +24,7 @@ class Lacking(Struct, frozen=True):
 
 
 class Orphans(Struct, frozen=True):
-    """Companions of nothing. `beside` is the dtype of the `weights` beside them, None where there are none."""
+    """Companions of nothing. `beside` is the dtype of the `weights` beside them, None where these are not there."""
 
     part: str
     shape: tuple[int, ...]
@@ -189,7 +189,8 @@ class Pairs(Struct, frozen=True, dict=True):
                 # Scales of a cache stand in the module that keeps it; one for several tables stands above them.
                 if elements(shape) <= 1 and _has_below(stems, module.stem):
                     continue
-                weights = () if beside is None else module.names(module.main[0])
+                codes = module.main[0] if beside is not None else self._codes_of.get(module.stem) or _codes_for(part)
+                weights = module.names(codes)
                 found.append(Orphans(part, shape, beside, module.names(part), weights))
         return tuple(found)
 
@@ -204,6 +205,11 @@ class Pairs(Struct, frozen=True, dict=True):
                 for block in module.stored.blocks:
                     of[_plain(block)] += module.count
         return counts
+
+    @cached_property
+    def _codes_of(self) -> dict[str, str]:
+        """What holds the codes under each stem, where it does."""
+        return {module.stem: module.stored.codes for module in self.modules if module.format and module.stored.codes}
 
     @cached_property
     def usual_blocks(self) -> dict[tuple[str, str], Block]:
@@ -302,6 +308,11 @@ def _class_of(module: Module) -> str:
     if dtype in FP8_DTYPES:
         return "FP8"
     return f"{part} {dtype}"
+
+
+def _codes_for(part: str) -> str:
+    """What holds the codes that a companion of this name goes with."""
+    return next((each.codes for each in CONVENTIONS if part in each.companions and each.codes[0] != "*"), "weight")
 
 
 def _has_below(stems: Sequence[str], stem: str) -> bool:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 
 from msgspec import Struct
 
@@ -20,7 +21,7 @@ _STACKS = frozenset({"layers", "layer", "blocks", "block", "h", "resblocks"})
 _LEAST_LAYERS = 4
 # What a layer may lack of another class and still look like one of it.
 _FEW = 3
-_LEAST_CLASS = 3
+_LEAST_CLASS = 2
 
 
 class Hole(Struct, frozen=True):
@@ -37,7 +38,10 @@ class Hole(Struct, frozen=True):
 
 
 class OtherExperts(Struct, frozen=True):
-    """Layers whose experts are numbered otherwise than those of most layers of their stack, or begin beyond 0."""
+    """Layers whose experts are numbered otherwise than those of most layers of their stack, or begin beyond 0.
+
+    `names` are of the first of these experts, `absent` those that would make them as usual.
+    """
 
     container: str
     layers: tuple[int, ...]
@@ -45,15 +49,20 @@ class OtherExperts(Struct, frozen=True):
     last: int
     usual: tuple[int, int]
     names: tuple[str, ...]
+    absent: tuple[str, ...]
 
 
 class Gap(Struct, frozen=True):
-    """Numbers that a stack of layers lacks between those it has, or in front of them."""
+    """Numbers that a stack of layers lacks between those it has, or in front of them.
+
+    `names` are what the layers would have if they were like most.
+    """
 
     stack: str
     layers: tuple[int, ...]
     first: int
     last: int
+    names: tuple[str, ...]
 
 
 class Smaller(Struct, frozen=True):
@@ -156,9 +165,19 @@ class Symmetry(Struct, frozen=True, dict=True):
                     continue
                 stem = next(f"{container}{MARK}{tail}" for tail in sets[layers[0]])
                 names = tuple(name for leading in layers[:_MOST] for name in self._names(stem, leading, span[0]))
-                yield OtherExperts(
-                    container, tuple(leading[0] if leading else 0 for leading in layers[:_MOST]), *span, usual, names
+                numbers = tuple(leading[0] if leading else 0 for leading in layers[:_MOST])
+                others = [
+                    each for each in range(usual[0], min(usual[1], _MOST_NUMBERS) + 1) if not span[0] <= each <= span[1]
+                ]
+                stems = [f"{container}{MARK}{tail}" for tail in sets[layers[0]]]
+                absent = (
+                    name
+                    for leading in layers
+                    for expert in others
+                    for stem in stems
+                    for name in self._names(stem, leading, expert)
                 )
+                yield OtherExperts(container, numbers, *span, usual, names, tuple(islice(absent, _MOST_NAMES)))
 
     # --- layers ---
 
@@ -196,7 +215,10 @@ class Symmetry(Struct, frozen=True, dict=True):
                 continue
             first, last = min(layers), max(layers)
             if len(layers) <= last < 3 * len(layers):
-                yield Gap(stack, tuple(layer for layer in range(last) if layer not in layers), first, last)
+                gone = tuple(layer for layer in range(last) if layer not in layers)
+                usual = Counter(self._signatures[stack].values()).most_common(1)[0][0]
+                names = (name for layer in gone for name in self._gone(stack, layer, usual))
+                yield Gap(stack, gone, first, last, tuple(islice(names, _MOST_NAMES)))
 
     @cached_property
     def _signatures(self) -> dict[str, dict[int, frozenset[str]]]:
@@ -317,7 +339,9 @@ class Symmetry(Struct, frozen=True, dict=True):
         """The stems of which there is more than one kind."""
         found: dict[str, list[Module]] = {}
         for module in self.modules:
-            if module.stored.codes is not None and module.stored.codes not in CERTAIN_COMPANIONS:
+            # What is said of codes without scales is said elsewhere.
+            whole = module.stored.codes is not None and not (module.stored.unscaled or module.stored.beside)
+            if whole and module.stored.codes not in CERTAIN_COMPANIONS:
                 found.setdefault(module.stem, []).append(module)
         return {stem: alike for stem, alike in found.items() if len({_likeness(each) for each in alike}) > 1}
 
@@ -325,6 +349,7 @@ class Symmetry(Struct, frozen=True, dict=True):
 # Of one layer no more is spelled out, and of numbers no more looked at: a hostile one may be anything.
 _MOST = 4_096
 _MOST_NUMBERS = 65_536
+_MOST_NAMES = 50_000
 # Layers of a stack that are of more classes than this are of none.
 _FEW_CLASSES = 64
 

@@ -23,7 +23,7 @@ class Break:
     """One defect. `rule` is the root finding's rule (None: no rule speaks, the audit is incomplete).
 
     `also` are rules that may report consequences of it. `depth` is the least at which it shows: at full, real
-    content is needed.
+    content is needed. `structure` is the root finding's rule where no family is asked.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Break:
     exit_code: int
     also: tuple[str, ...] = ()
     depth: Depth = "headers"
+    structure: str | None = None
     apply: Apply
 
 
@@ -45,11 +46,20 @@ def breaks_as(
     exit_code: int | None = None,
     also: tuple[str, ...] = (),
     depth: Depth = "headers",
+    structure: str | None = None,
 ) -> Callable[[Apply], Break]:
     """Make a Break of a function; the exit code follows from the severity unless it is given."""
     code = (1 if severity is Severity.ERROR else 0) if exit_code is None else exit_code
     return lambda apply: Break(
-        name=name, title=title, rule=rule, severity=severity, exit_code=code, also=also, depth=depth, apply=apply
+        name=name,
+        title=title,
+        rule=rule,
+        severity=severity,
+        exit_code=code,
+        also=also,
+        depth=depth,
+        structure=structure,
+        apply=apply,
     )
 
 

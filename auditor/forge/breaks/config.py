@@ -138,6 +138,7 @@ foreign_method = _field(
     lambda config: {"quantization_config": {**config["quantization_config"], "quant_method": "awq"}},
     severity=Severity.WARNING,
     exit_code=3,
+    structure="QNT210",
 )
 foreign_format = _quantization("foreign-fp8-format", "fmt is e5m2", {"fmt": "e5m2"})
 
@@ -205,6 +206,7 @@ wrong_block_size = _field(
     "weight_block_size is [64, 128], every grid has blocks of 128 × 128",
     "CFG107",
     lambda config: {"quantization_config": {**config["quantization_config"], "weight_block_size": [64, 128]}},
+    structure="QNT211",
 )
 
 

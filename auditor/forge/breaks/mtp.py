@@ -33,7 +33,7 @@ def undeclared_module(plan: Plan) -> None:
     del plan.config["num_nextn_predict_layers"]
 
 
-@breaks_as("unquantised-mtp-module", "the main model is FP8, the MTP module BF16", "MTP103")
+@breaks_as("unquantised-mtp-module", "the main model is FP8, the MTP module BF16", "MTP103", structure="QNT212")
 def unquantised_module(plan: Plan) -> None:
     """A loader applies quantization_config to the module as well and finds no scales."""
     unquantise(plan, lambda name: layer_of(name) in plan.mtp_layers)

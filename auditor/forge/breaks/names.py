@@ -15,13 +15,13 @@ from auditor_schemas.rule import Severity
 _ROUTER = "model.layers.{}.mlp.gate.weight"
 
 
-@breaks_as("missing-router", "a layer has no router", "NAM101")
+@breaks_as("missing-router", "a layer has no router", "NAM101", structure="NAM204")
 def missing_router(plan: Plan) -> None:
     """One tensor of 92,000."""
     plan.drop(_ROUTER.format(plan.moe_layer).__eq__)
 
 
-@breaks_as("missing-norm", "a layer has no input_layernorm", "NAM101")
+@breaks_as("missing-norm", "a layer has no input_layernorm", "NAM101", structure="NAM203")
 def missing_norm(plan: Plan) -> None:
     """Loaders keep the initial ones, and the model degrades quietly."""
     plan.drop(f"model.layers.{plan.moe_layer}.input_layernorm.weight".__eq__)
@@ -33,7 +33,7 @@ def missing_head(plan: Plan) -> None:
     plan.drop("lm_head.weight".__eq__)
 
 
-@breaks_as("missing-expert", "a layer lacks one routed expert", "NAM101")
+@breaks_as("missing-expert", "a layer lacks one routed expert", "NAM101", structure="NAM201")
 def missing_expert(plan: Plan) -> None:
     """Weights and scales, and not the last expert, so that no smaller n_routed_experts explains it."""
     expert = plan.config["n_routed_experts"] // 2
@@ -55,7 +55,7 @@ def unexpected_tensors(plan: Plan) -> None:
     plan.rewrite(change)
 
 
-@breaks_as("missing-layer", "a layer is not there at all", "NAM103")
+@breaks_as("missing-layer", "a layer is not there at all", "NAM103", structure="NAM202")
 def missing_layer(plan: Plan) -> None:
     """A middle one, so that no smaller num_hidden_layers explains it."""
     layer = plan.moe_layer
@@ -152,7 +152,7 @@ def fused_query_and_latent(plan: Plan) -> None:
     plan.rewrite(change)
 
 
-@breaks_as("expert-beyond-config", "a layer holds an expert more than the config counts", "NAM107")
+@breaks_as("expert-beyond-config", "a layer holds an expert more than the config counts", "NAM107", structure="NAM205")
 def expert_beyond(plan: Plan) -> None:
     """What stays of a larger model where experts were pruned from config and router alone."""
     _double(plan, f"model.layers.{plan.moe_layer}.mlp.experts.", "1.", f"{plan.config['n_routed_experts']}.")
@@ -230,7 +230,7 @@ def fewer_experts(plan: Plan) -> None:
     plan.rewrite(change)
 
 
-@breaks_as("ungathered-tensors", "tensors are placeholders without an element", "SHP105")
+@breaks_as("ungathered-tensors", "tensors are placeholders without an element", "SHP105", structure="SHP203")
 def ungathered_tensors(plan: Plan) -> None:
     """What ZeRO stage 3 leaves of a model that is saved without gathering its parameters."""
     plan.alter(lambda name: not name.endswith("norm.weight"), shape=(0,), origin=(0,))
@@ -248,7 +248,7 @@ def transposed_weights(plan: Plan) -> None:
     plan.rewrite(change)
 
 
-@breaks_as("wrong-norm-shape", "a norm has one element more", "SHP101")
+@breaks_as("wrong-norm-shape", "a norm has one element more", "SHP101", structure="SHP202")
 def wrong_norm_shape(plan: Plan) -> None:
     """One element of one norm."""
     width = plan.config["hidden_size"] + 1

@@ -29,20 +29,20 @@ def _reshape_scales(plan: Plan, wanted: Callable[[str], bool], shape: Callable[[
     plan.rewrite(change)
 
 
-@breaks_as("missing-block-scale", "one FP8 weight has no scale", "QNT101")
+@breaks_as("missing-block-scale", "one FP8 weight has no scale", "QNT101", structure="QNT201")
 def missing_scale(plan: Plan) -> None:
     """A loader either dies or multiplies by one."""
     plan.drop(scale_name(_expert(plan)).__eq__)
 
 
-@breaks_as("missing-layer-scales", "a layer's FP8 weights have no scales", "QNT101")
+@breaks_as("missing-layer-scales", "a layer's FP8 weights have no scales", "QNT101", structure="QNT201")
 def missing_layer_scales(plan: Plan) -> None:
     """Every scale of one layer."""
     layer = plan.moe_layer
     plan.drop(lambda name: layer_of(name) == layer and is_scale(name))
 
 
-@breaks_as("scale-grid-rounded-down", "scale grids leave partial edge blocks out", "QNT102")
+@breaks_as("scale-grid-rounded-down", "scale grids leave partial edge blocks out", "QNT102", structure="QNT204")
 def rounded_down(plan: Plan) -> None:
     """576 rows are 5 blocks of 128, not 4."""
     _reshape_scales(
@@ -52,7 +52,7 @@ def rounded_down(plan: Plan) -> None:
     )
 
 
-@breaks_as("transposed-scale-grid", "a scale grid is transposed", "QNT102")
+@breaks_as("transposed-scale-grid", "a scale grid is transposed", "QNT102", structure="QNT204")
 def transposed_grid(plan: Plan) -> None:
     """The same number of scales, each at the wrong block."""
     _reshape_scales(plan, scale_name(_expert(plan)).__eq__, lambda tensor: tensor.shape[::-1])
@@ -64,7 +64,7 @@ def per_tensor(plan: Plan) -> None:
     _reshape_scales(plan, lambda _: True, lambda _: (1,))
 
 
-@breaks_as("orphan-router-scale", "an unquantised router has a scale", "QNT103")
+@breaks_as("orphan-router-scale", "an unquantised router has a scale", "QNT103", structure="QNT202")
 def orphan_scale(plan: Plan) -> None:
     """Quantisers that leave a module out sometimes write its scale all the same."""
     weight = f"model.layers.{plan.moe_layer}.mlp.gate.weight"
@@ -94,7 +94,9 @@ def renamed_scales(plan: Plan) -> None:
     plan.rewrite(change)
 
 
-@breaks_as("bf16-export-keeps-config", "all weights are BF16, quantization_config is still there", "QNT106")
+@breaks_as(
+    "bf16-export-keeps-config", "all weights are BF16, quantization_config is still there", "QNT106", structure="QNT208"
+)
 def bf16_export(plan: Plan) -> None:
     """The BF16 export that forgot its config.json."""
     unquantise(plan)
@@ -112,7 +114,9 @@ def fp4_export(plan: Plan) -> None:
     plan.rewrite(change)
 
 
-@breaks_as("undeclared-quantisation", "weights are FP8, config.json has no quantization_config", "QNT107")
+@breaks_as(
+    "undeclared-quantisation", "weights are FP8, config.json has no quantization_config", "QNT107", structure="QNT209"
+)
 def undeclared(plan: Plan) -> None:
     """A loader takes the codes for values."""
     del plan.config["quantization_config"]
@@ -125,13 +129,13 @@ def raw_fp8(plan: Plan) -> None:
     plan.alter(_expert(plan).__eq__, dtype="F8_E4M3", values="codes")
 
 
-@breaks_as("unquantised-weight", "one weight is BF16 and has no scale", "QNT109")
+@breaks_as("unquantised-weight", "one weight is BF16 and has no scale", "QNT109", structure="SHP201")
 def unquantised_weight(plan: Plan) -> None:
     """The config does not exempt it."""
     unquantise(plan, _expert(plan).__eq__)
 
 
-@breaks_as("unquantised-weight-with-scale", "one weight is BF16 beside its scale", "QNT109")
+@breaks_as("unquantised-weight-with-scale", "one weight is BF16 beside its scale", "QNT109", structure="QNT202")
 def unquantised_with_scale(plan: Plan) -> None:
     """A loader that sees a scale multiplies once more."""
     plan.alter(_expert(plan).__eq__, dtype="BF16", values="dequantised")

@@ -23,8 +23,9 @@ def check(symmetry: Symmetry) -> Iterator[Failure]:
         numbers = listed([each.removeprefix("0.") for each in patterns(f"0.{layer}" for layer in gap.layers)], most=9)
         yield RULE.failure(
             f"{named(gap.stack)} has layers from {gap.first:,} to {gap.last:,}, but none of {numbers}",
-            field=gap.stack,
+            tensor=gap.names[0],
             expected=f"layers 0 to {gap.last}",
             actual=f"none of {numbers}",
-            takes=tuple(f"{gap.stack}{layer}" for layer in gap.layers),
+            tensors=gap.names,
+            takes=gap.names,
         )

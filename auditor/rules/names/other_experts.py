@@ -27,4 +27,6 @@ def check(symmetry: Symmetry) -> Iterator[Failure]:
             expected=[first, last] if each.usual != (each.first, each.last) else [0, each.last],
             actual=[each.first, each.last],
             tensors=each.names,
+            takes=each.absent,
+            blames=each.absent,
         )

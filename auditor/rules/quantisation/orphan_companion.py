@@ -26,5 +26,6 @@ def check(pairs: Pairs) -> Iterator[Failure]:
             actual=each.beside,
             tensors=each.names,
             takes=(*each.names, *each.weights),
+            blames=() if each.beside is not None else each.weights,
             fold=(each.part, each.beside),
         )
