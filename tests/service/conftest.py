@@ -48,14 +48,20 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture
+def sqlite_url(migrated_file: Path, tmp_path: Path) -> str:
+    """The URL of a new SQLite database with the schema, in the data folder."""
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    shutil.copy(migrated_file, data / "auditor.sqlite3")
+    return f"sqlite:///{data / 'auditor.sqlite3'}"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a new database with the schema, of each kind."""
     if request.param == "sqlite":
-        data = tmp_path / "data"
-        data.mkdir(mode=0o700)
-        shutil.copy(request.getfixturevalue("migrated_file"), data / "auditor.sqlite3")
-        yield f"sqlite:///{data / 'auditor.sqlite3'}"
+        yield request.getfixturevalue("sqlite_url")
         return
     server: Postgres = request.getfixturevalue("postgres")
     url = server.database(request.getfixturevalue("migrated"))

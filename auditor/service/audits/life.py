@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from auditor.service.audits.causes import again, delay_ms
@@ -15,9 +15,15 @@ from auditor.service.audits.standing import proposed, put_latest
 from auditor.service.audits.turns import OPEN, Announce, Turns, attempt_job
 from auditor.service.jobs import Jobs
 from auditor.service.store.database import Database, new_id, now
-from auditor.service.store.tables import attempts, audits, checkpoints, origins, submissions
+from auditor.service.store.tables import IS_OPEN, attempts, audits, checkpoints, origins, submissions
 
 _COUNTED_S = 1.0
+# Made once: to make them takes longer than to run them.
+_KEYED = select(submissions.c.audit, submissions.c.body).where(
+    submissions.c.owner == bindparam("owner"), submissions.c.key == bindparam("key")
+)
+_EQUAL = select(audits.c.id).where(audits.c.request == bindparam("request"), IS_OPEN)
+_CHECKPOINT = select(checkpoints.c.id).where(checkpoints.c.source == bindparam("source"))
 
 
 class KeyReusedError(Exception):
@@ -75,12 +81,14 @@ class Audits:
 
         `key` with the SHA-256 of the `body` makes a repetition the same audit. Raises KeyReusedError, QueueFullError.
         """
+
+        def submitted(connection: Connection) -> Submission:
+            return self.submit_within(connection, order, token=token, key=key, body=body)
+
         try:
-            with self._database.write() as connection:
-                return self.submit_within(connection, order, token=token, key=key, body=body)
+            return self._database.together(submitted)
         except IntegrityError:  # somebody else was first with the same key or request: theirs is committed now
-            with self._database.write() as connection:
-                return self.submit_within(connection, order, token=token, key=key, body=body)
+            return self._database.together(submitted)
 
     def submit_within(
         self,
@@ -95,11 +103,7 @@ class Audits:
         """`submit` as a part of the caller's transaction. The `key` is the `owner`'s, or else the token's."""
         owner = owner or token or ""
         if key is not None:
-            row = connection.execute(
-                select(submissions.c.audit, submissions.c.body).where(
-                    submissions.c.owner == owner, submissions.c.key == key
-                )
-            ).one_or_none()
+            row = connection.execute(_KEYED, {"owner": owner, "key": key}).one_or_none()
             if row is not None:
                 if row.body != body:
                     raise KeyReusedError
@@ -107,9 +111,7 @@ class Audits:
                     self._note(connection, row.audit, order.origin)
                 return Submission(row.audit, False)
         request = order.digest
-        audit = connection.execute(
-            select(audits.c.id).where(audits.c.request == request, audits.c.state.in_(OPEN))
-        ).scalar_one_or_none()
+        audit = connection.execute(_EQUAL, {"request": request}).scalar_one_or_none()
         created = audit is None
         at = now(connection)
         if audit is None:
@@ -152,41 +154,38 @@ class Audits:
         self._queued = (counted_at, queued + 1)
 
     def _insert(self, connection: Connection, order: Order, request: str, token: str | None, at: int) -> str:
-        checkpoint = connection.execute(
-            select(checkpoints.c.id).where(checkpoints.c.source == order.source)
-        ).scalar_one_or_none()
+        checkpoint = connection.execute(_CHECKPOINT, {"source": order.source}).scalar_one_or_none()
         if checkpoint is None:
             checkpoint = new_id(at)
             connection.execute(
                 insert(checkpoints).values(id=checkpoint, source=order.source, created_at=at, latest_at=at)
             )
         audit = new_id(at)
-        connection.execute(
-            insert(audits).values(
-                id=audit,
-                checkpoint=checkpoint,
-                source=order.source,
-                revision=order.revision,
-                depth=order.depth,
-                family=order.family,
-                policy=order.policy,
-                policy_text=order.policy_text,
-                policy_sha256=order.policy_sha256,
-                baseline=order.baseline,
-                seed=order.seed,
-                force=order.force,
-                priority=order.priority,
-                queue=order.queue,
-                host=order.host,
-                request=request,
-                origin=order.origin,
-                token=token,
-                created_at=at,
-                state="queued",
-                due_at=at,
-                job=f"{audit}.1",
-            )
-        )
+        row = {
+            "id": audit,
+            "checkpoint": checkpoint,
+            "source": order.source,
+            "revision": order.revision,
+            "depth": order.depth,
+            "family": order.family,
+            "policy": order.policy,
+            "policy_text": order.policy_text,
+            "policy_sha256": order.policy_sha256,
+            "baseline": order.baseline,
+            "seed": order.seed,
+            "force": order.force,
+            "priority": order.priority,
+            "queue": order.queue,
+            "host": order.host,
+            "request": request,
+            "origin": order.origin,
+            "token": token,
+            "created_at": at,
+            "state": "queued",
+            "due_at": at,
+            "job": f"{audit}.1",
+        }
+        connection.execute(insert(audits), row)
         self._jobs.add(connection, attempt_job(audit, 1, order.queue, order.host, order.priority))
         return audit
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, select, tuple_
 from auditor.service.store.tables import attempts, audits, checkpoints
 
 # Places beyond are not counted: this one stands for them.
-MOST_PLACES = 10_000
+MOST_PLACES = 1_000
 _AT_ONCE = 500
 # A policy's text and the job are nobody's to see with each audit.
 _SHOWN = [each for each in audits.c if each.name not in ("policy_text", "job", "request", "losses", "token")]

@@ -69,10 +69,13 @@ class Asking:
 
     def submit(self, asked: Sequence[Asked]) -> list[Submission]:
         """Submit all or none. Raises UsageError, QueueFullError."""
+
+        def submitted(connection: Connection) -> list[Submission]:
+            return [self.submit_within(connection, each) for each in asked]
+
         for turn in range(_TURNS):
             try:
-                with self._database.write() as connection:
-                    return [self.submit_within(connection, each) for each in asked]
+                return self._database.together(submitted)
             except IntegrityError:  # somebody else was first with one of them: theirs is committed now
                 if turn == _TURNS - 1:
                     raise

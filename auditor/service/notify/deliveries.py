@@ -23,7 +23,7 @@ from auditor.service.notify.message import Message, body
 from auditor.service.notify.targets import KINDS, switched_off
 from auditor.service.store.database import new_id, now
 from auditor.service.store.rows import Rows
-from auditor.service.store.tables import audits, deliveries, origins, targets
+from auditor.service.store.tables import IS_WAITING, audits, deliveries, origins, targets
 
 if TYPE_CHECKING:
     from auditor.service.installation import Installation
@@ -118,7 +118,7 @@ class Deliveries:
             installation.database,
             installation.jobs,
             deliveries,
-            deliveries.c.state == "waiting",
+            IS_WAITING,
             lambda row, n: _job(row.id, row.target, n),
             unless=lambda at: exists().where(targets.c.id == deliveries.c.target, targets.c.quiet_until > at),
         )

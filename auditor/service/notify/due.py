@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Table, false, not_, select, update
+from sqlalchemy import ColumnElement, Row, Table, TextClause, false, not_, select, update
 
 from auditor.service.jobs import Job, Jobs
 from auditor.service.store.database import Database, now
@@ -23,7 +23,7 @@ class Due:
         database: Database,
         jobs: Jobs,
         table: Table,
-        waiting: ColumnElement[bool],
+        waiting: ColumnElement[bool] | TextClause,
         job: Callable[[Row[Any], int], Job],
         *,
         unless: Callable[[int], ColumnElement[bool]] = lambda _: false(),

@@ -5,7 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -13,25 +13,29 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from auditor.errors import UsageError
+from auditor.service.store.groups import Groups
 
 _READERS = 8
 _POOL = 12
 _BUSY_MS = 30_000
 _SERVING = "auditor serve: "
 _WAIT_S = 10.0
+_T = TypeVar("_T")
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 # What SQLite calls operational too, and what no waiting mends.
 _WRONG = ("no such", "near ", "table ", "incomplete input")
 
 _NOW = {
-    "sqlite": "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
-    "postgresql": "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+    "sqlite": text("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"),
+    "postgresql": text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"),
 }
 
 
 class Database:
     """Where rows are: `read()` for what only looks, `write()` for one transaction that nobody else's comes between.
+
+    `together()` is `write()` for what is small and may come by the thousand: on SQLite it is committed in groups.
 
     `engine` writes, and is what jobs are kept with, so that a row and its job are one transaction.
     """
@@ -61,7 +65,7 @@ class Database:
             self._reader = self.engine
         else:
             raise UsageError(f"{parsed.get_backend_name()}: give a sqlite:/// or a postgresql:// database")
-        self._writing = threading.Lock()
+        self._groups = Groups(self.write, away)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -77,6 +81,16 @@ class Database:
                 # What is read here must still be so when it is written, whoever else has the file open.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
+
+    def together(self, act: Callable[[Connection], _T]) -> _T:
+        """What `act` gives in a transaction, once that is committed. It may be called again for that.
+
+        Raises what it raises, or the database's errors; then nothing of it is there.
+        """
+        if self.sqlite:
+            return self._groups.write(act)
+        with self.write() as connection:
+            return act(connection)
 
     def wait(self, tell: Callable[[str], None], stopped: threading.Event) -> bool:
         """Wait until the database answers, with growing pauses, and tell of each; False where `stopped` came first."""
@@ -103,13 +117,14 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
+        self._groups.close()
         self.engine.dispose()
         self._reader.dispose()
 
 
 def now(connection: Connection) -> int:
     """Milliseconds since 1970 by the database's clock."""
-    return int(connection.execute(text(_NOW[connection.dialect.name])).scalar_one())
+    return int(connection.execute(_NOW[connection.dialect.name]).scalar_one())
 
 
 def insert_absent(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:

@@ -18,6 +18,10 @@ from sqlalchemy import (
 
 STATES = ("queued", "running", "finished", "failed", "cancelled")
 FINAL = ("finished", "failed", "cancelled")
+# An index of some rows answers only what names these rows with the same words: a parameter could be anything.
+IS_OPEN = text("state IN ('queued', 'running')")
+IS_JOBLESS = text("state = 'queued' AND job IS NULL")
+IS_WAITING = text("state = 'waiting'")
 
 metadata = MetaData(
     naming_convention={
@@ -132,8 +136,8 @@ audits = Table(
         "uq_audits_open_request",
         "request",
         unique=True,
-        sqlite_where=text("state IN ('queued', 'running')"),
-        postgresql_where=text("state IN ('queued', 'running')"),
+        sqlite_where=IS_OPEN,
+        postgresql_where=IS_OPEN,
     ),
     Index("ix_audits_created", "created_at", "id"),
     Index("ix_audits_state", "state", "created_at", "id"),
@@ -142,12 +146,7 @@ audits = Table(
     Index("ix_audits_checkpoint", "checkpoint", "created_at", "id"),
     Index("ix_audits_queue", "queue", "state", "priority", "created_at", "id"),
     Index("ix_audits_worker", "worker", "state"),
-    Index(
-        "ix_audits_due",
-        "due_at",
-        sqlite_where=text("state = 'queued' AND job IS NULL"),
-        postgresql_where=text("state = 'queued' AND job IS NULL"),
-    ),
+    Index("ix_audits_due", "due_at", sqlite_where=IS_JOBLESS, postgresql_where=IS_JOBLESS),
     Index("ix_audits_resolved", "resolved"),
     Index("ix_audits_report", "report"),
     Index(
@@ -295,11 +294,6 @@ deliveries = Table(
     Index("ix_deliveries_audit", "audit"),
     Index("ix_deliveries_target", "target", "id"),
     Index("ix_deliveries_origin", "origin", "target", "id"),
-    Index(
-        "ix_deliveries_due",
-        "due_at",
-        sqlite_where=text("state = 'waiting'"),
-        postgresql_where=text("state = 'waiting'"),
-    ),
+    Index("ix_deliveries_due", "due_at", sqlite_where=IS_WAITING, postgresql_where=IS_WAITING),
     comment="One notification to one target, with the last answer. `attempt` counts jobs, `tries` those that ended.",
 )

@@ -147,7 +147,7 @@ class Audit(BaseModel):
     version: int = Field(description="Grows with every change; the id of its events.")
     attempt: int = Field(description="The present attempt, 1 for the first.")
     worker: str | None = Field(description="Who runs it.")
-    place: int | None = Field(description="Its place in the queue, 1 for the next; 10,000 for all from there on.")
+    place: int | None = Field(description="Its place in the queue, 1 for the next; 1,000 for all from there on.")
     next_attempt_at: Time | None = Field(description="When the next attempt is due, where it waits for that.")
     progress: Progress | None
     created_at: Time
