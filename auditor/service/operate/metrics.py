@@ -6,12 +6,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_fastapi_instrumentator import Instrumentator
 from sqlalchemy import func, select
-from starlette.applications import Starlette
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auditor.service.installation import Installation
 from auditor.service.store.database import Database, now
@@ -22,6 +21,9 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 # So old may be what was counted: however often it is asked for, the database is asked no more often.
 _KEPT_S = 10.0
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+_OF_REQUEST = ("handler", "method", "status")
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class Metrics:
@@ -31,14 +33,16 @@ class Metrics:
         self._settings = installation.settings.metrics
         self._registry = CollectorRegistry(auto_describe=True)
         self._registry.register(_Counts(installation.database))
-
-    def watch(self, app: Starlette) -> None:
-        """Count the requests of an application by method, template and status; paths that are none are one."""
-        Instrumentator(
+        self.requests = Counter(
+            "http_requests", "Requests by template, method and status.", _OF_REQUEST, registry=self._registry
+        )
+        self.seconds = Histogram(
+            "http_request_duration_seconds",
+            "Time until an answer began, by template and method.",
+            _OF_REQUEST[:2],
+            buckets=_BUCKETS_S,
             registry=self._registry,
-            excluded_handlers=["^/metrics$"],
-            should_exclude_streaming_duration=True,
-        ).instrument(app)
+        )
 
     def text(self) -> bytes:
         """The metrics as Prometheus reads them. Raises the database's errors where it is away."""
@@ -58,6 +62,40 @@ class Metrics:
         except ValueError:
             return False
         return any(found.version == each.version and found in each for each in self._settings.addresses)
+
+
+class RequestCount:
+    """An ASGI layer: counts each request by what was asked for; addresses and methods that are none are one.
+
+    The router has said in the scope what answered. To ask it once more, as prometheus-fastapi-instrumentator does,
+    takes a fifth of the time that an audit's status takes.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the application does."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun, status, took = time.perf_counter(), 500, None
+
+        async def sending(message: Message) -> None:
+            nonlocal status, took
+            if message["type"] == "http.response.start":
+                status, took = message["status"], time.perf_counter() - begun
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            template = getattr(scope.get("route"), "path", "none")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            if template != "/metrics":
+                self._metrics.requests.labels(template, method, f"{status // 100}xx").inc()
+                self._metrics.seconds.labels(template, method).observe(took or time.perf_counter() - begun)
 
 
 class _Counts(Collector):

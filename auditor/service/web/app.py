@@ -12,7 +12,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from auditor.service.access.keys import SESSIONS, key
 from auditor.service.installation import Installation
 from auditor.service.logs import RequestLog
-from auditor.service.operate.metrics import Metrics
+from auditor.service.operate.metrics import Metrics, RequestCount
 from auditor.service.settings import Settings
 from auditor.service.web import problems
 from auditor.service.web.api import (
@@ -85,7 +85,7 @@ def create_app(installation: Installation, *, stopped: threading.Event) -> FastA
     )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(_hosts(settings)), www_redirect=False)
     app.add_middleware(SecurityHeaders, tls=is_tls(settings))
-    app.state.metrics.watch(app)
+    app.add_middleware(RequestCount, metrics=app.state.metrics)
     app.add_middleware(RequestLog)
     if settings.web.proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.web.proxies))
