@@ -64,17 +64,13 @@ Wait = Annotated[int, Query(ge=0, le=60, description="Seconds to wait for a fina
 @router.post(
     "",
     operation_id="submit_audit",
+    response_model=Audit,
     status_code=202,
     responses={202: _ACCEPTED, 200: _FINAL, **documented(400, 413, 415)},
 )
 async def submit_audit(
-    request: Request,
-    response: Response,
-    caller: Submitter,
-    asked: AuditRequest,
-    idempotency_key: Key = None,
-    wait: Wait = 0,
-) -> Audit:
+    request: Request, caller: Submitter, asked: AuditRequest, idempotency_key: Key = None, wait: Wait = 0
+) -> Response:
     """Ask for an audit; an equal request that is not yet final, or one under the same key, is the same audit."""
     if asked.policy_text is not None and not caller.may("admin"):
         raise ForbiddenProblem("a policy's text in a request needs the scope admin: give the name of one")
@@ -84,9 +80,7 @@ async def submit_audit(
     def order(connection: Connection) -> Order:
         return admission.admit(connection, state.installation.settings, **asked.model_dump())
 
-    audit = await run_in_threadpool(_submit, state, caller, order, idempotency_key, body)
-    note(request.scope, audit=audit)
-    return await _answer(state, response, caller, audit, wait)
+    return await _accepted(request, caller, order, idempotency_key, body, wait)
 
 
 @router.get("", operation_id="list_audits", responses=documented(400))
@@ -137,12 +131,13 @@ def cancel_audit(request: Request, _: Submitter, audit: Id) -> Audit:
 @router.post(
     "/{audit}/rerun",
     operation_id="rerun_audit",
+    response_model=Audit,
     status_code=202,
     responses={202: _ACCEPTED, 200: _FINAL, **documented(404, 409)},
 )
 async def rerun_audit(
-    request: Request, response: Response, caller: Submitter, audit: Id, idempotency_key: Key = None, wait: Wait = 0
-) -> Audit:
+    request: Request, caller: Submitter, audit: Id, idempotency_key: Key = None, wait: Wait = 0
+) -> Response:
     """Ask for the same once more, with the named policy as it is now, whatever was found before."""
     state = state_of(request)
 
@@ -155,9 +150,7 @@ async def rerun_audit(
         return admission.again(connection, state.installation.settings, row)
 
     body = f"rerun {audit}" if idempotency_key is not None else None
-    new = await run_in_threadpool(_submit, state, caller, order, idempotency_key, body)
-    note(request.scope, audit=new)
-    return await _answer(state, response, caller, new, wait)
+    return await _accepted(request, caller, order, idempotency_key, body, wait)
 
 
 @router.put("/{audit}/pin", operation_id="pin_audit", responses=documented(404))
@@ -205,32 +198,45 @@ def shown(state: State, audit: str) -> Audit:
         return audit_of(row, lookup.place(connection, row))
 
 
+async def _accepted(
+    request: Request, caller: Caller, make: Callable[[Connection], Order], key: str | None, body: str | None, wait: int
+) -> Response:
+    """Submit an order, and answer with the audit as it is then, or after a wait for a final state."""
+    state = state_of(request)
+    audit = await run_in_threadpool(_submit, state, caller, make, key, body)
+    note(request.scope, audit=audit.id)
+    if wait and audit.state not in FINAL:
+        await _wait(state, caller, audit.id, wait)
+        audit = await run_in_threadpool(shown, state, audit.id)
+    ends = {} if audit.state in FINAL else {"Retry-After": _LOOK_AGAIN_S}
+    return Response(
+        audit.model_dump_json(),
+        202 if ends else 200,
+        {"Location": audit.links.self, **ends},
+        media_type="application/json",
+    )
+
+
+def page_of(accepted: Response) -> str:
+    """Where people look at an audit that was accepted."""
+    return accepted.headers["Location"].removeprefix("/v1")
+
+
 def _submit(
     state: State, caller: Caller, make: Callable[[Connection], Order], key: str | None, body: str | None
-) -> str:
+) -> Audit:
     try:
         with state.database.read() as connection:
             order = make(connection)
         digest = None if body is None else hashlib.sha256(body.encode()).hexdigest()
-        return state.installation.audits.submit(order, token=caller.id, key=key, body=digest).audit
+        audit = state.installation.audits.submit(order, token=caller.id, key=key, body=digest).audit
     except admission.RefusedError as error:
         raise InvalidProblem(**{f"body__{error.field}": error.reason}) from None
     except KeyReusedError:
         raise InvalidProblem(**{"header__idempotency-key": "stands for another request"}) from None
     except QueueFullError:
         raise TooManyProblem("as many audits wait as the settings allow", _QUEUE_AGAIN_S) from None
-
-
-async def _answer(state: State, response: Response, caller: Caller, audit: str, wait: int) -> Audit:
-    if wait:
-        await _wait(state, caller, audit, wait)
-    found = await run_in_threadpool(shown, state, audit)
-    response.headers["Location"] = found.links.self
-    if found.state in FINAL:
-        response.status_code = 200
-    else:
-        response.headers["Retry-After"] = _LOOK_AGAIN_S
-    return found
+    return shown(state, audit)
 
 
 async def _wait(state: State, caller: Caller, audit: str, seconds: int) -> None:

@@ -139,8 +139,7 @@ def cancel(request: Request, caller: Submitter, audit: Id) -> Response:
 @router.post("/audits/{audit}/rerun")
 async def rerun(request: Request, caller: Submitter, audit: Id) -> Response:
     """Ask for the same once more, and go to the audit that answers."""
-    found = await api.rerun_audit(request, Response(), caller, audit)
-    return RedirectResponse(f"/audits/{found.id}", 303)
+    return RedirectResponse(api.page_of(await api.rerun_audit(request, caller, audit)), 303)
 
 
 @router.post("/audits/{audit}/pin")

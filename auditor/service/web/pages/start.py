@@ -13,7 +13,7 @@ from auditor.families import family_names
 from auditor.service.access.sources import judge
 from auditor.service.settings.tables import Sources
 from auditor.service.store.tables import policies
-from auditor.service.web.api.audits import submit_audit
+from auditor.service.web.api.audits import page_of, submit_audit
 from auditor.service.web.callers import Caller, Submitter
 from auditor.service.web.models import AuditRequest, Plain
 from auditor.service.web.pages.document import page
@@ -41,14 +41,14 @@ async def start(request: Request, caller: Submitter, form: Form) -> Response:
     """Start an audit and go to it, or show the form again with what is wrong beside each field."""
     try:
         asked = AuditRequest.model_validate(_request(form))
-        found = await submit_audit(request, Response(), caller, asked)
+        answer = await submit_audit(request, caller, asked)
     except ValidationError as error:
         faults = {str(each["loc"][0]): _said(each["msg"]) for each in error.errors(include_url=False)}
         faults |= _source_faults(request, form, faults)
     except InvalidProblem as error:
         faults = {each["field"].removeprefix("body."): each["message"] for each in error.extras["errors"]}
     else:
-        return RedirectResponse(f"/audits/{found.id}", 303)
+        return RedirectResponse(page_of(answer), 303)
     return await run_in_threadpool(_form, request, caller, form, faults, 422)
 
 
