@@ -217,6 +217,7 @@ LIKES: dict[str, Like] = {
     ),
     "glm-5.1": Like(config="glm-5.1"),
     "glm-5.2-fp8": Like(config="glm-5.2-fp8"),
+    "kimi-k2": Like(config="kimi-k2-instruct"),
 }  # fmt: skip
 
 

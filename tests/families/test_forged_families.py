@@ -13,6 +13,7 @@ from auditor.forge.write import write
 RELEASES = {
     "glm-5.1": (59_870, 1_507_728_316_928),
     "glm-5.2-fp8": (118_629, 755_617_140_416),
+    "kimi-k2": (139_644, 1_029_173_256_720),
 }
 
 
