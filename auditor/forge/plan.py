@@ -185,11 +185,13 @@ class Plan:
 class Like:
     """A checkpoint to resemble: a released config with changes, and its placement.
 
-    A shard is closed as soon as it holds `limit` elements; a new one begins at each of `stages` (layers).
+    A shard is closed as soon as it holds `limit` elements; a new one begins at each of `stages` (layers). `sidecar` is
+    its hf_quant_config.json; `without` ends the names of tensors that may be absent, and are.
     """
 
     config: str
     sidecar: str | None = None
+    without: tuple[str, ...] = ()
     changes: dict[str, Any] = field(default_factory=dict)
     limit: int = 1 << 32
     stages: tuple[int, ...] = ()
@@ -199,6 +201,8 @@ class Like:
 # The release was saved by pipeline stages: the first with the embedding, the last but one with the final
 # norm and the head, the last the MTP module alone. Full shards hold 2^32 elements (4.0 GiB of FP8).
 _STAGES = (7, 15, 23, 31, 39, 47, 54, 61)
+
+_CACHE = (".k_scale", ".v_scale")
 
 LIKES: dict[str, Like] = {
     "v3": Like(config="deepseek-v3", stages=_STAGES, total="elements"),
@@ -218,6 +222,12 @@ LIKES: dict[str, Like] = {
     "glm-5.1": Like(config="glm-5.1"),
     "glm-5.2-fp8": Like(config="glm-5.2-fp8"),
     "kimi-k2": Like(config="kimi-k2-instruct"),
+    "v3.1-nvfp4": Like(config="deepseek-v3.1-nvfp4", sidecar="deepseek-v3.1-nvfp4.hf_quant_config"),
+    "v3.2-nvfp4": Like(config="deepseek-v3.2-nvfp4", sidecar="deepseek-v3.2-nvfp4.hf_quant_config"),
+    "v4-flash-nvfp4": Like(config="deepseek-v4-flash-nvfp4"),
+    "glm-5.2-nvfp4": Like(config="glm-5.2-nvfp4", without=_CACHE),
+    "glm-5.3-flash-nvfp4": Like(config="glm-5.3-flash-nvfp4", without=_CACHE),
+    "kimi-k2.6-nvfp4": Like(config="kimi-k2.6-nvfp4", without=_CACHE),
 }  # fmt: skip
 
 
@@ -231,7 +241,8 @@ def plan(like: str) -> Plan:
     assert read.family is not None, read
     assert read.config is not None, read
     expectations = read.family.expectations(read.config)
-    rows, naming = _store(expectations), expectations.naming
+    naming = expectations.naming
+    rows = {name: row for name, row in _store(expectations).items() if not name.endswith(chosen.without)}
     own = _usual(rows.values())
     return Plan(
         config,
