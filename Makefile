@@ -64,6 +64,8 @@ format-check: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
+	@twice=$$(find tests -name 'test_*.py' | sed 's|.*/||' | sort | uniq -d); \
+	  [ -z "$$twice" ] || { echo "test files of one name, all but one of which pytest passes over:" $$twice; exit 1; }
 	@for version in $(PYTHONS); do \
 	  $(BIN)/ruff check -q --select E9,F --target-version py$$(echo $$version | tr -d .) . || exit 1; done
 
