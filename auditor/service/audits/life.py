@@ -249,13 +249,9 @@ class Audits:
     def conclude(self, audit: str, n: int, worker: str, result: Result) -> str | None:
         """End an attempt: with a final state or the next attempt, which has a due time. None: it was not its to end."""
         with self._database.write() as connection:
+            mine = (audits.c.id == audit, audits.c.attempt == n, audits.c.worker == worker)
             row = connection.execute(
-                select(audits.c.id).where(
-                    audits.c.id == audit,
-                    audits.c.attempt == n,
-                    audits.c.worker == worker,
-                    audits.c.state == "running",
-                )
+                select(audits.c.id).where(*mine, audits.c.state == "running").with_for_update()
             ).one_or_none()
             if row is None:
                 return None
@@ -334,7 +330,7 @@ class Audits:
         """The audit's state after asking for its end; None where there is none. Its worker ends its processes."""
         with self._database.write() as connection:
             row = connection.execute(
-                select(audits.c.state, audits.c.attempt, audits.c.job).where(audits.c.id == audit)
+                select(audits.c.state, audits.c.attempt, audits.c.job).where(audits.c.id == audit).with_for_update()
             ).one_or_none()
             if row is None:
                 return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select, update
+from typing import Any
+
+from sqlalchemy import Connection, Select, select, update
 
 from auditor.service.audits.turns import OPEN, Announce, Turns
 from auditor.service.jobs import Jobs
@@ -33,11 +35,7 @@ class Recovery:
     def lose(self, worker: str) -> list[str]:
         """Give what a lost worker was trying to others, each attempt as the next one; the audits."""
         with self._database.write() as connection:
-            rows = connection.execute(
-                select(audits.c.id, audits.c.attempt, audits.c.losses).where(
-                    audits.c.worker == worker, audits.c.state == "running"
-                )
-            ).all()
+            rows = connection.execute(_running(worker)).all()
             for row in rows:
                 self._lose(connection, row.id, row.attempt, row.losses + 1)
         self._turns.add([row.id for row in rows])
@@ -68,9 +66,7 @@ class Recovery:
     def hand_back(self, worker: str) -> list[str]:
         """What a worker that stops was trying, for others to go on with; no loss is counted."""
         with self._database.write() as connection:
-            rows = connection.execute(
-                select(audits.c.id, audits.c.attempt).where(audits.c.worker == worker, audits.c.state == "running")
-            ).all()
+            rows = connection.execute(_running(worker)).all()
             for row in rows:
                 at, reason = now(connection), "its worker was stopped"
                 connection.execute(
@@ -110,7 +106,9 @@ class Recovery:
     def _readopt(self, audit: str, job: str) -> bool:
         with self._database.write() as connection:
             row = connection.execute(
-                select(audits.c.attempt).where(audits.c.id == audit, audits.c.job == job, audits.c.state.in_(OPEN))
+                select(audits.c.attempt)
+                .where(audits.c.id == audit, audits.c.job == job, audits.c.state.in_(OPEN))
+                .with_for_update()
             ).one_or_none()
             if row is None:
                 return False
@@ -122,3 +120,10 @@ class Recovery:
             )
             self._turns.again(connection, audit, row.attempt, at, "worker_lost", reason)
             return True
+
+
+def _running(worker: str) -> Select[Any]:
+    """What a worker tries, held for this transaction: of two that take it over, the second finds nothing."""
+    mine = (audits.c.worker == worker, audits.c.state == "running")
+    found = select(audits.c.id, audits.c.attempt, audits.c.losses).where(*mine)
+    return found.order_by(audits.c.id).with_for_update()

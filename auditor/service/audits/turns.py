@@ -68,9 +68,10 @@ class Turns:
         added = 0
         with self._database.write() as connection:
             for audit in due:
-                row = connection.execute(
-                    select(audits).where(audits.c.id == audit, audits.c.state == "queued", audits.c.job.is_(None))
-                ).one_or_none()
+                waiting = (audits.c.id == audit, audits.c.state == "queued", audits.c.job.is_(None))
+                # Whoever holds the row adds the job, or changes what is to be added: the next sweep sees.
+                alone = select(audits).where(*waiting).with_for_update(skip_locked=True)
+                row = connection.execute(alone).one_or_none()
                 if row is None:
                     continue
                 job = attempt_job(audit, row.attempt, row.queue, row.host, row.priority)

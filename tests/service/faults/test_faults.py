@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
 import httpx
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 
 from auditor.service.access.tokens import Tokens
 from auditor.service.audits.order import Order
@@ -109,6 +110,26 @@ def test_several_workers_never_take_the_same_job(service: Service) -> None:
         assert connection.execute(select(func.count(attempts.c.worker.distinct()))).scalar_one() > 1
     for each in processes:
         assert each.stop() == 0
+    service.check()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_an_attempt_that_several_sweeps_add_at_once_is_made_once(service: Service) -> None:
+    for number in range(12):
+        service.submit("headers", number)
+    with service.installation.database.write() as connection:
+        connection.execute(update(audits).values(attempt=2, job=None, due_at=0))
+    with ThreadPoolExecutor(4) as pool:
+        added = list(pool.map(lambda _: service.installation.recovery.add_due(), range(4)))
+    assert sum(added) == 12
+    processes = [service.start() for _ in range(2)]
+    service.all_final(120)
+    for each in processes:
+        assert each.stop() == 0
+    with service.installation.database.read() as connection:
+        made = [(row.audit, row.n) for row in connection.execute(select(attempts))]
+    assert sorted(made) == sorted((audit, 2) for audit in service.accepted)
+    assert set(service.states().values()) == {"finished"}
     service.check()
 
 
