@@ -97,5 +97,8 @@ def nearest(wanted: str, known: Iterable[str]) -> str:
     """'; did you mean A or B?' for the known words closest to one that is not, or nothing."""
     from difflib import get_close_matches
 
-    close = get_close_matches(wanted, list(known), n=2, cutoff=0.75)
+    # Of words as close the first are those with most letters in their places, as ids are mistyped.
+    close = get_close_matches(wanted, list(known), n=9, cutoff=0.75)
+    close.sort(key=lambda word: -sum(one == other for one, other in zip(wanted, word, strict=False)))
+    del close[2:]
     return f"; did you mean {' or '.join(map(shown, close))}?" if close else ""
