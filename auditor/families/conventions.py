@@ -42,6 +42,11 @@ class Block(Struct, frozen=True, order=True):
         square = self.rows == self.columns >= _LEAST_GROUP
         return whole or square or (self.rows == 1 and self.columns >= _LEAST_GROUP)
 
+    @property
+    def likelihood(self) -> int:
+        """Which of two is likelier, the higher: usual ones first, of these the ones whose groups are powers of two."""
+        return 2 * self.usual + (self.columns & (self.columns - 1) == 0)
+
 
 _LEAST_GROUP = 16
 _SIDES = (128, 64, 32, 16, 256, 512)
@@ -229,8 +234,8 @@ def is_float(dtype: str) -> bool:
 # --- shapes ---
 
 
-def weights(convention: Convention, codes: Shape, dtype: str) -> Iterator[Shape]:
-    """The shapes (…, out, in) that codes may stand for, the likeliest first."""
+def weights(convention: Convention, codes: Shape, dtype: str, declared: int | None = None) -> Iterator[Shape]:
+    """The shapes (…, out, in) that codes may stand for, the likeliest first: those of the declared bits, if any."""
     if convention.codes == "*_blocks":
         yield (*codes[:-2], codes[-2] * codes[-1] * 2) if len(codes) > 1 else codes
         return
@@ -239,7 +244,7 @@ def weights(convention: Convention, codes: Shape, dtype: str) -> Iterator[Shape]
         return
     width = {"I8": 8, "U8": 8, "I32": 32, "U32": 32}.get(dtype, 4)
     *leading, rows, columns = codes
-    for bits in convention.bits:
+    for bits in sorted(convention.bits, key=lambda each: each != declared):
         packed_rows, packed_columns = rows * width // bits, columns * width // bits
         if convention.transposed:
             yield (*leading, columns, packed_rows) if convention.row_packed else (*leading, packed_columns, rows)

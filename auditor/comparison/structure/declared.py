@@ -31,7 +31,7 @@ _NUMBER = re.compile(r"(?<![^.])(0|[1-9][0-9]{0,8})(?![^.])")
 
 
 class Declaration(Struct, frozen=True, dict=True):
-    """A declared quantisation: the file and field, the words for methods and formats, the block, what it leaves out.
+    """A declared quantisation: the file and field, the words for methods and formats, block, bits, what it leaves out.
 
     `inclusive`: it names the modules that it is of, so that others need no exclusion. `values`: whether it says that
     weights are stored as codes at all.
@@ -41,6 +41,7 @@ class Declaration(Struct, frozen=True, dict=True):
     field: str
     words: frozenset[str]
     block: Block | None
+    bits: int | None
     exclusions: tuple[str, ...]
     exclusion_field: str
     inclusive: bool
@@ -109,6 +110,7 @@ def _declaration(file: str, field: str, held: Mapping[str, Any], top: Mapping[st
         field=field,
         words=frozenset(word for word in words if len(word) <= 64),
         block=_block(held.get("weight_block_size")),
+        bits=_bits([held, *(each.get("weights") for each in groups)]),
         exclusions=tuple(
             each for each in (entries or ())[:_MOST_ENTRIES] if isinstance(each, str) and 0 < len(each) <= 512
         ),
@@ -120,6 +122,13 @@ def _declaration(file: str, field: str, held: Mapping[str, Any], top: Mapping[st
 
 def _values(held: object) -> Iterable[Any]:
     return islice(held.values(), _MOST_ENTRIES) if isinstance(held, dict) else ()
+
+
+def _bits(places: Iterable[object]) -> int | None:
+    """The bits of a code, where one number is declared for all."""
+    found = {each.get(key) for each in places if isinstance(each, dict) for key in ("bits", "w_bit", "num_bits")}
+    numbers = {each for each in found if type(each) is int and 0 < each < 9}
+    return numbers.pop() if len(numbers) == 1 else None
 
 
 def _block(held: object) -> Block | None:
@@ -213,9 +222,10 @@ class Declared(Struct, frozen=True, dict=True):
                 run = ".".join(pieces[begin:end])
                 if run in names:
                     return run
+        above = [".".join(pieces[:end]) for end in range(1, len(pieces))]
         for glob in globs:
             match = _matcher(glob)
-            if match is not None and any(match(each) for each in (name, *whole)):
+            if match is not None and any(match(each) for each in (name, *whole, *above)):
                 return glob
         return None
 
@@ -292,18 +302,15 @@ class Declared(Struct, frozen=True, dict=True):
 
     @cached_property
     def _examples(self) -> tuple[str, ...]:
-        """The names of modules, and of what is under them: of experts the first of each layer."""
-        return tuple(
-            dict.fromkeys(
-                name
-                for module in self.modules
-                for leading, lasts in module.numbers.items()
-                for name in (
-                    spell(module.stem, leading, lasts[0]),
-                    *(spell(module.text(part), leading, lasts[0]) for part, _ in module.parts),
-                )
-            )
+        """The names of modules, of what is under and above them: of experts the first of each layer."""
+        names = dict.fromkeys(
+            spell(module.text(part), leading, lasts[0])
+            for module in self.modules
+            for leading, lasts in module.numbers.items()
+            for part, _ in module.parts
         )
+        every = dict.fromkeys(name[:at] for name in names for at, letter in enumerate(name) if letter == ".")
+        return (*names, *every)
 
     @cached_property
     def coded_exclusions(self) -> dict[str, tuple[str, ...]]:

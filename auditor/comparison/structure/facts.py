@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from auditor.comparison.structure.declared import OTHER_DECLARATIONS, Declared, declaration_of
+from auditor.comparison.structure.declared import OTHER_DECLARATIONS, Declaration, Declared, declaration_of
 from auditor.comparison.structure.modules import Module, modules_of
 from auditor.comparison.structure.pairing import Pairs
 from auditor.comparison.structure.patterns import gather
@@ -26,23 +26,23 @@ def structure_facts(inventory: Inventory, config_file: ConfigFile, configuration
     """Facts for an audit that expects nothing; Blocked where a family says more."""
     if configuration.family is None or configuration.family.expects:
         return dict.fromkeys(_NAMES, Blocked("the family says what is expected"))
-    modules: tuple[Module, ...] = modules_of(gather(inventory))
+    declaration = declaration_of(configuration.fields, configuration.beside)
+    modules: tuple[Module, ...] = modules_of(gather(inventory), None if declaration is None else declaration.bits)
     pairs = Pairs(modules)
-    return {
-        "modules": modules,
-        "pairs": pairs,
-        "symmetry": Symmetry(modules),
-        **_declared(pairs, inventory, config_file, configuration),
-    }
+    declared = _declared(pairs, declaration, inventory, config_file, configuration)
+    return {"modules": modules, "pairs": pairs, "symmetry": Symmetry(modules), **declared}
 
 
 def _declared(
-    pairs: Pairs, inventory: Inventory, config_file: ConfigFile, configuration: Configuration
+    pairs: Pairs,
+    found: Declaration | None,
+    inventory: Inventory,
+    config_file: ConfigFile,
+    configuration: Configuration,
 ) -> dict[str, Any]:
     if config_file.outside:
         blocked = Blocked("config.json is reached by a link that leaves the checkpoint")
         return {"declared": blocked, "undeclared": blocked}
-    found = declaration_of(configuration.fields, configuration.beside)
     if found is not None:
         return {"declared": Declared(found, pairs), "undeclared": Blocked(f"{found.file} declares a quantisation")}
     elsewhere = next((each for each in (SIDECAR, *OTHER_DECLARATIONS) if each in inventory.entries), None)

@@ -105,14 +105,14 @@ def part_of(stem: str, part: str) -> str:
     return f"{stem}{part[1:]}" if part[0] == "*" else f"{stem}.{part}"
 
 
-def modules_of(patterns: Mapping[str, Pattern]) -> tuple[Module, ...]:
-    """All stems with what they hold."""
+def modules_of(patterns: Mapping[str, Pattern], bits: int | None = None) -> tuple[Module, ...]:
+    """All stems with what they hold. `bits` are those that packed codes are declared to have."""
     read: dict[Parts, Stored] = {}
     found: list[Module] = []
     for stem, held in _stems(patterns).items():
         for parts, numbers in _alike(held).items():
             if parts not in read:
-                read[parts] = stored(dict(parts))
+                read[parts] = stored(dict(parts), bits)
             found.append(Module(stem, parts, numbers, read[parts]))
     return tuple(found)
 
@@ -170,7 +170,7 @@ def _alike(held: Mapping[str, Pattern]) -> dict[Parts, Numbers]:
 # --- the format of one ---
 
 
-def stored(parts: Mapping[str, Kind]) -> Stored:
+def stored(parts: Mapping[str, Kind], bits: int | None = None) -> Stored:
     """The format that parts are, by the first convention that they fit."""
     second = None
     for convention in CONVENTIONS:
@@ -179,7 +179,7 @@ def stored(parts: Mapping[str, Kind]) -> Stored:
             continue
         if codes[0] not in convention.dtypes or scale[0] not in convention.scale_dtypes:
             continue
-        found = _fit(convention, parts)
+        found = _fit(convention, parts, bits)
         if found.misfit is None and (not found.blocks or found.blocks[0].usual):
             return found
         if second is None or (second.misfit is not None and found.misfit is None):
@@ -187,22 +187,24 @@ def stored(parts: Mapping[str, Kind]) -> Stored:
     return second if second is not None else _without_format(parts)
 
 
-def _fit(convention: Convention, parts: Mapping[str, Kind]) -> Stored:
+def _fit(convention: Convention, parts: Mapping[str, Kind], bits: int | None) -> Stored:
     """Parts as codes of a format: the shape of the weight, and the blocks that its scales are of."""
     (dtype, shape), scale = parts[convention.codes], parts[convention.scale][1]
     if convention.transposed:
         scale = scale[::-1]
     best: tuple[Shape, list[Block]] | None = None
     first: Shape = ()
-    for weight in weights(convention, shape, dtype):
+    for weight in weights(convention, shape, dtype, bits):
         first = first or weight
         if convention.opaque or not _agrees(convention, parts, weight):
             continue
         found = blocks(weight, scale)
         if convention.blocks:
             found = [block for block in found if block in convention.blocks]
-        if found and (best is None or (found[0].usual and not best[1][0].usual)):
+        if found and (best is None or found[0].likelihood > best[1][0].likelihood):
             best = weight, found
+        if best is not None and bits in convention.bits:
+            break  # what is declared comes first
     untold = best is not None or convention.opaque or not elements(first)
     misfit = None if untold else Misfit(convention.scale, scale, first)
     weight, found = best or (first, [])
@@ -251,7 +253,8 @@ def _without_format(parts: Mapping[str, Kind]) -> Stored:
         return Stored(codes=rest, weight=parts[rest][1] if rest is not None else (), orphans=orphans)
     dtype, shape = parts[codes]
     if is_float(dtype) or not is_packed(dtype):
-        orphans = tuple(part for part in companions if _is_orphan(part, parts[part]))
+        # Scales of a cache stand beside weights of any dtype.
+        orphans = tuple(part for part in companions if part not in CACHE_SCALES and _is_orphan(part, parts[part]))
         return Stored(codes=codes, weight=shape, orphans=orphans)
     scales = tuple(part for part in companions if _scales_codes(part))
     return Stored(codes=codes, weight=shape, beside=scales, unscaled=not scales and _are_codes(codes, dtype, shape))

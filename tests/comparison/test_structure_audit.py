@@ -1,0 +1,209 @@
+"""An audit of structure alone: when it is made, what it says it is worth, and what transformers saves passes it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from auditor import audit, cli
+from auditor.errors import UsageError
+from auditor.reporting.formats import FORMATS
+from auditor_schemas.policy import Allowed, Policy
+from auditor_schemas.wording import CONSISTENT, STRUCTURE_ONLY
+from tests.sparse_tables import Tensors, write_sparse
+
+TENSORS: Tensors = {
+    f"model.layers.{layer}.{name}": kind
+    for layer in range(4)
+    for name, kind in {"norm.weight": ("BF16", (64,)), "mlp.weight": ("BF16", (64, 64))}.items()
+}
+LET = Policy(allow=Allowed(families=("deepseek-v3", "structure")))
+
+
+def written(directory: Path, config: object, tensors: Tensors | None = None) -> Path:
+    return write_sparse(directory / "x", tensors or TENSORS, config=config)
+
+
+# --- choosing
+
+
+def test_an_unknown_model_type_is_incomplete_and_the_message_offers_structure(tmp_path):
+    report = audit(written(tmp_path, {"model_type": "llama"}))
+    assert report.verdict == "incomplete"
+    assert "--family structure" in report.incomplete[0]
+
+
+@pytest.mark.parametrize("config", [{"model_type": "llama"}, {"model_type": 7}, {}, {"architectures": "?"}, None])
+def test_a_policy_that_allows_structure_has_unknown_checkpoints_audited_so(config, tmp_path):
+    report = audit(written(tmp_path, config), policy=LET)
+    assert (report.verdict, report.family, report.meaning) == ("passed", "structure", CONSISTENT)
+
+
+def test_a_policy_that_allows_structure_leaves_known_families_theirs(tmp_path):
+    from auditor.forge import forge
+
+    forge(tmp_path / "y", like="tiny", sparse=True)
+    report = audit(tmp_path / "y", policy=LET)
+    assert (report.verdict, report.family, report.meaning, report.structure) == ("passed", "deepseek-v3", None, None)
+
+
+def test_a_policy_without_structure_forbids_it(tmp_path):
+    policy = Policy(allow=Allowed(families=("deepseek-v3",)))
+    report = audit(written(tmp_path, None), family="structure", policy=policy)
+    assert report.verdict == "failed"
+    assert {each.rule for each in report.findings} == {"CFG109"}
+
+
+@pytest.mark.parametrize("command", [["count"], ["tensor"], ["lint"]])
+def test_what_needs_a_config_refuses_structure(command, tmp_path, capsys):
+    folder = str(written(tmp_path, {"model_type": "llama"}))
+    name = ["model.layers.0.norm.weight"] if command == ["tensor"] else []
+    assert cli.main([*command, folder, *name, "--family", "structure"]) == 2
+    assert "expects nothing of a config" in capsys.readouterr().err
+
+
+def test_a_family_that_is_not_there_is_answered_with_structure_among_those_that_are(tmp_path):
+    with pytest.raises(UsageError, match="structure"):
+        audit(written(tmp_path, None), family="structures")
+
+
+# --- config.json
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "deepseek_v3", "hidden_size": "many"},
+        {"quantization_config": None},
+        {"quantization_config": [1]},
+        {
+            "quantization_config": {
+                "quant_method": 3,
+                "ignore": {"a": 1},
+                "config_groups": [1],
+                "weight_block_size": [0, 1],
+            }
+        },
+        {"text_config": {"quantization_config": {}}},
+    ],
+)
+def test_fields_of_any_kind_are_no_fault(config, tmp_path):
+    report = audit(written(tmp_path, config), family="structure")
+    assert (report.verdict, report.findings) == ("passed", ())
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"a": 1, "a": 2}', "<html>"])
+def test_a_config_that_is_no_object_stays_an_error(text, tmp_path):
+    folder = written(tmp_path, None)
+    (folder / "config.json").write_text(text)
+    report = audit(folder, family="structure")
+    assert report.verdict == "failed"
+    assert {each.rule for each in report.findings} == {"CFG102"}
+
+
+def test_rules_that_need_expectations_say_why_they_did_not_look(tmp_path):
+    report = audit(written(tmp_path, None), family="structure")
+    reasons = {each.rule: (each.outcome, each.reason) for each in report.outcomes}
+    assert reasons["NAM101"] == reasons["SHP101"] == ("not_applicable", "the audit is of structure alone")
+    assert reasons["CFG101"] == ("not_applicable", "config.json need not be there")
+    assert reasons["NAM202"][0] == "passed"
+
+
+def test_a_declaration_beside_a_silent_config_is_read(tmp_path):
+    tensors: Tensors = {
+        f"layers.{n}.a.{name}": kind
+        for n in range(4)
+        for name, kind in {
+            "weight": ("U8", (64, 32)), "weight_scale": ("F8_E4M3", (64, 4)), "weight_scale_2": ("F32", ()),
+        }.items()
+    }  # fmt: skip
+    folder = written(tmp_path, {"model_type": "x"}, tensors)
+    assert {each.rule for each in audit(folder, family="structure").findings} == {"QNT209"}
+    declared = {
+        "producer": {"name": "modelopt"},
+        "quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]},
+    }
+    (folder / "hf_quant_config.json").write_text(json.dumps(declared))
+    report = audit(folder, family="structure")
+    assert {each.rule for each in report.findings} == {"QNT213"}
+    assert report.structure.declared == "nvfp4 (hf_quant_config.json: quantization)"
+
+
+# --- what the verdict says
+
+
+def test_every_view_says_what_a_pass_is_worth(tmp_path, capsys):
+    folder = written(tmp_path, None)
+    assert cli.main(["audit", str(folder), "--family", "structure"]) == 0
+    assert CONSISTENT in capsys.readouterr().out
+    report = audit(folder, family="structure")
+    assert json.loads(report.model_dump_json())["meaning"] == CONSISTENT
+    assert CONSISTENT[1:] in FORMATS["html"].render(report)
+    assert CONSISTENT in FORMATS["markdown"].render(report).replace("`", "")
+    assert "Consistent with itself." in FORMATS["html"].render(report)
+
+
+def test_a_failed_audit_claims_no_consistency(tmp_path):
+    folder = written(tmp_path, None)
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    report = audit(folder, family="structure")
+    assert (report.verdict, report.meaning) == ("failed", STRUCTURE_ONLY)
+
+
+def test_a_missing_shard_explains_what_it_took_along(tmp_path):
+    tensors: Tensors = {
+        f"model.layers.{layer}.mlp.experts.{expert}.{name}": kind
+        for layer in range(4)
+        for expert in range(8)
+        for name, kind in {"w1.weight": ("F8_E4M3", (128, 128)), "w1.weight_scale_inv": ("F32", (1, 1))}.items()
+    }
+    folder = write_sparse(tmp_path / "x", tensors, per_shard=9)
+    (folder / "model-00004-of-00008.safetensors").unlink()
+    report = audit(folder, family="structure")
+    assert report.verdict == "failed"
+    assert {each.rule for each in report.findings if each.caused_by is None and each.severity == "error"} == {"IDX103"}
+
+
+# --- what transformers saves
+
+
+def _saved(directory: Path, kind: str, *, tied: bool) -> Path:
+    transformers = pytest.importorskip("transformers")
+    sizes = {
+        "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "vocab_size": 128, "tie_word_embeddings": tied,
+    }  # fmt: skip
+    config = getattr(transformers, f"{kind}Config")(**sizes)
+    model = getattr(transformers, f"{kind}ForCausalLM")(config)
+    model.save_pretrained(directory / "saved", max_shard_size="100KB")
+    return directory / "saved"
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", ["Llama", "Qwen2", "Qwen3", "Mistral", "Gemma2"])
+def test_what_transformers_saves_of_a_dense_model_is_consistent(kind, tied, tmp_path):
+    report = audit(_saved(tmp_path, kind, tied=tied), family="structure")
+    assert report.verdict == "passed"
+    assert [each for each in report.findings if each.severity != "info"] == []
+    assert report.structure.formats == ()
+
+
+@pytest.mark.parametrize("kind", ["Mixtral", "Qwen3Moe"])
+def test_what_transformers_saves_of_experts_is_consistent(kind, tmp_path):
+    report = audit(_saved(tmp_path, kind, tied=False), family="structure")
+    assert report.verdict == "passed"
+    assert [each for each in report.findings if each.severity != "info"] == []
+
+
+def test_values_are_read_without_a_family(tmp_path):
+    np = pytest.importorskip("numpy")
+    from safetensors.numpy import save_file
+
+    tensors = {f"layers.{n}.a.weight": np.ones((8, 8), np.float32) * n for n in range(4)}
+    tensors["layers.2.a.weight"][3, 4] = np.nan
+    (tmp_path / "x").mkdir()
+    save_file(tensors, tmp_path / "x" / "model.safetensors", metadata={"format": "pt"})
+    report = audit(tmp_path / "x", family="structure", depth="full")
+    assert report.verdict == "failed"
+    assert "VAL102" in {each.rule for each in report.findings}
