@@ -247,7 +247,8 @@ TRAPS: dict[str, Tensors] = {
     ),
     "a-marker-in-fp8": dense(FP8_BLOCKS, extra={"scaled_fp8": ("F8_E4M3", (2,))}),
     "numbers-that-a-sequence-leaves-out": {
-        **{f"mlp.{n}.{name}": ("F32", shape) for n in (0, 2) for name, shape in {"weight": (8, 8), "bias": (8,)}.items()},
+        **{f"mlp.{n}.weight": ("F32", (8, 8)) for n in (0, 2, 4)},
+        **{f"mlp.{n}.bias": ("F32", (8,)) for n in (0, 2, 4)},
         **{f"features.{n}.weight": ("F32", (8, 3, 3, 3)) for n in (0, 3, 6, 8)},
         **{f"model.{n}.cv.conv.weight": ("F32", (8, 8, 1, 1)) for n in range(12) if n != 10},
     },
