@@ -222,6 +222,8 @@ LIKES: dict[str, Like] = {
     "glm-5.1": Like(config="glm-5.1"),
     "glm-5.2-fp8": Like(config="glm-5.2-fp8"),
     "kimi-k2": Like(config="kimi-k2-instruct"),
+    "minimax-m2.7": Like(config="minimax-m2.7"),
+    "qwen3-30b-fp8": Like(config="qwen3-30b-a3b-fp8"),
     "v3.1-nvfp4": Like(config="deepseek-v3.1-nvfp4", sidecar="deepseek-v3.1-nvfp4.hf_quant_config"),
     "v3.2-nvfp4": Like(config="deepseek-v3.2-nvfp4", sidecar="deepseek-v3.2-nvfp4.hf_quant_config"),
     "v4-flash-nvfp4": Like(config="deepseek-v4-flash-nvfp4"),
