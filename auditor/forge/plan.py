@@ -224,6 +224,8 @@ LIKES: dict[str, Like] = {
     "kimi-k2": Like(config="kimi-k2-instruct"),
     "minimax-m2.7": Like(config="minimax-m2.7"),
     "qwen3-30b-fp8": Like(config="qwen3-30b-a3b-fp8"),
+    "mimo-v2.5": Like(config="mimo-v2.5"),
+    "mimo-v2.5-pro": Like(config="mimo-v2.5-pro"),
     "v3.1-nvfp4": Like(config="deepseek-v3.1-nvfp4", sidecar="deepseek-v3.1-nvfp4.hf_quant_config"),
     "v3.2-nvfp4": Like(config="deepseek-v3.2-nvfp4", sidecar="deepseek-v3.2-nvfp4.hf_quant_config"),
     "v4-flash-nvfp4": Like(config="deepseek-v4-flash-nvfp4"),
