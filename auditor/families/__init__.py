@@ -16,7 +16,8 @@ from auditor_schemas.config import ModelConfig
 class Published(Struct, frozen=True, kw_only=True):
     """A published parameter figure: `text` as printed, `convention` the key of the count it means.
 
-    `digits` is the number of decimals printed, in units of 10^9.
+    `digits` is the number of decimals printed, in units of 10^9. `of` are the layout fields of the checkpoint that it
+    is of, where a family has released several.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Published(Struct, frozen=True, kw_only=True):
     also: tuple[str, ...] = ()
     source: str
     note: str | None = None
+    of: Mapping[str, object] = field(default_factory=dict)
 
 
 # By tensors that are there, a config, and names nobody expected: (field, value) that some of these would follow from.
@@ -42,6 +44,7 @@ class Family(Struct, frozen=True, kw_only=True):
     """What a family file provides: which model_type it answers to, its config rules and its layout.
 
     `released` are the layout fields of the published checkpoint: `published` figures are checked only there.
+    `apart` are components that are counted by themselves, as no part of the main model.
     `solved` are integer fields that shapes may contradict, each dimension being linear in each; `shown` gives values of
     fields that decide which tensors there are, where unexpected ones show them. `experts_field` counts the routed
     experts; a layer with a tensor of kind `dense_mark` is dense. `nested` is the object of
@@ -58,6 +61,7 @@ class Family(Struct, frozen=True, kw_only=True):
     expectations: Callable[[Any], Expectations]
     released: Mapping[str, object] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
+    apart: tuple[str, ...] = ("vision",)
     solved: tuple[str, ...] = ()
     shown: Shown = _nothing
     nested: str | None = None

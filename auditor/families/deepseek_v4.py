@@ -7,7 +7,7 @@ one of overlapping windows and an indexer, any other has a compressor alone.
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from auditor.families import Family
+from auditor.families import Family, Published
 from auditor.families.expectations import Row
 from auditor.families.layout import Layout
 from auditor.families.naming import Naming, Stack
@@ -215,6 +215,36 @@ SOLVED = (
     "index_head_dim", "moe_intermediate_size", "n_routed_experts", "n_shared_experts", "dspark_markov_rank",
 )  # fmt: skip
 
+_COMMON = {
+    "vocab_size": 129280, "head_dim": 512, "o_lora_rank": 1024, "index_n_heads": 64, "index_head_dim": 128,
+    "hc_mult": 4, "n_shared_experts": 1, "num_experts_per_tok": 6, "num_hash_layers": 3, "tie_word_embeddings": False,
+}  # fmt: skip
+_FLASH = {
+    **_COMMON, "hidden_size": 4096, "num_hidden_layers": 43, "num_attention_heads": 64, "q_lora_rank": 1024,
+    "o_groups": 8, "moe_intermediate_size": 2048, "n_routed_experts": 256, "main_ratios": (0, 0, *(4, 128) * 20, 4),
+}  # fmt: skip
+_PRO = {
+    **_COMMON, "hidden_size": 7168, "num_hidden_layers": 61, "num_attention_heads": 128, "q_lora_rank": 1536,
+    "o_groups": 16, "moe_intermediate_size": 3072, "n_routed_experts": 384, "main_ratios": (128, *(128, 4) * 30),
+}  # fmt: skip
+
+_MAIN, _ACTIVATED, _STORED = "main model, total", "main model, activated per token", "everything stored"
+_CARD, _HUB = "the model card of DeepSeek-V4-{}", "the hub's model size for DeepSeek-V4-{}"
+# Name, text, billions, decimals, convention, source, checkpoint.
+_FIGURES: tuple[tuple[str, str, float, int, str, str, dict[str, object]], ...] = (
+    (_MAIN, "284B", 284, 0, "main_total", _CARD.format("Flash"), _FLASH),
+    (_ACTIVATED, "13B", 13, 0, "main_activated_without_embedding", _CARD.format("Flash"), _FLASH),
+    (_STORED, "291B", 291, 0, "stored", _HUB.format("Flash"), {**_FLASH, "mtp_modules": 1}),
+    (_STORED, "304B", 304, 0, "stored", _HUB.format("Flash-0731"), {**_FLASH, "mtp_modules": 3}),
+    (_MAIN, "1.6T", 1600, -2, "main_total", _CARD.format("Pro"), _PRO),
+    (_ACTIVATED, "49B", 49, 0, "main_activated_without_embedding", _CARD.format("Pro"), _PRO),
+    (_STORED, "1.6T", 1600, -2, "stored", _HUB.format("Pro"), {**_PRO, "mtp_modules": 1}),
+)
+_PUBLISHED = tuple(
+    Published(name=name, text=text, billions=billions, digits=digits, convention=convention, source=source, of=of)
+    for name, text, billions, digits, convention, source, of in _FIGURES
+)
+
 FAMILY = Family(
     name="deepseek-v4",
     title="DeepSeek-V4-Flash and V4-Pro",
@@ -222,5 +252,7 @@ FAMILY = Family(
     architectures=("DeepseekV4ForCausalLM",),
     config=DeepseekV4Config,
     expectations=lambda config: DeepseekV4Layout(config).expectations(),
+    published=_PUBLISHED,
+    apart=("router_table",),
     solved=SOLVED,
 )

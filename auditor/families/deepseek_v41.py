@@ -6,7 +6,7 @@ Source: the tensors of the release. No layer is routed by a table, and no head m
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from auditor.families import Family
+from auditor.families import Family, Published
 from auditor.families.deepseek_v4 import SOLVED, DeepseekV4Layout
 from auditor.families.expectations import Row
 from auditor.families.scaling import Quantiser, fp8_blocks
@@ -81,8 +81,9 @@ class DeepseekV41Layout(DeepseekV4Layout):
         assert c.engram_head_dim is not None
         assert c.engram_max_ngram_size is not None
         assert c.engram_n_heads is not None
+        table = self.table_quantiser()
         yield from self.linear(
-            "engram.embed", size, c.engram_head_dim, module, module, split=0, quantiser=self.table_quantiser()
+            "engram.embed", size, c.engram_head_dim, "engram_table", module, split=0, quantiser=table
         )
         found = (c.engram_max_ngram_size - 1) * c.engram_n_heads * c.engram_head_dim
         yield from self.linear("engram.wkv", c.hidden_size * (c.hc_mult + 1), found, module, module)
@@ -130,5 +131,62 @@ FAMILY = Family(
     expectations=lambda config: DeepseekV41Layout(config).expectations(),
     nested="text_config",
     formats={"expert_dtype": ("fp4",)},
+    apart=("vision", "engram_table"),
     solved=(*SOLVED, "dspark_n_routed_experts"),
+    released={
+        "vocab_size": 129280,
+        "hidden_size": 5120,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 64,
+        "head_dim": 512,
+        "q_lora_rank": 1280,
+        "o_groups": 8,
+        "o_lora_rank": 1024,
+        "index_n_heads": 32,
+        "index_head_dim": 128,
+        "hc_mult": 4,
+        "moe_intermediate_size": 2304,
+        "n_routed_experts": 384,
+        "n_shared_experts": 1,
+        "num_experts_per_tok": 6,
+        "main_ratios": (0, 0, *(2,) * 18, *(1,) * 20),
+        "kv_source_layer_ids": (2, 8, 14, 20),
+        "index_source_layer_ids": (2, 8, 14, 20, 24, 28, 32, 36),
+        "engrams": {1: 384006168, 14: 384016682},
+        "engram_max_ngram_size": 4,
+        "engram_n_heads": 8,
+        "engram_head_dim": 256,
+        "mtp_modules": 3,
+        "dspark_n_routed_experts": 128,
+        "dspark_markov_rank": 256,
+        "tie_word_embeddings": False,
+    },
+    published=(
+        Published(
+            name="main model, total",
+            text="552B",
+            billions=552,
+            digits=0,
+            convention="main_total",
+            source="the model card of DeepSeek-V4.1-Flash",
+            note="the backbone: neither the tables of n-grams (197B) nor the tower",
+        ),
+        Published(
+            name="main model, activated per token",
+            text="16B",
+            billions=16,
+            digits=0,
+            convention="main_activated_without_embedding",
+            source="the model card of DeepSeek-V4.1-Flash",
+            note="of a token that is generated; the text has 8B for one that is read, which passes fewer layers",
+        ),
+        Published(
+            name="everything stored",
+            text="763B",
+            billions=763,
+            digits=0,
+            convention="stored",
+            source="the hub's model size for DeepSeek-V4.1-Flash",
+        ),
+    ),
 )

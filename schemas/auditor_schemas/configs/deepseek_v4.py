@@ -90,6 +90,11 @@ class DeepseekV4Config(ModelConfig):
         """Whether the MTP module is one of stages with draft heads at their end, and not the preview's."""
         return self.dspark_block_size is not None
 
+    @property
+    def main_ratios(self) -> tuple[int, ...]:
+        """The ratios of the main model's layers."""
+        return self.compress_ratios[: self.num_hidden_layers]
+
     def ratio_of(self, layer: int) -> int:
         """The ratio of a layer; 0 where none is given."""
         return self.compress_ratios[layer] if layer < len(self.compress_ratios) else 0
