@@ -141,8 +141,11 @@ def figures(config: ModelConfig, family: Family, counts: dict[str, int]) -> tupl
     released = bool(family.published) and all(
         getattr(config, field) == value for field, value in family.released.items()
     )
-    if released:
-        return tuple(_figure(published, counts) for published in family.published)
+    published = [
+        each for each in family.published if all(getattr(config, name) == value for name, value in each.of.items())
+    ]
+    if released and published:
+        return tuple(_figure(each, counts) for each in published)
     return tuple(
         Figure(
             name=name,

@@ -168,7 +168,7 @@ FAMILY = Family(
             billions=552,
             digits=0,
             convention="main_total",
-            source="the model card of DeepSeek-V4.1-Flash",
+            source="Google Cloud's page of DeepSeek-V4.1-Flash",
             note="the backbone: neither the tables of n-grams (197B) nor the tower",
         ),
         Published(
@@ -177,7 +177,7 @@ FAMILY = Family(
             billions=16,
             digits=0,
             convention="main_activated_without_embedding",
-            source="the model card of DeepSeek-V4.1-Flash",
+            source="Oxen's page of DeepSeek-V4.1-Flash",
             note="of a token that is generated; the text has 8B for one that is read, which passes fewer layers",
         ),
         Published(

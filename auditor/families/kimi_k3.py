@@ -6,7 +6,7 @@ Sources: the tensors of the release. Its experts are MXFP4 because text_config d
 from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
 
-from auditor.families import Family
+from auditor.families import Family, Published
 from auditor.families.delta_attention import DeltaAttention
 from auditor.families.expectations import Row
 from auditor.families.kimi_k25 import EMBEDDING, HEAD, STEM
@@ -146,4 +146,26 @@ FAMILY = Family(
     ),
     nested="text_config",
     experts_field="num_experts",
+    released={
+        "vocab_size": 163840, "hidden_size": 7168, "num_hidden_layers": 93, "num_attention_heads": 96,
+        "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
+        "mla_use_output_gate": True, "attn_res_block_size": 12, "linear_layers": 69, "intermediate_size": 33792,
+        "first_k_dense_replace": 1, "moe_layer_freq": 1, "moe_intermediate_size": 3072, "num_experts": 896,
+        "num_experts_per_token": 16, "num_shared_experts": 2, "routed_expert_hidden_size": 3584,
+        "tie_word_embeddings": False,
+    },
+    published=(
+        Published(
+            name="main model, total", text="2.8T", billions=2800, digits=-2, convention="main_total",
+            source="NVIDIA's page of Kimi-K3 in NeMo AutoModel",
+        ),
+        Published(
+            name="main model, activated per token", text="104B", billions=104, digits=0,
+            convention="main_activated_without_embedding", source="NVIDIA's page of Kimi-K3 in NeMo AutoModel",
+        ),
+        Published(
+            name="everything stored", text="2.8T", billions=2800, digits=-2, convention="stored",
+            source="the hub's model size for Kimi-K3",
+        ),
+    ),
 )  # fmt: skip

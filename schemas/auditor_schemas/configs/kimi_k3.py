@@ -74,6 +74,11 @@ class KimiK3Config(ModelConfig):
         """Whether a layer's MLP is a mixture of experts."""
         return layer >= self.first_k_dense_replace and layer % self.moe_layer_freq == 0
 
+    @property
+    def linear_layers(self) -> int:
+        """How many layers have linear attention."""
+        return len(self.linear_attn_config.kda_layers)
+
     def is_linear(self, layer: int) -> bool:
         """Whether a layer, counted from 0, has linear attention."""
         return layer + 1 in self.linear_attn_config.kda_layers
