@@ -20,6 +20,10 @@ RELEASES = {
     "mimo-v2.5-pro": (159_581, 1_033_369_538_304),
 }
 
+# Entries of the releases' own exclusion lists that name no tensor: a module that does not exist, and what a loader
+# calls an MTP module. They are told, for information.
+UNMATCHED = {"glm-5.2-fp8": "22 of 541 entries", "mimo-v2.5": "1 of 49 entries", "mimo-v2.5-pro": "1 of 71 entries"}
+
 
 def audited(plan: Plan, folder: Path):
     folder.mkdir()
@@ -31,7 +35,10 @@ def audited(plan: Plan, folder: Path):
 @pytest.mark.parametrize("like", RELEASES)
 def test_a_checkpoint_of_full_size_is_sound_and_has_the_totals_of_the_release(like, tmp_path):
     report = audited(plan_of(like), tmp_path / "c")
-    assert (report.verdict, report.findings) == ("passed", ())
+    assert report.verdict == "passed"
+    assert [each.message for each in report.findings if each.severity != "info"] == []
+    told = [each.message.partition(" name ")[0] for each in report.findings]
+    assert told == ([UNMATCHED[like]] if like in UNMATCHED else [])
     assert (report.inventory.tensors, report.inventory.payload_bytes) == RELEASES[like]
 
 
