@@ -28,6 +28,7 @@ from auditor.reporting import summary
 from auditor.reporting.map import locate, map_cells
 from auditor.reporting.storage import storage
 from auditor.reporting.structure import structure
+from auditor.reporting.structure_layout import layout_of
 from auditor.rules import catalogue
 from auditor.sources import Source, Symlinks
 from auditor.startup import exhaustion
@@ -381,7 +382,11 @@ def _incomplete(
 def _map(evidence: Evidence, facts: dict[str, Any], match: Match | None, failures: list[Failure]) -> dict[str, Any]:
     """The report's layout, cells and tallies: the tensors by pattern, by layer and module, and by component."""
     inventory, expectations, census = evidence.inventory, evidence.expectations, evidence.census
-    layout, unlisted = summary.layout(inventory, expectations, match, census)
+    alone = facts["patterns"]
+    if isinstance(alone, Blocked):
+        layout, unlisted = summary.layout(inventory, expectations, match, census)
+    else:
+        layout, unlisted = layout_of(alone)
     cells, uncelled = map_cells(expectations, match, failures)
     tally = count.tally(inventory, None, census) if isinstance(facts["tally"], Blocked) else facts["tally"]
     return {

@@ -13,7 +13,7 @@ from auditor.families.configure import Configuration
 from auditor.families.quantised import SIDECAR
 from auditor.inventory.facts import Blocked, ConfigFile, Inventory
 
-_NAMES = ("modules", "pairs", "symmetry", "declared", "undeclared")
+_NAMES = ("patterns", "modules", "pairs", "symmetry", "declared", "undeclared")
 
 
 class Undeclared(Struct, frozen=True):
@@ -27,10 +27,11 @@ def structure_facts(inventory: Inventory, config_file: ConfigFile, configuration
     if configuration.family is None or configuration.family.expects:
         return dict.fromkeys(_NAMES, Blocked("the family says what is expected"))
     declaration = declaration_of(configuration.fields, configuration.beside)
-    modules: tuple[Module, ...] = modules_of(gather(inventory), None if declaration is None else declaration.bits)
+    patterns = gather(inventory)
+    modules: tuple[Module, ...] = modules_of(patterns, None if declaration is None else declaration.bits)
     pairs = Pairs(modules)
     declared = _declared(pairs, declaration, inventory, config_file, configuration)
-    return {"modules": modules, "pairs": pairs, "symmetry": Symmetry(modules), **declared}
+    return {"patterns": patterns, "modules": modules, "pairs": pairs, "symmetry": Symmetry(modules), **declared}
 
 
 def _declared(

@@ -1,7 +1,7 @@
 """The tensors of a checkpoint by pattern: names that differ in their numbers alone, with the kinds they have."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from msgspec import Struct
@@ -26,12 +26,14 @@ _Gathered = dict[tuple[int, ...], list[int]]
 class Pattern(Struct, frozen=True):
     """Names alike but for `width` numbers, each a `#` in `text`, by dtype and shape.
 
-    A pattern of no number holds one name, as the number 0.
+    A pattern of no number holds one name, as the number 0. `places`: for each run of numbers the position in it from
+    which on they are of which shard.
     """
 
     text: str
     width: int
     kinds: dict[Kind, _Gathered]
+    places: dict[Kind, dict[tuple[int, ...], list[tuple[int, str]]]]
 
     def __len__(self) -> int:
         return sum(len(lasts) for numbers in self.kinds.values() for lasts in numbers.values())
@@ -42,55 +44,54 @@ def gather(inventory: Inventory) -> dict[str, Pattern]:
     found: dict[str, Pattern] = {}
     for shard in inventory.parts:
         for kind, names in shard.kinds.items():
-            _add(found, kind, names)
+            for text, (width, numbers) in _patterns(names).items():
+                pattern = found.get(text)
+                if pattern is None:
+                    pattern = found[text] = Pattern(text, width, {}, {})
+                held, places = pattern.kinds.setdefault(kind, {}), pattern.places.setdefault(kind, {})
+                for leading, lasts in numbers.items():
+                    before = held.get(leading)
+                    places.setdefault(leading, []).append((0 if before is None else len(before), shard.path))
+                    if before is None:
+                        held[leading] = lasts
+                    else:
+                        before.extend(lasts)
     return found
 
 
-def _add(found: dict[str, Pattern], kind: Kind, names: Sequence[str]) -> None:
-    """Add names of one kind. Patterns are made of all names in one go, which is most of the cost."""
+def _patterns(names: Sequence[str]) -> dict[str, tuple[int, _Gathered]]:
+    """Names by pattern, each with its width. All names are taken apart in one go, which is most of the cost."""
     joined = "." + "\n.".join(names) + "\n"
     if MARK in joined or joined.count("\n") != len(names):
-        for name in names:
-            if MARK in name or "\n" in name:
-                _held(found, _WHOLE + name, 0, kind).setdefault((), []).append(0)
-            else:
-                _add(found, kind, [name])
-        return
+        odd: dict[str, tuple[int, _Gathered]] = {
+            _WHOLE + name: (0, {(): [0]}) for name in names if MARK in name or "\n" in name
+        }
+        rest = [name for name in names if MARK not in name and "\n" not in name]
+        return {**odd, **(_patterns(rest) if rest else {})}
     numbers = map(int, _NUMBER.findall(joined))
     texts = _NUMBER.sub(f".{MARK}", joined)[1:-1].split("\n.")
-    widths: dict[str, int] = {}
-    held: dict[str, _Gathered] = {}
+    found: dict[str, tuple[int, _Gathered]] = {}
     for position, text in enumerate(texts):
-        width = widths.get(text)
-        if width is None:
-            width = widths[text] = text.count(MARK)
-            if width <= _MOST_NUMBERS:
-                held[text] = _held(found, text, width, kind)
+        held = found.get(text)
+        if held is None:
+            held = found[text] = text.count(MARK), {}
+        width, gathered = held
         if width == 2:
             leading: tuple[int, ...] = (next(numbers),)
-        elif width == 1:
+        elif width < 2:
             leading = ()
-        elif width == 0:
-            held[text].setdefault((), []).append(0)
-            continue
-        elif width > _MOST_NUMBERS:
-            for _ in islice(numbers, width):
-                pass
-            _held(found, _WHOLE + names[position], 0, kind).setdefault((), []).append(0)
-            continue
         else:
             leading = tuple(islice(numbers, width - 1))
-        lasts = held[text].get(leading)
+        last = next(numbers) if width else 0
+        if width > _MOST_NUMBERS:
+            found[_WHOLE + names[position]] = 0, {(): [0]}
+            continue
+        lasts = gathered.get(leading)
         if lasts is None:
-            lasts = held[text][leading] = []
-        lasts.append(next(numbers))
-
-
-def _held(found: dict[str, Pattern], text: str, width: int, kind: Kind) -> _Gathered:
-    pattern = found.get(text)
-    if pattern is None:
-        pattern = found[text] = Pattern(text, width, {})
-    return pattern.kinds.setdefault(kind, {})
+            gathered[leading] = [last]
+        else:
+            lasts.append(last)
+    return {text: held for text, held in found.items() if held[1]}
 
 
 def spell(text: str, leading: tuple[int, ...], last: int) -> str:
@@ -127,12 +128,3 @@ def shown_pattern(text: str) -> str:
 def is_whole(text: str) -> bool:
     """Whether a pattern is one name as it is, in which nothing is a mark or a suffix."""
     return text.startswith(_WHOLE)
-
-
-def merged(parts: Iterable[Numbers]) -> dict[tuple[int, ...], list[int]]:
-    """Numbers of several together."""
-    found: _Gathered = {}
-    for numbers in parts:
-        for leading, lasts in numbers.items():
-            found.setdefault(leading, []).extend(lasts)
-    return found
