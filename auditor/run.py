@@ -14,6 +14,7 @@ from auditor.comparison.derive import count_subjects, expectations_of, facts_of,
 from auditor.comparison.match import CensusTaker
 from auditor.comparison.parallel import expert_parallelism, parallelism, pipeline_parallelism
 from auditor.comparison.records import Census, Match
+from auditor.comparison.structure.facts import unread_patterns
 from auditor.content import Reading, check_extra
 from auditor.content.probes import Content
 from auditor.errors import AuditorError, SourceError, Unread, UsageError, code_of
@@ -375,6 +376,7 @@ def _incomplete(
         reasons.append(Unread(_CANCELLED, "cancelled"))
     reasons.extend(reason for reason in (configuration.unsupported, configuration.over_limit) if reason)
     reasons.extend(unread_formats(facts))
+    reasons.extend(unread_patterns(facts))
     reasons.extend(crashed)
     return tuple(dict.fromkeys(reasons))
 

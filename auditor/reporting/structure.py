@@ -1,6 +1,7 @@
 """What an audit without a family reports: the formats of weights, the patterns of tensors, and what these stand for."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from auditor.comparison.structure.modules import Module
@@ -22,7 +23,7 @@ def structure(facts: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
     pairs, declared = facts["pairs"], facts["declared"]
     if isinstance(pairs, Blocked):
         return {}
-    patterns = [row for module in pairs.modules for row in _patterns(module)]
+    patterns = list(islice((row for module in pairs.modules for row in _patterns(module)), MOST))
     declaration = None if isinstance(declared, Blocked) else declared.declaration
     return {
         "figures": tuple(_figures(pairs)),
@@ -31,7 +32,7 @@ def structure(facts: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
             parameters=pairs.parameters,
             declared=None if declaration is None else f"{declaration.shown} ({declaration.file}: {declaration.field})",
             formats=tuple(_tally(found) for found in pairs.found),
-            patterns=tuple(sorted(patterns[:MOST], key=lambda each: (each.pattern, each.dtype, each.shape))),
+            patterns=tuple(sorted(patterns, key=lambda each: (each.pattern, each.dtype, each.shape))),
         ),
     }
 

@@ -129,6 +129,13 @@ def test_a_declaration_beside_a_silent_config_is_read(tmp_path):
     assert report.structure.declared == "nvfp4 (hf_quant_config.json: quantization)"
 
 
+def test_names_that_have_nothing_in_common_are_beyond_a_limit(tmp_path):
+    tensors: Tensors = {f"a{n:x}x.weight": ("F32", (1,)) for n in range(100_001)}
+    report = audit(written(tmp_path, None, tensors), family="structure")
+    assert (report.verdict, report.incomplete_codes, report.meaning) == ("incomplete", ("limit",), None)
+    assert "more than 100,000 patterns" in report.incomplete[0]
+
+
 # --- what the verdict says
 
 

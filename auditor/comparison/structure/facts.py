@@ -7,13 +7,19 @@ from msgspec import Struct
 from auditor.comparison.structure.declared import OTHER_DECLARATIONS, Declaration, Declared, declaration_of
 from auditor.comparison.structure.modules import Module, modules_of
 from auditor.comparison.structure.pairing import Pairs
-from auditor.comparison.structure.patterns import gather
+from auditor.comparison.structure.patterns import MOST_PATTERNS, gather
 from auditor.comparison.structure.symmetry import Symmetry
+from auditor.errors import Unread
 from auditor.families.configure import Configuration
 from auditor.families.quantised import SIDECAR
 from auditor.inventory.facts import Blocked, ConfigFile, Inventory
 
 _NAMES = ("patterns", "modules", "pairs", "symmetry", "declared", "undeclared")
+
+
+_TOO_MANY = (
+    f"the names of tensors are of more than {MOST_PATTERNS:,} patterns, which nobody can hold against each other"
+)
 
 
 class Undeclared(Struct, frozen=True):
@@ -28,6 +34,8 @@ def structure_facts(inventory: Inventory, config_file: ConfigFile, configuration
         return dict.fromkeys(_NAMES, Blocked("the family says what is expected"))
     declaration = declaration_of(configuration.fields, configuration.beside)
     patterns = gather(inventory)
+    if patterns is None:
+        return dict.fromkeys(_NAMES, Blocked(_TOO_MANY))
     modules: tuple[Module, ...] = modules_of(patterns, None if declaration is None else declaration.bits)
     pairs = Pairs(modules)
     declared = _declared(pairs, declaration, inventory, config_file, configuration)
@@ -57,6 +65,12 @@ def _declared(
         "declared": Blocked("no quantisation is declared"),
         "undeclared": Blocked(reason) if reason else Undeclared(pairs),
     }
+
+
+def unread_patterns(facts: dict[str, Any]) -> list[Unread]:
+    """Why the structure was not looked at although nothing else was asked for."""
+    patterns = facts["patterns"]
+    return [Unread(_TOO_MANY, "limit")] if isinstance(patterns, Blocked) and patterns.reason == _TOO_MANY else []
 
 
 def count_structure(facts: dict[str, Any]) -> dict[str, int]:

@@ -39,8 +39,12 @@ class Pattern(Struct, frozen=True):
         return sum(len(lasts) for numbers in self.kinds.values() for lasts in numbers.values())
 
 
-def gather(inventory: Inventory) -> dict[str, Pattern]:
-    """The patterns of all shards that are part of the checkpoint, by their texts."""
+# Releases have dozens of patterns, and each costs a kilobyte here.
+MOST_PATTERNS = 100_000
+
+
+def gather(inventory: Inventory) -> dict[str, Pattern] | None:
+    """The patterns of all shards that are part of the checkpoint, by their texts; None where there are too many."""
     found: dict[str, Pattern] = {}
     for shard in inventory.parts:
         for kind, names in shard.kinds.items():
@@ -56,6 +60,8 @@ def gather(inventory: Inventory) -> dict[str, Pattern]:
                         held[leading] = lasts
                     else:
                         before.extend(lasts)
+            if len(found) > MOST_PATTERNS:
+                return None
     return found
 
 
