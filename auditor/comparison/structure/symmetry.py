@@ -327,7 +327,9 @@ class Symmetry(Struct, frozen=True, dict=True):
                 continue
             for module in alike:
                 likeness = _likeness(module)
-                if likeness == usual or likeness[0] != usual[0]:
+                # Layers with a width of their own come in classes, one in six or so; damage comes alone.
+                scheduled = counts[likeness] > max(1, counts.total() // _SCHEDULED)
+                if likeness == usual or likeness[0] != usual[0] or scheduled:
                     continue
                 part, kind = module.main
                 names = tuple(name for name in module.names(part) if name not in told)
@@ -350,6 +352,7 @@ class Symmetry(Struct, frozen=True, dict=True):
 _MOST = 4_096
 _MOST_NUMBERS = 65_536
 _MOST_NAMES = 50_000
+_SCHEDULED = 20
 # Layers of a stack that are of more classes than this are of none.
 _FEW_CLASSES = 64
 

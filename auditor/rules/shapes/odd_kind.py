@@ -1,4 +1,4 @@
-"""Tensors whose names differ in their numbers alone have the dtype and shape that most of them have."""
+"""Tensors whose names differ in their numbers alone have the dtype and shape of most; classes of layers may differ."""
 
 from collections.abc import Iterator
 
