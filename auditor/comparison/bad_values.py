@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from msgspec import Struct
 
 from auditor.content.probes import Position, Probes, ScaleValues, TensorValues, weight_of
+from auditor.format.dtypes import BITS, FP8
 from auditor.text import plural
 from auditor_schemas.rule import Failure, RoundTrip, Rule, Subject
 
@@ -39,6 +40,20 @@ def bad_scales(probes: Probes, *kinds: str) -> list[Bad]:
             first = min(places, key=lambda place: place.element, default=None)
             found.append(Bad(values, count, scales.values, first))
     return found
+
+
+def zero_scales(probes: Probes) -> list[Bad]:
+    """Tensors of scales that hold 0."""
+    return bad_scales(probes, "zero")
+
+
+def is_underflow(bad: Bad) -> bool:
+    """Whether zeros are what E4M3 makes of scales too small for it: of groups, the less part of them.
+
+    A writer without a clamp leaves these where a group is a thousandth of its weight's other groups.
+    """
+    scales = bad.values.scales
+    return scales is not None and scales.kind == "group" and bad.values.dtype == FP8 and 2 * bad.count < bad.of
 
 
 def failures(
@@ -142,7 +157,8 @@ def scale_actual(bad: Bad) -> dict[str, object]:
 
 
 def share(values: TensorValues) -> str:
-    """'all 61,440 values', or at depth sample 'all 16,384 values read of 61,440'; 'codes of 4 bits' where packed."""
+    """'all 61,440 values', or at depth sample 'all 16,384 values read of 61,440'."""
     read, of = values.read * values.packing, values.elements * values.packing
-    some = plural(read, "value") if values.packing == 1 else f"{read:,} codes of 4 bits"
+    bits = BITS.get(values.dtype, 8) // values.packing
+    some = plural(read, "value") if values.packing == 1 else f"{read:,} codes of {bits} bits"
     return f"all {some}" if values.whole else f"all {some} read of {of:,}"

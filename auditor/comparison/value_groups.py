@@ -33,8 +33,8 @@ def entirely_zero(values: TensorValues, naming: Naming) -> bool:
 
 
 def goes_with_codes(values: TensorValues) -> bool:
-    """Whether a tensor is a weight's scales, or says its shape."""
-    return values.scales is not None or values.shape_said is not None
+    """Whether a tensor goes with a weight's codes: scales, an offset, an order, a shape."""
+    return values.role == "scale" or values.scales is not None
 
 
 def copies(probes: Probes) -> Iterator[tuple[TensorValues, TensorValues]]:

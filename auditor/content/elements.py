@@ -14,7 +14,7 @@ from auditor.content.device import Bytes
 from auditor.content.fp8 import decode_table, encode_bf16
 from auditor.content.kernels.reduce import alike, count_masked, explain, sweep
 from auditor.content.probes import Position
-from auditor.format.dtypes import BITS
+from auditor.format.dtypes import BITS, packed_bytes
 from auditor.text import quoted
 
 
@@ -40,9 +40,6 @@ FORMATS = {
 }
 _INTEGERS = {"BOOL": "u1", "U8": "u1", "I8": "i1", "U16": "u2", "I16": "i2", "U32": "u4", "I32": "i4", "U64": "u8",
              "I64": "i8"}  # fmt: skip
-# Several values that share an element have 4 bits each: of E2M1 those of a magnitude but no sign, of INT4 those that
-# tell its ends from what lies between.
-_PACKED = {"U8": ("u1", 0x77), "I8": ("u1", 0x77), "I32": ("<u4", 0x77777777)}
 _TABLE = decode_table()
 _FEW = 64  # values, of which hardly all are E4M3's where not all of a tensor are
 
@@ -54,6 +51,15 @@ def _on_grid(dtype: str) -> npt.NDArray[np.bool_]:
     numbers = _TABLE[np.isfinite(_TABLE)]
     held[numbers.astype(np.float16).view(np.uint16) if dtype == "F16" else encode_bf16(numbers)] = True
     return held
+
+
+def _mask(dtype: str, packing: int) -> int:
+    """All bits but the highest of each value that shares an element.
+
+    Of E2M1 these are the magnitude; of integers with an offset all are 0 in the least value and in 0 alone.
+    """
+    bits = BITS[dtype] // packing
+    return sum(((1 << (bits - 1)) - 1) << (bits * place) for place in range(packing))
 
 
 def decode(dtype: str, code: int) -> float:
@@ -77,7 +83,7 @@ class Values:
 
     def __init__(self, dtype: str, *, packing: int = 1) -> None:
         self.dtype = dtype
-        self._packed = _PACKED.get(dtype) if packing > 1 else None
+        self._packed = _mask(dtype, packing) if packing > 1 else None
         self.read = self.nan = self.infinite = self.zeros = 0
         self.first_nonfinite: Position | None = None
         self._format = FORMATS.get(dtype)
@@ -90,7 +96,7 @@ class Values:
     def add(self, run: Bytes, element: int, begin: int) -> None:
         """A run of the tensor's bytes, whole elements, from flat index `element` and byte `begin` of the file on."""
         if self._packed is not None:
-            self._add_packed(run, *self._packed)
+            self._add_packed(run, self._packed)
             return
         if self._format is None:
             self._add_plain(run, element, begin)
@@ -174,9 +180,9 @@ class Values:
         text = f"0x{int(codes[index]) & ((1 << 8 * width) - 1):0{2 * width}x}"
         return Position(element + index, place, place + width, text)
 
-    def _add_packed(self, run: Bytes, codes: str, mask: int) -> None:
+    def _add_packed(self, run: Bytes, mask: int) -> None:
         """Elements of several codes each: what these are is their format's matter, and none is NaN."""
-        elements = run.view(codes)
+        elements = run.view(f"<u{packed_bytes(self.dtype, 1)}")
         self._compare(elements)
         self.read += elements.size
         self.zeros += elements.size - int(count_masked(elements, mask))

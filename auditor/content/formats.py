@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from auditor.families.expectations import Expectations, Row
 from auditor.families.naming import Naming
 from auditor.families.scaling import SCALE_SUFFIX, Companion, Quantiser, scale_name
-from auditor.format.dtypes import FP8, Dtype
+from auditor.format.dtypes import BITS, FP8, Dtype
 from auditor.format.entries import TensorHeader
 
 # What block scales are stored as: F32 by the published format, the others by later ones and by writers that another
@@ -55,7 +55,7 @@ class Codes(Struct, frozen=True):
 class Beside(Struct, frozen=True):
     """What a tensor is to the `weight` whose codes it goes with: scales of a kind, or the unpacked shape.
 
-    `largest` is what the largest |code| makes of a scale of 1. `unpacked` is the shape that is to be said.
+    `largest` is what the largest |code| makes of a scale of 1, 0 where it divides. `unpacked` is the shape to be said.
     """
 
     weight: str
@@ -129,7 +129,7 @@ class Formats:
             kind: ScaleKind = "group" if self.codes(row).blocks is None else "block"
             return Beside("", kind, quantiser.powers_of_two, largest)
         if meaning in ("scale", "tensor_scale"):
-            return Beside("", "tensor", largest=largest)
+            return Beside("", "tensor", largest=0.0 if companion.divides else largest)
         return Beside("", "input") if meaning == "input_scale" else None
 
 
@@ -149,9 +149,10 @@ def _codes(quantiser: Quantiser, shape: tuple[int, ...]) -> Codes:
 def _reason(quantiser: Quantiser) -> str:
     """Why codes of a format are not quantised again."""
     if quantiser.packing > 1:
+        bits = BITS[quantiser.dtype] // quantiser.packing
         return (
-            "codes of 4 bits do not tell how their scales were chosen: writers round the largest weight of a group up "
-            "or down, search for the least error, or train them"
+            f"codes of {bits} bits do not tell how their scales were chosen: writers round the largest weight of a "
+            "group up or down, search for the least error, or train them"
         )
     if quantiser.dtype != FP8:
         return f"no formula is published for the scales of {quantiser.dtype} codes"

@@ -23,7 +23,8 @@ class Companion(Struct, frozen=True, eq=False):
     """A tensor that goes with a weight's codes.
 
     `name` stands in the place of the last part of the codes' name, `*` in it for that part. `dtypes`: the usual one
-    first, any of them is as good. `shape` is that of the companion, by the weight's (out, in).
+    first, any of them is as good. `shape` is that of the companion, by the weight's (out, in). `divides`: what it is a
+    scale of is divided by it.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Companion(Struct, frozen=True, eq=False):
     shape: Callable[[Shape], Shape]
     meaning: Meaning = "scale"
     optional: bool = False
+    divides: bool = False
 
     def of(self, codes: str) -> str:
         """The companion's name beside that of codes."""
@@ -118,8 +120,10 @@ def packed_nvfp4(group: int = 16, *, activations: bool = True) -> Quantiser:
     """compressed-tensors' NVFP4: ModelOpt's under other names, whose scales of a whole tensor divide."""
     companions = (
         Companion("weight_scale", (FP8,), grid(1, group)),
-        Companion("weight_global_scale", ("F32",), lambda _: (1,), "tensor_scale"),
-        Companion("input_global_scale", ("F32",), lambda _: (1,), "input_scale", optional=not activations),
+        Companion("weight_global_scale", ("F32",), lambda _: (1,), "tensor_scale", divides=True),
+        Companion(
+            "input_global_scale", ("F32",), lambda _: (1,), "input_scale", optional=not activations, divides=True
+        ),
     )
     return Quantiser("NVFP4", "U8", (1, group), companions, codes="weight_packed", packing=2)
 

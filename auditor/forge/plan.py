@@ -255,7 +255,7 @@ def plan(like: str) -> Plan:
     expectations = read.family.expectations(read.config)
     naming = expectations.naming
     rows = {name: row for name, row in _store(expectations).items() if not name.endswith(chosen.without)}
-    own = _usual(rows.values())
+    own = usual(rows.values())
     return Plan(
         config,
         rows,
@@ -279,7 +279,7 @@ def _file(document: dict[str, Any] | None) -> ConfigFile:
     return ConfigFile("absent") if document is None else ConfigFile("read", json.dumps(document).encode())
 
 
-def _usual(rows: Iterable[Row]) -> Quantiser | None:
+def usual(rows: Iterable[Row]) -> Quantiser | None:
     """The FP8 blocks that most weights are in; None where nothing is in any."""
     formats = Counter(row.quantiser for row in rows if row.quantiser is not None and row.dtype == FP8)
     return formats.most_common(1)[0][0] if formats else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.bad_values import bad_scales, scale_failures, scales_are
+from auditor.comparison.bad_values import is_underflow, scale_failures, scales_are, zero_scales
 from auditor.content.probes import Probes
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -18,5 +18,5 @@ RULE = Rule(
 
 def check(probes: Probes) -> Iterator[Failure]:
     """One failure per tensor of block scales with such values; they fold."""
-    found = bad_scales(probes, "zero")
+    found = [bad for bad in zero_scales(probes) if not is_underflow(bad)]
     return scale_failures(RULE, found, scales_are("0, above 0 needed"), expected="scales above 0")
