@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 
 from auditor.content.fp8 import Floats, block_scales, dequantise, encode_bf16, encode_e4m3, quantise
-from auditor.forge.formats import Form
+from auditor.forge.formats import Form, is_plain
 from auditor.forge.plan import Plan, Tensor, usual
 
 _DEVIATION = np.float32(0.02)  # initializer_range of the released configs
 # What an edit sees: bit patterns where numpy has no such type.
-_ARRAYS = {"F8_E4M3": "u1", "BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
+_ARRAYS = {
+    "F8_E4M3": "u1", "F8_E8M0": "u1", "U8": "u1", "I8": "u1", "BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8",
+    "I32": "<u4", "I64": "<i8",
+}  # fmt: skip
 _STRIP = 128  # rows; a whole number of any usual block's rows
 
 
@@ -70,7 +73,7 @@ class Content:
         """The format that a tensor is written in, where that is another than the usual blocks of FP8."""
         row, codes = self.rows.get(tensor.name), self.rows.get(tensor.stream)
         quantiser = None if codes is None else codes.quantiser
-        if quantiser is None or quantiser is self.usual or row is None:
+        if quantiser is None or row is None or (quantiser is self.usual and is_plain(quantiser)):
             return None
         sound = row.dtype == tensor.dtype and row.shape == tensor.shape
         return Form(quantiser, quantiser.block, quantiser.powers_of_two) if sound else None
@@ -90,7 +93,8 @@ class Content:
                 yield form.codes(strip)
             return
         grid = np.concatenate([form.scales(strip) for strip in strips])
-        yield _encode(grid.T if form.whole else grid, tensor.dtype)
+        # A scale in U8 is the exponent that E8M0 has.
+        yield _encode(grid.T if form.whole else grid, "F8_E8M0" if tensor.dtype == "U8" else tensor.dtype)
 
     def _table(self, tensor: Tensor, below: int) -> Iterator[bytes]:
         """Rows of whole numbers below a bound, all different."""

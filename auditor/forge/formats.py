@@ -30,6 +30,12 @@ _E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
 _LARGEST_E2M1, _LARGEST_E4M3 = np.float32(6), np.float32(448)
 
 
+def is_plain(quantiser: Quantiser) -> bool:
+    """Whether weights are FP8 in blocks that follow each other, with scales in floats or their own exponents."""
+    scales = [each.dtypes[0] for each in quantiser.companions if each.meaning == "scale"]
+    return quantiser.dtype == FP8 and quantiser.chunks == 1 and scales not in ([], ["U8"])
+
+
 class Form(Struct, frozen=True):
     """A quantiser at work; `block` and `powers_of_two` are what a plan may have changed of it."""
 

@@ -246,25 +246,35 @@ LIKES: dict[str, Like] = {
 def plan(like: str) -> Plan:
     """The plan of a sound checkpoint like one of LIKES."""
     chosen = LIKES[like]
-    config = {**_document(chosen.config), **chosen.changes}
-    config.pop("auto_map", None)  # names code that is not forged
     sidecar = None if chosen.sidecar is None else _document(chosen.sidecar)
+    return plan_of_config({**_document(chosen.config), **chosen.changes}, sidecar, chosen)
+
+
+def plan_of_config(config: dict[str, Any], sidecar: dict[str, Any] | None, placement: Like) -> Plan:
+    """The plan of a sound checkpoint with that config.json, placed as another is."""
+    config = {name: value for name, value in config.items() if name != "auto_map"}  # names code that is not forged
     read = configure(_file(config), Limits(), sidecar=lambda: _file(sidecar))
     assert read.family is not None, read
     assert read.config is not None, read
-    expectations = read.family.expectations(read.config)
+    return plan_of_expectations(read.family.expectations(read.config), config, sidecar, placement)
+
+
+def plan_of_expectations(
+    expectations: Expectations, config: dict[str, Any], sidecar: dict[str, Any] | None, placement: Like
+) -> Plan:
+    """The plan of a sound checkpoint with those tensors."""
     naming = expectations.naming
-    rows = {name: row for name, row in _store(expectations).items() if not name.endswith(chosen.without)}
+    rows = {name: row for name, row in _store(expectations).items() if not name.endswith(placement.without)}
     own = usual(rows.values())
     return Plan(
         config,
         rows,
         naming,
-        _place([_tensor(name, row, rows, naming) for name, row in rows.items()], chosen, naming),
+        _place([_tensor(name, row, rows, naming) for name, row in rows.items()], placement, naming),
         expectations.mtp_layers,
         (128, 128) if own is None else own.block,
         own is not None and own.powers_of_two,
-        chosen.total,
+        placement.total,
         sidecar,
     )
 
