@@ -13,34 +13,42 @@ _BRACE, _ESCAPED = "{", "[{]"
 # A run of them, as `patterns` writes it. More digits are no number of a layer or expert, but a hostile text.
 _RANGE = re.compile(r"(?<![^.\-])\{(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})\}(?=[.\-]|$)")
 _FILE_RANGE = re.compile(r"(?<=-)\{([0-9]{1,9})-([0-9]{1,9})\}(?=-of-)")
-_LAYER = re.compile(r"model\.layers\.(0|[1-9][0-9]{0,8})\.")
-_EXPERT = re.compile(r"model\.layers\.(0|[1-9][0-9]{0,8})\.mlp\.experts\.(0|[1-9][0-9]{0,8})\.")
+# What numbers mean where no family says it: the first behind `layers` or `mtp` is a layer's, one behind `experts` an
+# expert's. Families know more (families/naming.py).
+_LAYER = re.compile(r"((?:[a-z_]+\.){0,3}?(?:layers|mtp))\.(0|[1-9][0-9]{0,8})\.")
+_EXPERT = re.compile(rf"{_LAYER.pattern}([a-z_]+\.experts)\.(0|[1-9][0-9]{{0,8}})\.")
+_VOCABULARY = ("embed_tokens.weight", "lm_head.weight", "shared_head.head.weight", "embed.weight")
 
 
 def layer_of(name: str) -> int | None:
     """The layer a tensor belongs to, or None for a name outside the layers."""
     found = _LAYER.match(name)
-    return int(found[1]) if found else None
+    return int(found[2]) if found else None
 
 
 def expert_of(name: str) -> int | None:
     """The routed expert a tensor belongs to, or None."""
     found = _EXPERT.match(name)
-    return int(found[2]) if found else None
+    return int(found[4]) if found else None
 
 
 def is_vocabulary(name: str) -> bool:
     """Whether a name is one of the embedding or the head, or of a copy that an MTP module stores."""
-    return name.endswith(("embed_tokens.weight", "lm_head.weight", "shared_head.head.weight"))
+    return name.endswith(_VOCABULARY) or name == "head.weight"
 
 
 def kind_of(name: str) -> str:
-    """What tensors of all layers and experts have in common: the name behind the layer, `{expert}` for the number."""
-    found = _EXPERT.match(name)
-    if found:
-        return f"mlp.experts.{{expert}}.{escaped(name[found.end() :])}"
+    """What tensors of all layers and experts have in common: the name behind the layer, `{expert}` for the number.
+
+    Modules of their own, such as `mtp.0`, keep what they are called.
+    """
     layer = _LAYER.match(name)
-    return escaped(name[layer.end() :] if layer else name)
+    if layer is None:
+        return escaped(name)
+    apart = "mtp" in layer[1]
+    found = _EXPERT.match(name)
+    rest = f"{found[3]}.{{expert}}.{escaped(name[found.end() :])}" if found else escaped(name[layer.end() :])
+    return f"{layer[1]}.{rest}" if apart else rest
 
 
 def escaped(text: str) -> str:

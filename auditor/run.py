@@ -304,7 +304,7 @@ def _report(evidence: Evidence, measure: Measure, reading: Reading | None, start
         coverage,
         depth=depth,
         payload_bytes=inventory_summary.payload_bytes,
-        fp8_blocks=summary.fp8_blocks(evidence.census, configuration.config),
+        fp8_blocks=summary.fp8_blocks(evidence.census),
         nothing_expected=_nothing_expected(configuration, facts),
     )
     baseline = measure.baseline

@@ -4,6 +4,7 @@ Each quantity has one home here; sums are sums of names. Scale tensors are never
 """
 
 from collections import Counter
+from collections.abc import Iterable
 
 from auditor.comparison.match import is_exact
 from auditor.comparison.records import Census, Tally
@@ -24,6 +25,9 @@ MTP_BLOCK = (
 )  # fmt: skip
 MTP_EXTRAS = ("mtp_projection", "mtp_norms")
 MTP_COPIES = ("mtp_embedding", "mtp_head")
+# Towers that turn images into tokens, counted by themselves: no part of the language model.
+APART = ("vision",)
+# In the order in which they are shown; a family may have further ones.
 COMPONENTS = (*MAIN, *MTP_BLOCK, *MTP_EXTRAS, *MTP_COPIES)
 
 CONVENTIONS: dict[str, str] = {
@@ -41,8 +45,8 @@ CONVENTIONS: dict[str, str] = {
 
 def tally(inventory: Inventory, expectations: Expectations | None, census: Census) -> Tally:
     """Parameters by component, from the config's rows and from the headers, each in its own arithmetic."""
-    actual = dict.fromkeys(COMPONENTS, 0)
-    expected = dict.fromkeys(COMPONENTS, 0)
+    actual: Counter[str] = Counter()
+    expected: Counter[str] = Counter()
     scales = unclassified = expected_scales = 0
     mtp = mtp_census(inventory, expectations, census) if expectations is not None else Counter()
     for kind, count in census.counts.items():
@@ -54,6 +58,7 @@ def tally(inventory: Inventory, expectations: Expectations | None, census: Censu
             scales += count * size
         else:
             of_mtp = mtp[kind]
+            size *= row.packing(kind[1])
             actual[component_of(row.component, mtp=False)] += (count - of_mtp) * size
             actual[component_of(row.component, mtp=True)] += of_mtp * size
     if expectations is None:
@@ -64,12 +69,13 @@ def tally(inventory: Inventory, expectations: Expectations | None, census: Censu
         if row.role == "scale":
             expected_scales += expectations.multiplicity(row) * elements(row.shape)
         else:
-            expected[component_of(row.component, mtp=False)] += (expectations.multiplicity(row) - of_mtp) * elements(
-                row.shape
-            )
-            expected[component_of(row.component, mtp=True)] += of_mtp * elements(row.shape)
+            main = expectations.multiplicity(row) - of_mtp
+            expected[component_of(row.component, mtp=False)] += main * row.parameters
+            expected[component_of(row.component, mtp=True)] += of_mtp * row.parameters
     components: dict[str, tuple[int | None, int]] = {
-        name: (expected[name], actual[name]) for name in COMPONENTS if expected[name] or actual[name]
+        name: (expected[name], actual[name])
+        for name in dict.fromkeys((*COMPONENTS, *expected))
+        if expected[name] or actual[name]
     }
     return Tally(components, scales, unclassified, expected_scales)
 
@@ -80,12 +86,13 @@ def mtp_census(
     """The part of the census that belongs to MTP modules."""
     counts: Counter[tuple[Row | None, str, tuple[int, ...]]] = Counter()
     mtp_layers = frozenset(expectations.mtp_layers)
-    prefixes = tuple(f"model.layers.{layer}." for layer in expectations.mtp_layers)
+    prefixes = tuple(map(expectations.naming.prefix, expectations.mtp_layers))
     if not prefixes:
         return counts
     if is_exact(inventory, expectations, census):
+        stored = {row: dtype for row, dtype, _ in census.counts}
         for row, layers in expectations.layers_of.items():
-            counts[row, row.dtype, row.shape] = max(1, row.experts) * len(mtp_layers.intersection(layers))
+            counts[row, stored[row], row.shape] = max(1, row.experts) * len(mtp_layers.intersection(layers))
         return counts
     names = {
         prefix + suffix: row
@@ -110,11 +117,14 @@ def conventions(components: dict[str, int], scale_elements: int, config: ModelCo
     """Every counting convention, as the sum of its components. Per token a router picks some experts of all."""
     routed = config.routed_experts or 1
     share = config.experts_per_token or 0
+    extras = (*MTP_EXTRAS, *MTP_COPIES)
+    main = [name for name in components if not name.startswith("mtp_") and name not in APART]
+    block = [name for name in components if name.startswith("mtp_") and name not in extras]
 
-    def total(names: tuple[str, ...]) -> int:
+    def total(names: Iterable[str]) -> int:
         return sum(components.get(name, 0) for name in names)
 
-    def activated(names: tuple[str, ...]) -> int:
+    def activated(names: Iterable[str]) -> int:
         # Experts are alike, so this division leaves no remainder for a config that is whole.
         return sum(
             components.get(name, 0) * share // routed if name.endswith("routed_experts") else components.get(name, 0)
@@ -122,15 +132,15 @@ def conventions(components: dict[str, int], scale_elements: int, config: ModelCo
         )
 
     shared = total(("embedding", "head")) if config.mtp_modules else 0
-    stored = total(COMPONENTS)
+    stored = total(components)
     return {
-        "main_total": total(MAIN),
-        "main_activated": activated(MAIN),
-        "main_activated_without_embedding": activated(MAIN) - components.get("embedding", 0),
-        "mtp_unique": total(MTP_BLOCK),
-        "mtp_unique_with_projection": total(MTP_BLOCK + MTP_EXTRAS),
-        "mtp_activated": activated(MTP_BLOCK) + shared,
-        "mtp_activated_with_projection": activated(MTP_BLOCK + MTP_EXTRAS) + shared,
+        "main_total": total(main),
+        "main_activated": activated(main),
+        "main_activated_without_embedding": activated(main) - components.get("embedding", 0),
+        "mtp_unique": total(block),
+        "mtp_unique_with_projection": total(block) + total(MTP_EXTRAS),
+        "mtp_activated": activated(block) + shared,
+        "mtp_activated_with_projection": activated(block) + total(MTP_EXTRAS) + shared,
         "stored": stored,
         "stored_with_scales": stored + scale_elements,
     }
@@ -138,8 +148,10 @@ def conventions(components: dict[str, int], scale_elements: int, config: ModelCo
 
 def figures(config: ModelConfig, family: Family, counts: dict[str, int]) -> tuple[Figure, ...]:
     """Each figure with its conventions; beside the published one only where the config is the released one."""
-    released = bool(family.published) and all(
-        getattr(config, field) == value for field, value in family.released.items()
+    released = (
+        bool(family.published)
+        and config.export is None
+        and all(getattr(config, field) == value for field, value in family.released.items())
     )
     published = [
         each for each in family.published if all(getattr(config, name) == value for name, value in each.of.items())

@@ -9,14 +9,17 @@ from auditor.comparison import count, value_facts
 from auditor.comparison.causes import CAUSES, causes_of
 from auditor.comparison.exclusions import unmatched_exclusions
 from auditor.comparison.infer import infer
-from auditor.comparison.match import match, pair, take_census
+from auditor.comparison.match import match, take_census
+from auditor.comparison.pair import pair
 from auditor.comparison.records import Census, Differences, Match
 from auditor.comparison.structure.facts import count_structure, structure_facts
 from auditor.errors import Unread
 from auditor.families.configure import Configuration
 from auditor.families.expectations import Expectations
+from auditor.families.naming import Naming
 from auditor.inventory.facts import Blocked, ConfigFile, Inventory
-from auditor.text import plural
+from auditor.text import listed, plural
+from auditor_schemas.config import ModelConfig
 from auditor_schemas.policy import Limits
 
 
@@ -65,6 +68,7 @@ def facts_of(
         "index_file": inventory.index or Blocked("the checkpoint has no index"),
         "listing": inventory.entries if inventory.listed else Blocked("the source cannot list its files"),
         "config_fields": Blocked(_no_config(configuration)) if configuration.fields is None else configuration.fields,
+        "naming": Naming(),
         "differences": Differences(inventory, expectations),
         "foreign_format": configuration.foreign,
         **config_facts(config_file, configuration),
@@ -83,6 +87,7 @@ def facts_of(
         derived = (
             "config",
             "quantization",
+            "quantised_by",
             "expected_architectures",
             "expectations",
             "match",
@@ -105,6 +110,8 @@ def facts_of(
         "pairing": pair(inventory, expectations, matched),
         "config": config,
         "quantization": config.quantization_config or Blocked("config.json declares no quantisation"),
+        "quantised_by": _quantised_by(config, expectations),
+        "naming": expectations.naming,
         "expected_architectures": family.architectures,
         "expectations": expectations,
         "unmatched_exclusions": unmatched_exclusions(config, expectations),
@@ -112,6 +119,14 @@ def facts_of(
         "tally": tally,
         "figures": count.figures(config, family, counts),
     }
+
+
+def _quantised_by(config: ModelConfig, expectations: Expectations) -> str | Blocked:
+    """What makes weights be in fewer bits, as a message names it."""
+    if config.quantization_config is not None:
+        return f"quant_method {config.quantization_config.quant_method}"
+    kinds = {row.quantiser.kind for row in expectations.layers_of if row.quantiser is not None}
+    return listed(sorted(kinds)) if kinds else Blocked("config.json declares no quantisation")
 
 
 def config_facts(file: ConfigFile, configuration: Configuration) -> dict[str, Any]:

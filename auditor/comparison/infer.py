@@ -15,7 +15,6 @@ from auditor.comparison.match import match
 from auditor.comparison.records import Correction, Match
 from auditor.families import Family
 from auditor.families.expectations import Expectations, Row
-from auditor.families.scaling import SCALE_SUFFIX
 from auditor.inventory.facts import Inventory
 from auditor_schemas.config import ModelConfig
 from auditor_schemas.policy import Limits
@@ -86,7 +85,7 @@ def _candidates(
     inventory: Inventory, config: ModelConfig, family: Family, found: Match, elsewhere: frozenset[str]
 ) -> Iterator[tuple[str, Any]]:
     """Values that some tensor shows, the most frequent first; then what names show."""
-    yield from _block(inventory, config, found)
+    yield from _block(inventory, config, family.expectations(config), found)
     votes: Counter[tuple[str, int]] = Counter()
     slopes = _slopes(config, family)
     for name, row in islice(found.misshapen.items(), _EVIDENCE):
@@ -149,7 +148,9 @@ def _rows(expectations: Expectations) -> dict[str, Row]:
     return {row.suffix: row for row in (*expectations.top, *(r for t in expectations.templates for r in t.rows))}
 
 
-def _block(inventory: Inventory, config: ModelConfig, found: Match) -> Iterator[tuple[str, Any]]:
+def _block(
+    inventory: Inventory, config: ModelConfig, expectations: Expectations, found: Match
+) -> Iterator[tuple[str, Any]]:
     """The block of which most grids that are not as declared have one scale each."""
     declared = config.quantization_config.weight_block_size if config.quantization_config is not None else None
     if declared is None:
@@ -158,7 +159,9 @@ def _block(inventory: Inventory, config: ModelConfig, found: Match) -> Iterator[
     grids = [
         (held.shape, inventory.tensors[name].shape)
         for name, row in islice(found.misshapen.items(), _EVIDENCE)
-        if row.role == "scale" and (held := inventory.tensors.get(name.removesuffix(SCALE_SUFFIX))) is not None
+        if row.role == "scale"
+        and (codes := expectations.codes_of(name)) is not None
+        and (held := inventory.tensors.get(codes)) is not None
     ]
     for axis, side_declared in enumerate(declared):
         sides = Counter[int]()

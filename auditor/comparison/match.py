@@ -3,13 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from auditor.comparison.records import Census, Grid, Match, Pairing
-from auditor.families.expectations import Expectations, Row, RowNames
-from auditor.families.scaling import MTP_MARKS, SCALE_SUFFIX, is_scale, scale_name
-from auditor.format.dtypes import FP8, Dtype
+from auditor.comparison.records import Census, Match
+from auditor.families.expectations import Expectations, Row
+from auditor.families.naming import Naming
+from auditor.format.dtypes import Dtype
 from auditor.format.entries import Shard, TensorHeader
 from auditor.inventory.facts import Inventory
-from auditor.patterns import expert_of, layer_of
 
 # Tables of rotary embeddings that older code saved; loaders pass over them, in whatever layer they are.
 BUFFERS = ".rotary_emb."
@@ -68,7 +67,10 @@ def is_exact(inventory: Inventory, expectations: Expectations, census: Census) -
     if not inventory.indexed and inventory.stored != len(inventory.tensors):
         return False
     return all(
-        row is not None and row.dtype == dtype and row.shape == shape and count == expectations.multiplicity(row)
+        row is not None
+        and (row.dtype == dtype or dtype in row.allowed)
+        and row.shape == shape
+        and count == expectations.multiplicity(row)
         for (row, dtype, shape), count in census.counts.items()
     )
 
@@ -90,7 +92,7 @@ def match(inventory: Inventory, expectations: Expectations, census: Census | Non
             continue
         if header.shape != row.shape:
             misshapen[name] = row
-        if header.dtype != row.dtype:
+        if header.dtype != row.dtype and header.dtype not in row.allowed:
             mistyped[name] = row
     unexpected: dict[str, TensorHeader] = {}
     if len(actual) > len(expected) - len(missing) - len(absent):
@@ -102,28 +104,31 @@ def match(inventory: Inventory, expectations: Expectations, census: Census | Non
         unexpected,
         misshapen,
         mistyped,
-        _missing_layers(actual, missing) if missing else {},
+        _missing_layers(actual, missing, expectations.naming) if missing else {},
         undeclared,
         _beyond(expectations, unexpected, undeclared) if unexpected else {},
     )
 
 
-def _missing_layers(actual: Mapping[str, TensorHeader], missing: dict[str, Row]) -> dict[int, tuple[str, ...]]:
-    there = {layer_of(name) for name in actual}
+def _missing_layers(
+    actual: Mapping[str, TensorHeader], missing: dict[str, Row], naming: Naming
+) -> dict[int, tuple[str, ...]]:
+    there = {naming.layer_of(name) for name in actual}
     gone: dict[int, list[str]] = {}
     for name in missing:
-        layer = layer_of(name)
+        layer = naming.layer_of(name)
         if layer is not None and layer not in there:
             gone.setdefault(layer, []).append(name)
     return {layer: tuple(names) for layer, names in gone.items()}
 
 
 def _undeclared_mtp(expectations: Expectations, unexpected: dict[str, TensorHeader]) -> dict[int, tuple[str, ...]]:
+    naming = expectations.naming
     declared = {layer for template in expectations.templates for layer in template.layers}
-    marked = {layer_of(name) for name in unexpected if name.endswith(MTP_MARKS)} - declared
+    marked = {naming.layer_of(name) for name in unexpected if name.endswith(naming.marks)} - declared
     found: dict[int, list[str]] = {}
     for name in unexpected:
-        layer = layer_of(name)
+        layer = naming.layer_of(name)
         if layer is not None and layer in marked:
             found.setdefault(layer, []).append(name)
     return {layer: tuple(names) for layer, names in found.items()}
@@ -140,7 +145,7 @@ def _beyond(
     }
     found = {}
     for name in unexpected:
-        layer, expert = layer_of(name), expert_of(name)
+        layer, expert = expectations.naming.layer_of(name), expectations.naming.expert_of(name)
         if layer is None or layer in undeclared or BUFFERS in name:
             continue
         if layer not in experts:
@@ -148,39 +153,3 @@ def _beyond(
         elif expert is not None and expert >= experts[layer]:
             found[name] = ("expert", expert, experts[layer])
     return found
-
-
-def pair(inventory: Inventory, expectations: Expectations | None = None, found: Match | None = None) -> Pairing:
-    """FP8 weights with their scales, both ways, wherever each is stored.
-
-    Where every tensor is as expected, the rows say it all: each quantised row has its scale's beside it.
-    """
-    if expectations is not None and found is not None and not (found.faults or found.absent):
-        return _pair_rows(expectations)
-    tensors = inventory.tensors
-    grids: dict[tuple[tuple[int, ...], tuple[int, ...], Dtype], list[str]] = {}
-    unscaled: list[str] = []
-    scaled = set()
-    for name, header in tensors.items():
-        if header.dtype != FP8 or is_scale(name):  # FP4 formats store their scales as FP8
-            continue
-        scale = tensors.get(scale_name(name))
-        if scale is None:
-            unscaled.append(name)
-        else:
-            scaled.add(scale_name(name))
-            grids.setdefault((header.shape, scale.shape, scale.dtype), []).append(name)
-    orphans = [name for name in tensors if name.endswith(SCALE_SUFFIX) and name not in scaled]
-    return Pairing([Grid(*kind, names) for kind, names in grids.items()], unscaled, orphans)
-
-
-def _pair_rows(expectations: Expectations) -> Pairing:
-    scales = {row.suffix: row for row in expectations.layers_of if row.role == "scale"}
-    return Pairing(
-        [
-            Grid(row.shape, scale.shape, scale.dtype, RowNames(expectations, row))
-            for row in expectations.layers_of
-            if row.quantised
-            for scale in (scales[scale_name(row.suffix)],)
-        ]
-    )

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from math import ceil
 
 from auditor.families.expectations import Expectations, Row
-from auditor.families.scaling import scale_name
 from auditor.format.dtypes import packed_bytes
 from auditor.format.entries import elements
 from auditor_schemas.config import ModelConfig
@@ -38,7 +37,7 @@ def parallelism(config: ModelConfig, expectations: Expectations) -> tuple[Parall
                 clean=not uneven,
                 uneven=uneven,
                 even=tuple(_even(row, size) for row in rows if row.suffix not in named),
-                bytes_per_rank=_of_rank(expectations, size, config),
+                bytes_per_rank=_of_rank(expectations, size),
             )
         )
     return tuple(tables)
@@ -115,9 +114,8 @@ def _reasons(row: Row, length: int, parallel: int, config: ModelConfig) -> Itera
     if length % parallel:
         yield f"{length} does not divide by {parallel}"
         return
-    quantization = config.quantization_config
-    if row.quantised and quantization is not None and quantization.weight_block_size is not None:
-        block = quantization.weight_block_size[row.split or 0]
+    if row.quantiser is not None:
+        block = row.quantiser.block[row.split or 0]
         if length // parallel % block:
             yield f"{length // parallel} is no multiple of the block's {block}"
 
@@ -126,16 +124,18 @@ def _bytes(row: Row) -> int:
     return packed_bytes(row.dtype, elements(row.shape))
 
 
-def _of_rank(expectations: Expectations, parallel: int, config: ModelConfig) -> int:
+def _of_rank(expectations: Expectations, parallel: int) -> int:
     """The bytes of the largest rank: partitions rounded up, and every scale whose block a partition touches."""
-    weights = {scale_name(row.suffix): row for row in expectations.layers_of if row.role == "weight"}
-    block = config.quantization_config.weight_block_size if config.quantization_config is not None else None
+    weights = {row.suffix: row for row in expectations.layers_of if row.quantised}
     total = 0
     for row in expectations.layers_of:
         length = 1 if row.split is None else row.shape[row.split]
         held = length
-        if row.split is not None and row.role == "scale" and block is not None:
-            held = _blocks(weights[row.suffix].shape[row.split], parallel, block[row.split])
+        if row.split is not None and row.codes is not None:
+            weight = weights[row.codes]
+            assert weight.quantiser is not None
+            assert weight.shape_of_weight is not None
+            held = _blocks(weight.shape_of_weight[row.split], parallel, weight.quantiser.block[row.split])
         elif row.split is not None:
             held = ceil(length / parallel)
         total += expectations.multiplicity(row) * _bytes(row) // length * held

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 from msgspec import Struct, field
 
 from auditor.families.expectations import Expectations, Row, component_of
+from auditor.families.scaling import Companion, Quantiser
 from auditor.format.dtypes import Dtype, packed_bytes
 from auditor.format.entries import TensorHeader, elements
 from auditor.inventory.facts import Inventory
-from auditor.patterns import layer_of
 
 _Held = TypeVar("_Held")
 
@@ -101,11 +101,15 @@ SCALES = "scales"
 
 
 class Part(Struct, frozen=True, gc=False):
-    """How much more of a tensor is stored than is implied, and the component it counts to; None: to none."""
+    """How much more of a tensor is stored than is implied, and the component it counts to; None: to none.
+
+    `parameters`: the values that the elements stand for, several an element where they are packed.
+    """
 
     component: str | None
     bytes: int
     elements: int
+    parameters: int
 
 
 class Differences(Struct, frozen=True, dict=True):
@@ -126,17 +130,21 @@ class Differences(Struct, frozen=True, dict=True):
         for name, header in self.inventory.tensors.items():
             row = self._expected.get(name)
             size, count = further.get(name, (0, 0))
+            values = count if row is None else count * row.packing(header.dtype)
             if row is not None:
                 size, count = size - packed_bytes(row.dtype, elements(row.shape)), count - elements(row.shape)
+                values -= row.parameters
             if row is not None or self._expected or name not in index:
                 begin, end = header.data_offsets
-                size, count = size + end - begin, count + elements(header.shape)
-            if size or count:
-                found[name] = Part(self._component(name, row), size, count)
+                stored = elements(header.shape)
+                size, count = size + end - begin, count + stored
+                values += stored if row is None else stored * row.packing(header.dtype)
+            if size or count or values:
+                found[name] = Part(self._component(name, row), size, count, values)
         for name, row in self._expected.items():
             if name not in self.inventory.tensors:
                 count = elements(row.shape)
-                found[name] = Part(self._component(name, row), -packed_bytes(row.dtype, count), -count)
+                found[name] = Part(self._component(name, row), -packed_bytes(row.dtype, count), -count, -row.parameters)
         return found
 
     @cached_property
@@ -147,15 +155,15 @@ class Differences(Struct, frozen=True, dict=True):
         return frozenset(self.inventory.index.weight_map.keys() - self.inventory.tensors.keys() - self._expected.keys())
 
     def of(self, component: str) -> dict[str, int]:
-        """What each tensor of a component makes, in elements."""
+        """What each tensor of a component makes, in parameters."""
         return self._by_component.get(component, {})
 
     @cached_property
     def _by_component(self) -> dict[str | None, dict[str, int]]:
         found: dict[str | None, dict[str, int]] = {}
         for name, part in self.parts.items():
-            if part.elements:
-                found.setdefault(part.component, {})[name] = part.elements
+            if part.parameters:
+                found.setdefault(part.component, {})[name] = part.parameters
         return found
 
     @cached_property
@@ -167,7 +175,8 @@ class Differences(Struct, frozen=True, dict=True):
             return None
         if row.role == "scale":
             return SCALES
-        return component_of(row.component, mtp=layer_of(name) in self.expectations.mtp_layers)
+        layer = self.expectations.naming.layer_of(name)
+        return component_of(row.component, mtp=layer in self.expectations.mtp_layers)
 
     def _further(self) -> dict[str, tuple[int, int]]:
         """What is stored of a name beside the tensor that loaders take: its copies in other shards."""
@@ -185,29 +194,44 @@ class Differences(Struct, frozen=True, dict=True):
 
 
 class Grid(Struct, frozen=True):
-    """FP8 weights alike in shape whose block scales are alike in shape and dtype. `weights` are their names."""
+    """Weights in fewer bits, alike in shape, with companions alike in shape and dtype. `weights` are the codes' names.
+
+    `needed` is the shape that the companion has to have, None where nothing says it. `first`: of all companions of a
+    format the one that its weights are counted by.
+    """
 
     weight_shape: tuple[int, ...]
     scale_shape: tuple[int, ...]
     scale_dtype: Dtype
     weights: Sequence[str]
+    companion: Companion
+    quantiser: Quantiser
+    needed: tuple[int, ...] | None = None
+    first: bool = True
+
+
+class Orphan(Struct, frozen=True):
+    """The weight that a companion would belong to, and the dtype of its codes."""
+
+    weight: str
+    dtype: Dtype
 
 
 class Pairing(Struct, frozen=True, dict=True):
-    """FP8 weights and their block scales across all shards.
+    """Weights in fewer bits and what goes with them, across all shards.
 
-    `grids` hold the weights that have a weight_scale_inv, `unscaled` the FP8 tensors that have none,
-    `orphans` the scales whose weight is not there or not FP8.
+    `grids` hold the weights that have a companion, `unscaled` those that lack one they need, with the names of what
+    they lack, `orphans` the companions whose weight is not there or not in fewer bits.
     """
 
     grids: list[Grid]
-    unscaled: list[str] = field(default_factory=list)
-    orphans: list[str] = field(default_factory=list)
+    unscaled: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    orphans: dict[str, Orphan] = field(default_factory=dict)
 
     @cached_property
     def scaled(self) -> int:
-        """How many FP8 weights have a scale."""
-        return sum(len(grid.weights) for grid in self.grids)
+        """How many weights in fewer bits have a scale."""
+        return sum(len(grid.weights) for grid in self.grids if grid.first)
 
 
 class Cause(Struct, frozen=True):

@@ -9,7 +9,6 @@ from auditor_schemas.config import ModelConfig
 
 # Blocks or scales that all have in common what chance would have given to half of them: no chance any more.
 ENOUGH = 16
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 CORRECTION_BIAS = ".e_score_correction_bias"
 # The largest scale that a quantiser gives a block of zeros: 1e-4 / 240, rounded up to a power of two.
 LARGEST_CLAMP = 2.0**-21

@@ -54,6 +54,10 @@ class Row(Struct, frozen=True, eq=False):
         """Values that the tensor stands for, those that share an element each."""
         return elements(self.shape if self.shape_of_weight is None else self.shape_of_weight)
 
+    def packing(self, dtype: Dtype) -> int:
+        """How many values an element of a stored tensor of this row stands for."""
+        return self.quantiser.packing if self.quantiser is not None and dtype == self.dtype else 1
+
 
 class Template(Struct, frozen=True):
     """The rows of some layers, in the order in which a layer's tensors are stored."""
@@ -65,14 +69,15 @@ class Template(Struct, frozen=True):
 class Expectations(Struct, frozen=True, dict=True):
     """Every tensor the config implies. `names` maps each name to its row, in storage order per layer.
 
-    `mtp_layers` are those of templates that are MTP modules. `naming` says how layers are named. `export` is the one
-    that some formats come of.
+    `mtp_layers` are those of templates that are MTP modules. `naming` says how layers are named, `own` how linear
+    layers are stored that have no format of their own (None: as floats), `export` is the one that some formats come of.
     """
 
     top: tuple[Row, ...]
     templates: tuple[Template, ...]
     mtp_layers: tuple[int, ...] = ()
     naming: Naming = Naming()
+    own: Quantiser | None = None
     export: Export | None = None
 
     @cached_property
@@ -113,6 +118,27 @@ class Expectations(Struct, frozen=True, dict=True):
                     end += 1
                 rows += map(held.get, [name[cut:] for name in names[begin:end]])
         return rows
+
+    def beside(self, name: str) -> tuple[str, ...]:
+        """What is of no use without a tensor: the companions of codes, by the expected format or the published one."""
+        row = self.row_of(name)
+        if row is not None and row.role == "scale":
+            return ()
+        if row is None or row.quantiser is None:
+            return (self.naming.scale(name),)
+        return tuple(companion.of(name) for companion in row.quantiser.companions)
+
+    def codes_of(self, name: str) -> str | None:
+        """The codes that a companion goes with; None for another tensor."""
+        row = self.row_of(name)
+        if row is not None:
+            return self.naming.prefix_in(name) + self._codes(row, name) if row.codes is not None else None
+        return self.naming.weight(name)
+
+    def _codes(self, row: Row, name: str) -> str:
+        expert = self.naming.expert_of(name)
+        assert row.codes is not None
+        return row.codes if expert is None else row.codes.replace("{expert}", str(expert))
 
     @cached_property
     def _by_top(self) -> dict[str, Row]:

@@ -36,7 +36,7 @@ class Layout(ABC, Generic[_Config]):
         self.own = self.quantiser()
         self.exempt = config.quantization_config.exempt if config.quantization_config is not None else frozenset()
         self._parts: dict[object, tuple[Row, ...]] = {}
-        self._stored: dict[tuple[tuple[Row, ...], tuple[Quantiser | None, ...]], tuple[Row, ...]] = {}
+        self._stored: dict[tuple[Row, Quantiser | None], tuple[Row, ...]] = {}
 
     # --- what a family says ---
 
@@ -77,7 +77,8 @@ class Layout(ABC, Generic[_Config]):
             rows = (*self.layer_rows(layer), *(further if layer not in mtp else ()))
             grouped.setdefault(self._store(rows, self.naming.prefix(layer)), []).append(layer)
         templates = tuple(Template(tuple(layers), rows) for rows, layers in grouped.items())
-        return Expectations(self._store(tuple(self.top_rows()), ""), templates, mtp, self.naming, export=self.export)
+        top = self._store(tuple(self.top_rows()), "")
+        return Expectations(top, templates, mtp, self.naming, self.own, export=self.export)
 
     def _cache_rows(self) -> Iterator[Row]:
         """Scales of the cache of keys and values, which belong to no weight; few exports store them."""
@@ -92,19 +93,17 @@ class Layout(ABC, Generic[_Config]):
         return self._parts[key]
 
     def _store(self, rows: tuple[Row, ...], prefix: str) -> tuple[Row, ...]:
-        """The rows of one layer as they are stored; layers alike share the result."""
-        formats = tuple(
-            None
-            if row.quantiser is None and not self._is_exported(row)
-            else self.quantiser_of(prefix + row.suffix.removesuffix(".weight"), row.quantiser, row.experts)
-            for row in rows
-        )
-        key = rows, formats
-        if key not in self._stored:
-            self._stored[key] = tuple(
-                each for row, quantiser in zip(rows, formats, strict=True) for each in _stored(row, quantiser)
-            )
-        return self._stored[key]
+        """The rows of one layer as they are stored; one row in one format is one row, in whatever layers."""
+        stored: list[Row] = []
+        for row in rows:
+            quantiser = row.quantiser
+            if quantiser is not None or self._is_exported(row):
+                quantiser = self.quantiser_of(prefix + row.suffix.removesuffix(".weight"), quantiser, row.experts)
+            key = row, quantiser
+            if key not in self._stored:
+                self._stored[key] = tuple(_stored(*key))
+            stored += self._stored[key]
+        return tuple(stored)
 
     def _is_exported(self, row: Row) -> bool:
         """Whether an export may store a row in another format, whose own are floats."""
@@ -217,10 +216,9 @@ def _stored(row: Row, quantiser: Quantiser | None) -> Iterator[Row]:
         shape_of_weight=row.shape,
     )
     for companion in quantiser.companions:
-        shape = companion.shape(row.shape)
         yield Row(
             companion.of(codes),
-            shape,
+            companion.shape(row.shape),
             companion.dtypes[0],
             "scales",
             row.module,

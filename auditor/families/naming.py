@@ -23,12 +23,16 @@ class Naming(Struct, frozen=True, dict=True):
     """The grammar of a family's names.
 
     `stacks` come in the order of their layers. `experts` stands before an expert's number, behind the layer's prefix.
+    `blocks` begin the names of a layer's matrices, without what only an MTP module has.
+    `scales` is what a block scale has in the place of the last part of its weight's name, `*` in it for that part.
     `marks` end names that only an MTP module has: a layer behind the declared ones is one by these. `copies` are what
     an MTP module may store of the vocabulary, by what follows its prefix, each with the name of the original.
     """
 
     stacks: tuple[Stack, ...] = (Stack("model.layers."),)
     experts: str = "mlp.experts."
+    scales: str = "*_scale_inv"
+    blocks: tuple[str, ...] = ("self_attn.", "mlp.")
     embedding: str = "model.embed_tokens.weight"
     head: str = "lm_head.weight"
     marks: tuple[str, ...] = (".eh_proj.weight", ".enorm.weight", ".hnorm.weight")
@@ -41,8 +45,13 @@ class Naming(Struct, frozen=True, dict=True):
 
     def prefix(self, layer: int) -> str:
         """What the names of a layer begin with."""
+        stack, number = self.place(layer)
+        return f"{stack}{number}."
+
+    def place(self, layer: int) -> tuple[str, int]:
+        """What stands before a layer's number, and the number."""
         stack = next(each for each in reversed(self.stacks) if each.first <= layer)
-        return f"{stack.prefix}{layer - stack.first}."
+        return stack.prefix, layer - stack.first
 
     def prefix_in(self, name: str) -> str:
         """What a name begins with, its layer's number included; empty for a name outside the layers."""
@@ -64,6 +73,19 @@ class Naming(Struct, frozen=True, dict=True):
         if found := self._expert.match(name):
             return f"{self.experts}{{expert}}.{escaped(name[found.end() :])}"
         return escaped(name[len(self.prefix_in(name)) :])
+
+    def scale(self, weight: str) -> str:
+        """The name of a weight's block scale, by the family's own convention."""
+        stem, dot, last = weight.rpartition(".")
+        return f"{stem}{dot}{self.scales.replace('*', last)}"
+
+    def weight(self, scale: str) -> str | None:
+        """The name of the weight that a block scale belongs to; None for the name of another tensor."""
+        stem, dot, last = scale.rpartition(".")
+        if "*" not in self.scales:
+            return f"{stem}{dot}weight" if last == self.scales else None
+        ending = self.scales.removeprefix("*")
+        return f"{stem}{dot}{last.removesuffix(ending)}" if last.endswith(ending) else None
 
     def is_vocabulary(self, name: str) -> bool:
         """Whether a name is one of the embedding or the head, or of a copy that an MTP module stores."""

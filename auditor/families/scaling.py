@@ -59,6 +59,11 @@ class Quantiser(Struct, frozen=True, eq=False):
     chunks: int = 1
     layout: Callable[[Shape], Shape] | None = None
 
+    @property
+    def kind(self) -> str:
+        """The format in a word."""
+        return self.name.partition(" ")[0]
+
     def stored(self, shape: Shape) -> Shape:
         """The shape of the codes of a weight (out, in); the last element of a row may be partly used."""
         if self.layout is not None:

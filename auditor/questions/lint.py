@@ -16,13 +16,12 @@ from auditor.comparison.records import Renaming
 from auditor.errors import SourceError, UsageError
 from auditor.families.configure import Configuration
 from auditor.families.expectations import Expectations
-from auditor.families.scaling import scale_name
+from auditor.families.naming import Naming
 from auditor.format.dtypes import FP8, Dtype
 from auditor.format.entries import Index, Shard, TensorHeader
 from auditor.format.files import CONFIG, INDEX
 from auditor.inventory.facts import Blocked, ConfigFile, Inventory
 from auditor.opening import open_checkpoint
-from auditor.patterns import kind_of
 from auditor.rules import catalogue
 from auditor.sources.entry import Entry
 from auditor.text import is_relative, shown
@@ -161,6 +160,7 @@ def _promise(index: Index | None, expectations: Expectations | None) -> Inventor
     if index is None:
         return Inventory(())
     names = {} if expectations is None else expectations.names
+    scale = (Naming() if expectations is None else expectations.naming).scale
     declared = expectations is not None and any(row.quantised for row in expectations.layers_of)
     shards = []
     for path in index.files:
@@ -169,7 +169,7 @@ def _promise(index: Index | None, expectations: Expectations | None) -> Inventor
             row = names.get(name)
             dtype = row.dtype if row else "BF16"
             # A weight with a scale beside it is FP8, unless the config says otherwise of this very weight.
-            if (row is None or not declared) and scale_name(name) in index.weight_map:
+            if (row is None or not declared) and scale(name) in index.weight_map:
                 dtype = FP8
             tensors[name] = TensorHeader(dtype, row.shape if row else (), (0, 0))
         shards.append(Shard(path, 0, "read", tensors=tensors))
@@ -206,7 +206,7 @@ def _by_names(inventory: Inventory, configuration: Configuration, expectations: 
     }
 
     def header(name: str) -> TensorHeader:
-        return TensorHeader(_DTYPE, kinds.get(kind_of(name), _AnyShape()), (0, 0))
+        return TensorHeader(_DTYPE, kinds.get(expectations.naming.kind_of(name), _AnyShape()), (0, 0))
 
     def without_shapes(expected: Expectations) -> Expectations:
         bare = {row: replace(row, shape=kinds.get(row.suffix, ()), dtype=_DTYPE) for row in expected.layers_of}
@@ -214,6 +214,9 @@ def _by_names(inventory: Inventory, configuration: Configuration, expectations: 
             tuple(map(bare.__getitem__, expected.top)),
             tuple(replace(each, rows=tuple(map(bare.__getitem__, each.rows))) for each in expected.templates),
             expected.mtp_layers,
+            expected.naming,
+            expected.own,
+            expected.export,
         )
 
     shards = [replace(shard, tensors={name: header(name) for name in shard.tensors}) for shard in inventory.shards]

@@ -1,8 +1,7 @@
 """One tensor of a checkpoint: what its config implies, what is there, and where."""
 
 from auditor.errors import SourceError
-from auditor.families.expectations import Row
-from auditor.families.scaling import SCALE_SUFFIX, scale_name
+from auditor.families.expectations import Expectations, Row
 from auditor.format.entries import TensorHeader, is_fp8
 from auditor.inventory.facts import Inventory
 from auditor.opening import open_checkpoint
@@ -15,9 +14,10 @@ def describe(
     """One tensor in lines: expected, actual, shard, byte range and scale; and whether it is there as expected."""
     with open_checkpoint(source, family=family, revision=revision, cache=cache) as checkpoint:
         configuration, inventory = checkpoint.configuration(), checkpoint.inventory()
-    rows = {}
+    expected = Expectations((), ())
     if configuration.config is not None and configuration.family is not None:
-        rows = configuration.family.expectations(configuration.config).names
+        expected = configuration.family.expectations(configuration.config)
+    rows = expected.names
     row, header = rows.get(name), inventory.tensors.get(name)
     if row is None and header is None:
         near = nearest(name, [*inventory.tensors, *(each for each in rows if each not in inventory.tensors)])
@@ -26,7 +26,7 @@ def describe(
     lines.append(f"  expected  {_expectation(row, bool(rows))}")
     lines.append(f"  actual    {_actual(header)}")
     lines.extend(_places(inventory, name))
-    lines.extend(_partner(inventory, rows, name, header))
+    lines.extend(_partner(inventory, expected, name, header))
     sound = row is not None and header is not None and header.shape == row.shape and header.dtype == row.dtype
     sound = sound and sum(name in shard.tensors for shard in inventory.parts) == 1
     return "\n".join(lines) + "\n", sound
@@ -62,14 +62,17 @@ def _places(inventory: Inventory, name: str) -> list[str]:
     return lines
 
 
-def _partner(inventory: Inventory, rows: dict[str, Row], name: str, header: TensorHeader | None) -> list[str]:
-    """The scale of an FP8 weight, or the weight of a scale."""
-    if name.endswith(SCALE_SUFFIX):
-        kind, other = "weight", name.removesuffix(SCALE_SUFFIX)
-    elif (header is not None and is_fp8(header)) or (name in rows and rows[name].quantised):
-        kind, other = "scale", scale_name(name)
-    else:
-        return []
+def _partner(inventory: Inventory, expected: Expectations, name: str, header: TensorHeader | None) -> list[str]:
+    """What goes with a weight in fewer bits, or the weight that a scale belongs to."""
+    weight, row = expected.codes_of(name), expected.names.get(name)
+    if weight is not None:
+        return _other(inventory, "weight", weight)
+    if (header is not None and is_fp8(header)) or (row is not None and row.quantised):
+        return [line for other in expected.beside(name) for line in _other(inventory, "scale", other)]
+    return []
+
+
+def _other(inventory: Inventory, kind: str, other: str) -> list[str]:
     partner, shard = inventory.tensors.get(other), inventory.shard_of(other)
     if partner is None or shard is None:
         return [f"  {kind:9} {shown(other)} is missing"]

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from auditor.comparison.records import Match
 from auditor.families.expectations import Expectations
-from auditor.patterns import expert_of, layer_of, ranges
+from auditor.patterns import ranges
 from auditor.verdict.attribute import Attributed
 from auditor_schemas.report import Cell
 from auditor_schemas.rule import Failure
@@ -47,7 +47,7 @@ def map_cells(
         before = noted.setdefault(severity, set())
         for name in _subjects(failure, expectations):
             row_of = expectations.row_of(name)
-            key = (layer_of(name), row_of.module if row_of is not None else _OTHER)
+            key = (expectations.naming.layer_of(name), row_of.module if row_of is not None else _OTHER)
             if key not in counts and len(counts) >= most:
                 beyond.add(key)
                 continue
@@ -58,7 +58,7 @@ def map_cells(
             if _RANK.index(severity) > _RANK.index(worst.get(key, "passed")):
                 worst[key] = severity
     for name, row in match.missing.items():
-        seen = counts[layer_of(name), row.module]
+        seen = counts[expectations.naming.layer_of(name), row.module]
         seen["missing"] = seen.get("missing", 0) + 1
     ordered = sorted(counts.items(), key=lambda each: (each[0][0] is None, each[0][0] or 0, each[0][1]))
     kept = tuple(
@@ -83,9 +83,11 @@ def locate(found: tuple[Attributed, ...], expectations: Expectations | None) -> 
 def _cells_of(failures: Iterable[Failure], expectations: Expectations) -> str:
     """The cells of some failures together, as a finding words them."""
     names = list(dict.fromkeys(name for failure in failures for name in _subjects(failure, expectations)))
+    naming = expectations.naming
     places: dict[str, set[tuple[int, ...]]] = {}  # by module: none of its numbers, the layer's, or also the expert's
     for name, row in zip(names, expectations.rows_of(names), strict=True):
-        numbers = (layer_of(name), expert_of(name) if row is not None and row.experts else None)
+        expert = naming.expert_of(name) if row is not None and row.experts else None
+        numbers = (naming.layer_of(name), expert)
         place = tuple(number for number in numbers if number is not None)
         places.setdefault(_OTHER if row is None else row.module, set()).add(place)
     return ";".join(f"{module}:{','.join(_word(of))}" for module, of in sorted(places.items()))

@@ -5,7 +5,8 @@ from itertools import chain
 from auditor.comparison.count import COMPONENTS, mtp_census
 from auditor.comparison.records import Census
 from auditor.families.expectations import Expectations, component_of
-from auditor.families.scaling import is_scale, scale_name
+from auditor.families.naming import Naming
+from auditor.families.scaling import is_scale
 from auditor.format.dtypes import FP8, packed_bytes
 from auditor.format.entries import elements
 from auditor.inventory.facts import Inventory
@@ -23,13 +24,14 @@ def storage(inventory: Inventory, expectations: Expectations | None, census: Cen
             ShardSummary(file=each.path, bytes=each.size, header_bytes=each.header_bytes, tensors=len(each.tensors))
             for each in inventory.parts
         ),
-        distant_scales=_distant_scales(inventory),
+        distant_scales=_distant_scales(inventory, expectations),
     )
 
 
 def _components(inventory: Inventory, expectations: Expectations | None, census: Census) -> tuple[ComponentBytes, ...]:
     rows = expectations.layers_of if expectations is not None else {}
-    owners = {scale_name(row.suffix): row.component for row in rows if row.role == "weight"}
+    weights = {row.suffix: row.component for row in rows if row.quantised}
+    owners = {row.suffix: weights[row.codes] for row in rows if row.codes is not None}
     of_mtp = mtp_census(inventory, expectations, census) if expectations is not None else {}
     tensors: dict[tuple[str, str], int] = {}
     sums: dict[tuple[str, str], int] = {}
@@ -52,14 +54,16 @@ def _components(inventory: Inventory, expectations: Expectations | None, census:
     )
 
 
-def _distant_scales(inventory: Inventory) -> tuple[DistantScales, ...]:
+def _distant_scales(inventory: Inventory, expectations: Expectations | None) -> tuple[DistantScales, ...]:
+    """FP8 weights whose scales lie in another shard."""
+    naming = Naming() if expectations is None else expectations.naming
     apart: dict[tuple[str, str], list[str]] = {}
     holders: dict[str, str] | None = None  # scales by shard, made where the first weight lies apart from its own
     for shard in inventory.parts:
         held = set(chain.from_iterable(shard.kinds.values()))
         weights = chain.from_iterable(names for (dtype, _), names in shard.kinds.items() if dtype == FP8)
         for name in weights:
-            if scale_name(name) in held or is_scale(name):
+            if naming.scale(name) in held or naming.weight(name) is not None or is_scale(name):
                 continue
             if holders is None:
                 holders = {
@@ -68,7 +72,7 @@ def _distant_scales(inventory: Inventory) -> tuple[DistantScales, ...]:
                     for each in chain.from_iterable(part.kinds.values())
                     if is_scale(each)
                 }
-            holder = holders.get(scale_name(name))
+            holder = holders.get(naming.scale(name))
             if holder is not None:
                 apart.setdefault((shard.path, holder), []).append(name)
     return tuple(

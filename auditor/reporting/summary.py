@@ -9,12 +9,12 @@ from auditor import sources
 from auditor.comparison.records import Census, Match, Tally
 from auditor.content.probes import Probes
 from auditor.families.expectations import Expectations, Row
+from auditor.families.naming import Naming
 from auditor.format.dtypes import FP8
 from auditor.format.entries import Kind
 from auditor.inventory.facts import ConfigFile, Inventory
 from auditor.patterns import count as covered
 from auditor.patterns import escaped, expand, patterns
-from auditor_schemas.config import ModelConfig
 from auditor_schemas.figures import ComponentTally, Count, Figure, Tallies
 from auditor_schemas.finding import Finding, Location
 from auditor_schemas.inventory import InventorySummary, LayoutRow
@@ -59,16 +59,14 @@ def inventory_summary(inventory: Inventory, census: Census) -> InventorySummary:
     )
 
 
-def fp8_blocks(census: Census, config: ModelConfig | None) -> int:
-    """How many weight blocks the FP8 tensors have, edge blocks included; 128 by 128 where the config does not say."""
-    quantization = config.quantization_config if config is not None else None
-    block = quantization.weight_block_size if quantization is not None else None
-    rows, columns = block or (128, 128)
-    return sum(
-        count * -(-shape[0] // rows) * -(-shape[1] // columns)
-        for (_, dtype, shape), count in census.counts.items()
-        if dtype == FP8 and len(shape) == 2
-    )
+def fp8_blocks(census: Census) -> int:
+    """How many weight blocks the FP8 tensors have, edge blocks included; 128 by 128 where no row says otherwise."""
+    total = 0
+    for (row, dtype, shape), count in census.counts.items():
+        if dtype == FP8 and len(shape) == 2 and (row is None or row.role != "scale"):
+            rows, columns = row.quantiser.block if row is not None and row.quantiser is not None else (128, 128)
+            total += count * -(-shape[0] // rows) * -(-shape[1] // columns)
+    return total
 
 
 def tallies(tally: Tally) -> Tallies:
@@ -145,16 +143,17 @@ def layout(
         return _enumerate(inventory)
     shown = {}  # shards by pattern, once per set of shards
     rows = []
+    stored = {row: dtype for row, dtype, _ in census.counts}
     for row, layers in expectations.layers_of.items():
         held = tuple(census.files.get(row, ()))
         if held not in shown:
             shown[held] = file_patterns(held)
-        for pattern, count in _row_patterns(row, layers):
-            rows.append(LayoutRow(pattern=pattern, shape=row.shape, dtype=row.dtype, files=shown[held], count=count))
+        for pattern, count in _row_patterns(row, layers, expectations.naming):
+            rows.append(LayoutRow(pattern=pattern, shape=row.shape, dtype=stored[row], files=shown[held], count=count))
     return tuple(sorted(rows, key=lambda each: each.pattern)), 0
 
 
-def _row_patterns(row: Row, layers: list[int]) -> Iterable[tuple[str, int]]:
+def _row_patterns(row: Row, layers: list[int], naming: Naming) -> Iterable[tuple[str, int]]:
     """A row's names as patterns, from its layers and experts alone."""
     if row.top:
         yield row.suffix, 1
@@ -162,15 +161,15 @@ def _row_patterns(row: Row, layers: list[int]) -> Iterable[tuple[str, int]]:
     experts = max(1, row.experts)
     number = "0" if experts == 1 else f"{{0-{experts - 1}}}"
     suffix = row.suffix.replace("{expert}", number)
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
+    runs: list[tuple[str, int, int]] = []
+    for stack, layer in map(naming.place, layers):
+        if runs and runs[-1][::2] == (stack, layer - 1):
+            runs[-1] = (stack, runs[-1][1], layer)
         else:
-            runs.append([layer])
-    for run in runs:
-        text = str(run[0]) if len(run) == 1 else f"{{{run[0]}-{run[-1]}}}"
-        yield f"model.layers.{text}.{suffix}", len(run) * experts
+            runs.append((stack, layer, layer))
+    for stack, first, last in runs:
+        text = str(first) if first == last else f"{{{first}-{last}}}"
+        yield f"{stack}{text}.{suffix}", (last - first + 1) * experts
 
 
 def _enumerate(inventory: Inventory) -> tuple[tuple[LayoutRow, ...], int]:

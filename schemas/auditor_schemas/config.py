@@ -5,7 +5,7 @@ Sources: the released config.json of DeepSeek-V3 and V3.2, and the reference mod
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
@@ -128,6 +128,9 @@ class ModelConfig(BaseModel):
         copy = self.model_copy()
         copy._export = export
         return copy
+
+    mtp_field: ClassVar[str] = "num_nextn_predict_layers"
+    """The field that says how many MTP modules there are."""
 
     @property
     def mtp_modules(self) -> int:

@@ -93,8 +93,8 @@ def test_side_that_was_not_read_as_a_whole_exits_3_and_shows_what_is_known(folde
     other = _checkpoint(folder, "unsupported-model-type")
     assert cli.main(["diff", str(_checkpoint(folder, None)), str(other)]) == 3
     out = capsys.readouterr().out
-    assert "not audited: NEW: model_type 'qwen3_moe'" in out
-    assert "model_type: 'deepseek_v3' → 'qwen3_moe'" in out
+    assert "not audited: NEW: model_type 'bailing_moe'" in out
+    assert "model_type: 'deepseek_v3' → 'bailing_moe'" in out
 
 
 @pytest.mark.parametrize("arguments", [["diff"], ["diff", "a"], ["diff", "a", "b", "c"]])

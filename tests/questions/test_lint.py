@@ -22,10 +22,10 @@ BY_POLICY = {"CFG109"}
 
 
 def lone(folder: Path, name: str | None = None, like: str = "tiny") -> Path:
-    """A checkpoint of which config.json and the index alone are left, as before an upload."""
+    """A checkpoint of which config.json, what declares its quantisation, and the index alone are left."""
     forge(folder, like=like, sparse=True, break_name=name)
     for path in folder.iterdir():
-        if path.name not in ("config.json", "model.safetensors.index.json"):
+        if path.name not in ("config.json", "hf_quant_config.json", "model.safetensors.index.json"):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     return folder
 

@@ -272,7 +272,7 @@ def test_incomplete_baseline_is_refused(folder, capsys):
     path = _saved(folder, "unsupported-model-type")
     assert cli.main(["audit", str(_checkpoint(folder, None)), "--baseline", str(path)]) == 2
     err = capsys.readouterr().err
-    assert "is the report of an incomplete audit (model_type 'qwen3_moe'" in err
+    assert "is the report of an incomplete audit (model_type 'bailing_moe'" in err
     assert err.count("\n") == 1
 
 

@@ -2,7 +2,6 @@
 
 from auditor.comparison.records import Cause, Match
 from auditor.families.expectations import Expectations
-from auditor.families.scaling import scale_name
 from auditor.format.entries import elements
 from auditor.inventory.facts import Inventory
 
@@ -10,6 +9,6 @@ from auditor.inventory.facts import Inventory
 def empty(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Cause, ...]:
     """One cause for all tensors whose shape has a 0 where the config needs none, and for their scales."""
     names = [name for name in match.misshapen if not elements(inventory.tensors[name].shape)]
-    scales = [scale_name(name) for name in names]
+    scales = [scale for name in names for scale in expectations.beside(name)]
     there = [name for name in scales if name in match.missing]
     return (Cause((*names, *there)),) if names else ()

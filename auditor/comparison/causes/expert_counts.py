@@ -3,21 +3,25 @@
 from auditor.comparison.records import ExpertCounts, Match
 from auditor.families.expectations import Expectations
 from auditor.inventory.facts import Inventory
-from auditor.patterns import expert_of, layer_of
 
 
 def expert_counts(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[ExpertCounts, ...]:
     """One cause for all such layers; none where all layers agree, which is for the config's field to answer."""
-    routed = {layer_of(name): inventory.tensors[name].shape for name, row in match.misshapen.items() if _is_router(row)}
+    naming = expectations.naming
+    routed = {
+        naming.layer_of(name): inventory.tensors[name].shape for name, row in match.misshapen.items() if _is_router(row)
+    }
     if not routed:
         return ()
     every = {
-        layer for name, row in expectations.names.items() if _is_router(row) and (layer := layer_of(name)) is not None
+        layer
+        for name, row in expectations.names.items()
+        if _is_router(row) and (layer := naming.layer_of(name)) is not None
     }
     experts: dict[int | None, set[int]] = {layer: set() for layer in routed}
     for name in inventory.tensors:
-        expert = expert_of(name)
-        if expert is not None and (layer := layer_of(name)) in experts:
+        expert = naming.expert_of(name)
+        if expert is not None and (layer := naming.layer_of(name)) in experts:
             experts[layer].add(expert)
     counts: dict[int, int] = {}
     for layer, shape in routed.items():
@@ -30,8 +34,9 @@ def expert_counts(inventory: Inventory, expectations: Expectations, match: Match
         name
         for held in (match.missing, match.unexpected, match.misshapen)
         for name in held
-        if (layer := layer_of(name)) in counts
-        if ".mlp.gate." in name or ((expert := expert_of(name)) is not None and expert >= min(counts[layer], declared))
+        if (layer := naming.layer_of(name)) in counts
+        if getattr(expectations.row_of(name), "module", None) == "router"
+        or ((expert := naming.expert_of(name)) is not None and expert >= min(counts[layer], declared))
     ]
     return (ExpertCounts(tuple(names), counts, declared, len(every)),)
 

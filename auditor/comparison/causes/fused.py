@@ -5,10 +5,10 @@ from itertools import combinations
 
 from auditor.comparison.records import Fusion, Match
 from auditor.families.expectations import Expectations, Row
-from auditor.families.scaling import is_scale, scale_name
+from auditor.families.naming import Naming
+from auditor.families.scaling import is_scale
 from auditor.format.entries import elements
 from auditor.inventory.facts import Inventory
-from auditor.patterns import expert_of, kind_of, layer_of
 
 _PIECES = 3  # tensors that are joined in one, or that one is split into
 _HELD = 64  # tensors of a block that are tried; no layout has as many
@@ -22,14 +22,14 @@ def find_fusions(inventory: Inventory, expectations: Expectations, match: Match)
     """Stored tensors whose shape is that of missing ones together, and missing ones that stored ones make up."""
     gone: dict[_Place, dict[Row, list[str]]] = {}
     for name, row in match.missing.items():
-        place = _place(name)
+        place = _place(name, expectations.naming)
         if place is not None and row.role != "scale":
             gone.setdefault(place, {}).setdefault(row, []).append(name)
             if place[2] is not None:
                 gone.setdefault((*place[:2], None), {}).setdefault(row, []).append(name)
     there: dict[_Place, list[str]] = {}
     for name in match.unexpected if gone else ():
-        place = _place(name)
+        place = _place(name, expectations.naming)
         if place in gone:
             there.setdefault(place, []).append(name)
     found: list[Fusion] = []
@@ -38,32 +38,35 @@ def find_fusions(inventory: Inventory, expectations: Expectations, match: Match)
         taken: set[str] = set()
         weights = [name for name in stored if not is_scale(name)][:_HELD]
         for pieces, whole in (
-            *_join(weights, gone[place], inventory, taken),
+            *_join(weights, gone[place], inventory, taken, one=place[2] is not None),
             *_split(weights, gone[place], inventory, taken),
         ):
             own = [name for name in scales if name.startswith(tuple(each.removesuffix(".weight") for each in pieces))]
-            lost = [name for name in map(scale_name, whole) if name in match.missing]
+            lost = [name for each in whole for name in expectations.beside(each) if name in match.missing]
             found.append(
                 Fusion(
                     (*pieces, *own, *whole, *lost),
                     pieces,
-                    tuple(dict.fromkeys(map(kind_of, pieces))),
-                    tuple(dict.fromkeys(map(kind_of, whole))),
+                    tuple(dict.fromkeys(map(expectations.naming.kind_of, pieces))),
+                    tuple(dict.fromkeys(map(expectations.naming.kind_of, whole))),
                     inventory.tensors[pieces[0]].shape,
                 )
             )
     return tuple(found)
 
 
-def _place(name: str) -> _Place | None:
-    layer = layer_of(name)
-    return None if layer is None else (layer, kind_of(name).partition(".")[0], expert_of(name))
+def _place(name: str, naming: Naming) -> _Place | None:
+    layer = naming.layer_of(name)
+    return None if layer is None else (layer, naming.kind_of(name).partition(".")[0], naming.expert_of(name))
 
 
 def _join(
-    stored: Sequence[str], gone: dict[Row, list[str]], inventory: Inventory, taken: set[str]
+    stored: Sequence[str], gone: dict[Row, list[str]], inventory: Inventory, taken: set[str], *, one: bool
 ) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Each stored tensor with the missing ones that it holds; those whose names it resembles are tried first."""
+    """Each stored tensor with the missing ones that it holds; those whose names it resembles are tried first.
+
+    `one`: they are of one expert, and not of all.
+    """
     for name in stored:
         shape = inventory.tensors[name].shape
         left = [row for row, names in gone.items() if not taken.intersection(names)]
@@ -71,7 +74,7 @@ def _join(
         for rows in sorted(chosen, key=lambda rows: -_resemblance(name, rows)):
             stacks = {len(gone[row]) for row in rows}
             stack = stacks.pop()
-            whole = all(len(gone[row]) == max(1, row.experts) for row in rows) or expert_of(name) is not None
+            whole = one or all(len(gone[row]) == max(1, row.experts) for row in rows)
             if stacks or not whole or (stack == 1 and len(rows) == 1):
                 continue
             if _is_joint(shape, stack, [row.shape for row in rows]):

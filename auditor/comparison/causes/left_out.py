@@ -3,11 +3,11 @@
 from auditor.comparison.records import LeftOut, Match
 from auditor.families.expectations import Expectations
 from auditor.inventory.facts import Inventory
-from auditor.patterns import layer_of
 
 
 def left_out(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[LeftOut, ...]:
     """Layers behind the main model of which the index has no tensor and the shards have some."""
+    naming = expectations.naming
     if inventory.index is None or not inventory.index.weight_map or inventory.indexed:
         return ()
     index = inventory.index.weight_map
@@ -15,12 +15,14 @@ def left_out(inventory: Inventory, expectations: Expectations, match: Match) -> 
     end = len(layers) - len(expectations.mtp_layers)
     behind: dict[int, list[str]] = {}
     for name in inventory.tensors:
-        layer = layer_of(name)
+        layer = naming.layer_of(name)
         if layer is not None and layer >= end:
             behind.setdefault(layer, []).append(name)
     cut = {layer for layer, names in behind.items() if not any(name in index for name in names)}
     # An MTP module that the config promises is no more there than the layer whose number it has.
-    promised = tuple(name for name in (*match.missing, *match.absent) if layer_of(name) in cut and name not in index)
+    promised = tuple(
+        name for name in (*match.missing, *match.absent) if naming.layer_of(name) in cut and name not in index
+    )
     # A module alone that nobody declares is told as one.
     if not cut:
         return ()

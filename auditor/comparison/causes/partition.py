@@ -5,9 +5,7 @@ from collections.abc import Sequence
 
 from auditor.comparison.records import ExpertRank, Match, Stage, TensorRank
 from auditor.families.expectations import Expectations, Row
-from auditor.families.scaling import scale_name
 from auditor.inventory.facts import Inventory
-from auditor.patterns import expert_of, layer_of
 
 _MAJORITY = 0.9
 
@@ -39,7 +37,7 @@ def tensor_rank(inventory: Inventory, expectations: Expectations, match: Match) 
         for name, row in match.misshapen.items()
         if row.role != "scale" and any(_share(tensors[name].shape, row.shape, axis) == of for axis in range(2))
     )
-    scales = tuple(name for name in map(scale_name, weights) if name in match.misshapen)
+    scales = tuple(name for each in weights for name in expectations.beside(each) if name in match.misshapen)
     example = weights[0]
     return (
         TensorRank(
@@ -63,7 +61,7 @@ def expert_rank(inventory: Inventory, expectations: Expectations, match: Match) 
     parts = {layer: len(rows) for layer, rows in _expert_rows(expectations).items()}
     gone: dict[int, Counter[int]] = {}
     for name in match.missing:
-        layer, expert = layer_of(name), expert_of(name)
+        layer, expert = expectations.naming.layer_of(name), expectations.naming.expert_of(name)
         if layer is not None and expert is not None and layer not in match.missing_layers:
             gone.setdefault(layer, Counter())[expert] += 1
     asked = [layer for layer in every if layer not in match.missing_layers]
@@ -79,7 +77,7 @@ def expert_rank(inventory: Inventory, expectations: Expectations, match: Match) 
     kept = [expert for expert in range(whole) if expert not in absent]
     if not absent or not kept or whole % len(kept) or kept[0] % len(kept) or kept[-1] - kept[0] >= len(kept):
         return ()
-    names = tuple(name for name in match.missing if expert_of(name) in absent)
+    names = tuple(name for name in match.missing if expectations.naming.expert_of(name) in absent)
     return (ExpertRank(names, kept[0], kept[-1], whole),)
 
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from auditor.comparison.records import Cause, Match, Renaming
 from auditor.families.expectations import Expectations, Row
 from auditor.inventory.facts import Inventory
-from auditor.patterns import layer_of
 
 _SAMPLE = 100  # names that are asked for a rewriting in one round; more only repeat each other
 _ROUNDS = 6
@@ -41,7 +40,7 @@ class Rewriting(NamedTuple):
 def find_renamings(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[Renaming, ...]:
     """The rewritings that turn unexpected names into missing ones, the most frequent first."""
     gone = {**match.missing, **match.absent}
-    strange = [name for name in match.unexpected if layer_of(name) not in match.undeclared_mtp]
+    strange = [name for name in match.unexpected if expectations.naming.layer_of(name) not in match.undeclared_mtp]
     heads = _heads(expectations)
     words = sorted({word for row in expectations.layers_of for word in row.suffix.split(".") if word[0] != "{"})
     found: list[Renaming] = []
@@ -91,7 +90,8 @@ def _is_foreign(inventory: Inventory, expectations: Expectations, match: Match) 
 
 def _heads(expectations: Expectations) -> list[str]:
     """What names of the layout begin with, the tensors of each MTP module apart."""
-    return ["model.", *(f"model.layers.{layer}." for layer in expectations.mtp_layers)]
+    naming = expectations.naming
+    return [naming.stacks[0].prefix.partition("layers.")[0], *map(naming.prefix, expectations.mtp_layers)]
 
 
 def _best(

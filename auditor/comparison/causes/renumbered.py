@@ -3,7 +3,6 @@
 from auditor.comparison.records import Match, Renumbering
 from auditor.families.expectations import Expectations
 from auditor.inventory.facts import Inventory
-from auditor.patterns import layer_of
 
 _REMAINING = 0.1  # share of disagreements that may stay for the numbers to be what is wrong
 
@@ -12,12 +11,12 @@ def find_renumbering(inventory: Inventory, expectations: Expectations, match: Ma
     """The distance by which all layers are numbered too high, where nearly all disagreements vanish without it."""
     if 0 not in match.missing_layers or not (match.unexpected or match.misshapen):
         return ()
-    stored = {name: layer for name in inventory.tensors if (layer := layer_of(name)) is not None}
+    stored = {name: layer for name in inventory.tensors if (layer := expectations.naming.layer_of(name)) is not None}
     by = min(stored.values(), default=0)
     expected = expectations.names
     fitting: dict[str, str] = {}
     for name, layer in stored.items():
-        needed = f"model.layers.{layer - by}.{name.split('.', 3)[3]}"
+        needed = expectations.naming.prefix(layer - by) + name[len(expectations.naming.prefix_in(name)) :]
         row = expected.get(needed)
         if row is not None and row.shape == inventory.tensors[name].shape:
             fitting[name] = needed

@@ -243,7 +243,7 @@ unsupported_model = _field(
     "unsupported-model-type",
     "model_type is of no known family",
     None,
-    lambda _: {"model_type": "qwen3_moe"},
+    lambda _: {"model_type": "bailing_moe"},
     severity=None,
     exit_code=3,
 )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Match
-from auditor.comparison.value_groups import EMBEDDING, HEAD
+from auditor.families.naming import Naming
 from auditor_schemas.config import ModelConfig
 from auditor_schemas.rule import ConfigField, Failure, Rule, Scope, Severity
 
@@ -17,16 +17,16 @@ RULE = Rule(
 )
 
 
-def check(config: ModelConfig, match: Match) -> Iterator[Failure]:
+def check(config: ModelConfig, match: Match, naming: Naming) -> Iterator[Failure]:
     """A failure where lm_head.weight is there; whether it is the embedding is told by those who read both."""
-    if config.tie_word_embeddings and HEAD in match.unexpected:
+    if config.tie_word_embeddings and naming.head in match.unexpected:
         yield RULE.failure(
-            f"tie_word_embeddings is true, {HEAD} is stored beside {EMBEDDING}",
+            f"tie_word_embeddings is true, {naming.head} is stored beside {naming.embedding}",
             file="config.json",
             field="tie_word_embeddings",
             expected=False,
             actual=True,
-            tensors=(HEAD,),
-            takes=(HEAD,),
+            tensors=(naming.head,),
+            takes=(naming.head,),
             blames=(ConfigField("tie_word_embeddings"),),
         )

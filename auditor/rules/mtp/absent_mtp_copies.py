@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Match
-from auditor.patterns import layer_of
+from auditor.families.expectations import Expectations
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -16,10 +16,10 @@ RULE = Rule(
 )
 
 
-def check(match: Match) -> Iterator[Failure]:
+def check(match: Match, expectations: Expectations) -> Iterator[Failure]:
     """One failure, for information, per absent copy."""
     for name, row in match.absent.items():
-        if row.module == "mtp" and layer_of(name) not in match.missing_layers:
+        if row.module == "mtp" and expectations.naming.layer_of(name) not in match.missing_layers:
             yield RULE.failure(
                 "copy of the main model's vocabulary matrix is absent",
                 tensor=name,

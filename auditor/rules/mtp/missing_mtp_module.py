@@ -22,8 +22,8 @@ def check(match: Match, expectations: Expectations, config: ModelConfig) -> Iter
     for layer, names in match.missing_layers.items():
         if layer in expectations.mtp_layers:
             yield RULE.failure(
-                f"num_nextn_predict_layers is {config.mtp_modules}, layer {layer} has no tensor",
-                field="num_nextn_predict_layers",
+                f"{config.mtp_field} is {config.mtp_modules}, layer {layer} has no tensor",
+                field=config.mtp_field,
                 tensors=names,
                 takes=names,
                 expected=len(names),

@@ -28,9 +28,9 @@ def check(match: Match, config: ModelConfig) -> Iterator[Failure]:
         modules[-1] = (modules[-1][0], (*modules[-1][1], *rest))
     for layer, names in modules:
         yield RULE.failure(
-            f"num_nextn_predict_layers is {config.mtp_modules}, layer {layer} is an MTP module",
+            f"{config.mtp_field} is {config.mtp_modules}, layer {layer} is an MTP module",
             file="config.json",
-            field="num_nextn_predict_layers",
+            field=config.mtp_field,
             tensors=names,
             takes=names,
             expected=config.mtp_modules + len(match.undeclared_mtp),

@@ -1,10 +1,10 @@
 """Tensors are named as the published layout names them; a wrapper's prefix or another format's names load nothing."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from auditor.comparison.records import Cause, Renaming
 from auditor.families.expectations import Expectations
-from auditor.families.scaling import scale_name
 from auditor.inventory.facts import Inventory
 from auditor.text import named, plural
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
@@ -27,7 +27,7 @@ def check(
     if not explained:
         return
     stored = [name for name in explained if name in inventory.tensors]
-    takes = (*explained, *map(scale_name, stored))
+    takes = (*explained, *chain.from_iterable(map(expectations.beside, stored)))
     there = len(inventory.tensors) - len(stored)
     if foreign:
         example = min(stored)

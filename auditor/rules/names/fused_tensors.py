@@ -1,9 +1,10 @@
 """Tensors are stored one by one as the layout has them, not joined into one nor split into several."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from auditor.comparison.records import Fusion
-from auditor.families.scaling import scale_name
+from auditor.families.expectations import Expectations
 from auditor.text import listed, named
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -17,7 +18,7 @@ RULE = Rule(
 )
 
 
-def check(fusions: tuple[Fusion, ...]) -> Iterator[Failure]:
+def check(fusions: tuple[Fusion, ...], expectations: Expectations) -> Iterator[Failure]:
     """One failure for all of them: who fuses one kind of tensor fuses others."""
     if not fusions:
         return
@@ -29,7 +30,10 @@ def check(fusions: tuple[Fusion, ...]) -> Iterator[Failure]:
         expected=list(fusions[0].whole),
         actual=list(fusions[0].pieces),
         tensors=stored,
-        takes=(*(name for each in fusions for name in each.explains), *map(scale_name, stored)),
+        takes=(
+            *(name for each in fusions for name in each.explains),
+            *chain.from_iterable(map(expectations.beside, stored)),
+        ),
     )
 
 

@@ -1,9 +1,10 @@
 """What the shards hold is what config.json and the index speak of; layers that both leave out are still there."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from auditor.comparison.records import LeftOut
-from auditor.families.scaling import scale_name
+from auditor.families.expectations import Expectations
 from auditor.text import plural
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -17,7 +18,7 @@ RULE = Rule(
 )
 
 
-def check(left_out: tuple[LeftOut, ...]) -> Iterator[Failure]:
+def check(left_out: tuple[LeftOut, ...], expectations: Expectations) -> Iterator[Failure]:
     """One failure for all layers that are in no index and behind those that the config counts."""
     for each in left_out:
         first, last = each.layers[0], each.layers[-1]
@@ -29,5 +30,5 @@ def check(left_out: tuple[LeftOut, ...]) -> Iterator[Failure]:
             expected=each.declared,
             actual=last + 1,
             tensors=each.explains[: each.count],
-            takes=(*each.explains, *map(scale_name, each.explains[: each.count])),
+            takes=(*each.explains, *chain.from_iterable(map(expectations.beside, each.explains[: each.count]))),
         )

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Match
-from auditor.families.scaling import SCALE_SUFFIX, scale_name
-from auditor.patterns import layer_of
+from auditor.families.expectations import Expectations
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -17,20 +16,20 @@ RULE = Rule(
 )
 
 
-def check(match: Match) -> Iterator[Failure]:
+def check(match: Match, expectations: Expectations) -> Iterator[Failure]:
     """One failure per missing tensor; a scale counts here only where its weight is missing too.
 
     Tensors of layers that are missing whole are left to missing-layer and missing-mtp-module.
     """
     for name, row in match.missing.items():
-        if row.role == "scale" and name.removesuffix(SCALE_SUFFIX) not in match.missing:
+        if row.role == "scale" and expectations.codes_of(name) not in match.missing:
             continue
-        if layer_of(name) in match.missing_layers:
+        if expectations.naming.layer_of(name) in match.missing_layers:
             continue
         yield RULE.failure(
             f"{row.module.replace('_', ' ')} tensor is missing",
             tensor=name,
             expected={"shape": list(row.shape), "dtype": row.dtype},
-            takes=(name, scale_name(name)),
+            takes=(name, *expectations.beside(name)),
             fold=row.module,
         )

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Match
+from auditor.families.expectations import Expectations
 from auditor.globs import matches_any
-from auditor.patterns import layer_of
 from auditor_schemas.policy import Policy
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -18,10 +18,14 @@ RULE = Rule(
 )
 
 
-def check(match: Match, policy: Policy) -> Iterator[Failure]:
+def check(match: Match, policy: Policy, expectations: Expectations) -> Iterator[Failure]:
     """One failure per unexpected tensor that no other rule speaks of and the policy does not allow."""
     for name, header in match.unexpected.items():
-        if layer_of(name) in match.undeclared_mtp or name in match.beyond or matches_any(name, policy.allow.unexpected):
+        if (
+            expectations.naming.layer_of(name) in match.undeclared_mtp
+            or name in match.beyond
+            or matches_any(name, policy.allow.unexpected)
+        ):
             continue
         yield RULE.failure(
             "no tensor of this name follows from the config",

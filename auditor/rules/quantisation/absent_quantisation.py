@@ -9,7 +9,6 @@ from auditor.families.scaling import is_scale
 from auditor.format.dtypes import FP8
 from auditor.inventory.facts import Inventory
 from auditor.text import listed
-from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -25,7 +24,7 @@ RULE = Rule(
 def check(
     inventory: Inventory,
     pairing: Pairing,
-    quantization: QuantizationConfig,
+    quantised_by: str,
     expectations: Expectations,
     match: Match,
     packed: tuple[Cause, ...],
@@ -45,7 +44,7 @@ def check(
     there = listed(f"{count:,} {dtype}" for dtype, count in sorted(dtypes.items()))
     scales = [name for name, row in expectations.names.items() if row.role == "scale"]
     yield RULE.failure(
-        f"quantization_config declares {quantization.quant_method}, the weights it covers are {there}",
+        f"quantization_config declares {quantised_by.removeprefix('quant_method ')}, the weights it covers are {there}",
         file="config.json",
         field="quantization_config",
         expected=FP8,

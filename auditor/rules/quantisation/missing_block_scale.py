@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Pairing
-from auditor.families.scaling import scale_name
-from auditor_schemas.config import QuantizationConfig
+from auditor.format.dtypes import FP8
+from auditor.inventory.facts import Inventory
+from auditor.text import listed
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -17,13 +18,15 @@ RULE = Rule(
 )
 
 
-def check(pairing: Pairing, quantization: QuantizationConfig) -> Iterator[Failure]:
-    """One failure per FP8 tensor without a scale of the published name."""
-    for name in pairing.unscaled:
+def check(inventory: Inventory, pairing: Pairing, quantised_by: str) -> Iterator[Failure]:
+    """One failure per weight in fewer bits that lacks what its format needs beside it."""
+    for name, lacking in pairing.unscaled.items():
+        parts = listed(other.rpartition(".")[2] for other in lacking)
+        kind = "FP8" if inventory.tensors[name].dtype == FP8 else "quantised"
         yield RULE.failure(
-            f"FP8 weight has no weight_scale_inv in any shard, quant_method {quantization.quant_method} needs one",
+            f"{kind} weight has no {parts} in any shard, {quantised_by} needs one",
             tensor=name,
-            expected=scale_name(name),
-            takes=(scale_name(name),),
-            blames=(scale_name(name),),
+            expected=lacking[0],
+            takes=lacking,
+            blames=lacking,
         )

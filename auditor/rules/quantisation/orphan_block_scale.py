@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Pairing
-from auditor.families.scaling import SCALE_SUFFIX
 from auditor.inventory.facts import Inventory
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -19,13 +18,13 @@ RULE = Rule(
 
 def check(inventory: Inventory, pairing: Pairing) -> Iterator[Failure]:
     """One failure per scale whose weight is missing or not FP8, whatever the config declares."""
-    for name in pairing.orphans:
-        weight = inventory.tensors.get(name.removesuffix(SCALE_SUFFIX))
+    for name, orphan in pairing.orphans.items():
+        weight = inventory.tensors.get(orphan.weight)
         there = "is not there" if weight is None else f"is {weight.dtype}"
         yield RULE.failure(
-            f"scale belongs to a weight that {there}, needs F8_E4M3",
+            f"scale belongs to a weight that {there}, needs {orphan.dtype}",
             tensor=name,
-            expected="F8_E4M3",
+            expected=orphan.dtype,
             actual=None if weight is None else weight.dtype,
             takes=(name,),
         )

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Match
-from auditor.families.scaling import scale_name
+from auditor.families.expectations import Expectations
 from auditor.format.entries import is_fp8
 from auditor.inventory.facts import Inventory
-from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -19,7 +18,7 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory, quantization: QuantizationConfig, match: Match) -> Iterator[Failure]:
+def check(inventory: Inventory, quantised_by: str, match: Match, expectations: Expectations) -> Iterator[Failure]:
     """One failure per FP8 tensor that the format leaves unquantised."""
     for name, row in match.mistyped.items():
         if not row.quantised and row.role != "scale" and is_fp8(inventory.tensors[name]):
@@ -28,5 +27,5 @@ def check(inventory: Inventory, quantization: QuantizationConfig, match: Match) 
                 tensor=name,
                 expected=row.dtype,
                 actual="F8_E4M3",
-                takes=(name, scale_name(name)),
+                takes=(name, *expectations.beside(name)),
             )

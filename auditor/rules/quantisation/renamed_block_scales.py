@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Pairing
-from auditor.families.scaling import other_scale_names, scale_name
+from auditor.families.scaling import other_scale_names
 from auditor.inventory.facts import Inventory
-from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -18,20 +17,21 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory, pairing: Pairing, quantization: QuantizationConfig) -> Iterator[Failure]:
+def check(inventory: Inventory, pairing: Pairing, quantised_by: str) -> Iterator[Failure]:
     """One failure per spelling that FP8 weights' scales have instead of weight_scale_inv."""
     found: dict[str, list[str]] = {}
-    for name in pairing.unscaled:
+    needed = {name: lacking[0] for name, lacking in pairing.unscaled.items()}
+    for name in needed:
         for spelling, scale in other_scale_names(name):
             if scale in inventory.tensors:
                 found.setdefault(spelling, []).append(name)
     for spelling, weights in found.items():
         scales = [scale for name in weights for each, scale in other_scale_names(name) if each == spelling]
         yield RULE.failure(
-            f"scales are named {spelling}, quant_method {quantization.quant_method} needs weight_scale_inv",
+            f"scales are named {spelling}, {quantised_by} needs {needed[weights[0]].rpartition('.')[2]}",
             tensor=scales[0],
-            expected="weight_scale_inv",
+            expected=needed[weights[0]].rpartition(".")[2],
             actual=spelling,
             tensors=scales,
-            takes=(*scales, *weights, *map(scale_name, weights)),
+            takes=(*scales, *weights, *map(needed.__getitem__, weights)),
         )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.families.expectations import Expectations
-from auditor_schemas.config import QuantizationConfig
+from auditor.format.dtypes import FP8
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -16,11 +16,11 @@ RULE = Rule(
 )
 
 
-def check(expectations: Expectations, quantization: QuantizationConfig) -> Iterator[Failure]:
+def check(expectations: Expectations, quantised_by: str) -> Iterator[Failure]:
     """One failure, for information, per kind of FP8 weight whose columns are no multiple of the block."""
-    columns = quantization.weight_block_size[1]
     for row in expectations.layers_of:
-        if row.quantised and row.shape[1] % columns:
+        columns = row.quantiser.block[1] if row.quantiser is not None else 0
+        if row.dtype == FP8 and columns and row.shape[1] % columns:
             yield RULE.failure(
                 f"input dimension {row.shape[1]} is no multiple of {columns}",
                 tensors=tuple(expectations.names_of(row)),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Packing
-from auditor.families.scaling import scale_name
+from auditor.families.expectations import Expectations
 from auditor.inventory.facts import Inventory
 from auditor.text import named, plural
 from auditor_schemas.config import ModelConfig
@@ -19,7 +19,9 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory, packed: tuple[Packing, ...], config: ModelConfig) -> Iterator[Failure]:
+def check(
+    inventory: Inventory, packed: tuple[Packing, ...], config: ModelConfig, expectations: Expectations
+) -> Iterator[Failure]:
     """One failure per format that tensors are stored in and nothing declares."""
     declared = "no quantisation" if config.quantization_config is None else config.quantization_config.quant_method
     for each in packed:
@@ -34,5 +36,5 @@ def check(inventory: Inventory, packed: tuple[Packing, ...], config: ModelConfig
             expected=declared,
             actual=each.format,
             tensors=tuple(stored),
-            takes=tuple(dict.fromkeys((*each.explains, *weights, *map(scale_name, weights)))),
+            takes=tuple(dict.fromkeys((*each.explains, *weights, *map(expectations.naming.scale, weights)))),
         )

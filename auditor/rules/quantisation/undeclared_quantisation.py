@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Pairing
-from auditor.families.scaling import scale_name
+from auditor.families.expectations import Expectations
 from auditor.text import plural
 from auditor_schemas.config import ModelConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
@@ -18,13 +18,13 @@ RULE = Rule(
 )
 
 
-def check(pairing: Pairing, config: ModelConfig) -> Iterator[Failure]:
+def check(pairing: Pairing, config: ModelConfig, expectations: Expectations) -> Iterator[Failure]:
     """A failure where there is no quantization_config and FP8 weights have their scales."""
-    if config.quantization_config is not None:
+    if config.quantization_config is not None or any(row.quantised for row in expectations.layers_of):
         return
     weights = [name for grid in pairing.grids for name in grid.weights]
     if weights:
-        scales = tuple(map(scale_name, weights))
+        scales = tuple(grid.companion.of(name) for grid in pairing.grids for name in grid.weights)
         yield RULE.failure(
             f"quantization_config is not there, {plural(len(weights), 'weight')} are FP8 with scales",
             file="config.json",

@@ -1,9 +1,10 @@
 """Names of exempt modules are this layout's; those with a wrapper's prefix match nothing, and exempt nothing."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from auditor.comparison.records import Match
-from auditor.families.scaling import scale_name
+from auditor.families.expectations import Expectations
 from auditor.format.dtypes import QUANTISABLE
 from auditor.inventory.facts import Inventory
 from auditor.text import named, plural
@@ -20,7 +21,9 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory, quantization: QuantizationConfig, match: Match) -> Iterator[Failure]:
+def check(
+    inventory: Inventory, quantization: QuantizationConfig, match: Match, expectations: Expectations
+) -> Iterator[Failure]:
     """One failure per prefix with which names match nothing, and without which they match unquantised weights."""
     plain = [
         name
@@ -46,7 +49,7 @@ def check(inventory: Inventory, quantization: QuantizationConfig, match: Match) 
             expected="model." + entries[0].removeprefix(prefix),
             actual=entries[0],
             tensors=tuple(matched),
-            takes=(*matched, *map(scale_name, matched)),
+            takes=(*matched, *chain.from_iterable(map(expectations.beside, matched))),
         )
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Match
-from auditor.families.scaling import scale_name
+from auditor.families.expectations import Expectations
 from auditor.format.dtypes import QUANTISABLE
 from auditor.inventory.facts import Inventory
-from auditor_schemas.config import QuantizationConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -19,15 +18,15 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory, quantization: QuantizationConfig, match: Match) -> Iterator[Failure]:
+def check(inventory: Inventory, quantised_by: str, match: Match, expectations: Expectations) -> Iterator[Failure]:
     """One failure per weight that the config quantises and that holds another dtype."""
     for name, row in match.mistyped.items():
         actual = inventory.tensors[name].dtype
         if row.quantised and actual in QUANTISABLE:
             yield RULE.failure(
-                f"weight is {actual}, quantization_config makes it F8_E4M3",
+                f"weight is {actual}, quantization_config makes it {row.dtype}",
                 tensor=name,
-                expected="F8_E4M3",
+                expected=row.dtype,
                 actual=actual,
-                takes=(name, scale_name(name)),
+                takes=(name, *expectations.beside(name)),
             )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Pairing
+from auditor.families.expectations import Expectations
 from auditor_schemas.config import ModelConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -16,9 +17,9 @@ RULE = Rule(
 )
 
 
-def check(pairing: Pairing, config: ModelConfig) -> Iterator[Failure]:
+def check(pairing: Pairing, config: ModelConfig, expectations: Expectations) -> Iterator[Failure]:
     """One failure per FP8 tensor without a scale where the config declares no quantisation."""
-    if config.quantization_config is not None:
+    if config.quantization_config is not None or any(row.quantised for row in expectations.layers_of):
         return
     for name in pairing.unscaled:
         yield RULE.failure(

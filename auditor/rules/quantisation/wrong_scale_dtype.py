@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Pairing
-from auditor.families.scaling import scale_name
 from auditor_schemas.rule import Failure, RoundTrip, Rule, Scope, Severity
 
 RULE = Rule(
@@ -19,13 +18,14 @@ RULE = Rule(
 def check(pairing: Pairing) -> Iterator[Failure]:
     """One failure per scale of an FP8 weight in another dtype."""
     for grid in pairing.grids:
-        if grid.scale_dtype == "F32":
+        dtypes = grid.companion.dtypes
+        if grid.scale_dtype in dtypes:
             continue
         for name in grid.weights:
             yield RULE.failure(
-                f"scale dtype is {grid.scale_dtype}, needs F32",
-                tensor=scale_name(name),
-                expected="F32",
+                f"scale dtype is {grid.scale_dtype}, needs {' or '.join(dtypes)}",
+                tensor=grid.companion.of(name),
+                expected=dtypes[0],
                 actual=grid.scale_dtype,
                 takes=(RoundTrip(name),),
             )

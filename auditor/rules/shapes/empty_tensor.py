@@ -1,9 +1,10 @@
 """Every tensor has its elements; a partitioned model saved without gathering leaves placeholders of shape (0,)."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from auditor.comparison.records import Cause, Match
-from auditor.families.scaling import scale_name
+from auditor.families.expectations import Expectations
 from auditor.inventory.facts import Inventory
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -17,7 +18,9 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory, match: Match, empty: tuple[Cause, ...]) -> Iterator[Failure]:
+def check(
+    inventory: Inventory, match: Match, expectations: Expectations, empty: tuple[Cause, ...]
+) -> Iterator[Failure]:
     """One failure for all tensors of a shape with a 0."""
     for cause in empty:
         names = [name for name in cause.explains if name in match.misshapen]
@@ -28,5 +31,5 @@ def check(inventory: Inventory, match: Match, empty: tuple[Cause, ...]) -> Itera
             expected=list(needed),
             actual=list(actual),
             tensors=names,
-            takes=(*cause.explains, *map(scale_name, names)),
+            takes=(*cause.explains, *chain.from_iterable(map(expectations.beside, names))),
         )

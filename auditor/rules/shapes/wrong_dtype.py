@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Match
-from auditor.families.scaling import scale_name
+from auditor.families.expectations import Expectations
 from auditor.format.dtypes import FLOATS, FP8, QUANTISABLE
 from auditor.inventory.facts import Inventory
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
@@ -18,7 +18,7 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory, match: Match) -> Iterator[Failure]:
+def check(inventory: Inventory, match: Match, expectations: Expectations) -> Iterator[Failure]:
     """One failure per tensor of another dtype; norms, router biases, scales and FP8 have rules of their own."""
     for name, row in match.mistyped.items():
         actual = inventory.tensors[name].dtype
@@ -31,5 +31,5 @@ def check(inventory: Inventory, match: Match) -> Iterator[Failure]:
             tensor=name,
             expected=row.dtype,
             actual=actual,
-            takes=(scale_name(name),),
+            takes=expectations.beside(name),
         )

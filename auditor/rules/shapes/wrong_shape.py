@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.comparison.records import Match
-from auditor.families.scaling import scale_name
+from auditor.families.expectations import Expectations
 from auditor.format.entries import elements
 from auditor.inventory.facts import Inventory
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
@@ -18,7 +18,7 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory, match: Match) -> Iterator[Failure]:
+def check(inventory: Inventory, match: Match, expectations: Expectations) -> Iterator[Failure]:
     """One failure per tensor of another shape; scales and tensors without an element have rules of their own."""
     for name, row in match.misshapen.items():
         actual = inventory.tensors[name].shape
@@ -30,7 +30,7 @@ def check(inventory: Inventory, match: Match) -> Iterator[Failure]:
             tensor=name,
             expected=list(row.shape),
             actual=list(actual),
-            takes=(scale_name(name),),
+            takes=expectations.beside(name),
             fold=how or None,
         )
 
