@@ -78,7 +78,14 @@ def plan_of(like: str, broken: Break | None = None) -> Plan:
         raise UsageError(f"--like {like}: no such layout; choose {', '.join(LIKES)}")
     chosen = plan(like)
     if broken is not None:
-        broken.apply(chosen)
+        sound = chosen.copy()
+        try:
+            broken.apply(chosen)
+            changed = chosen != sound or repr(chosen.config) != repr(sound.config)  # True equals 1
+        except (LookupError, StopIteration):  # what it looks for is not there
+            changed = False
+        if not changed:
+            raise UsageError(f"--break {broken.name}: --like {like} has nothing of that kind; choose another")
     return chosen
 
 

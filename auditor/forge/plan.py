@@ -8,7 +8,9 @@ shard numbers) is derived when the plan is written.
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
+from dataclasses import replace as dataclass_replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -114,6 +116,58 @@ class Plan:
         experts = {self.naming.layer_of(name) for name, row in self.rows.items() if row.experts}
         layers = sorted(layer for layer in experts if layer is not None and layer not in self.mtp_layers)
         return layers[len(layers) // 2]
+
+    @property
+    def prefix(self) -> str:
+        """What names of that layer begin with."""
+        return self.naming.prefix(self.moe_layer)
+
+    @property
+    def router(self) -> str:
+        """The router's weight of that layer."""
+        return next(
+            name
+            for name, row in self.rows.items()
+            if name.startswith(self.prefix) and row.module == "router" and row.role == "weight"
+        )
+
+    @property
+    def input_norm(self) -> str:
+        """The first norm of that layer that is as wide as the model."""
+        return next(name for name, row in self.rows.items() if name.startswith(self.prefix) and row.module == "norms")
+
+    @property
+    def final_norm(self) -> str:
+        """The norm before the head."""
+        return next(name for name, row in self.rows.items() if row.top and row.module == "norms")
+
+    @property
+    def expert(self) -> str:
+        """The second weight of the second routed expert of that layer."""
+        first = f"{self.prefix}{self.naming.experts}1."
+        return [name for name, row in self.rows.items() if name.startswith(first) and row.role == "weight"][1]
+
+    @property
+    def experts(self) -> int:
+        """How many routed experts that layer has."""
+        return self.rows[self.expert].experts
+
+    def copy(self) -> "Plan":
+        """The same, which no change of this one changes."""
+        shards, strays = (
+            [dataclass_replace(each, tensors=list(each.tensors), gaps=dict(each.gaps)) for each in several]
+            for several in (self.shards, self.strays)
+        )
+        return dataclass_replace(
+            self,
+            config=deepcopy(self.config),
+            sidecar=deepcopy(self.sidecar),
+            shards=shards,
+            strays=strays,
+            moved=dict(self.moved),
+            edits=dict(self.edits),
+            afterwards=list(self.afterwards),
+        )
 
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor, shard after shard."""

@@ -149,7 +149,7 @@ header_nested = _edit(
 @breaks_as("packed-dtype", "a router's weights are stored in 4 bits, as the format allows", "SHP102")
 def packed_dtype(plan: Plan) -> None:
     """Sound by the format, so it is the config that they contradict."""
-    name = f"model.layers.{plan.moe_layer}.mlp.gate.weight"
+    name = plan.router
     plan.alter(lambda each: each == name, dtype="F4")
 
 

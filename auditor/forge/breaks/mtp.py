@@ -5,20 +5,19 @@ from msgspec.structs import replace
 from auditor.forge.breaks import breaks_as
 from auditor.forge.convert import unquantise
 from auditor.forge.plan import Plan
-from auditor.patterns import layer_of
 from auditor_schemas.rule import Severity
 
 
 @breaks_as("missing-mtp-module", "config.json promises an MTP module, its layer is not there", "MTP101")
 def missing_module(plan: Plan) -> None:
     """Trainers that do not know the module drop it when they save."""
-    plan.drop(lambda name: layer_of(name) in plan.mtp_layers)
+    plan.drop(lambda name: plan.naming.layer_of(name) in plan.mtp_layers)
 
 
 @breaks_as("renamed-mtp-module", "the MTP module is stored under mtp., not as a layer", "NAM104")
 def renamed_module(plan: Plan) -> None:
     """As training frameworks name it; loaders of the layout look for a layer."""
-    head = f"model.layers.{plan.mtp_layers[0]}."
+    head = plan.naming.prefix(plan.mtp_layers[0])
     plan.rewrite(lambda tensor: (replace(tensor, name=tensor.name.replace(head, "mtp.")),))
 
 
@@ -36,14 +35,14 @@ def undeclared_module(plan: Plan) -> None:
 @breaks_as("unquantised-mtp-module", "the main model is FP8, the MTP module BF16", "MTP103", structure="QNT212")
 def unquantised_module(plan: Plan) -> None:
     """A loader applies quantization_config to the module as well and finds no scales."""
-    unquantise(plan, lambda name: layer_of(name) in plan.mtp_layers)
+    unquantise(plan, lambda name: plan.naming.layer_of(name) in plan.mtp_layers)
 
 
 @breaks_as("absent-mtp-copies", "the MTP module has no copies of embedding and head", "MTP104", severity=Severity.INFO)
 def absent_copies(plan: Plan) -> None:
     """They are shared with the main model by the documentation; the release stores them twice."""
     copies = {
-        f"model.layers.{layer}.{end}.weight"
+        f"{plan.naming.prefix(layer)}{end}.weight"
         for layer in plan.mtp_layers
         for end in ("embed_tokens", "shared_head.head")
     }

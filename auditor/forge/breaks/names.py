@@ -9,35 +9,31 @@ from auditor.families.expectations import Row
 from auditor.forge.breaks import breaks_as
 from auditor.forge.convert import bf16_conversion
 from auditor.forge.plan import Plan, Tensor
-from auditor.patterns import expert_of, layer_of
 from auditor_schemas.rule import Severity
-
-_ROUTER = "model.layers.{}.mlp.gate.weight"
 
 
 @breaks_as("missing-router", "a layer has no router", "NAM101", structure="NAM204")
 def missing_router(plan: Plan) -> None:
     """One tensor of 92,000."""
-    plan.drop(_ROUTER.format(plan.moe_layer).__eq__)
+    plan.drop(plan.router.__eq__)
 
 
 @breaks_as("missing-norm", "a layer has no input_layernorm", "NAM101", structure="NAM203")
 def missing_norm(plan: Plan) -> None:
     """Loaders keep the initial ones, and the model degrades quietly."""
-    plan.drop(f"model.layers.{plan.moe_layer}.input_layernorm.weight".__eq__)
+    plan.drop(plan.input_norm.__eq__)
 
 
 @breaks_as("missing-head", "lm_head is not there and not tied", "NAM101")
 def missing_head(plan: Plan) -> None:
     """What a save with tied embeddings leaves."""
-    plan.drop("lm_head.weight".__eq__)
+    plan.drop(plan.naming.head.__eq__)
 
 
 @breaks_as("missing-expert", "a layer lacks one routed expert", "NAM101", structure="NAM201")
 def missing_expert(plan: Plan) -> None:
     """Weights and scales, and not the last expert, so that no smaller n_routed_experts explains it."""
-    expert = plan.config["n_routed_experts"] // 2
-    prefix = f"model.layers.{plan.moe_layer}.mlp.experts.{expert}."
+    prefix = f"{plan.prefix}{plan.naming.experts}{plan.experts // 2}."
     plan.drop(lambda name: name.startswith(prefix))
 
 
@@ -58,8 +54,8 @@ def unexpected_tensors(plan: Plan) -> None:
 @breaks_as("missing-layer", "a layer is not there at all", "NAM103", structure="NAM202")
 def missing_layer(plan: Plan) -> None:
     """A middle one, so that no smaller num_hidden_layers explains it."""
-    layer = plan.moe_layer
-    plan.drop(lambda name: layer_of(name) == layer)
+    prefix = plan.prefix
+    plan.drop(lambda name: name.startswith(prefix))
 
 
 @breaks_as("foreign-names", "every name has a prefix that the layout does not have", "NAM104")
@@ -71,7 +67,7 @@ def foreign_names(plan: Plan) -> None:
 @breaks_as("prefixed-names", "every name but lm_head's has a prefix that the layout does not have", "NAM104")
 def prefixed_names(plan: Plan) -> None:
     """As wrappers save what they hold, with the head beside it."""
-    plan.rewrite(lambda tensor: (replace(tensor, name=_unless_head(tensor.name, f"language_model.{tensor.name}")),))
+    plan.rewrite(lambda tensor: (replace(tensor, name=_unless_head(plan, tensor.name)),))
 
 
 @breaks_as("names-without-model", "names lack model. in front", "NAM104")
@@ -85,14 +81,14 @@ def compiled_layers(plan: Plan) -> None:
     """As torch.compile wraps each layer."""
 
     def change(tensor: Tensor) -> tuple[Tensor]:
-        head = f"model.layers.{layer_of(tensor.name)}."
-        return (replace(tensor, name=tensor.name.replace(head, f"{head}_orig_mod.")),)
+        head = plan.naming.prefix_in(tensor.name)
+        return (replace(tensor, name=tensor.name.replace(head, f"{head}_orig_mod.", 1)) if head else tensor,)
 
     plan.rewrite(change)
 
 
-def _unless_head(name: str, other: str) -> str:
-    return name if name == "lm_head.weight" else other
+def _unless_head(plan: Plan, name: str) -> str:
+    return name if name == plan.naming.head else f"language_model.{name}"
 
 
 @breaks_as("layers-from-one", "layers are numbered from 1", "NAM111")
@@ -100,10 +96,10 @@ def layers_from_one(plan: Plan) -> None:
     """As exporters count that come from other languages."""
 
     def change(tensor: Tensor) -> tuple[Tensor]:
-        layer = layer_of(tensor.name)
+        layer, prefix = plan.naming.layer_of(tensor.name), plan.naming.prefix_in(tensor.name)
         if layer is None:
             return (tensor,)
-        return (replace(tensor, name=tensor.name.replace(f".{layer}.", f".{layer + 1}.", 1)),)
+        return (replace(tensor, name=plan.naming.prefix(layer + 1) + tensor.name.removeprefix(prefix)),)
 
     plan.rewrite(change)
 
@@ -155,7 +151,7 @@ def fused_query_and_latent(plan: Plan) -> None:
 @breaks_as("expert-beyond-config", "a layer holds an expert more than the config counts", "NAM107", structure="NAM205")
 def expert_beyond(plan: Plan) -> None:
     """What stays of a larger model where experts were pruned from config and router alone."""
-    _double(plan, f"model.layers.{plan.moe_layer}.mlp.experts.", "1.", f"{plan.config['n_routed_experts']}.")
+    _double(plan, f"{plan.prefix}{plan.naming.experts}", "1.", f"{plan.experts}.")
 
 
 @breaks_as("layer-beyond-config", "a layer is there that the config does not count", "NAM107")
@@ -180,7 +176,7 @@ def layers_left_out(plan: Plan) -> None:
     """A model cut for a test by editing the two files alone."""
     end = plan.config["num_hidden_layers"] - 1
     plan.config |= {"num_hidden_layers": end, "num_nextn_predict_layers": 0}
-    plan.moved.update({each.name: None for each in plan.tensors() if (layer_of(each.name) or 0) >= end})
+    plan.moved.update({each.name: None for each in plan.tensors() if (plan.naming.layer_of(each.name) or 0) >= end})
 
 
 @breaks_as("tensor-parallel-rank", "every tensor that tensor parallelism splits has half of its size", "NAM109")
@@ -203,29 +199,29 @@ def tensor_parallel_rank(plan: Plan) -> None:
 @breaks_as("expert-parallel-rank", "every layer holds the second half of the experts", "NAM109")
 def expert_parallel_rank(plan: Plan) -> None:
     """One rank of two; what is no expert is replicated, the router among it."""
-    half = plan.config["n_routed_experts"] // 2
+    half, expert_of = plan.experts // 2, plan.naming.expert_of
     plan.drop(lambda name: (expert := expert_of(name)) is not None and expert < half)
 
 
 @breaks_as("pipeline-stage", "the first half of the layers is there, with the embedding alone", "NAM109")
 def pipeline_stage(plan: Plan) -> None:
     """One stage of two, saved as the model."""
-    ends = ("model.norm.weight", "lm_head.weight")
-    plan.drop(lambda name: name in ends or (layer_of(name) or 0) >= plan.moe_layer)
+    ends, middle, layer_of = (plan.final_norm, plan.naming.head), plan.moe_layer, plan.naming.layer_of
+    plan.drop(lambda name: name in ends or (layer_of(name) or 0) >= middle)
 
 
 @breaks_as("fewer-experts-in-a-layer", "a layer's router and experts are half as many as the config has", "NAM110")
 def fewer_experts(plan: Plan) -> None:
     """Pruned layer by layer; the config has one number for all."""
-    half = plan.config["n_routed_experts"] // 2
+    half, prefix = plan.experts // 2, plan.prefix
 
     def change(tensor: Tensor) -> tuple[Tensor, ...]:
-        if layer_of(tensor.name) != plan.moe_layer:
+        if not tensor.name.startswith(prefix):
             return (tensor,)
-        if ".mlp.gate." in tensor.name:
+        if plan.rows[tensor.name].module == "router":
             shape = (half, *tensor.shape[1:])
             return (replace(tensor, shape=shape, origin=shape),)
-        return () if (expert_of(tensor.name) or 0) >= half else (tensor,)
+        return () if (plan.naming.expert_of(tensor.name) or 0) >= half else (tensor,)
 
     plan.rewrite(change)
 
@@ -251,28 +247,28 @@ def transposed_weights(plan: Plan) -> None:
 @breaks_as("wrong-norm-shape", "a norm has one element more", "SHP101", structure="SHP202")
 def wrong_norm_shape(plan: Plan) -> None:
     """One element of one norm."""
-    width = plan.config["hidden_size"] + 1
-    plan.alter(f"model.layers.{plan.moe_layer}.input_layernorm.weight".__eq__, shape=(width,), origin=(width,))
+    width = plan.rows[plan.input_norm].shape[0] + 1
+    plan.alter(plan.input_norm.__eq__, shape=(width,), origin=(width,))
 
 
 @breaks_as("transposed-router", "a router is transposed", "SHP101")
 def transposed_router(plan: Plan) -> None:
     """The same number of elements, so sizes show nothing."""
-    shape = (plan.config["hidden_size"], plan.config["n_routed_experts"])
-    plan.alter(_ROUTER.format(plan.moe_layer).__eq__, shape=shape, origin=shape)
+    shape = plan.rows[plan.router].shape[::-1]
+    plan.alter(plan.router.__eq__, shape=shape, origin=shape)
 
 
 @breaks_as("flattened-norm", "a norm has a leading dimension of 1", "SHP101")
 def flattened_norm(plan: Plan) -> None:
     """As some exporters write vectors."""
     shape = (1, plan.config["hidden_size"])
-    plan.alter("model.norm.weight".__eq__, shape=shape, origin=shape)
+    plan.alter(plan.final_norm.__eq__, shape=shape, origin=shape)
 
 
 @breaks_as("float16-router", "a router is F16", "SHP102")
 def float16_router(plan: Plan) -> None:
     """The same size as BF16, so only the dtype shows it."""
-    plan.alter(_ROUTER.format(plan.moe_layer).__eq__, dtype="F16")
+    plan.alter(plan.router.__eq__, dtype="F16")
 
 
 @breaks_as("float32-master-weights", "all that stays unquantised is F32, torch_dtype is bfloat16", "SHP106")
@@ -285,7 +281,7 @@ def master_weights(plan: Plan) -> None:
 @breaks_as("float32-head", "lm_head is F32", "SHP102")
 def float32_head(plan: Plan) -> None:
     """Twice the size that the config implies."""
-    plan.alter("lm_head.weight".__eq__, dtype="F32")
+    plan.alter(plan.naming.head.__eq__, dtype="F32")
 
 
 @breaks_as(
@@ -308,4 +304,5 @@ def _other_float(tensor: Tensor, row: Row) -> Tensor:
 @breaks_as("bf16-router-bias", "correction biases are BF16", "SHP104")
 def bf16_router_bias(plan: Plan) -> None:
     """A rounded bias chooses other experts."""
-    plan.alter(lambda name: name.endswith(".e_score_correction_bias"), dtype="BF16")
+    biases = {name for name, row in plan.rows.items() if row.role == "router_bias"}
+    plan.alter(biases.__contains__, dtype="BF16")

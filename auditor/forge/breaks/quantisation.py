@@ -13,11 +13,6 @@ from auditor.patterns import layer_of
 from auditor_schemas.rule import Severity
 
 
-def _expert(plan: Plan) -> str:
-    """The name of one routed expert's weight in a middle layer."""
-    return f"model.layers.{plan.moe_layer}.mlp.experts.1.up_proj.weight"
-
-
 def _grid(plan: Plan, shape: tuple[int, ...]) -> tuple[int, int]:
     return ceil(shape[0] / plan.block[0]), ceil(shape[1] / plan.block[1])
 
@@ -32,14 +27,14 @@ def _reshape_scales(plan: Plan, wanted: Callable[[str], bool], shape: Callable[[
 @breaks_as("missing-block-scale", "one FP8 weight has no scale", "QNT101", structure="QNT201")
 def missing_scale(plan: Plan) -> None:
     """A loader either dies or multiplies by one."""
-    plan.drop(scale_name(_expert(plan)).__eq__)
+    plan.drop(scale_name(plan.expert).__eq__)
 
 
 @breaks_as("missing-layer-scales", "a layer's FP8 weights have no scales", "QNT101", structure="QNT201")
 def missing_layer_scales(plan: Plan) -> None:
     """Every scale of one layer."""
-    layer = plan.moe_layer
-    plan.drop(lambda name: layer_of(name) == layer and is_scale(name))
+    prefix = plan.prefix
+    plan.drop(lambda name: name.startswith(prefix) and is_scale(name))
 
 
 @breaks_as("scale-grid-rounded-down", "scale grids leave partial edge blocks out", "QNT102", structure="QNT204")
@@ -55,7 +50,7 @@ def rounded_down(plan: Plan) -> None:
 @breaks_as("transposed-scale-grid", "a scale grid is transposed", "QNT102", structure="QNT204")
 def transposed_grid(plan: Plan) -> None:
     """The same number of scales, each at the wrong block."""
-    _reshape_scales(plan, scale_name(_expert(plan)).__eq__, lambda tensor: tensor.shape[::-1])
+    _reshape_scales(plan, scale_name(plan.expert).__eq__, lambda tensor: tensor.shape[::-1])
 
 
 @breaks_as("one-scale-per-tensor", "scales are one per tensor, not one per block", "QNT102")
@@ -67,8 +62,8 @@ def per_tensor(plan: Plan) -> None:
 @breaks_as("orphan-router-scale", "an unquantised router has a scale", "QNT103", structure="QNT202")
 def orphan_scale(plan: Plan) -> None:
     """Quantisers that leave a module out sometimes write its scale all the same."""
-    weight = f"model.layers.{plan.moe_layer}.mlp.gate.weight"
-    shape = (plan.config["n_routed_experts"], plan.config["hidden_size"])
+    weight = plan.router
+    shape = plan.rows[weight].shape
     plan.insert(weight, Tensor(scale_name(weight), "F32", _grid(plan, shape), "scales", weight, shape))
 
 
@@ -126,19 +121,19 @@ def undeclared(plan: Plan) -> None:
 def raw_fp8(plan: Plan) -> None:
     """The published conversion script warns at a missing scale and copies the codes."""
     bf16_conversion(plan)
-    plan.alter(_expert(plan).__eq__, dtype="F8_E4M3", values="codes")
+    plan.alter(plan.expert.__eq__, dtype="F8_E4M3", values="codes")
 
 
 @breaks_as("unquantised-weight", "one weight is BF16 and has no scale", "QNT109", structure="SHP201")
 def unquantised_weight(plan: Plan) -> None:
     """The config does not exempt it."""
-    unquantise(plan, _expert(plan).__eq__)
+    unquantise(plan, plan.expert.__eq__)
 
 
 @breaks_as("unquantised-weight-with-scale", "one weight is BF16 beside its scale", "QNT109", structure="QNT202")
 def unquantised_with_scale(plan: Plan) -> None:
     """A loader that sees a scale multiplies once more."""
-    plan.alter(_expert(plan).__eq__, dtype="BF16", values="dequantised")
+    plan.alter(plan.expert.__eq__, dtype="BF16", values="dequantised")
 
 
 def _quantise_exempt(plan: Plan, name: str) -> None:
@@ -154,19 +149,19 @@ def _quantise_exempt(plan: Plan, name: str) -> None:
 @breaks_as("quantised-mtp-projection", "the MTP module's eh_proj is FP8 with a scale", "QNT110")
 def quantised_projection(plan: Plan) -> None:
     """A Linear like any other to a quantiser that goes by type; loaders build it unquantised."""
-    _quantise_exempt(plan, f"model.layers.{plan.mtp_layers[0]}.eh_proj.weight")
+    _quantise_exempt(plan, f"{plan.naming.prefix(plan.mtp_layers[0])}eh_proj.weight")
 
 
 @breaks_as("quantised-head", "lm_head is FP8 with a scale", "QNT110")
 def quantised_head(plan: Plan) -> None:
     """The release leaves both vocabulary matrices in BF16."""
-    _quantise_exempt(plan, "lm_head.weight")
+    _quantise_exempt(plan, plan.naming.head)
 
 
 @breaks_as("quantised-router", "a router is FP8 with a scale", "QNT110")
 def quantised_router(plan: Plan) -> None:
     """Routing is computed from the unquantised matrix."""
-    _quantise_exempt(plan, f"model.layers.{plan.moe_layer}.mlp.gate.weight")
+    _quantise_exempt(plan, plan.router)
 
 
 @breaks_as("wrapper-exemptions", "exempt modules are named as in a wrapper, with language_model. in front", "QNT114")
