@@ -301,7 +301,7 @@ def plan(like: str) -> Plan:
     """The plan of a sound checkpoint like one of LIKES."""
     chosen = LIKES[like]
     sidecar = None if chosen.sidecar is None else _document(chosen.sidecar)
-    return plan_of_config({**_document(chosen.config), **chosen.changes}, sidecar, chosen)
+    return plan_of_config({**_document(chosen.config), **deepcopy(chosen.changes)}, sidecar, chosen)
 
 
 def plan_of_config(config: dict[str, Any], sidecar: dict[str, Any] | None, placement: Like) -> Plan:

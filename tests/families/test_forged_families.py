@@ -1,13 +1,16 @@
 """A forged checkpoint of each release audits clean, with the release's own totals; one with a defect fails by name."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from auditor import audit
-from auditor.forge import plan_of
-from auditor.forge.plan import Plan
+from auditor.errors import UsageError
+from auditor.forge import LIKES, breaks, forge, plan_of
+from auditor.forge.plan import Like, Plan
 from auditor.forge.write import write
+from tests.families import test_glm_moe_dsa, test_mimo_v2, test_minimax_m2, test_qwen3_moe
 
 # Sources: published header dumps and file sizes of the releases, by tensors and payload bytes.
 RELEASES = {
@@ -57,3 +60,35 @@ def test_a_dropped_a_retyped_and_a_reshaped_tensor_fail_by_name(like, tmp_path):
     assert report.verdict == "failed"
     named = {name for each in report.findings if each.severity == "error" for name in each.affected}
     assert {dropped, retyped, reshaped} <= named
+
+
+# --- breaks
+
+SMALL: dict[str, tuple[str, dict[str, Any]]] = {
+    "glm-5": ("glm-5.2-fp8", {**test_glm_moe_dsa.SMALL, "indexer_types": ["full"] * 5, "mlp_layer_types": None}),
+    "minimax-m2": ("minimax-m2.7", test_minimax_m2.SMALL),
+    "qwen3-moe": ("qwen3-30b-a3b-fp8", test_qwen3_moe.SMALL),
+    "mimo-v2.5": ("mimo-v2.5-pro", test_mimo_v2.SMALL),
+}
+BREAKS = [
+    "missing-router", "missing-norm", "missing-head", "missing-expert", "missing-layer", "missing-block-scale",
+    "expert-beyond-config", "expert-parallel-rank", "quantised-router", "quantised-head", "renamed-block-scales",
+    "unquantised-weight", "wrong-norm-shape", "transposed-router", "layers-from-one",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_break_is_found_by_its_rule_in_every_layout(family, name, tmp_path, monkeypatch):
+    config, changes = SMALL[family]
+    monkeypatch.setitem(LIKES, "small", Like(config=config, changes=changes, limit=20_000))
+    report = audited(plan_of("small", breaks()[name]), tmp_path / "c")
+    assert breaks()[name].rule in {each.rule for each in report.findings if each.caused_by is None}
+    assert report.verdict == "failed"
+
+
+@pytest.mark.parametrize("name", ["missing-mtp-module", "bf16-router-bias", "scale-grid-rounded-down"])
+def test_a_break_of_what_a_layout_does_not_have_is_refused(name, tmp_path):
+    with pytest.raises(UsageError, match=f"--break {name}: --like qwen3-30b-fp8 has nothing of that kind"):
+        forge(tmp_path / "c", like="qwen3-30b-fp8", sparse=True, break_name=name)
+    assert not (tmp_path / "c").exists()

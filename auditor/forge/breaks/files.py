@@ -183,11 +183,16 @@ def without_index(plan: Plan) -> None:
 def exported_module(plan: Plan) -> None:
     """As scripts that split off the draft model write it."""
     layer = plan.mtp_layers[0]
-    own = f"model.layers.{layer}."
+    own = plan.naming.prefix(layer)
     assert any(tensor.name.startswith(own) and tensor.name.endswith(MTP_MARKS) for tensor in plan.tensors())
     kept = [
         Tensor(
-            each.name.replace(own, "model.layers.0.", 1), each.dtype, each.shape, each.values, each.stream, each.origin
+            each.name.replace(own, plan.naming.prefix(0), 1),
+            each.dtype,
+            each.shape,
+            each.values,
+            each.stream,
+            each.origin,
         )
         for each in plan.tensors()
         if each.name.startswith(own)
