@@ -1,8 +1,10 @@
-"""Measures the service on SQLite and loopback, as a whole process, by load generators that others wrote: wrk and k6.
+"""Measures the service on loopback, as a whole process, by load generators that others wrote: wrk and k6.
 
-    make benchmark-service    # or: python benchmarks/service.py [--k6 PATH] [--record]
+    make benchmark-service    # or: python benchmarks/service.py [--k6 PATH] [--record] [--part NAME]
 
-wrk comes from Debian, k6 from the peers' environment (benchmarks/peers/requirements.txt). Every core should be idle.
+wrk comes from Debian, k6 from the peers' environment (benchmarks/peers/requirements.txt). k6 asks at a constant rate,
+which is how late answers are; wrk asks as often as it is answered, which is how many there are. Every core should be
+idle.
 """
 
 import argparse
@@ -12,13 +14,14 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -28,9 +31,14 @@ from urllib.parse import urlsplit
 
 from headers import HERE, Target, auditor, forged, machine
 
+sys.path.append(str(HERE.parent))
+from tests.servers.postgres import Postgres  # the server that the tests start
+
 RESULTS = HERE / "results" / "service.md"
 PARTS = HERE / "parts"
+PARTS_OF = ("reads", "submissions", "audits", "lists", "queues")
 STREAMS = 200
+RATE = 300
 BURST = 10_000
 ROUNDS = 20
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -64,7 +72,7 @@ class Service:
             time.sleep(0.005)
         self.started_s = time.perf_counter() - begun
         making = [auditor(), "service", "token", "create", "benchmark", "--scope", "admin", "--data", str(data)]
-        self.token = subprocess.run(making, capture_output=True, text=True, check=True).stdout.strip()
+        self.token = subprocess.run(making, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """One request of its own connection: the status and the answer."""
@@ -141,7 +149,10 @@ def wrk(service: Service, path: str, seconds: int) -> tuple[float, float]:
 
 
 def k6(program: str, service: Service, **environment: object) -> dict[str, float]:
-    """What k6 measured: p99 and the worst in milliseconds, and how many answers were what they should be."""
+    """What k6 measured: p99 and the worst in milliseconds, how many answers were as they should be, how many not.
+
+    A request that it could not make in its time is one that failed.
+    """
     with tempfile.NamedTemporaryFile(suffix=".json") as summary:
         subprocess.run(
             [program, "run", "--quiet", "--no-usage-report", "--summary-export", summary.name,
@@ -151,7 +162,8 @@ def k6(program: str, service: Service, **environment: object) -> dict[str, float
         )  # fmt: skip
         told = json.loads(Path(summary.name).read_text())["metrics"]
     times, checks = told["http_req_duration"], told["checks"]
-    return {"p99": times["p(99)"], "max": times["max"], "answered": checks["passes"], "failed": checks["fails"]}
+    lacking = checks["fails"] + told.get("dropped_iterations", {"count": 0})["count"]
+    return {"p99": times["p(99)"], "max": times["max"], "answered": checks["passes"], "failed": lacking}
 
 
 class Looping:
@@ -185,46 +197,74 @@ def percentile(values: list[float], share: int) -> float:
     return quantiles(values, n=100, method="inclusive")[share - 1]
 
 
-def reads(folder: Path, layout: Path, say: Callable[[str], None]) -> list[Target]:
-    """Status reads alone, and while two header audits run in a loop; start, idleness, event streams."""
-    with served(folder, "reads", layout.parent) as service:
+def reads(folder: Path, layout: Path, program: str, say: Callable[[str], None]) -> list[Target]:
+    """Start, idleness; status reads alone, while two header audits run in a loop, and beside event streams."""
+    with served(folder, "reads", layout.parent, jobs=1) as service:
         targets = [Target("starts answering in", service.started_s, 3.0, " s")]
         path = f"/v1/audits/{service.submit(layout, wait=60)['id']}"
         time.sleep(3)
         targets.append(Target("idle, of a core", service.share(20), 3.0, " %"))
         targets.append(Target("idle, memory", service.resident(), 200.0, " MB"))
-        alone, alone_late = wrk(service, path, 10)
+        constant = {"WHAT": "get", "URL": service.url + path, "RATE": RATE}
+        most, _ = wrk(service, path, 10)
+        alone = k6(program, service, **constant, SECONDS=10)
         with Looping(service, layout) as looping:
-            beside, late = wrk(service, path, 20)
-        say(f"status reads alone: {alone:.0f}/s, p99 {alone_late:.1f} ms; beside {looping.done} header audits in 20 s: "
-            f"{beside:.0f}/s, p99 {late:.1f} ms")  # fmt: skip
-        targets += [
-            Target("300/s by status reads beside two header audits", 300 / beside, 1.0, " ×"),
-            Target("their p99", late, 50.0, " ms"),
-            Target("the rate alone by that beside audits", alone / beside, 2.0, " ×"),
-        ]
-        with _streams(service, layout):
-            late = wrk(service, path, 10)[1]
-        targets.append(Target(f"status p99 beside {STREAMS} open event streams", late, 50.0, " ms"))
-    return targets
+            begun = time.perf_counter()
+            beside = k6(program, service, **constant, SECONDS=20)
+            most_beside, _ = wrk(service, path, 10)
+            took = time.perf_counter() - begun
+        with _streams(service, layout) as open_streams:
+            streaming = k6(program, service, **constant, SECONDS=15)
+            say(f"{open_streams()} of {STREAMS} streams of a running audit at depth full were open to the end")
+        say(f"status reads at {RATE}/s, p99: alone {alone['p99']:.1f} ms; beside {looping.done} header audits in "
+            f"{took:.0f} s {beside['p99']:.1f} ms; beside {STREAMS} streams {streaming['p99']:.1f} ms")  # fmt: skip
+        say(f"as many as there may be: alone {most:.0f}/s, beside the audits {most_beside:.0f}/s")
+    return [
+        *targets,
+        Target(f"status reads at {RATE}/s beside two header audits, p99", beside["p99"], 50.0, " ms"),
+        Target("of them, not answered in their time", beside["failed"], 0, ""),
+        Target("the greatest rate alone by that beside audits", most / most_beside, 2.0, " ×"),
+        Target(f"status reads at {RATE}/s beside {STREAMS} open event streams, p99", streaming["p99"], 50.0, " ms"),
+        Target("of these, not answered in their time", streaming["failed"], 0, ""),
+    ]
 
 
 @contextmanager
-def _streams(service: Service, layout: Path) -> Iterator[None]:
-    """Event streams, open on one audit that takes a while."""
-    audit = service.submit(layout, depth="headers", policy_text="# streams")["id"]
+def _streams(service: Service, layout: Path) -> Iterator[Callable[[], int]]:
+    """Event streams, open on one audit that goes on and on; how many are."""
+    audit = service.submit(layout, depth="full")["id"]
     opened = []
     for _ in range(STREAMS):
-        connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=60)
-        connection.request("GET", f"/v1/audits/{audit}/events", headers={"Authorization": f"Bearer {service.token}"})
-        opened.append(connection)
-    yield
+        stream = socket.create_connection((urlsplit(service.url).hostname, urlsplit(service.url).port))
+        stream.sendall(
+            f"GET /v1/audits/{audit}/events HTTP/1.1\r\nHost: localhost\r\n"
+            f"Authorization: Bearer {service.token}\r\n\r\n".encode()
+        )
+        opened.append(stream)
+
+    def still() -> int:
+        """Those that have been told something, and that nobody has ended."""
+        count = 0
+        for stream in opened:
+            stream.setblocking(False)
+            told, end = 0, False
+            try:
+                while data := stream.recv(1 << 16):
+                    told += data.count(b"event: audit")
+                end = True
+            except BlockingIOError:
+                pass
+            count += told > 0 and not end
+        return count
+
+    yield still
     for each in opened:
         each.close()
+    service.ask("POST", f"/v1/audits/{audit}/cancel")
 
 
 def submissions(folder: Path, layout: Path, program: str, say: Callable[[str], None]) -> list[Target]:
-    """20 submissions a second, then a burst of 10,000; nothing is audited meanwhile."""
+    """20 submissions a second, then a burst of 10,000; none of them is begun meanwhile."""
     with served(folder, "submissions", layout.parent, content__each=0) as service:
         url = f"{service.url}/v1/audits"
         steady = k6(program, service, WHAT="post", URL=url, SOURCE=layout, RATE=20, SECONDS=30)
@@ -233,15 +273,38 @@ def submissions(folder: Path, layout: Path, program: str, say: Callable[[str], N
         took = time.perf_counter() - begun
         say(f"burst: {burst['answered']:.0f} of {BURST:,} accepted in {took:.1f} s, at most {burst['max']:.0f} ms each")
         lost = BURST - burst["answered"]
-        share = service.share(20)
     return [
         Target("submission at 20/s, p99", steady["p99"], 100.0, " ms"),
         Target("submissions of these that failed", steady["failed"], 0, ""),
         Target(f"a burst of {BURST:,}", took, 60.0, " s"),
         Target("its slowest answer", burst["max"] / 1000, 2.0, " s"),
         Target("of it, not accepted", lost, 0, ""),
-        Target(f"a worker's share of a core with {BURST:,} queued", share, 10.0, " %"),
     ]
+
+
+def queues(folder: Path, say: Callable[[str], None]) -> list[Target]:
+    """A worker's share with 10,000 audits queued behind one that runs, at the host's limit: it looks and finds none."""
+    targets = []
+    with ExitStack() as ends:
+        silent = ends.enter_context(socket.create_server(("127.0.0.1", 0)))
+        source = f"http://127.0.0.1:{silent.getsockname()[1]}/model"
+        postgres = Postgres()
+        ends.callback(postgres.close)
+        for name, given in (("SQLite", {}), ("PostgreSQL", {"database": postgres.database()})):
+            settings = {"sources__hosts": '["127.0.0.1"]', "sources__private": "true", "sources__per_host": 1, **given}
+            with served(folder, name, folder, **settings):
+                pass  # which makes the schema
+            filled = [sys.executable, str(PARTS / "service_rows.py"), str(folder / name), "queue", str(BURST), source]
+            subprocess.run([*filled, *given.values()], check=True)
+            with served(folder, name, folder, **settings) as service:
+                while not (running := service.get("/v1/audits?state=running")[1]["items"]):
+                    time.sleep(0.1)
+                time.sleep(2)
+                share = service.share(20)
+                assert service.get("/v1/audits?state=running")[1]["items"][0]["id"] == running[0]["id"]
+            targets.append(Target(f"a worker's share of a core with {BURST:,} queued, {name}", share, 10.0, " %"))
+    say(f"the {BURST:,} queued wait for the limit on audits of one host, while the worker has room for one more")
+    return targets
 
 
 def audits(folder: Path, layout: Path, say: Callable[[str], None]) -> list[Target]:
@@ -300,22 +363,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--k6", default=shutil.which("k6") or str(Path(sys.executable).parent / "peers" / "bin" / "k6"))
     parser.add_argument("--record", action="store_true", help=f"write {RESULTS.relative_to(HERE.parent)}")
+    parser.add_argument("--part", action="append", choices=PARTS_OF, help="measure this alone; may be repeated")
     options = parser.parse_args()
     said: list[str] = []
     with tempfile.TemporaryDirectory(prefix="auditor-benchmark-") as made:
         folder = Path(made)
-        forged(folder / "v3")
         layout = folder / "v3"
-        targets = reads(folder, layout, said.append)
-        targets += submissions(folder, layout, options.k6, said.append)
-        targets += audits(folder, layout, said.append)
-        targets += lists(folder)
+        forged(layout)
+        parts: dict[str, Callable[[], list[Target]]] = {
+            "reads": lambda: reads(folder, layout, options.k6, said.append),
+            "submissions": lambda: submissions(folder, layout, options.k6, said.append),
+            "audits": lambda: audits(folder, layout, said.append),
+            "lists": lambda: lists(folder),
+            "queues": lambda: queues(folder, said.append),
+        }
+        targets = [each for name in options.part or PARTS_OF for each in parts[name]()]
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("fastapi", "uvicorn", "dbos", "sqlalchemy"))
     lines = [
         "# The service, measured",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}; {machine()}; {versions}.",
-        "SQLite, loopback; load by wrk over eight connections and by k6 at a constant arrival rate.",
+        "SQLite unless said otherwise, loopback; rates by wrk over eight connections, times by k6 at a constant rate.",
         "",
         *(f"- {line}" for line in said),
         "",
