@@ -16,6 +16,17 @@ _SHOWN = [each for each in audits.c if each.name not in ("policy_text", "job", "
 _LATEST = audits.alias("latest")
 # Made once: to make it takes longer than to run it.
 _ONE = select(*_SHOWN).where(audits.c.id == bindparam("id"))
+_BEFORE = select(func.count()).select_from(
+    select(audits.c.id)
+    .where(
+        audits.c.queue == bindparam("queue"),
+        audits.c.state == "queued",
+        tuple_(audits.c.priority, audits.c.created_at, audits.c.id)
+        < tuple_(bindparam("priority"), bindparam("created_at"), bindparam("id")),
+    )
+    .limit(MOST_PLACES - 1)
+    .subquery()
+)
 
 
 class Place(NamedTuple):
@@ -57,17 +68,8 @@ def place(connection: Connection, row: Row[Any]) -> int | None:
     """An audit's place among those that are queued beside it, 1 for the next; None where it does not wait its turn."""
     if row.state != "queued":
         return None
-    before = (
-        select(audits.c.id)
-        .where(
-            audits.c.queue == row.queue,
-            audits.c.state == "queued",
-            tuple_(audits.c.priority, audits.c.created_at, audits.c.id) < (row.priority, row.created_at, row.id),
-        )
-        .limit(MOST_PLACES - 1)
-        .subquery()
-    )
-    return int(connection.execute(select(func.count()).select_from(before)).scalar_one()) + 1
+    where = {name: row._mapping[name] for name in ("queue", "priority", "created_at", "id")}
+    return int(connection.execute(_BEFORE, where).scalar_one()) + 1
 
 
 def listed(connection: Connection, filters: Filters, *, after: Place | None, most: int) -> list[Row[Any]]:
