@@ -1,7 +1,6 @@
 """`auditor serve`: a checkpoint auditing service with nothing else installed, until it is told to stop."""
 
 import argparse
-import gc
 import sys
 
 from auditor.cli import service_options
@@ -14,7 +13,6 @@ def run(options: argparse.Namespace) -> int:
         from auditor.service.serve import serve
     except ImportError as error:
         raise service_options.missing(error) from None
-    gc.enable()  # which a command that ends soon does without
     return serve(settings, _tell, terminal=sys.stderr.isatty())
 
 

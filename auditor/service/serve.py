@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -94,6 +95,7 @@ def _run(installation: Installation, tell: Callable[[str], None], stopped: threa
         worker.start()
     try:
         if settings.role == "worker":
+            _collect()
             tell(f"worker {worker.id if worker else ''} takes audits")
             _wait(stopped, worker)
         else:
@@ -103,6 +105,12 @@ def _run(installation: Installation, tell: Callable[[str], None], stopped: threa
         if worker is not None:
             worker.stop()
     return 3 if worker is not None and worker.lost.is_set() else 0
+
+
+def _collect() -> None:
+    """Collect garbage, which a command that ends soon does without; what is there now is none, and is passed over."""
+    gc.freeze()
+    gc.enable()
 
 
 def _wait(stopped: threading.Event, worker: Worker | None) -> None:
@@ -146,6 +154,7 @@ def _answer(
     with _listener(settings.host, settings.port) as listener:
         port = listener.getsockname()[1]
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        _collect()
         tell(f"serving at http://{host}:{port}")
         server.run(sockets=[listener])
 
