@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from dataclasses import replace as dataclass_replace
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -110,19 +111,19 @@ class Plan:
         """A shard with neighbours on both sides."""
         return self.shards[len(self.shards) // 2]
 
-    @property
+    @cached_property
     def moe_layer(self) -> int:
         """A mixture-of-experts layer in the middle of the main model."""
         experts = {self.naming.layer_of(name) for name, row in self.rows.items() if row.experts}
         layers = sorted(layer for layer in experts if layer is not None and layer not in self.mtp_layers)
         return layers[len(layers) // 2]
 
-    @property
+    @cached_property
     def prefix(self) -> str:
         """What names of that layer begin with."""
         return self.naming.prefix(self.moe_layer)
 
-    @property
+    @cached_property
     def router(self) -> str:
         """The router's weight of that layer."""
         return next(
@@ -131,17 +132,17 @@ class Plan:
             if name.startswith(self.prefix) and row.module == "router" and row.role == "weight"
         )
 
-    @property
+    @cached_property
     def input_norm(self) -> str:
         """The first norm of that layer that is as wide as the model."""
         return next(name for name, row in self.rows.items() if name.startswith(self.prefix) and row.module == "norms")
 
-    @property
+    @cached_property
     def final_norm(self) -> str:
         """The norm before the head."""
         return next(name for name, row in self.rows.items() if row.top and row.module == "norms")
 
-    @property
+    @cached_property
     def expert(self) -> str:
         """The second weight of the second routed expert of that layer."""
         first = f"{self.prefix}{self.naming.experts}1."
