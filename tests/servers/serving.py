@@ -65,7 +65,10 @@ class Server:
 
             def do_GET(self) -> None:
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                body = self.rfile.read(int(headers.get("content-length", "0")))
+                length = int(headers.get("content-length", "0"))
+                body = self.rfile.read(length)
+                if len(body) < length:  # whoever sent it is gone
+                    return
                 request = Request(self.command, urlsplit(self.path), headers, body)
                 owner.requests.append(request)
                 reply = answer(request)

@@ -22,6 +22,12 @@ from auditor.version import __version__
 
 
 @pytest.fixture(autouse=True)
+def room_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "_LEAST_FREE", 0)
+    monkeypatch.setattr(surroundings, "_LEAST_SHARE", 0)
+
+
+@pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith((given.PREFIX, "AWS_", "AUDITOR_PORT")):
