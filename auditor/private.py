@@ -79,6 +79,10 @@ class PrivateFolder:
             partial.unlink(missing_ok=True)
             raise
 
+    def names(self) -> Iterator[str]:
+        """What there is, files or not."""
+        return (each.name for each in os.scandir(self._folder))
+
     def tidy(self) -> None:
         """Take away the JSON files that processes which were killed had begun to write."""
         for left in self._folder.glob("*.partial"):

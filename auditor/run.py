@@ -170,11 +170,13 @@ def conduct(
 
     `summarised`: with what only a saved report shows, storage and parallelism.
     """
+    if subject.reading is not None and subject.reading.part is not None:
+        raise UsageError("a part of a reading has no verdict: leave the part out to judge them all")
     if subject.reading is not None:
         check_extra(subject.reading.depth)
     start = _Start(datetime.now(UTC), time.perf_counter())
-    measure = _measure(subject, terms)
-    evidence = _evidence(subject, measure, progress)
+    measure = measure_of(subject, terms)
+    evidence = gather(subject, measure, progress)
     report = _report(evidence, measure, subject.reading, start)
     return evidence, report.model_copy(update=_summaries(evidence)) if summarised else report
 
@@ -182,7 +184,7 @@ def conduct(
 # --- what findings are judged by ---
 
 
-def _measure(subject: Subject, terms: Terms) -> Measure:
+def measure_of(subject: Subject, terms: Terms) -> Measure:
     """Policy and baseline, read before anything else."""
     if terms.fail_on not in ("error", "warning", "never"):
         raise UsageError(f"fail_on {quoted(terms.fail_on)}: choose error, warning or never")
@@ -206,7 +208,7 @@ def _baseline(path: str | PathLike[str] | None, depth: str, most: int) -> "Basel
 # --- what is read ---
 
 
-def _evidence(subject: Subject, measure: Measure, progress: Progress | None) -> Evidence:
+def gather(subject: Subject, measure: Measure, progress: Progress | None) -> Evidence:
     """All that is read of a checkpoint; it is closed afterwards."""
     with open_checkpoint(
         subject.source,

@@ -16,6 +16,7 @@ USAGE = 2
 # Each is a file here of this name with its `options` and its `run`; the others' are not imported.
 COMMANDS = {
     "audit": "audit a checkpoint: a verdict and every finding",
+    "read": "one share of a full audit's reading, for jobs side by side; no verdict",
     "count": "parameter figures by every convention",
     "tensor": "one tensor: expected, actual, shard, byte range, scale",
     "report": "show a saved report again, in any format",

@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     targets = targets_of(options)
     policy = [] if options.policy is None else [options.policy]
     check_outputs(targets, sources=[options.source], read=policy, baseline=options.baseline)
-    progress = _progress(options)
+    progress = progress_of(options)
     reading = _reading(options, progress)
     begun = _begin(options)
     from auditor.cli import terminal  # noqa: F401  # while headers come, not when they all have
@@ -94,7 +94,7 @@ def _begin(options: argparse.Namespace) -> "str | Source":
     return source
 
 
-def _progress(options: argparse.Namespace) -> "Any":
+def progress_of(options: argparse.Namespace) -> "Any":
     """A progress line on a terminal's standard error, or None."""
     if options.quiet or not sys.stderr.isatty():
         return None
@@ -143,6 +143,11 @@ def _content_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sample-bytes", type=size, metavar="SIZE", help="the most that a sample reads, such as 500MB (default: 2GiB)"
     )
+    reading_options(group)
+
+
+def reading_options(group: "argparse._ArgumentGroup", *, parts: bool = False) -> None:
+    """How bytes are read, and where finished work is kept; `parts` have to keep it."""
     group.add_argument(
         "--device",
         choices=["auto", "cpu", "cuda"],
@@ -150,7 +155,12 @@ def _content_options(parser: argparse.ArgumentParser) -> None:
         help="what computes (default: a GPU where there is one)",
     )
     group.add_argument("--jobs", type=_positive, metavar="N", help="threads that read (default: one for each core)")
-    group.add_argument("--resume", metavar="DIR", help="keep what is finished in DIR, and go on from there")
+    group.add_argument(
+        "--resume",
+        metavar="PLACE",
+        required=parts,
+        help="keep what is finished in PLACE, and go on from there: a folder, or s3://, gs:// or az://bucket/prefix",
+    )
     group.add_argument(
         "--resume-shared", action="store_true", help="others may write to that folder, and are trusted with the verdict"
     )

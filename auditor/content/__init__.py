@@ -11,6 +11,7 @@ from typing import Literal
 from auditor.errors import UsageError
 
 SAMPLE_BYTES = 2 << 30
+MOST_PARTS = 10_000
 NEEDED = ("numpy", "numba", "llvmlite", "xxhash")
 
 # Bytes of tensors read, and how many are to be read.
@@ -23,8 +24,9 @@ Preparing = Callable[[str], None]
 class Reading:
     """How content is read: everything that an audit at depth sample or full lets its user choose.
 
-    `seed` None draws one, `jobs` None takes every core, `resume` names a folder for what is finished, `resume_shared`
-    says that others may write to it as well and are trusted with the verdict.
+    `seed` None draws one, `jobs` None takes every core, `resume` names a place for what is finished, `resume_shared`
+    says that others may write to it as well and are trusted with the verdict. `part` (I, N) reads the Ith of N shares
+    of the shards into that place, and nothing else.
     """
 
     depth: Literal["sample", "full"]
@@ -35,6 +37,7 @@ class Reading:
     resume: str | None = None
     resume_shared: bool = False
     digests: bool = True
+    part: tuple[int, int] | None = None
     progress: Progress | None = field(default=None, compare=False)
     preparing: Preparing | None = field(default=None, compare=False)
 
@@ -46,6 +49,12 @@ class Reading:
             raise UsageError(f"seed {self.seed}: needs a whole number from 0 to 2^63 - 1")
         if self.resume_shared and self.resume is None:
             raise UsageError("--resume-shared is for --resume, which names the folder")
+        if self.part is not None and not 1 <= self.part[0] <= self.part[1] <= MOST_PARTS:
+            raise UsageError(
+                f"part {self.part[0]}/{self.part[1]}: needs I/N with I from 1 to N, N at most {MOST_PARTS}"
+            )
+        if self.part is not None and (self.resume is None or self.depth != "full"):
+            raise UsageError("a part is of a reading at depth full, into a place that --resume names")
         if self.sample_bytes < 1:
             raise UsageError(f"sample_bytes {self.sample_bytes}: needs at least 1 byte")
 

@@ -14,12 +14,14 @@ from auditor.content.device import Device
 from auditor.content.formats import Blocks, Formats
 from auditor.content.gpu import chosen
 from auditor.content.kernels.compiled import prepare
+from auditor.content.parts import keep_terms, refuse_other_terms, share, terms_of
+from auditor.content.place import Place, open_place
 from auditor.content.plan import STRIP_BYTES, ShardPlan, whole_shards
 from auditor.content.probes import Content, Functional, Probes, ShardValues
 from auditor.content.sample import sampled_shards
 from auditor.content.shard import ShardReader
 from auditor.content.spot import FEW, MOST, spot_checks
-from auditor.content.state import Seal, State, open_folder, seed_of
+from auditor.content.state import Seal, State, seed_of
 from auditor.engine.local import Local, Meter, cores
 from auditor.errors import AuditorError, Unread, UsageError, code_of
 from auditor.families.expectations import Expectations
@@ -48,26 +50,30 @@ def read_content(
     make, device_name = _devices(reading.device, {each.shape for each in formats.every_blocks}, reading.jobs or cores())
     fresh = secrets.randbits(32)
     seed = fresh if reading.seed is None else reading.seed
-    folder = unsaved = None
+    place = unsaved = None
     if reading.resume is not None:
         seal = Seal()
-        folder = open_folder(reading.resume, source, shared=reading.resume_shared)
+        place = open_place(reading.resume, source, shared=reading.resume_shared)
         try:
-            seed = seed_of(folder, seal, source, reading.seed, fresh)
+            seed = _begun(place, reading.resume, seal, source, reading, seed)
         except OSError as error:
             told = f"--resume {shown(reading.resume)}: cannot be written to: {error.strerror}"
-            folder, unsaved = None, Unread(told, "not_saved")
+            place, unsaved = None, Unread(told, "not_saved")
     if reading.depth == "full":
         plans = whole_shards(inventory, formats)
+        if reading.part is not None:
+            plans = share(plans, *reading.part)
     else:
         # The spot check reads its strips again, and they count: an eighth of the budget is theirs.
         budget = reading.sample_bytes - reading.sample_bytes // 8
         plans = sampled_shards(inventory, formats, seed=seed, budget=budget, mtp_layers=mtp_layers)
-    settings = {"depth": reading.depth, "seed": seed, "digests": reading.digests, "blocks": blocks}
-    state = State(folder, seal, source, settings) if folder is not None else None
+    settings: dict[str, object] = {"depth": reading.depth, "digests": reading.digests, "blocks": blocks}
+    if reading.depth == "sample":  # of which the seed chose what is read
+        settings["seed"] = seed
+    state = State(place, seal, source, settings) if place is not None else None
     work = _Work(source, reading, make, plans, state)
     spot = None
-    if any(part.scale is not None for plan in plans for part in plan.parts):
+    if reading.part is None and any(part.scale is not None for plan in plans for part in plan.parts):
         spot = _Spot(
             source=source,
             naming=formats.naming,
@@ -107,6 +113,16 @@ def read_content(
         unread=tuple(unread),
         resumed=None if reading.resume is None else work.resumed,
     )
+
+
+def _begun(place: Place, name: str, seal: Seal, source: Source, reading: Reading, fresh: int) -> int:
+    """The seed of a reading whose place it is; what was read there on other terms is refused."""
+    terms = terms_of(source, reading.depth, digests=reading.digests)
+    refuse_other_terms(place, name, seal, terms)
+    if reading.part is None:
+        return seed_of(place, seal, source, reading.seed, fresh)
+    keep_terms(place, seal, terms)
+    return fresh
 
 
 @dataclass(kw_only=True)
@@ -223,7 +239,10 @@ class _Work:
         self.done[plan.file] = values
         if self._state is not None:
             try:
-                self._state.save(plan, values)
+                kept = self._state.save(plan, values)
+                if not kept and self._reading.part is not None and values.unjudged is None:
+                    told = f"{plan.file}: its result cannot be kept: nothing tells whether the file changes"
+                    self._unread.append(Unread(told, "not_saved"))
             except OSError as error:
                 folder = shown(self._reading.resume or "")
                 told = f"--resume {folder}: finished work could not be saved: {error.strerror}"

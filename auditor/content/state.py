@@ -1,31 +1,31 @@
-"""What is finished of an interrupted audit: one small JSON file for each shard, in a folder of the user's choice.
+"""What is finished of an interrupted audit, or of its parts: one small JSON file for each shard, in a place of its own.
 
 A shard's result counts again only if everything it followed from is as it was: tool, source, the file's stamp
-and header, the stamps of the files its scales are in, depth, seed, digests, and what was to be read. A digest over
-that and the values finds what was edited; with AUDITOR_STATE_KEY it is an HMAC, which only the key's holders can make.
+and header, the stamps of the files its scales are in, depth, digests, and what was to be read. Stamps mean less on a
+machine that did not take them. A digest over all that and the values finds what was edited; with AUDITOR_STATE_KEY it
+is an HMAC, which only the key's holders can make.
 """
 
 import hashlib
 import hmac
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from auditor.content.place import Place, this_machine
 from auditor.content.plan import ShardPlan
 from auditor.content.probes import Functional, ShardValues
 from auditor.errors import UsageError
-from auditor.private import PrivateFolder, doubt
 from auditor.sources import Source
-from auditor.text import shown
+from auditor.sources.entry import HERE
 from auditor.version import __version__
 
 KEY = "AUDITOR_STATE_KEY"
 
 _RUN, _FUNCTIONAL = "audit.json", "functional.json"
-_SMALL_BYTES = 1 << 20  # of a file beside the shards' results
+SMALL_BYTES = 1 << 20  # of a file beside the shards' results
 _PART_BYTES, _RANGE_BYTES = 8 << 10, 128  # of a result, for each tensor with its name, and each range of its rows
 _LARGEST_BYTES = 256 << 20
 _T = TypeVar("_T")
@@ -37,6 +37,13 @@ class _Sealed(msgspec.Struct):
     key: str
     seal: str
     values: msgspec.Raw
+
+
+class _Result(msgspec.Struct):
+    """A shard's values, and the machine on which its stamps mean all that they say."""
+
+    machine: str
+    values: ShardValues
 
 
 class Seal:
@@ -76,58 +83,74 @@ class Seal:
 
 
 class State:
-    """The folder. `settings` are what a result depends on beside the shard itself."""
+    """The place. `settings` are what a result depends on beside the shard itself."""
 
-    def __init__(self, folder: PrivateFolder, seal: Seal, source: Source, settings: dict[str, Any]) -> None:
-        self._folder = folder
+    def __init__(self, place: Place, seal: Seal, source: Source, settings: dict[str, Any]) -> None:
+        self._place = place
         self._seal = seal
         self._source = source
         self._settings = {"tool": __version__, "source": source.identity, **settings}
+        self._machine = hashlib.sha256(this_machine().encode()).hexdigest()[:16]
 
     def load(self, plan: ShardPlan) -> ShardValues | None:
         """A shard's finished result, if nothing has changed since; anything odd counts as not finished."""
-        saved = self._seal.opened(self._folder.read(_name(plan), _most(plan)), ShardValues)
-        if saved is None or not _answers(plan, saved[1]):
+        saved = self._seal.opened(self._place.read(_name(plan), _most(plan)), _Result)
+        if saved is None or not _answers(plan, saved[1].values):
             return None
-        key, values = saved
-        return values if key == self._key(plan, values.stamps) == self._key(plan) else None
+        key, result = saved
+        values, present = result.values, self._stamps(plan)
+        if result.machine == self._machine and any(values.stamps.get(file) != present[file] for file in present):
+            return None
+        return values if key == self._key(plan, values.stamps) == self._key(plan, present) else None
 
-    def save(self, plan: ShardPlan, values: ShardValues) -> None:
-        """Make a shard's result durable; raises OSError where the disk does not take it."""
+    def save(self, plan: ShardPlan, values: ShardValues) -> bool:
+        """Make a shard's result durable, unless nothing tells whether its file changes; raises OSError for no room."""
         key = self._key(plan, values.stamps)
-        if key is not None and values.unjudged is None:
-            self._folder.write(_name(plan), self._seal.wrapped(key, values), durable=True)
+        if key is None or values.unjudged is not None:
+            return False
+        self._place.write(_name(plan), self._seal.wrapped(key, _Result(self._machine, values)), durable=True)
+        return True
 
     def load_functional(self, plans: Sequence[ShardPlan], device: str) -> tuple[Functional, ...] | None:
         """The spot check of an audit that had finished reading, if nothing has changed since."""
-        saved = self._seal.opened(self._folder.read(_FUNCTIONAL, _SMALL_BYTES), tuple[Functional, ...])
+        saved = self._seal.opened(self._place.read(_FUNCTIONAL, SMALL_BYTES), tuple[Functional, ...])
         return saved[1] if saved is not None and saved[0] == self._key_of_all(plans, device) else None
 
     def save_functional(self, plans: Sequence[ShardPlan], device: str, found: tuple[Functional, ...]) -> None:
         """Make the spot check durable; raises OSError where the disk does not take it."""
         key = self._key_of_all(plans, device)
         if key is not None:
-            self._folder.write(_FUNCTIONAL, self._seal.wrapped(key, found), durable=True)
+            self._place.write(_FUNCTIONAL, self._seal.wrapped(key, found), durable=True)
 
     def _key_of_all(self, plans: Sequence[ShardPlan], device: str) -> str | None:
-        keys = [self._key(plan) for plan in plans]
-        return None if None in keys else hashlib.sha256(msgspec.json.encode([device, *keys])).hexdigest()
+        stamps = [self._stamps(plan) for plan in plans]
+        keys = [self._key(plan, each) for plan, each in zip(plans, stamps, strict=True)]
+        if None in keys:
+            return None
+        return hashlib.sha256(msgspec.json.encode([device, stamps, *keys], order="sorted")).hexdigest()
 
-    def _key(self, plan: ShardPlan, known: dict[str, str | None] | None = None) -> str | None:
-        """What a result follows from; None where nothing tells whether a file has changed since.
+    def _stamps(self, plan: ShardPlan) -> dict[str, str | None]:
+        """The present stamps of the files that a result follows from."""
+        return {file: self._source.stamp(file) for file in sorted(_files(plan))}
 
-        Stamps are those `known` from the reading, else the files' present ones.
+    def _key(self, plan: ShardPlan, stamps: dict[str, str | None]) -> str | None:
+        """What a result follows from, wherever it was read; None where nothing tells whether a file has changed since.
+
+        Of each stamp what means the same on every machine: size and time of a shared folder's file, an ETag.
         """
-        files = sorted({plan.file} | {part.scale.file for part in plan.parts if part.scale is not None})
-        stamps = [[file, self._source.stamp(file) if known is None else known.get(file)] for file in files]
-        if any(stamp is None for _, stamp in stamps):
+        known = [(file, stamps.get(file)) for file in sorted(_files(plan))]
+        if any(stamp is None for _, stamp in known):
             return None
         depends = {
             **self._settings,
             "plan": hashlib.sha256(msgspec.json.encode(plan)).hexdigest(),
-            "stamps": stamps,
+            "stamps": [[file, str(stamp).partition(HERE)[0]] for file, stamp in known],
         }
         return hashlib.sha256(msgspec.json.encode(depends, order="sorted")).hexdigest()
+
+
+def _files(plan: ShardPlan) -> set[str]:
+    return {plan.file} | {part.scale.file for part in plan.parts if part.scale is not None}
 
 
 def _name(plan: ShardPlan) -> str:
@@ -137,7 +160,7 @@ def _name(plan: ShardPlan) -> str:
 def _most(plan: ShardPlan) -> int:
     """The most bytes that a result of this plan can have."""
     ranges = sum(len(part.rows) for part in plan.parts)
-    return min(_SMALL_BYTES + _PART_BYTES * len(plan.parts) + _RANGE_BYTES * ranges, _LARGEST_BYTES)
+    return min(SMALL_BYTES + _PART_BYTES * len(plan.parts) + _RANGE_BYTES * ranges, _LARGEST_BYTES)
 
 
 def _answers(plan: ShardPlan, values: ShardValues) -> bool:
@@ -148,37 +171,14 @@ def _answers(plan: ShardPlan, values: ShardValues) -> bool:
     )
 
 
-def open_folder(path: str, source: Source, *, shared: bool) -> PrivateFolder:
-    """The state folder, made where it is not there. `shared`: others may write to it, and that is meant.
-
-    Raises UsageError where it cannot serve, or where others may write to it or put another in its place and nobody
-    said that this is meant.
-    """
-    if source.holds(Path(path)):
-        raise UsageError(
-            f"--resume {shown(path)}: lies inside the checkpoint, which is never written to: name another folder"
-        )
-    try:
-        folder = PrivateFolder(path, shared=shared)
-        reason = None if shared else doubt(Path(path))
-    except OSError as error:
-        raise UsageError(f"--resume {shown(path)}: cannot be made: {error.strerror}") from error
-    if reason is not None:
-        raise UsageError(f"--resume {shown(path)}: {reason}; give --resume-shared if that is meant")
-    if not os.access(path, os.W_OK | os.X_OK) or not Path(path).is_dir():
-        raise UsageError(f"--resume {shown(path)}: cannot be written to: name another folder")
-    folder.tidy()
-    return folder
-
-
-def seed_of(folder: PrivateFolder, seal: Seal, source: Source, wanted: int | None, fresh: int) -> int:
-    """The seed of the audit that the folder belongs to: the one asked for, the one it began with, or a fresh one.
+def seed_of(place: Place, seal: Seal, source: Source, wanted: int | None, fresh: int) -> int:
+    """The seed of the audit that the place belongs to: the one asked for, the one it began with, or a fresh one.
 
     Raises OSError where the disk does not take it.
     """
     seed, key = wanted, f"seed {source.identity}"
     if seed is None:
-        saved = seal.opened(folder.read(_RUN, _SMALL_BYTES), int)
+        saved = seal.opened(place.read(_RUN, SMALL_BYTES), int)
         seed = saved[1] if saved is not None and saved[0] == key and 0 <= saved[1] < 1 << 63 else fresh
-    folder.write(_RUN, seal.wrapped(key, seed), durable=True)
+    place.write(_RUN, seal.wrapped(key, seed), durable=True)
     return seed

@@ -21,7 +21,7 @@ _VERSION = "2021-12-02"
 _EMULATOR_ACCOUNT = "devstoreaccount1"
 
 
-def _reach(obstore: Any, container: str, prefix: str, guard: Guard) -> Access:
+def reach(obstore: Any, container: str, prefix: str, guard: Guard) -> Access:
     """The container with an account key, a SAS token, an Entra identity, or none (AZURE_SKIP_SIGNATURE)."""
     given = _connection()
     emulator = is_set("AZURE_STORAGE_USE_EMULATOR")
@@ -61,7 +61,7 @@ def _reach(obstore: Any, container: str, prefix: str, guard: Guard) -> Access:
     return Access(store, base, signs=signs, query=query, page=lists, dialect=AZURE)
 
 
-open_at = partial(Bucket, reach=_reach)
+open_at = partial(Bucket, reach=reach)
 
 
 def _signature(account: str, key: str, container: str) -> str:

@@ -113,7 +113,9 @@ class Bucket(Remote):
         except AuditorError:
             raise
         except Exception as error:  # whatever the library raises, in words of ours: its own may hold the settings
-            raise SourceError(f"{scheme}://{bucket}: {_in_our_words(error, scheme)}", code=_code(error)) from None
+            raise SourceError(
+                f"{scheme}://{bucket}: {in_our_words(error, scheme)}", code=code_of_store(error)
+            ) from None
         parts = guard.admit(self._access.base)
         self._guard = guard
         self._scheme = scheme
@@ -142,7 +144,7 @@ class Bucket(Remote):
         except SourceError:
             raise
         except Exception as error:  # of the library, which signs; its own words hold addresses
-            raise SourceError(f"{self.uri}: {_in_our_words(error, self._scheme)}", code=_code(error)) from None
+            raise SourceError(f"{self.uri}: {in_our_words(error, self._scheme)}", code=code_of_store(error)) from None
 
     def _listed_by_store(self, limit: int) -> tuple[dict[str, Entry], Unread | None]:
         """The listing by the library's own hands: bounded in time and keys, page by page, and no further by us."""
@@ -168,7 +170,7 @@ class Bucket(Remote):
             if page is None:
                 return files, None
             if isinstance(page, Exception):  # whatever the library raises, in words of ours: its own hold addresses
-                raise SourceError(f"{self.uri}: {_in_our_words(page, self._scheme)}", code=_code(page)) from None
+                raise SourceError(f"{self.uri}: {in_our_words(page, self._scheme)}", code=code_of_store(page)) from None
             before = len(files)
             for each in page:
                 if len(files) >= limit:
@@ -189,7 +191,7 @@ class Bucket(Remote):
                 try:
                     url = self._obstore.sign(self._access.store, "GET", path, expires_in=timedelta(seconds=_SIGNED_S))
                 except Exception as error:  # as above
-                    raise ReadError(f"{path}: {_in_our_words(error, self._scheme)}", code=_code(error)) from None
+                    raise ReadError(f"{path}: {in_our_words(error, self._scheme)}", code=code_of_store(error)) from None
                 self._signed[path] = (now, url)
             return Located(url, {})
 
@@ -211,7 +213,7 @@ class Bucket(Remote):
         except self._obstore.exceptions.PreconditionError:
             raise ReadError(f"{path}: changed while it was read", code="changed") from None
         except Exception as error:  # as above
-            raise ReadError(f"{path}: {_in_our_words(error, self._scheme)}", code=_code(error)) from None
+            raise ReadError(f"{path}: {in_our_words(error, self._scheme)}", code=code_of_store(error)) from None
         if etag is not None and meta["e_tag"] is not None and not same_etag(etag, meta["e_tag"]):
             raise ReadError(f"{path}: changed while it was read", code="changed")
         taken = memoryview(data)
@@ -243,7 +245,7 @@ def _refusal(status: int, code: str) -> str:
     return f"the store answers {told}"
 
 
-def _in_our_words(error: Exception, scheme: str) -> str:
+def in_our_words(error: Exception, scheme: str) -> str:
     """An error of the library in words of ours, without addresses, bodies or what it was configured with."""
     text, name = str(error), type(error).__name__
     status, code = _STATUS.search(text), _CODE.search(text)
@@ -266,7 +268,7 @@ def _in_our_words(error: Exception, scheme: str) -> str:
     return f"the store's answer cannot be used ({name})"
 
 
-def _code(error: Exception) -> Code:
+def code_of_store(error: Exception) -> Code:
     """The code of an error of the library, in the order in which its words are chosen."""
     text, name = str(error), type(error).__name__
     status = _STATUS.search(text)

@@ -2,6 +2,9 @@
 
 from typing import Literal, NamedTuple
 
+# In a stamp, before what means something only on the machine that took it; no HTTP header has one.
+HERE = "\n"
+
 EntryKind = Literal["file", "directory", "fifo", "socket", "device", "broken-link", "absent"]
 
 

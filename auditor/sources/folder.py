@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from auditor.errors import ForbiddenError, ReadError, SourceError, Unread
-from auditor.sources.entry import Entry, EntryKind
+from auditor.sources.entry import HERE, Entry, EntryKind
 from auditor.sources.protocol import Need, Symlinks
 from auditor_schemas.codes import Code
 
@@ -76,7 +76,7 @@ class _OpenFile:
                     return
 
     def stamp(self) -> str:
-        """Device, inode, size and times of the last change of the open file."""
+        """Size and time of the last change of the open file; of this machine's alone device, inode and its change."""
         return _stamp(os.fstat(self._descriptor))
 
     def close(self) -> None:
@@ -215,7 +215,7 @@ class Folder:
         return _OpenFile(descriptor, status.st_size, path)
 
     def stamp(self, path: str) -> str | None:
-        """Device, inode, size and times of the last change of the file that the path leads to."""
+        """The same of the file that the path leads to."""
         try:
             return _stamp(os.stat(path, dir_fd=self._directory))
         except (OSError, ValueError):
@@ -272,7 +272,8 @@ def _real(descriptor: int, named: str, status: os.stat_result) -> str:
 
 def _stamp(status: os.stat_result) -> str:
     # Whoever writes may set the time of the last change back, but not that of the inode's.
-    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
+    here = f"{status.st_dev}:{status.st_ino}:{status.st_ctime_ns}"
+    return f"{status.st_size}:{status.st_mtime_ns}{HERE}{here}"
 
 
 def _is_snapshot(folder: Path) -> bool:

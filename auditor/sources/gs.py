@@ -15,7 +15,7 @@ from auditor.sources.http.request import Located
 _HOST = "https://storage.googleapis.com"
 
 
-def _reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
+def reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
     """The bucket with application default credentials, a service account, or none (GOOGLE_SKIP_SIGNATURE)."""
     key = setting("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "GOOGLE_APPLICATION_CREDENTIALS")
     account = _account(key)
@@ -46,7 +46,7 @@ def _reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
     return Access(store, base, signs=signs, query="" if anonymous else None, page=lists)
 
 
-open_at = partial(Bucket, reach=_reach)
+open_at = partial(Bucket, reach=reach)
 
 
 def _account(path: str | None) -> dict[str, Any]:

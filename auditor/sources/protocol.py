@@ -40,7 +40,10 @@ class File(Protocol):
         """A hint: these half-open ranges will be read soon, each once. A remote file fetches now."""
 
     def stamp(self) -> str | None:
-        """What identifies the content that is there now: another one where the file has changed. None: nothing does."""
+        """What identifies the content that is there now: another one where the file has changed. None: nothing does.
+
+        What follows `HERE` in it, if anything, is the same on this machine alone.
+        """
 
     def close(self) -> None:
         """Release what the file holds."""

@@ -23,7 +23,7 @@ _NATIVE = (
 _KEYS = ("access_key_id", "secret_access_key", "session_token")
 
 
-def _reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
+def reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
     """The bucket with credentials from the environment, the shared files, or the machine's role."""
     profile = _profile()
     endpoint = setting("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT") or profile.get("endpoint_url")
@@ -58,7 +58,7 @@ def _reach(obstore: Any, bucket: str, prefix: str, guard: Guard) -> Access:
     return Access(store, base, signs=not anonymous, query="" if anonymous else None, page=page)
 
 
-open_at = partial(Bucket, reach=_reach)
+open_at = partial(Bucket, reach=reach)
 
 
 def _profile() -> dict[str, str]:
