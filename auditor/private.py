@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import stat
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +20,7 @@ _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _LINKS = 40
 _PARTIAL = re.compile(r".+\.json\.[0-9]+\.[0-9a-f]{8}\.partial")
 _DIGEST = 32
+_ABANDONED_S = 3600  # far longer than a small file takes
 _LEFT = 0.8  # of a cache's bound, after trimming
 
 
@@ -84,11 +86,13 @@ class PrivateFolder:
         return (each.name for each in os.scandir(self._folder))
 
     def tidy(self) -> None:
-        """Take away the JSON files that processes which were killed had begun to write."""
+        """Take away the JSON files that processes which were killed had begun to write; others may write theirs now."""
+        before = time.time() - _ABANDONED_S
         for left in self._folder.glob("*.partial"):
             if _PARTIAL.fullmatch(left.name):  # a browser's are called so too
                 with suppress(OSError):  # a folder, which nobody here has made, or somebody else's
-                    left.unlink()
+                    if left.lstat().st_mtime < before:
+                        left.unlink()
 
 
 class CacheFolder:

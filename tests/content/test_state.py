@@ -285,10 +285,15 @@ def test_whatever_an_interrupted_audit_left_is_taken_away_and_nothing_else(copy:
     (state / "a.json.12.0123abcd.partial").mkdir()
     (state / "b.json.12.0123abcd.partial").write_bytes(b"left")
     (state / "c.json.12.0123abcd.partial").symlink_to(copy / "config.json")
+    (state / "d.json.12.0123abcd.partial").write_bytes(b"begun by another process")
+    for name in "abc":
+        os.utime(state / f"{name}.json.12.0123abcd.partial", (0, 0), follow_symlinks=False)
     (state / "film.mkv.partial").write_bytes(b"a browser's")
     assert resumed(copy, state).verdict == "passed"
     assert (state / "a.json.12.0123abcd.partial").is_dir()
     assert not (state / "b.json.12.0123abcd.partial").exists()
+    assert not (state / "c.json.12.0123abcd.partial").is_symlink()
+    assert (state / "d.json.12.0123abcd.partial").exists()
     assert (state / "film.mkv.partial").exists()
     assert (copy / "config.json").exists()
 
@@ -299,7 +304,7 @@ def test_values_that_are_not_of_the_plan_count_as_not_there(copy: Path, tmp_path
     resumed(copy, state)
     path = results(state)[0]
     saved = json.loads(path.read_text("utf-8"))
-    saved["values"]["tensors"][0]["name"] = "another"
+    saved["values"]["values"]["tensors"][0]["name"] = "another"
     values = json.dumps(saved["values"])
     seal = hashlib.sha256(f"{saved['key']}\n{values}".encode()).hexdigest()
     path.write_text(f'{{"key":"{saved["key"]}","seal":"{seal}","values":{values}}}', "utf-8")

@@ -1,4 +1,4 @@
-"""A read-only server that speaks S3 over a folder, sparse or not: ListObjectsV2 in pages, GetObject in ranges.
+"""A server that speaks S3 over a folder, sparse or not: ListObjectsV2 in pages, GetObject in ranges, PutObject.
 
 Google Cloud Storage answers the same requests at its XML interface, so it stands in for that as well.
 """
@@ -21,6 +21,10 @@ def s3_server(folder: Path, bucket: str, *, page: int = 1000, signed: bool = Tru
         name, _, key = unquote(request.target.path).lstrip("/").partition("/")
         if name != bucket:
             return Reply(404, b"<Error><Code>NoSuchBucket</Code></Error>")
+        if request.method == "PUT":
+            (folder / key).parent.mkdir(parents=True, exist_ok=True)
+            (folder / key).write_bytes(request.body)
+            return Reply(200, headers={"ETag": etag_of(folder / key)})
         return ranged(folder / key, request) if key else _listed(folder, bucket, request, page)
 
     return Server(answer)

@@ -81,7 +81,7 @@ class Server:
                 if self.command != "HEAD":
                     self.wfile.write(reply.body)
 
-            do_HEAD = do_POST = do_GET  # noqa: N815  # the names that http.server looks for
+            do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815  # the names that http.server looks for
 
         self._server = _Threads((host, 0), Handler)
         self.host, self.port = host, self._server.server_port
