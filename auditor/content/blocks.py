@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
-from auditor.content.device import Bytes, Extremes
+from auditor.content.device import Bytes, Device, Extremes, Reproduced
 from auditor.content.formats import Blocks
 from auditor.content.fp8 import decode_table
 from auditor.content.kernels import roundtrip
@@ -12,13 +12,18 @@ from auditor.content.plan import Part
 from auditor.content.probes import BlockNote, BlockValues
 
 Floats = npt.NDArray[np.float32]
+_NOT_REPRODUCED = Reproduced(np.zeros((0, 0), np.int8), np.zeros((0, 0)), np.zeros((0, 0), np.bool_))
 _MAGNITUDES: npt.NDArray[np.float32] = decode_table()[:128].copy()
 
 
 class Judge:
-    """One FP8 weight (R × C) with its scales (r × c); None where each strip comes with its own."""
+    """One FP8 weight (R × C) with its scales (r × c); None where each strip comes with its own.
 
-    def __init__(self, part: Part, scale_rc: Floats | None, blocks: Blocks) -> None:
+    What largest codes and scales do not decide is computed on `device`, where that does so, else here.
+    """
+
+    def __init__(self, part: Part, scale_rc: Floats | None, blocks: Blocks, device: Device | None = None) -> None:
+        self._device = device
         self.block = blocks.shape
         self._part = part if part.blocks is not None else replace(part, blocks=blocks)
         self._scale_rc = None if scale_rc is None else _as_compiled(scale_rc)
@@ -36,11 +41,25 @@ class Judge:
             scale_rc = self._scale_rc[first_block_row : first_block_row + grid[0]]
         if grid != scale_rc.shape:
             raise ValueError(f"{grid} blocks from row {first_block_row} on have {scale_rc.shape} scales")
+        scale_rc = _as_compiled(scale_rc)
+        reproduced = self._reproduced(strip, extremes, scale_rc)
         roundtrip.judge_strip(
-            strip, self._part.shape[1], *self.block, extremes.signed_rc, extremes.unsigned_rc, _as_compiled(scale_rc),
+            strip, self._part.shape[1], *self.block, extremes.signed_rc, extremes.unsigned_rc, scale_rc, *reproduced,
             self._rounding, first_block_row, _MAGNITUDES,
             self._counts, self._largest, self._firsts, self._measures,
         )  # fmt: skip
+
+    def _reproduced(self, strip: Bytes, extremes: Extremes, scale_rc: Floats) -> Reproduced:
+        """What the device finds of the blocks that are not decided; nothing where it leaves them to the processor."""
+        reproduce = None if self._device is None else self._device.reproduce
+        if reproduce is None:
+            return _NOT_REPRODUCED
+        where_rc = np.zeros(scale_rc.shape, np.bool_)
+        if not roundtrip.mark_undecided(
+            extremes.signed_rc, extremes.unsigned_rc, scale_rc, self._rounding, _MAGNITUDES, where_rc
+        ):
+            return _NOT_REPRODUCED
+        return reproduce(strip, self._part.shape[1], self.block, where_rc, scale_rc, self._rounding)
 
     def result(self) -> BlockValues:
         """What has been seen."""

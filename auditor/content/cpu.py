@@ -27,6 +27,7 @@ class CpuDevice:
 
     name = "cpu"
     depth = 0
+    reproduce = None
 
     def __init__(self, slab_bytes: int = SLAB_BYTES) -> None:
         self.slab_bytes = slab_bytes

@@ -4,6 +4,7 @@ Shapes: R and C are a strip's rows and columns, r and c its blocks. A strip is a
 at a block's first row; its last block of rows may be partial, and so may the last block of columns.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -22,6 +23,23 @@ class Extremes(NamedTuple):
     unsigned_rc: Bytes
     zeros: int
 
+
+class Reproduced(NamedTuple):
+    """What became of some blocks code by code, alike on every device; of other blocks outcome -1.
+
+    Per block the outcome (`roundtrip.EXACT` to `UNDEFINED`), the largest relative error, whether each code survives.
+    """
+
+    outcome_rc: npt.NDArray[np.int8]
+    error_rc: npt.NDArray[np.float64]
+    survives_rc: npt.NDArray[np.bool_]
+
+
+# From a strip, its columns, its blocks' shape, which blocks, their scales and `roundtrip`'s way of rounding these.
+Reproduce = Callable[
+    [Bytes, int, tuple[int, int], npt.NDArray[np.bool_], npt.NDArray[np.float32], int],
+    Reproduced,
+]
 
 PAGE, _LINE = 4096, 64
 
@@ -80,6 +98,10 @@ class Device(Protocol):
 
     def extremes(self, strip: Bytes, columns: int, block: tuple[int, int]) -> Pending:
         """Begin to reduce a strip of codes (flat, R × C bytes in a buffer of this device's)."""
+
+    @property
+    def reproduce(self) -> Reproduce | None:
+        """What dequantises, quantises again and compares blocks here; None: whoever judges a strip does it as well."""
 
     def close(self) -> None:
         """Release what the device holds."""

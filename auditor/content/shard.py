@@ -171,9 +171,12 @@ class _Pass:
         if at is None or blocks is None:
             return None
         if not at.whole and self._reads(at.of_rows(0, 1)) is not None:
-            return _Weight(part, values, Judge(part, None, blocks), lambda a, b: self._grid(at.of_rows(a, b)))
+            judge = Judge(part, None, blocks, self._reader.device)
+            return _Weight(part, values, judge, lambda a, b: self._grid(at.of_rows(a, b)))
         scale_rc = self._reads(at)
-        return None if scale_rc is None else _Weight(part, values, Judge(part, scale_rc, blocks))
+        if scale_rc is None:
+            return None
+        return _Weight(part, values, Judge(part, scale_rc, blocks, self._reader.device))
 
     def _reads(self, at: ScaleAt) -> Scales | None:
         """Scales; None where they are in another shard that cannot be read, which is noted."""

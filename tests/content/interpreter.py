@@ -18,6 +18,7 @@ class Host:
     """The host as a place, where Triton's interpreter runs the kernel: one memory, everything done when begun."""
 
     name = "triton interpreter"
+    device = torch.device("cpu")
 
     def host(self, size: int) -> torch.Tensor:
         """Plain memory."""

@@ -10,12 +10,14 @@ run on one stream and kernels on another; each waits for the other by events on 
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from auditor.content.cuda import LARGEST_BLOCK
 from auditor.content.cuda.kernel import RESULT_BYTES, Shape, extremes_of, reduce
 from auditor.content.cuda.place import Cuda, Mark, Place
-from auditor.content.device import PAGE, Bytes, Extremes, place_for
+from auditor.content.cuda.reproduce import reproduce
+from auditor.content.device import PAGE, Bytes, Extremes, Reproduced, place_for
 
 # A copy of 16 MiB takes some 0.3 ms even on the fastest bus, far longer than it takes to start one.
 SLAB_BYTES = 16 << 20
@@ -99,6 +101,18 @@ class CudaDevice:
             answer[: shape.results].copy_(results, non_blocking=True)
             slot.free = self._place.mark()
         return _Pending(self, shape, answer, slot.free)
+
+    def reproduce(
+        self,
+        strip: Bytes,
+        columns: int,
+        block: tuple[int, int],
+        where_rc: npt.NDArray[np.bool_],
+        scale_rc: npt.NDArray[np.float32],
+        rounding: int,
+    ) -> Reproduced:
+        """The round trip of some of a strip's blocks, of which the codes are copied once more."""
+        return reproduce(strip, columns, block, where_rc, scale_rc, rounding, device=self._place.device)
 
     def close(self) -> None:
         """Wait for what is under way, and release buffers and device memory."""

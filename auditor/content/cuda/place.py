@@ -18,6 +18,7 @@ class Place(Protocol):
     """Where a kernel runs: its memory, and two streams of work, for copies to it and for everything else."""
 
     name: str
+    device: torch.device
 
     def host(self, size: int) -> torch.Tensor:
         """Bytes of the host's that can be copied from while the host goes on."""
@@ -42,10 +43,10 @@ class Cuda:
     """A CUDA device as a place."""
 
     def __init__(self, index: int) -> None:
-        self._device = torch.device("cuda", index)
+        self.device = torch.device("cuda", index)
         self.name = torch.cuda.get_device_name(index)
-        self._copies = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch
-        self._work = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch
+        self._copies = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]  # torch
+        self._work = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]  # torch
 
     def host(self, size: int) -> torch.Tensor:
         """Pinned memory."""
@@ -54,7 +55,7 @@ class Cuda:
     def room(self, size: int) -> torch.Tensor:
         """Device memory, which torch's allocator ties to the stream of copies."""
         with torch.cuda.stream(self._copies):
-            return torch.empty(size, dtype=torch.uint8, device=self._device)
+            return torch.empty(size, dtype=torch.uint8, device=self.device)
 
     @contextmanager
     def copying(self, after: Mark | None) -> Iterator[None]:

@@ -101,10 +101,40 @@ def shortcut(largest: Any, scale: Any, rounding: Any) -> Any:
     return -1
 
 
+@compiled
+def decided(largest: Any, scale: Any, rounding: Any, magnitude: Any) -> Any:
+    """The outcome where largest |code| (`magnitude` as a number), scale and formula are enough, or -1."""
+    outcome = shortcut(largest, scale, rounding)
+    if outcome < 0 and scale >= np.float32(2.0**-126):
+        outcome = EXACT if _bits(requantised_scale(magnitude, scale, rounding)) == _bits(scale) else -1
+    return outcome
+
+
+@kernel(
+    (
+        types.int8[:, ::1], types.uint8[:, ::1], types.float32[:, ::1], types.int64, types.float32[::1],
+        types.boolean[:, ::1],
+    )
+)  # fmt: skip
+def mark_undecided(
+    signed_rc: Any, unsigned_rc: Any, scale_rc: Any, rounding: int, magnitudes: Any, where_rc: Any
+) -> int:
+    """Mark the blocks of which the codes have to be looked at; how many there are."""
+    count = 0
+    for r in range(signed_rc.shape[0]):
+        plain = _is_plain(signed_rc[r], unsigned_rc[r], scale_rc[r], rounding)
+        for c in range(signed_rc.shape[1]):
+            largest: Any = max(np.int64(signed_rc[r, c]), np.int64(unsigned_rc[r, c] & np.uint8(127)))
+            where_rc[r, c] = not plain and decided(largest, scale_rc[r, c], rounding, magnitudes[largest]) < 0
+            count += where_rc[r, c]
+    return count
+
+
 @kernel(
     (
         types.uint8[::1], types.int64, types.int64, types.int64, types.int8[:, ::1], types.uint8[:, ::1],
-        types.float32[:, ::1], types.int64, types.int64, types.float32[::1],
+        types.float32[:, ::1], types.int8[:, ::1], types.float64[:, ::1], types.boolean[:, ::1],
+        types.int64, types.int64, types.float32[::1],
         types.int64[::1], types.int64[::1], types.int64[:, ::1], types.float64[:, ::1],
     )
 )  # fmt: skip
@@ -116,6 +146,9 @@ def judge_strip(
     signed_rc: Any,
     unsigned_rc: Any,
     scale_rc: Any,
+    outcome_rc: Any,
+    error_rc: Any,
+    survives_rc: Any,
     rounding: int,
     first_row: int,
     magnitudes: Any,
@@ -126,6 +159,7 @@ def judge_strip(
 ) -> None:
     """Judge a strip's blocks, which have their own rows of scales. `first_row` is the first of them in the weight.
 
+    What another device has found of blocks is in `outcome_rc`, -1 where it has not, and beside it; or those are empty.
     `counts`, `largest_codes`, `firsts` (5 × 3, rows begin at -1) and `measures` (5 × 2; and in row 5 the largest
     error) are added to.
     """
@@ -141,17 +175,15 @@ def judge_strip(
             scale = scale_rc[r, c]
             largest_codes[largest] += 1
             counts[ZERO] += largest == 0
-            outcome, error, survive = shortcut(largest, scale, rounding), 0.0, True
-            if outcome < 0:
-                again = requantised_scale(magnitudes[largest], scale, rounding)
-                if _bits(again) == _bits(scale) and scale >= np.float32(2.0**-126):
-                    outcome = EXACT
-                else:
-                    _mark_present(
-                        strip, columns, r * block_rows, min((r + 1) * block_rows, rows), c * block_columns,
-                        min((c + 1) * block_columns, columns), present,
-                    )  # fmt: skip
-                    outcome, error, survive = reproduce(present, magnitudes, scale, rounding)
+            outcome, error, survive = decided(largest, scale, rounding, magnitudes[largest]), 0.0, True
+            if outcome < 0 and outcome_rc.size and outcome_rc[r, c] >= 0:
+                outcome, error, survive = np.int64(outcome_rc[r, c]), error_rc[r, c], survives_rc[r, c]
+            elif outcome < 0:
+                _mark_present(
+                    strip, columns, r * block_rows, min((r + 1) * block_rows, rows), c * block_columns,
+                    min((c + 1) * block_columns, columns), present,
+                )  # fmt: skip
+                outcome, error, survive = reproduce(present, magnitudes, scale, rounding)
             counts[outcome] += 1
             measures[LARGEST_ERROR, 0] = max(measures[LARGEST_ERROR, 0], error)
             counts[DRIFTED] += outcome == CHANGED and survive
