@@ -1,6 +1,6 @@
 """Measures audits of content: kernels in RAM and whole processes, in turn with their peers, on forged data.
 
-    make benchmark-content    # or: python benchmarks/content.py [--record] [--gigabytes N] [--rounds N] [--gpu-only]
+    make benchmark-content    # or: python benchmarks/content.py [--record] [--gigabytes N] [--rounds N]
 
 This process imports the standard library alone; whatever computes is a process of its own.
 """
@@ -196,34 +196,6 @@ def memory(figures: Figures, checkpoint: Forged, what: str) -> None:
     figures.targets.append(Target(f"anonymous memory, {what}", peak / MB, 300, " MB", least=False))
 
 
-def on_gpu(figures: Figures, checkpoints: Callable[[], tuple[Forged, Forged]], rounds: int) -> str | None:
-    """Kernel, copies and whole processes on a GPU; what it is, or None where there is none."""
-    found = part("gpu.py", rounds)
-    if found is None:
-        return None
-    names = {
-        "copy": "device copy (bytes moved)",
-        "kernel": "kernel on the device",
-        "pinned": "bare copy, pinned host to device",
-        "pipeline": "pinned slabs through copy, kernel and back",
-    }
-    measured: Contenders = found["contenders"]
-    rates = {name: figures.add(names[name], each["seconds"], each["bytes"]) for name, each in measured.items()}
-    small, large = checkpoints()
-    few, many = (audit(each, "--no-digests", device="cuda") for each in (small, large))
-    runs = in_turn([Command("few", few.words), Command("many", many.words)], rounds)
-    steady = (large.bytes - small.bytes) / (middle(runs["many"]) - middle(runs["few"]))
-    for name, each in (("few", small), ("many", large)):
-        what = f"audit --depth full --no-digests --device cuda, {each.bytes / GB:.1f} GB"
-        figures.add(what, [run.seconds for run in runs[name]], each.bytes)
-    figures.rows.append(f"| the same in steady state (difference) | | | {steady / GB:,.2f} GB/s |")
-    figures.targets += [
-        Target("GPU: kernel / device copy", rates["kernel"] / rates["copy"], 0.8),
-        Target("GPU: whole path from RAM / bare pinned copy", steady / rates["pinned"], 0.6),
-    ]
-    return f"{found['device']}; {found['versions']}"
-
-
 def _times(runs: dict[str, list[Any]], command: Command) -> list[float]:
     return [run.seconds for run in runs[command.name]]
 
@@ -279,42 +251,26 @@ def main() -> int:
     parser.add_argument("--gigabytes", type=float, default=8, help="size of the larger checkpoint (default: 8)")
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds (default: 5)")
     parser.add_argument("--dir", type=Path, help="where to forge: a disk with room for 1.3 × that, and for cold reads")
-    parser.add_argument("--gpu-only", action="store_true", help="measure the GPU alone")
-    parser.add_argument("--record", action="store_true", help="write benchmarks/results/content.md (content-gpu.md)")
+    parser.add_argument("--record", action="store_true", help="write benchmarks/results/content.md")
     parser.add_argument("--strict", action="store_true", help="exit 1 where a target is missed")
     options = parser.parse_args()
     figures = Figures()
     with tempfile.TemporaryDirectory(prefix="auditor-benchmark-", dir=options.dir) as name:
         folder = Path(name)
 
-        def checkpoints() -> tuple[Forged, Forged]:
-            sizes = {"small": options.gigabytes / 4, "large": options.gigabytes}
-            for each, gigabytes in sizes.items():
-                if each not in forged:
-                    forged[each] = forge(folder / each, gigabytes)
-            return forged["small"], forged["large"]
-
-        forged: dict[str, Forged] = {}
-        if not options.gpu_only:
-            in_ram(figures, options.rounds)
-            small, large = checkpoints()
-            warm(figures, small, large, options.rounds)
-            memory(figures, large, f"{large.bytes / GB:.1f} GB")
-            memory(figures, forge(folder / "sparse", 0, "--sparse"), "tensors of 1.85 GB")
-            cold(figures, large)
-        gpu = on_gpu(figures, checkpoints, options.rounds)
-        data = " and ".join(str(each) for each in forged.values())
-    if options.gpu_only and gpu is None:
-        return 1
+        in_ram(figures, options.rounds)
+        small, large = forge(folder / "small", options.gigabytes / 4), forge(folder / "large", options.gigabytes)
+        warm(figures, small, large, options.rounds)
+        memory(figures, large, f"{large.bytes / GB:.1f} GB")
+        memory(figures, forge(folder / "sparse", 0, "--sparse"), "tensors of 1.85 GB")
+        cold(figures, large)
     words = ["python benchmarks/content.py", f"--gigabytes {options.gigabytes:g}", f"--rounds {options.rounds}"]
-    words += ["--gpu-only"] * options.gpu_only
     lines = [
         "# Audits of content, measured",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}; {machine()}, {platform.system()}; {versions()}.",
-        f"GPU: {gpu or 'none on this machine; nothing is said of one'}.",
         "",
-        f"`{' '.join(words)}`; medians; forged checkpoints of {data}.",
+        f"`{' '.join(words)}`; medians; forged checkpoints of {small} and {large}.",
         "",
         *figures.rows,
         "",
@@ -325,9 +281,8 @@ def main() -> int:
     text = "\n".join(lines) + "\n"
     print(text)
     if options.record:
-        results = RESULTS.with_stem("content-gpu") if options.gpu_only else RESULTS
-        results.parent.mkdir(exist_ok=True)
-        results.write_text(text, "utf-8")
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(text, "utf-8")
     return 1 if options.strict and not all(target.met for target in figures.targets) else 0
 
 

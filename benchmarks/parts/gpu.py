@@ -3,7 +3,8 @@
 - `copy`: one half of a device buffer to the other; its bytes are those moved, read and written;
 - `kernel`: the extremes of 128 × 128 blocks of codes that lie on the device;
 - `pinned`: bare copies of slabs from pinned memory to the device;
-- `pipeline`: the same slabs from pinned memory through a device of the auditor's, results back on the host.
+- `pipeline`: the same slabs from pinned memory through a device of the auditor's, results back on the host;
+- `reproduced`: a slab's blocks under scales that decide none of them, code by code, against the CPU's kernel.
 """
 
 import json
@@ -11,6 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from auditor.content import gpu
 
@@ -77,8 +79,36 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - begun)
     device.close()
     measured = {name: {"seconds": seconds[name], "bytes": moved} for name, (_, moved) in contenders.items()}
+    reproduced = _reproduced(codes[:slab_bytes].cpu().numpy(), torch.device("cuda"))
     versions = f"torch {torch.__version__}, CUDA {torch.version.cuda}"
-    print(json.dumps({"device": found.name, "versions": versions, "contenders": measured}))
+    print(json.dumps({"device": found.name, "versions": versions, "contenders": measured, "reproduced": reproduced}))
+
+
+def _reproduced(strip: Any, device: Any) -> dict[str, Any]:
+    import numpy as np
+
+    from auditor.content.cuda.reproduce import reproduce
+    from auditor.content.fp8 import decode_table
+    from auditor.content.kernels import roundtrip
+
+    strip = np.where((strip & 0x7F) == 0x7F, strip ^ 1, strip)  # no NaN
+    grid = (SLAB_ROWS // BLOCK[0], COLUMNS // BLOCK[1])
+    scale_rc = np.exp(np.random.default_rng(0).normal(-9, 1, grid)).astype(np.float32)
+    where_rc = np.ones(grid, np.bool_)
+    magnitudes = decode_table()[:128].copy()
+    codes_of = strip.reshape(SLAB_ROWS, COLUMNS)
+    equal = True
+    for rounding in (roundtrip.FLOAT32, roundtrip.POWER_OF_TWO, roundtrip.BF16):
+        begun = time.perf_counter()
+        found = reproduce(strip, COLUMNS, BLOCK, where_rc, scale_rc, rounding, device=device)
+        seconds = time.perf_counter() - begun
+        for (r, c), scale in np.ndenumerate(scale_rc):
+            codes = codes_of[r * BLOCK[0] : (r + 1) * BLOCK[0], c * BLOCK[1] : (c + 1) * BLOCK[1]]
+            present = np.zeros(128, np.bool_)
+            present[np.unique(codes & 127)] = True
+            wanted = roundtrip.reproduce(present, magnitudes, scale, rounding)
+            equal &= wanted == (found.outcome_rc[r, c], found.error_rc[r, c], found.survives_rc[r, c])
+    return {"equal": bool(equal), "blocks": scale_rc.size, "seconds": seconds}
 
 
 if __name__ == "__main__":

@@ -29,12 +29,6 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
 
 
-@pytest.fixture
-def cuda() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-
-
 def by_processor(
     code_RC: Bytes, block: tuple[int, int], scale_rc: npt.NDArray[np.float32], rounding: int
 ) -> Reproduced:
