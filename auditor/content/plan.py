@@ -123,7 +123,7 @@ class Part(Struct, frozen=True):
 
 
 class ShardPlan(Struct, frozen=True):
-    """What to read of one shard, in the order of the file. `whole`: every byte of it."""
+    """What to read of one shard, in the order of the file. `whole`: every byte from `begin` to `end` (0: its size)."""
 
     file: str
     size: int
@@ -131,6 +131,13 @@ class ShardPlan(Struct, frozen=True):
     header_sha256: str | None
     parts: tuple[Part, ...]
     whole: bool
+    begin: int = 0
+    end: int = 0
+
+    @property
+    def stop(self) -> int:
+        """Where in the file it ends."""
+        return self.end or self.size
 
     @property
     def bytes(self) -> int:

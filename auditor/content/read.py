@@ -22,8 +22,9 @@ from auditor.content.sample import sampled_shards
 from auditor.content.shard import ShardReader
 from auditor.content.spot import FEW, MOST, spot_checks
 from auditor.content.state import Seal, State, seed_of
+from auditor.content.units import largest_first, merged, units_of
 from auditor.engine.local import Local, Meter, cores
-from auditor.errors import AuditorError, Unread, UsageError, code_of
+from auditor.errors import AuditorError, ReadError, Unread, UsageError, code_of
 from auditor.families.expectations import Expectations
 from auditor.families.naming import Naming
 from auditor.inventory.facts import Inventory
@@ -172,24 +173,21 @@ class _Work:
         self._source = source
         self._reading = reading
         self._make = make
-        self._plans = plans
+        self._units = {plan.file: units_of(plan, digests=reading.digests) for plan in plans}
+        self._found: dict[str, dict[int, ShardValues]] = {plan.file: {} for plan in plans}  # by where a unit begins
         self._state = state
         self._unread: list[Unread] = []
         self._unsaved: Unread | None = None
-        self._refused = 0
+        self._refused: set[str] = set()
         self._devices: list[Device] = []
 
     def run(self, beside: Callable[[], None] | None = None) -> tuple[Unread, ...]:
         """Read, and do what is to be done beside it; returns what could not be read."""
-        if self._state is not None:
-            for plan in self._plans:
-                values = self._state.load(plan)
-                if values is not None:
-                    self.done[plan.file] = values
-            self.resumed = len(self.done)
-        waiting = [plan for plan in self._plans if plan.file not in self.done]
-        total = sum(plan.bytes for plan in self._plans)
-        before = total - sum(plan.bytes for plan in waiting)
+        every = [unit for units in self._units.values() for unit in units]
+        waiting = [unit for unit in every if not self._is_kept(unit)]
+        self.resumed = len(self.done)
+        total = sum(unit.bytes for unit in every)
+        before = total - sum(unit.bytes for unit in waiting)
         progress = self._reading.progress
         engine = Local[ShardPlan, ShardValues](
             self._reading.jobs or cores(),
@@ -202,16 +200,16 @@ class _Work:
         try:
             if waiting:
                 prepare(self._reading.preparing)
-            engine.run(waiting, beside)
+            engine.run(largest_first(waiting), beside)
         except KeyboardInterrupt:
             cancelled = True
-            told = f"cancelled after {len(self.done)} of {len(self._plans)} shards' content"
+            told = f"cancelled after {len(self.done)} of {len(self._units)} shards' content"
             self._unread.append(Unread(told, "cancelled"))
         finally:
             for device in self._devices:
                 device.close()
         self._unread.extend(self._unjudged())
-        unanswered = len(self._plans) - len(self.done) - self._refused
+        unanswered = len(self._units) - len(self.done) - len(self._refused)
         if engine.broken is not None and unanswered and not cancelled:
             reason = f"{type(engine.broken).__name__}: {engine.broken}"
             told = f"the tensor data of {unanswered:,} shards was not read: {reason}"
@@ -235,23 +233,42 @@ class _Work:
         reader = ShardReader(self._source, device, digests=self._reading.digests, tick=meter.tick)
         return reader.read
 
-    def _finished(self, plan: ShardPlan, values: ShardValues) -> None:
-        self.done[plan.file] = values
+    def _is_kept(self, unit: ShardPlan) -> bool:
+        """Whether a unit was read before, which is then known."""
+        values = None if self._state is None else self._state.load(unit)
+        if values is not None:
+            self._add(unit, values)
+        return values is not None
+
+    def _finished(self, unit: ShardPlan, values: ShardValues) -> None:
         if self._state is not None:
             try:
-                kept = self._state.save(plan, values)
+                kept = self._state.save(unit, values)
                 if not kept and self._reading.part is not None and values.unjudged is None:
-                    told = f"{plan.file}: its result cannot be kept: nothing tells whether the file changes"
+                    told = f"{unit.file}: its result cannot be kept: nothing tells whether the file changes"
                     self._unread.append(Unread(told, "not_saved"))
             except OSError as error:
                 folder = shown(self._reading.resume or "")
                 told = f"--resume {folder}: finished work could not be saved: {error.strerror}"
                 self._unsaved = Unread(told, "not_saved")
+        self._add(unit, values)
 
-    def _failed(self, plan: ShardPlan, error: Exception) -> None:
-        self._refused += 1
+    def _add(self, unit: ShardPlan, values: ShardValues) -> None:
+        """Note a unit's values, and the shard's where all of its units are read."""
+        units, found = self._units[unit.file], self._found[unit.file]
+        found[unit.begin] = values
+        if len(found) == len(units) and unit.file not in self._refused:
+            try:
+                self.done[unit.file] = merged(units, [found[each.begin] for each in units])
+            except ReadError as error:
+                self._failed(unit, error)
+
+    def _failed(self, unit: ShardPlan, error: Exception) -> None:
+        if unit.file in self._refused:
+            return
+        self._refused.add(unit.file)
         # The edge of the threads: one shard's trouble is no other's.
-        told = f"{plan.file}: could not be read: {type(error).__name__}: {error}"
+        told = f"{unit.file}: could not be read: {type(error).__name__}: {error}"
         self._unread.append(Unread(str(error) if isinstance(error, AuditorError) else told, code_of(error)))
 
 

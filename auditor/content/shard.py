@@ -119,7 +119,7 @@ class _Pass:
 
     def run(self) -> tuple[TensorValues, ...]:
         """Every part of the plan, in the order of the file."""
-        plan, found, position, repeated = self._plan, [], 0, 0
+        plan, found, position, repeated = self._plan, [], self._plan.begin, 0
         own = [part.scale for part in plan.parts if part.scale is not None and part.scale.file == plan.file]
         self._file.expect([(at.begin, at.end) for at in own if at.whole])
         for part in plan.parts:
@@ -133,7 +133,7 @@ class _Pass:
             found.append(self._part(part, again=again))
             if not again:
                 position = part.end
-        self._pass_over(position, plan.size)
+        self._pass_over(position, plan.stop)
         return tuple(found)
 
     def _ranges(self) -> deque[tuple[int, int]]:

@@ -154,7 +154,8 @@ def _files(plan: ShardPlan) -> set[str]:
 
 
 def _name(plan: ShardPlan) -> str:
-    return f"{hashlib.sha256(plan.file.encode()).hexdigest()[:24]}.json"
+    named = plan.file if plan.stop - plan.begin == plan.size else f"{plan.file}\n{plan.begin}:{plan.stop}"
+    return f"{hashlib.sha256(named.encode()).hexdigest()[:24]}.json"
 
 
 def _most(plan: ShardPlan) -> int:

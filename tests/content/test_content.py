@@ -23,11 +23,12 @@ from auditor.content import Reading
 from auditor.content.cpu import CpuDevice
 from auditor.content.formats import Blocks, Formats
 from auditor.content.gpu import available
+from auditor.content.place import open_place
 from auditor.content.plan import whole_shards
 from auditor.content.read import read_content
 from auditor.content.sample import sampled_shards
 from auditor.content.shard import ShardReader
-from auditor.content.state import Seal, State, open_folder
+from auditor.content.state import Seal, State
 from auditor.errors import ReadError, UsageError
 from auditor.forge import forge
 from auditor.forge.plan import LIKES, Like
@@ -385,15 +386,15 @@ def test_finished_shards_are_not_read_again(copy: Path, tmp_path: Path) -> None:
     assert seen == []
 
 
-@pytest.mark.parametrize("change", ["touch", "seed", "digests", "damage", "depth"])
+@pytest.mark.parametrize("change", ["touch", "digests", "damage", "depth"])
 def test_finished_work_counts_only_for_what_it_was_done_for(copy: Path, tmp_path: Path, change: str) -> None:
     state = tmp_path / "state"
     reading = Reading(depth="full", resume=str(state), seed=1)
     audit(copy, depth="full", reading=reading)
     source = open_source(str(copy))
     plans = whole_shards(walk(source, DEFAULT_LIMITS), formats_of(copy))
-    settings = {"depth": "full", "seed": 1, "digests": True, "blocks": BLOCKS}
-    folder = open_folder(str(state), source, shared=False)
+    settings = {"depth": "full", "digests": True, "blocks": BLOCKS}
+    folder = open_place(str(state), source, shared=False)
     assert all(State(folder, Seal(), source, settings).load(plan) is not None for plan in plans)
     if change == "touch":
         os.utime(copy / plans[0].file)
@@ -401,11 +402,18 @@ def test_finished_work_counts_only_for_what_it_was_done_for(copy: Path, tmp_path
         for path in state.glob("*.json"):
             path.write_bytes(path.read_bytes()[:-20])
     else:
-        settings[change] = {"seed": 2, "digests": False, "depth": "sample"}[change]
+        settings[change] = {"digests": False, "depth": "sample"}[change]
     loaded = [State(folder, Seal(), source, settings).load(plan) is not None for plan in plans]
     assert not loaded[0]
     # The first shard's weights may have scales in the second, so that one depends on it, and no further one.
     assert all(loaded[2:]) == (change == "touch")
+
+
+def test_a_sample_of_another_seed_is_read_again_and_a_full_audit_is_not(copy: Path, tmp_path: Path) -> None:
+    for depth, again in (("sample", False), ("full", True)):
+        for seed in (1, 2):
+            report = audit(copy, depth=depth, reading=Reading(depth=depth, resume=str(tmp_path / depth), seed=seed))
+        assert (report.run.resumed_shards > 0) == again
 
 
 def test_a_state_folder_inside_the_checkpoint_is_refused(copy: Path) -> None:

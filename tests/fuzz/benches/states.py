@@ -8,8 +8,9 @@ from auditor import audit
 from auditor.comparison.derive import expectations_of
 from auditor.content import Reading
 from auditor.content.formats import Blocks, Formats
+from auditor.content.place import open_place
 from auditor.content.plan import whole_shards
-from auditor.content.state import Seal, State, open_folder
+from auditor.content.state import Seal, State
 from auditor.forge import forge
 from auditor.inventory.walk import walk
 from auditor.opening import open_checkpoint
@@ -29,8 +30,8 @@ class Bench:
         forge(checkpoint, like="tiny")
         audit(checkpoint, depth="full", reading=Reading(depth="full", resume=str(self.folder), seed=1))
         source = open_source(str(checkpoint))
-        settings = {"depth": "full", "seed": 1, "digests": True, "blocks": BLOCKS}
-        self.state = State(open_folder(str(self.folder), source, shared=False), Seal(), source, settings)
+        settings = {"depth": "full", "digests": True, "blocks": BLOCKS}
+        self.state = State(open_place(str(self.folder), source, shared=False), Seal(), source, settings)
         with open_checkpoint(str(checkpoint), DEFAULT_LIMITS) as opened:
             formats = Formats(BLOCKS, expectations_of(opened.configuration()))
         self.plans = whole_shards(walk(source, DEFAULT_LIMITS), formats)
