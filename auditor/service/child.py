@@ -11,6 +11,7 @@ import resource
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 # Between two lines of progress.
@@ -65,6 +66,10 @@ class _Told:
 def _bound(limits: dict[str, int]) -> None:
     """Lower priority than whoever answers requests, and no more of the machine than the settings give."""
     os.nice(max(0, limits["nice"] - os.nice(0)))
+    if limits["nice"] and hasattr(os, "SCHED_IDLE"):
+        # An answer takes several threads' turns: each would wait for a timer's tick, however low the priority.
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     bounds = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_DATA: limits["memory"],

@@ -66,7 +66,9 @@ class Process:
             cwd=folder,
             # What reads what others wrote is given no secret of the service's.
             env={name: value for name, value in os.environ.items() if not name.startswith(PREFIX)},
-            start_new_session=True,  # a group of its own, which ends as one
+            # A group of its own, which ends as one. In a session of its own it would be scheduled as somebody else's,
+            # with a share like the whole service's, whatever its priority.
+            process_group=0,
         )
         assert self._process.stdin is not None
         self._readers = [

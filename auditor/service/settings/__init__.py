@@ -65,7 +65,9 @@ class Settings(BaseSettings):
         default=None, ge=1, description="Threads that read tensor data; one for each core if absent."
     )
     open_files: int = Field(default=4096, ge=256, description="Files that one attempt's process may have open.")
-    nice: int = Field(default=10, ge=0, le=19, description="How much lower the priority of attempts is.")
+    nice: int = Field(
+        default=10, ge=0, le=19, description="How much lower attempts' priority is; 0: they take turns with answers."
+    )
     sources: Sources = Field(default=Sources(), description="What may be audited.")
     hooks: Hooks = Field(default=Hooks(), description="Webhooks in.")
     notify: Notify = Field(default=Notify(), description="Notifications out.")

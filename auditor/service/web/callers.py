@@ -83,7 +83,8 @@ def refuse_other_sites(request: Request) -> None:
         raise ForbiddenProblem("with a session, such a request needs Sec-Fetch-Site: same-origin or our Origin")
 
 
-def _admitted(request: Request, scope: Scope) -> Caller:
+def admitted(request: Request, scope: Scope) -> Caller:
+    """Who asks, whose scopes hold this one. Raises the problems of those who may not, TooManyError."""
     state = state_of(request)
     holder = _holder(request, state)
     if holder is None:
@@ -127,15 +128,15 @@ def _origin(url: str) -> str:
 
 
 def _reader(request: Request) -> Caller:
-    return _admitted(request, "read")
+    return admitted(request, "read")
 
 
 def _submitter(request: Request) -> Caller:
-    return _admitted(request, "submit")
+    return admitted(request, "submit")
 
 
 def _admin(request: Request) -> Caller:
-    return _admitted(request, "admin")
+    return admitted(request, "admin")
 
 
 Reader = Annotated[Caller, Depends(_reader)]

@@ -40,12 +40,13 @@ class State:
 def state_for(installation: Installation, stopped: threading.Event) -> State:
     """The state of a new application; the schema has to be there."""
     web = installation.settings.web
+    tokens = Tokens(installation.database)
     return State(
         installation=installation,
-        tokens=Tokens(installation.database),
+        tokens=tokens,
         cursors=Cursors(key(installation.database, CURSORS)),
         rates=Rates(reads=web.reads, writes=web.writes, refusals=web.refusals),
-        watch=Watch(installation.database, stopped, together=web.streams, each=web.streams_each),
+        watch=Watch(installation.database, tokens, stopped, together=web.streams, each=web.streams_each),
         renders=CapacityLimiter(2),
         rendered=Shelf(_RENDERED),
         stopped=stopped,

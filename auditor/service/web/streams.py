@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from auditor.service.access.rates import TooManyError
+from auditor.service.access.tokens import Tokens
 from auditor.service.audits import lookup
 from auditor.service.store.database import Database, away
 from auditor.service.store.tables import FINAL
@@ -23,25 +24,30 @@ from auditor.service.web.models import audit_of
 _LOOK_S = 0.25
 _PLACES_S = 5.0
 _HEARTBEAT_S = 15.0
+_JUDGED_S = 15.0
 _AGAIN_S = 10
+# So many are told at once; then what else is to be answered has its turn.
+_AT_ONCE = 20
+_BETWEEN_S = 0.005
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """An audit as it is now; `text` is the same as the API's JSON."""
+    """An audit as it is now; `event` is made once for all, with the API's JSON."""
 
     version: int
     place: int | None
     final: bool
-    text: str
+    event: bytes
 
 
 class Watching:
     """One who waits for news of an audit, in the loop that made it. A slow one misses what came between."""
 
-    def __init__(self, watch: Watch, caller: str, audit: str, seen: int) -> None:
+    def __init__(self, watch: Watch, caller: str, token: str, audit: str, seen: int) -> None:
         self.caller = caller
+        self.token = token
         self.audit = audit
         self.seen = seen
         self._place: int | None = None
@@ -63,7 +69,7 @@ class Watching:
 
     @property
     def ended(self) -> bool:
-        """Whether no more will come: the audit is gone, or the service stops."""
+        """Whether no more will come: the audit is gone, the token no longer good, or the service stops."""
         return self._ended and self._news is None
 
     async def final(self, seconds: float) -> bool:
@@ -81,7 +87,7 @@ class Watching:
         while not self.ended:
             news = await self.next(_HEARTBEAT_S)
             if news is not None:
-                yield format_sse_event(event="audit", data_str=news.text, id=str(news.version))
+                yield news.event
                 if news.final:
                     return
             elif not self.ended:
@@ -111,28 +117,34 @@ class Watching:
 
 
 class Watch:
-    """Looks at the audits that somebody waits for, four times a second while there is one.
+    """Looks at the audits that somebody waits for, four times a second while there is one, and at their tokens.
 
     `together` and `each` bound how many wait at once, in all and for one caller.
     """
 
-    def __init__(self, database: Database, stopped: threading.Event, *, together: int, each: int) -> None:
+    def __init__(
+        self, database: Database, tokens: Tokens, stopped: threading.Event, *, together: int, each: int
+    ) -> None:
         self._database = database
+        self._tokens = tokens
         self._stopped = stopped
         self._together = together
         self._each = each
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Watching]] = {}
         self._callers: Counter[str] = Counter()
-        self._placed_at = time.monotonic()
+        self._placed_at = self._judged_at = time.monotonic()
         self._looking = False
 
-    def open(self, caller: str, audit: str, *, seen: int = 0) -> Watching:
-        """Begin to wait for a version other than the one that was seen. Raises TooManyError."""
+    def open(self, caller: str, audit: str, *, token: str = "", seen: int = 0) -> Watching:
+        """Begin to wait for a version other than the one that was seen, as long as the token is good, if there is one.
+
+        Raises TooManyError.
+        """
         with self._lock:
             if self._callers.total() >= self._together or self._callers[caller] >= self._each:
                 raise TooManyError(_AGAIN_S)
-            watching = Watching(self, caller, audit, seen)
+            watching = Watching(self, caller, token, audit, seen)
             self._callers[caller] += 1
             self._waiting.setdefault(audit, []).append(watching)
             if not self._looking:
@@ -166,6 +178,7 @@ class Watch:
                     return
                 waiting = {audit: list(those) for audit, those in self._waiting.items()}
             try:
+                self._judge(waiting)
                 self._tell(waiting)
             except SQLAlchemyError as error:
                 if not away(error):
@@ -178,10 +191,22 @@ class Watch:
                     each.tell(None)
             self._looking = False
 
+    def _judge(self, waiting: dict[str, list[Watching]]) -> None:
+        """End what waits by a token that is no longer good."""
+        if time.monotonic() - self._judged_at < _JUDGED_S:
+            return
+        self._judged_at = time.monotonic()
+        every = [each for those in waiting.values() for each in those if each.token]
+        good = {token for token in {each.token for each in every} if self._tokens.holder(token) is not None}
+        for each in every:
+            if each.token not in good:
+                each.tell(None)
+
     def _tell(self, waiting: dict[str, list[Watching]]) -> None:
         placing = time.monotonic() - self._placed_at >= _PLACES_S
         if placing:
             self._placed_at = time.monotonic()
+        told: list[tuple[Watching, News | None]] = []
         with self._database.read() as connection:
             versions = lookup.versions(connection, list(waiting))
             for audit, those in waiting.items():
@@ -190,12 +215,17 @@ class Watch:
                     each for each in those if each.seen != version or state in FINAL or (placing and state == "queued")
                 ]
                 news = self._news(connection, audit) if late else None
-                for each in late:
-                    each.tell(news)
+                told.extend((each, news) for each in late)
+        for begin in range(0, len(told), _AT_ONCE):
+            for each, news in told[begin : begin + _AT_ONCE]:
+                each.tell(news)
+            time.sleep(_BETWEEN_S)
 
     def _news(self, connection: Connection, audit: str) -> News | None:
         row = lookup.audit(connection, audit)
         if row is None:
             return None
         place = lookup.place(connection, row)
-        return News(row.version, place, row.state in FINAL, audit_of(row, place).model_dump_json())
+        text = audit_of(row, place).model_dump_json()
+        event = format_sse_event(event="audit", data_str=text, id=str(row.version))
+        return News(row.version, place, row.state in FINAL, event)

@@ -71,6 +71,18 @@ def test_a_sound_checkpoint_passes_and_its_report_is_kept(installation: Installa
     assert not (installation.settings.work / row.id).exists()
 
 
+def test_an_attempt_is_scheduled_with_the_service_and_after_it(
+    installation: Installation, checkpoint: Path, misbehave: Callable[[str], None]
+) -> None:
+    """A session of its own would have a share of its own, whatever its priority."""
+    told = "(os.getsid(0), os.getpgid(0) == os.getpid(), os.sched_getscheduler(0), os.nice(0))"
+    misbehave(f"end, os._exit = os._exit, lambda code: (print({told}, file=sys.stderr), end(code))")
+    row = attempt(installation, Order(source=str(checkpoint)))
+    with installation.database.read() as connection:
+        log = connection.execute(select(attempts.c.log).where(attempts.c.audit == row.id)).scalar_one()
+    assert log.strip() == str((os.getsid(0), True, os.SCHED_IDLE, 10))
+
+
 def test_damage_is_a_verdict_and_no_cause(installation: Installation, tmp_path: Path) -> None:
     forge(tmp_path / "broken", like="tiny", break_name="missing-shard")
     row = attempt(installation, Order(source=str(tmp_path / "broken")))

@@ -106,14 +106,13 @@ def test_streams_are_bounded_for_each_token_and_in_all_and_their_places_come_bac
 
 
 def test_a_stream_ends_with_its_token(service: Service, audit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("auditor.service.web.api.events._JUDGED_S", 0.0)
+    monkeypatch.setattr("auditor.service.web.streams._JUDGED_S", 0.0)
     issued = service.state.tokens.create("leaked", ["read"])
     headers = {"Authorization": f"Bearer {issued.token}"}
     with service.client().stream("GET", f"/v1/audits/{audit}/events", headers=headers) as answer:
         found = events(answer.iter_lines())
         assert next(found)["data"]["state"] == "queued"
         service.state.tokens.revoke(issued.id)
-        service.installation.audits.begin(audit, 1, "w")
         assert next(found, None) is None
 
 
