@@ -13,6 +13,7 @@ from auditor.errors import UsageError
 from auditor.service.access.admission import RefusedError, admit
 from auditor.service.audits.life import Submission
 from auditor.service.audits.order import Depth, Order
+from auditor.service.audits.standing import put_back
 
 if TYPE_CHECKING:
     from auditor.service.installation import Installation
@@ -35,6 +36,8 @@ class Asked:
     policy: str | None = None
     origin: str | None = None
     key: str | None = None
+    # The commit that the branch had before, where it is known.
+    before: str | None = None
 
 
 class Asking:
@@ -65,7 +68,10 @@ class Asking:
         """Submit as a part of the caller's transaction. Raises UsageError, QueueFullError."""
         order = self.order(connection, asked)
         key = asked.key or f"order {order.digest}"
-        return self._audits.submit_within(connection, order, owner=_OWNER, key=key, body="")
+        made = self._audits.submit_within(connection, order, owner=_OWNER, key=key, body="")
+        if asked.before is not None and not made.created:
+            put_back(connection, made.audit, asked.before)
+        return made
 
     def submit(self, asked: Sequence[Asked]) -> list[Submission]:
         """Submit all or none. Raises UsageError, QueueFullError."""

@@ -18,6 +18,7 @@ from auditor.service.hooks.incoming import MOST, MalformedError, Read, decoded, 
 if TYPE_CHECKING:
     from auditor.service.settings.tables import HubHook
 
+_BRANCHES = "refs/heads/"
 _CONTENT = "repo.content"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REF = re.compile(r"refs/[A-Za-z0-9._/@+-]{1,250}")
@@ -36,6 +37,7 @@ class _Repository(msgspec.Struct):
 class _Ref(msgspec.Struct):
     ref: str
     newSha: str | None = None  # noqa: N815  # the hub's word
+    oldSha: object = None  # noqa: N815  # likewise; a courtesy, of whatever kind
 
 
 class _Payload(msgspec.Struct):
@@ -69,6 +71,7 @@ def read(hook: HubHook, body: bytes) -> Read:
             depth=hook.depth,
             policy=hook.policy,
             origin=f"hub:{each.ref}",
+            before=_before(each),
         )
     every = tuple(asked.values())
     if not every:
@@ -81,4 +84,10 @@ def _wanted(hook: HubHook, ref: str) -> bool:
         return hook.pulls
     if not _REF.fullmatch(ref):
         return False
-    return matches(ref, {"refs/heads/": hook.branches, "refs/tags/": hook.tags})
+    return matches(ref, {_BRANCHES: hook.branches, "refs/tags/": hook.tags})
+
+
+def _before(ref: _Ref) -> str | None:
+    """The commit that a branch had before."""
+    old = ref.oldSha
+    return old if ref.ref.startswith(_BRANCHES) and isinstance(old, str) and _COMMIT.fullmatch(old) else None

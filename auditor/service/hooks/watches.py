@@ -177,6 +177,7 @@ class Watches(Rows):
             policy=row.policy,
             origin=f"hub:{_ref(row.revision)}" if hub else f"watch:{row.id}",
             key=None if hub else f"watch {row.id} {row.attempt}",
+            before=row.commit if hub else None,
         )
         return self._asking.submit_within(connection, asked).audit
 

@@ -7,6 +7,7 @@ from sqlalchemy import select
 
 from auditor.errors import SourceError
 from auditor.reporting.publish import publish
+from auditor.service.audits.standing import PROPOSED
 from auditor.service.installation import Installation
 from auditor.service.store.tables import audits
 
@@ -14,12 +15,13 @@ _AT_ONCE = 100
 
 
 def export(installation: Installation, directory: str) -> tuple[str, list[str]]:
-    """Add every stored report to the site in `directory`: one line for a person, and the reports that were not intact.
+    """Add stored reports to the site in `directory`: one line for a person, and the reports that were not intact.
 
+    Those of pull requests alone are left out: the site shows a checkpoint by its latest report, which they never are.
     Raises SourceError where there is none to add, UsageError where `directory` is no site.
     """
     with installation.database.read() as connection:
-        found = select(audits.c.report).where(audits.c.report.is_not(None)).group_by(audits.c.report)
+        found = select(audits.c.report).where(audits.c.report.is_not(None), ~PROPOSED).group_by(audits.c.report)
         names = list(connection.execute(found.order_by(audits.c.report)).scalars())
     lost: list[str] = []
     said = ""

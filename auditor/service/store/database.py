@@ -55,6 +55,7 @@ class Database:
                 parsed.set(drivername="postgresql+psycopg"),
                 pool_size=_POOL,
                 max_overflow=0,
+                hide_parameters=True,  # in what is logged of an error
                 pool_timeout=_WAIT_S,
                 pool_pre_ping=True,
                 connect_args={
@@ -163,6 +164,7 @@ def _sqlite(url: str, *, readers: bool) -> Engine:
         url,
         pool_size=_READERS if readers else 1,
         max_overflow=0,
+        hide_parameters=True,
         pool_timeout=_WAIT_S * 3,
         connect_args={"check_same_thread": False, "timeout": _BUSY_MS / 1000, "cached_statements": 512},
     )

@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.middleware.sessions import SessionMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from auditor.service.access.keys import SESSIONS, key
@@ -32,6 +31,7 @@ from auditor.service.web.api import (
 )
 from auditor.service.web.callers import cookie_name, is_tls
 from auditor.service.web.headers import SecurityHeaders
+from auditor.service.web.hosts import KnownHosts
 from auditor.service.web.openapi import describe
 from auditor.service.web.pages import faults
 from auditor.service.web.pages.router import router as pages
@@ -39,7 +39,7 @@ from auditor.service.web.state import state_for
 from auditor.service.web.strict import BodyLimit
 from auditor.version import __version__
 
-_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _ROUTERS = (
     audits.router,
     events.router,
@@ -83,7 +83,7 @@ def create_app(installation: Installation, *, stopped: threading.Event) -> FastA
         same_site="lax",
         https_only=is_tls(settings),
     )
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(_hosts(settings)), www_redirect=False)
+    app.add_middleware(KnownHosts, names=list(_hosts(settings)))
     app.add_middleware(SecurityHeaders, tls=is_tls(settings))
     app.add_middleware(RequestCount, metrics=app.state.metrics)
     app.add_middleware(RequestLog)
@@ -99,6 +99,6 @@ def _hosts(settings: Settings) -> Iterator[str]:
     """The names that requests may use for this service."""
     yield from _LOOPBACK
     yield from map(str.lower, settings.web.trusted_hosts)
-    yield f"[{settings.host}]" if ":" in settings.host else settings.host
+    yield settings.host
     if host := urlsplit(settings.public_url or "").hostname:
         yield host

@@ -11,6 +11,7 @@ from auditor.service.access.rates import Rates
 from auditor.service.access.tokens import Tokens
 from auditor.service.installation import Installation
 from auditor.service.store.database import Database
+from auditor.service.web.readiness import Readiness
 from auditor.service.web.shelf import Shelf
 from auditor.service.web.streams import Watch
 
@@ -26,6 +27,7 @@ class State:
     cursors: Cursors
     rates: Rates
     watch: Watch
+    readiness: Readiness
     # So many reports are rendered at once; the rest wait without a thread.
     renders: CapacityLimiter
     rendered: Shelf
@@ -47,6 +49,7 @@ def state_for(installation: Installation, stopped: threading.Event) -> State:
         cursors=Cursors(key(installation.database, CURSORS)),
         rates=Rates(reads=web.reads, writes=web.writes, refusals=web.refusals),
         watch=Watch(installation.database, tokens, stopped, together=web.streams, each=web.streams_each),
+        readiness=Readiness(installation),
         renders=CapacityLimiter(2),
         rendered=Shelf(_RENDERED),
         stopped=stopped,

@@ -10,9 +10,9 @@ COMMIT, NEWER = "0" * 40, "1" * 40
 PULL, MAIN, TAG = "hub:refs/pr/3", "hub:refs/heads/main", "hub:refs/tags/v1"
 
 
-def ask(installation: Installation, revision: str, origin: str) -> str:
+def ask(installation: Installation, revision: str, origin: str, before: str | None = None) -> str:
     """What a hook of the hub asks for."""
-    asked = Asked(source="hf://org/model", revision=revision, origin=origin)
+    asked = Asked(source="hf://org/model", revision=revision, origin=origin, before=before)
     return Asking(installation).submit([asked])[0].audit
 
 
@@ -80,4 +80,26 @@ def test_an_old_commit_that_gets_a_tag_is_not_the_latest_again(installation: Ins
     for each in (old, new):
         finish(installation, each)
     assert ask(installation, COMMIT, TAG) == old
+    assert latest(installation) == new
+
+
+def test_a_branch_that_goes_back_has_the_earlier_commits_audit_be_the_latest(installation: Installation) -> None:
+    old, new = ask(installation, COMMIT, MAIN), ask(installation, NEWER, MAIN, COMMIT)
+    for each in (old, new):
+        finish(installation, each)
+    assert ask(installation, COMMIT, MAIN, NEWER) == old
+    assert latest(installation) == old
+    assert ask(installation, NEWER, MAIN, COMMIT) == new
+    assert latest(installation) == new
+
+
+def test_a_push_that_is_told_twice_or_late_moves_nothing(installation: Installation) -> None:
+    old, new = ask(installation, COMMIT, MAIN, "2" * 40), ask(installation, NEWER, MAIN, COMMIT)
+    for each in (old, new):
+        finish(installation, each)
+    assert ask(installation, COMMIT, MAIN, "2" * 40) == old
+    assert latest(installation) == new
+    pull = ask(installation, "3" * 40, PULL)
+    finish(installation, pull)
+    assert ask(installation, "3" * 40, PULL, NEWER) == pull
     assert latest(installation) == new

@@ -19,10 +19,11 @@ from sqlalchemy import Row, select
 from standardwebhooks import Webhook
 
 from auditor.service.audits import policies
+from auditor.service.audits.life import Result
 from auditor.service.installation import Installation
 from auditor.service.settings import Settings
 from auditor.service.settings.tables import GenericHook, GithubHook, Hooks, HubHook, Push
-from auditor.service.store.tables import audits, origins
+from auditor.service.store.tables import audits, checkpoints, origins
 from tests.service.web.conftest import Service
 from tests.service.web.conftest import service as service  # a fixture
 
@@ -188,6 +189,28 @@ def test_the_refs_that_the_settings_name_are_audited(
     assert answer.status_code == (202 if audited else 200)
     assert [each.revision for each in every_audit(installation)] == audited
     assert (answer.json()["ignored"] is None) == bool(audited)
+
+
+def test_a_branch_that_was_reset_is_shown_by_the_commit_that_it_has(hub: Post, installation: Installation) -> None:
+    def push(old: object, new: str, ref: str = "refs/heads/main") -> str:
+        refs = [{"ref": ref, "oldSha": old, "newSha": new}]
+        answer = hub(payload(updatedRefs=refs))
+        assert answer.status_code == 202
+        return str(answer.json()["audits"][0]["id"])
+
+    def latest() -> str:
+        with installation.database.read() as connection:
+            return str(connection.execute(select(checkpoints.c.latest_audit)).scalar_one())
+
+    first, second = push("2" * 40, COMMIT), push(COMMIT, OTHER)
+    for audit in (first, second):
+        installation.audits.begin(audit, 1, "w")
+        installation.audits.conclude(audit, 1, "w", Result(report="a" * 64, verdict="passed", tool="1"))
+    for old in (None, "2" * 40, 7, ["x"], OTHER.upper() + "x"):
+        assert push(old, COMMIT) == first
+        assert latest() == second, "what is told again is no reset"
+    assert push(OTHER, COMMIT) == first
+    assert latest() == first
 
 
 def test_each_ref_of_one_commit_is_kept_to_be_told(hub: Post, installation: Installation) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from auditor.service import settings as given
 from auditor.service.access.tokens import Tokens
 from auditor.service.audits.life import Result
 from auditor.service.audits.order import Order
+from auditor.service.hooks.asking import Asked, Asking
 from auditor.service.installation import Installation, Lock
 from auditor.service.notify.targets import Targets
 from auditor.service.settings import Settings
@@ -223,6 +225,21 @@ def test_site_is_written_from_the_stored_reports(command, installation, tmp_path
     assert "1 report of 1 checkpoint, 1 new" in said
     assert len(json.loads((tmp_path / "site" / "site.json").read_text())["entries"]) == 1
     assert "0 new" in command("export", tmp_path / "site")[1]
+
+
+def test_reports_of_pull_requests_are_not_of_the_site(command, installation, tmp_path: Path) -> None:
+    forge(tmp_path / "tiny", like="tiny", sparse=True)
+    assert cli.main(["audit", str(tmp_path / "tiny"), "--quiet", "--json", str(tmp_path / "report.json")]) == 0
+    data = (tmp_path / "report.json").read_bytes()
+    pull, taken = (Asked(source="hf://org/model", revision=n * 40, origin="hub:refs/pr/3") for n in "01")
+    for n, each in enumerate((pull, taken)):
+        audit = Asking(installation).submit([each])[0].audit
+        installation.audits.begin(audit, 1, "w")
+        report = installation.reports.put(data + b"\n" * n)
+        installation.audits.conclude(audit, 1, "w", Result(report=report, verdict="passed", tool="1"))
+    assert command("export", tmp_path / "site")[0] == 3
+    Asking(installation).submit([replace(taken, origin="hub:refs/heads/main")])
+    assert "1 report of 1 checkpoint, 1 new" in command("export", tmp_path / "site")[1]
 
 
 def test_migrate_makes_and_keeps_the_schema(command, tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """Who may do what, and what the service keeps out before it looks at anything."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import pytest
 from fastapi import APIRouter
+from sqlalchemy import event
 
 from auditor.service.settings import Settings
 from auditor.service.web.callers import Admin, Reader, Submitter
@@ -73,8 +77,15 @@ def test_every_answer_has_the_security_headers(guarded: Service) -> None:
 
 
 def test_a_host_that_is_not_ours_is_refused(guarded: Service) -> None:
-    assert guarded.client(Host="evil.example").get("/healthz").status_code == 400
-    assert guarded.client(Host="localhost:1").get("/healthz").status_code == 200
+    for name in ("evil.example", "localhost.evil.example", "x@localhost", "localhost/x", "[::1", ""):
+        answer = guarded.client(Host=name).get("/healthz")
+        assert answer.status_code == 400, name
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["title"] == "The request cannot be read"
+        assert "evil" not in answer.text
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    for name in ("localhost:1", "LOCALHOST", "127.0.0.1", "[::1]:80"):
+        assert guarded.client(Host=name).get("/healthz").status_code == 200, name
 
 
 def test_health_needs_no_token_and_readiness_says_what_is_away(guarded: Service) -> None:
@@ -83,6 +94,19 @@ def test_health_needs_no_token_and_readiness_says_what_is_away(guarded: Service)
     assert answer.status_code == 503
     assert answer.json() == {"database": "ok", "store": "ok", "worker": "away"}
     assert answer.headers["retry-after"]
+
+
+def test_readiness_is_looked_for_once_a_second_however_many_ask(guarded: Service) -> None:
+    asked: list[str] = []
+    with guarded.installation.database.read() as connection:
+        event.listen(connection.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+    client = guarded.client()
+    begun = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.get("/readyz").json(), range(40)))
+    assert all(each == answers[0] for each in answers)
+    looks = sum("FROM workers" in each for each in asked)
+    assert 1 <= looks <= 1 + (time.monotonic() - begun)
 
 
 def test_wrong_tokens_are_counted_by_address(guarded: Service) -> None:
