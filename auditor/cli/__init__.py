@@ -45,7 +45,8 @@ def _main(arguments: list[str], *, alone: bool) -> int:
         if options.command is None:
             parser.print_help()
             return USAGE
-        if alone and (getattr(options, "depth", "headers") != "headers" or getattr(options, "csv", None) is not None):
+        numeric = getattr(options, "depth", "headers") != "headers" or getattr(options, "values", False)
+        if alone and (numeric or getattr(options, "csv", None) is not None):
             from auditor.startup import before_numpy
 
             before_numpy()

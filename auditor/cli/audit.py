@@ -139,7 +139,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def _content_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("reading tensor data (--depth sample or full; extra 'content')")
-    group.add_argument("--seed", type=_seed, metavar="N", help="what a sample draws from (default: a new one)")
+    group.add_argument("--seed", type=seed, metavar="N", help="what a sample draws from (default: a new one)")
     group.add_argument(
         "--sample-bytes", type=size, metavar="SIZE", help="the most that a sample reads, such as 500MB (default: 2GiB)"
     )
@@ -154,7 +154,7 @@ def reading_options(group: "argparse._ArgumentGroup", *, parts: bool = False) ->
         default="auto",
         help="what computes (default: a GPU where there is one)",
     )
-    group.add_argument("--jobs", type=_positive, metavar="N", help="threads that read (default: one for each core)")
+    group.add_argument("--jobs", type=positive, metavar="N", help="threads that read (default: one for each core)")
     group.add_argument(
         "--resume",
         metavar="PLACE",
@@ -184,13 +184,15 @@ def size(text: str) -> int:
     return count
 
 
-def _seed(text: str) -> int:
+def seed(text: str) -> int:
+    """A seed, from its digits."""
     if not text.isascii() or not text.isdigit() or int(text) >= 1 << 63:
         raise argparse.ArgumentTypeError(f"{text!r}: needs a whole number from 0 to 2^63 - 1")
     return int(text)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: needs a whole number from 1 on")
     return int(text)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from auditor.cli.diff_values_text import value_lines
 from auditor.text import listed, plural, quoted, shown, size
 from auditor_schemas.diff import CheckpointDiff, DiffSide, TensorChange, TensorKind
 
@@ -18,6 +19,8 @@ def lines(diff: CheckpointDiff) -> Iterator[str]:
 def _lines(diff: CheckpointDiff) -> Iterator[str]:
     yield f"OLD  {_side(diff.old)}"
     yield f"NEW  {_side(diff.new)}"
+    if diff.values is not None:  # which say of every tensor what headers say of some
+        yield from value_lines(diff.values)
     for title, sign, changes in (
         ("added", "+", diff.added),
         ("removed", "-", diff.removed),
@@ -25,8 +28,9 @@ def _lines(diff: CheckpointDiff) -> Iterator[str]:
         ("retyped", "~", diff.retyped),
         ("changed in bytes", "~", diff.changed_bytes),
     ):
-        yield from _tensors(title, sign, changes)
-    if diff.moved:
+        if diff.values is None:
+            yield from _tensors(title, sign, changes)
+    if diff.moved and diff.values is None:
         yield from _heading(f"moved to another shard: {plural(sum(each.count for each in diff.moved), 'tensor')}")
         rows = [
             f"~ {shown(listed(each.old, most=2))} → {shown(listed(each.new, most=2))}: "
@@ -58,6 +62,8 @@ def _lines(diff: CheckpointDiff) -> Iterator[str]:
             ]
         )
     yield from _findings(diff)
+    if diff.values is not None:
+        return
     yield ""
     if diff.same:
         yield "nothing differs of what could be compared"

@@ -9,8 +9,8 @@ from auditor.errors import SourceError
 from auditor.inventory.facts import Inventory
 from auditor.patterns import count, expand, expand_file, patterns
 from auditor.reporting.saved import read_report
-from auditor.run import Subject, Terms, conduct
-from auditor.text import shown
+from auditor.run import Evidence, Subject, Terms, conduct
+from auditor.text import shown, shown_json
 from auditor.verdict.attribute import Attributed
 from auditor.verdict.baseline import Baseline, tensors_of
 from auditor.version import __version__
@@ -53,11 +53,20 @@ def read_side(path: str, label: str) -> Side:
     """A report where the path is a file, else a checkpoint, which is audited at depth headers."""
     if Path(path).is_file():
         return reported(read_report(path), label, path)
+    return read_evidence(path, label)[1]
+
+
+def read_evidence(path: str, label: str) -> tuple[Evidence, Side]:
+    """A checkpoint as a side, with what was read of it."""
     evidence, report = conduct(Subject(source=path), Terms())
     fields = evidence.configuration.fields
-    return Side(
-        label, report, _tensors_of(evidence.inventory), None if fields is None else dict(_flat(fields)), None, False
-    )
+    flat = None if fields is None else dict(_flat(fields))
+    return evidence, Side(label, report, _tensors_of(evidence.inventory), flat, None, False)
+
+
+def written(diff: CheckpointDiff) -> str:
+    """A difference as JSON; of values only where these were compared."""
+    return shown_json(diff.model_dump_json(indent=2, exclude=None if diff.values is not None else {"values"})) + "\n"
 
 
 def reported(report: AuditReport, label: str, name: str) -> Side:

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from auditor_schemas.conversion import ConversionValues
 from auditor_schemas.record import Record
 from auditor_schemas.report import Tool, Verdict
 from auditor_schemas.rule import Severity
@@ -107,3 +108,7 @@ class CheckpointDiff(Record):
     findings: tuple[FindingChange, ...]
     not_compared: tuple[str, ...] = Field(description="What is not known to be the same or not, with the reason.")
     incomplete: tuple[str, ...] = Field(description="What an incomplete audit of a side did not see.")
+    values: ConversionValues | None = Field(
+        default=None,
+        description="What the values of tensors say of a conversion; absent where these were not compared.",
+    )

@@ -18,7 +18,7 @@ from auditor.service.audits import lookup
 from auditor.service.store.reports import Reports
 from auditor.service.web.problems import ConflictProblem, NotFoundProblem, UnavailableProblem
 from auditor.service.web.state import State
-from auditor.text import shown, shown_json
+from auditor.text import shown
 from auditor_schemas.report import AuditReport
 
 _LONGEST_S = 120
@@ -101,6 +101,7 @@ def difference(reports: Reports, old: str, new: str, name: str, *, above: str | 
     """What changed between two stored reports, as json or html. Raises ConflictProblem where it cannot be."""
     from auditor.questions.diff import difference as differ
     from auditor.questions.diff import reported as side
+    from auditor.questions.diff import written
 
     sides = []
     for sha256, label in ((old, "OLD"), (new, "NEW")):
@@ -114,7 +115,7 @@ def difference(reports: Reports, old: str, new: str, name: str, *, above: str | 
         from auditor_reports.diff import render as page
 
         return page(diff, above=above).encode()
-    return (shown_json(diff.model_dump_json(indent=2)) + "\n").encode()
+    return written(diff).encode()
 
 
 def file_name(row: Row[Any], suffix: str) -> str:
