@@ -21,7 +21,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     """The two sides, what is compared, and where the difference goes."""
     parser.epilog = (
         "exit codes: 0 nothing differs, 1 something does, 2 usage, 3 a side could not be read as a whole; with "
-        "--values 0 faithful, or lossy within the format, 1 not what a conversion gives, 2 usage, 3 not everything was compared"
+        "--values 0 faithful, or lossy within the format, 1 not what a conversion gives, 3 not everything was compared"
     )
     parser.add_argument("old", metavar="OLD", help="a checkpoint folder or a report that `audit --json` wrote")
     parser.add_argument("new", metavar="NEW", help="the same, to compare with OLD")

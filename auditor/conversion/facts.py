@@ -17,6 +17,7 @@ FORMULAS = (
     "amax / 448",
     "amax / 448 without a clamp",
     "1 / (448 / amax)",
+    "1 / (448 / amax) with 448 / amax as 1 / amax × 448",
     "1 / (448 / amax), codes by division",
     "ue8m0: 2^ceil(log2(amax / 448))",
     "ue8m0: 2^ceil(log2(amax / 448)) without a clamp",
@@ -118,7 +119,8 @@ class PairValues(Struct, frozen=True):
 
     `elements` were compared, `unequal` are not the other side's after the stated rounding, `beyond` are further away
     than the new format's rounding leaves. Errors are relative to the old value, or to the least normal number of the
-    new format where that is more. `formula` names the rounding or the quantisation, `fault` what was recognised in a
+    new format where that is more. `formula` names the rounding or the quantisation, of the `formulas`
+    that fit the first one, `fault` what was recognised in a
     pair that differs, `reason` why nothing was compared. `first` is the first element that is not equal, of a pair that
     differs the first beyond the bound. Of `blocks` so many are unlike, and `likeness` is the correlation of new and old
     values in blocks that are not the same, both of a pair that differs.
@@ -139,6 +141,7 @@ class PairValues(Struct, frozen=True):
     largest: float = 0.0
     rms: float = 0.0
     formula: str = ""
+    formulas: tuple[str, ...] = ()
     fault: str = ""
     reason: str = ""
     blocks: int = 0

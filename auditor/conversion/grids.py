@@ -15,6 +15,7 @@ from auditor.content.kernels import compare
 Grid = npt.NDArray[np.float64]
 
 ALIKE = 0.995  # the least correlation of a block that is the other's times a factor, its rounding aside
+_FINE = 2.0**-10  # what tells a scale from the nearest of BF16
 _LEAST = 2  # blocks that are told by
 _SHIFTS = 4  # blocks that a grid may have moved by, each way
 
@@ -39,9 +40,9 @@ def fault_of(sums: Grid, right: Grid, *, coded: str, tolerance: float) -> str:
 
 
 def _named(used: Grid, right: Grid, seen: npt.NDArray[np.bool_], coded: str, tolerance: float) -> str:
-    def close(wanted: Grid, within: float = tolerance) -> bool:
+    def close(wanted: Grid) -> bool:
         with np.errstate(all="ignore"):
-            return bool((np.abs(used - wanted)[seen] <= within * np.abs(wanted)[seen]).all())
+            return bool((np.abs(used - wanted)[seen] <= tolerance * np.abs(wanted)[seen]).all())
 
     if coded == "old" and close(np.ones_like(right)):
         return "the raw codes, without their scales"
@@ -50,9 +51,8 @@ def _named(used: Grid, right: Grid, seen: npt.NDArray[np.bool_], coded: str, tol
     with np.errstate(all="ignore"):
         if close(1 / right):
             return "scales inverted"
-    fine = min(tolerance, 2.0**-11)
     rounded = (encode_bf16(right.astype(np.float32)).astype(np.uint32) << np.uint32(16)).view(np.float32)
-    if close(rounded.astype(np.float64), fine) and not close(right, 2.0**-12):
+    if tolerance < _FINE and close(rounded.astype(np.float64)):
         return "scales rounded through BF16"
     if int(seen.sum()) < _LEAST or np.ptp(right[seen]) <= 4 * tolerance * right[seen].max():
         return _constant(used, right, seen, tolerance)
@@ -74,7 +74,7 @@ def _constant(used: Grid, right: Grid, seen: npt.NDArray[np.bool_], tolerance: f
     middle = float(np.median(ratio))
     if np.ptp(ratio) > 2 * tolerance * abs(middle) or abs(middle - 1) <= tolerance:
         return ""
-    return f"every value times {middle:.6g}"
+    return f"every value times {middle:.3g}"
 
 
 def _shift(used: Grid, right: Grid, seen: npt.NDArray[np.bool_], tolerance: float) -> str:

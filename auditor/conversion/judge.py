@@ -1,9 +1,11 @@
 """What follows from comparing every pair: relations by kind, the worst tensors first, and the verdict. Pure."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isfinite, sqrt
 
 import numpy as np
+from msgspec.structs import replace
 
 from auditor.conversion.dropped import Declared, excuse
 from auditor.conversion.facts import Compared, PairValues, Unpaired
@@ -29,7 +31,7 @@ _APART = 2.0**-8  # of the sum of squares, which rounding to codes stays below
 def judged(compared: Compared, old: Declared, new: Declared) -> ConversionValues:
     """The verdict, with everything that it follows from."""
     origins = _origins(compared.pairs)
-    pairs = [(each, each.fault or _fault(each, origins)) for each in compared.pairs]
+    pairs = [(each, each.fault or _fault(each, origins)) for each in _by_usual_formulas(compared.pairs)]
     kinds = tuple(_kinds(pairs))
     left_out = tuple(_unpaired(compared.left_out, lambda name: excuse(name, old, new)))
     added = tuple(_unpaired(compared.added, lambda _: ""))
@@ -144,6 +146,15 @@ def _fault(pair: PairValues, origins: dict[str, str]) -> str:
 
 def _layer(name: str) -> str:
     return name.partition(".experts.")[0]
+
+
+def _by_usual_formulas(pairs: Iterable[PairValues]) -> Iterator[PairValues]:
+    """The pairs, each by that of the formulas that fit it which fits most of the others."""
+    pairs = list(pairs)
+    fitting = Counter(formula for pair in pairs for formula in pair.formulas)
+    for pair in pairs:
+        usual = max(pair.formulas, key=fitting.__getitem__, default=pair.formula)
+        yield pair if usual == pair.formula else replace(pair, formula=usual)
 
 
 # --- the same values elsewhere ---

@@ -44,6 +44,7 @@ class Outcome(NamedTuple):
     relation: Relation
     formula: str = ""
     fault: str = ""
+    formulas: tuple[str, ...] = ()
 
 
 class Comparer:
@@ -103,6 +104,7 @@ def told(
         relation=outcome.relation,
         elements=0 if reason else _elements(pair),
         formula=outcome.formula,
+        formulas=outcome.formulas,
         fault=outcome.fault,
         reason=reason,
         first=first,
@@ -159,7 +161,7 @@ class _Values:
         self._same_dtype = pair.old.dtype == pair.new.dtype
         self._same_codes = self._same_dtype
         self._same_scales = _same_bits(*self._scales)
-        self._quick = True
+        self._quick = self._in_bf16 = True  # so far: a cast by its scales, a cast by these in BF16
         self._seen, self._measured = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
         self._counts, self._measures = np.zeros(compare.COUNTS, np.int64), np.zeros(compare.MEASURES)
         self._formulas = np.zeros((2, compare.FORMULAS), np.int64)
@@ -178,7 +180,7 @@ class _Values:
             exact = outcome.relation in ("same_bytes", "same_values")
             return self._told(outcome, None if exact else self._first.get(compare.FIRST_UNEQUAL))
         if not outcome.fault:
-            outcome = Outcome("different", outcome.formula, self._recognised())
+            outcome = outcome._replace(fault=self._recognised())
         return self._told(
             outcome,
             self._first.get(compare.FIRST_BEYOND) or self._first.get(compare.FIRST_UNEQUAL),
@@ -215,9 +217,11 @@ class _Values:
             if same and self._same_scales:
                 return
         elif self._quick:
-            self._quick = self._agrees(one, other, top, bottom)
+            self._quick = self._agrees(one, other, top, bottom, self._scales[0])
             if self._quick:
                 return
+        if self._in_bf16:
+            self._in_bf16 = self._agrees(one, other, top, bottom, _in_bf16(self._scales[0]))
         self._measured[rows[0] : rows[-1] + 1] = True
         self._measure(one, other, top, bottom)
 
@@ -239,10 +243,10 @@ class _Values:
             self._edges.add_top(part(0, one, WIDTH, wide), part(1, other, WIDTH, wide))
         self._edges.add(part(0, one, bottom - top, WIDTH), part(1, other, bottom - top, WIDTH))
 
-    def _agrees(self, one: Bytes, other: Bytes, top: int, bottom: int) -> bool:
-        """The short way of a cast: FP8 codes whose values have the bits of the other side."""
+    def _agrees(self, one: Bytes, other: Bytes, top: int, bottom: int, scale: Floats | None) -> bool:
+        """The short way of a cast: FP8 codes whose values, by such scales, have the bits of the other side."""
         old, new = self._sides
-        scale, rows = self._scales[0], self._scale_rows[0]
+        rows = self._scale_rows[0]
         if scale is None or rows is None or old.blocks is None or new.dtype not in ("BF16", "F32"):
             return False
         width = min(old.blocks.shape[1], old.columns)
@@ -321,6 +325,9 @@ class _Values:
         if self._same_codes and self._same_scales:
             same = old.scale is None or new.scale is None or old.scale.dtype == new.scale.dtype
             return Outcome("same_bytes" if same else "same_values")
+        if counts[compare.NOT_FINITE]:
+            beyond = f"values beyond the largest {new.dtype}" if counts[compare.UNEQUAL] == 0 else ""
+            return Outcome("different", fault=beyond)
         if counts[compare.UNEQUAL] == 0:
             if counts[compare.CHANGED] and old.dtype != FP8:
                 return Outcome("rounded", _ROUNDED[new.dtype])
@@ -354,19 +361,21 @@ class _Values:
         return Outcome("different")
 
     def _followed(self) -> Outcome | None:
-        """The first formula by which every block follows from the other side."""
+        """The formulas by which every block follows from the other side."""
         blocks, short = int(self._seen.sum()), int((self._seen & ~self._measured).sum())
         coded = self._pair.new if self._pair.new.dtype == FP8 else self._pair.old
+        fit: list[str] = []
         for through, counts in zip(("", " of values rounded to BF16"), self._formulas.tolist(), strict=True):
             for formula, count in enumerate(counts):
                 if not count or count + short != blocks:
                     continue
-                if formula in _FAULTS:
+                if formula in _FAULTS and not fit:
                     return Outcome("different", FORMULAS[formula], FORMULAS[formula].partition(", ")[2])
-                dtype = "" if coded.scale is None else coded.scale.dtype
-                stored = f", scales to the nearest {dtype}" if dtype in _STORAGE else ""
-                return Outcome("requantised", FORMULAS[formula] + through + stored)
-        return None
+                if formula not in _FAULTS:
+                    dtype = "" if coded.scale is None else coded.scale.dtype
+                    stored = f", scales to the nearest {dtype}" if dtype in _STORAGE else ""
+                    fit.append(FORMULAS[formula] + through + stored)
+        return Outcome("requantised", fit[0], formulas=tuple(fit)) if fit else None
 
     def _apart(self) -> Mask:
         """Blocks whose values differ beyond the bound, told by their sums."""
@@ -387,15 +396,19 @@ class _Values:
         old, new = self._sides
         if new.dtype == FP8 and new.scale is None and old.scale is not None:
             return "its scales are not there"
-        fault = self._edges.fault()
+        fault = "scales rounded through BF16" if self._in_bf16 else self._edges.fault()
         if fault:
             return fault
         sums = np.where(self._measured[:, :, None], self._sums, self._seen[:, :, None] * 1.0)
         fine = new.dtype != FP8 or self._same_codes
-        tolerance = 2.0**-9 if fine else 2.0**-5
+        # A code has eight mantissas: what BF16 rounds of them with a scale does not average out.
+        tolerance = 2.0**-7 if fine else 2.0**-5
         shape = self._amax.shape
         if self._scales[0] is not None and self._scales[0].shape == shape:
-            return grids.fault_of(sums, self._scales[0].astype(np.float64), coded="old", tolerance=tolerance)
+            right = self._scales[0].astype(np.float64)
+            if self._same_codes and self._scales[1] is not None:
+                tolerance = 2.0**-20  # the scales alone have changed
+            return grids.fault_of(sums, right, coded="old", tolerance=tolerance)
         if self._scales[1] is None or self._scales[1].shape != shape:
             return grids.fault_of(sums, np.ones(shape), coded="", tolerance=tolerance)
         with np.errstate(all="ignore"):  # the scales that codes would have had to be multiplied by
@@ -417,6 +430,10 @@ def _widened(raw: npt.NDArray[Any], dtype: str) -> Floats:
 
 def _bf16(values: Floats) -> Floats:
     return (encode_bf16(values).astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def _in_bf16(scale: Floats | None) -> Floats | None:
+    return None if scale is None else np.require(_bf16(scale), np.float32, ["C", "W"])
 
 
 def _same_bits(one: Floats | None, other: Floats | None) -> bool:

@@ -26,9 +26,9 @@ FIRST_UNEQUAL, FIRST_BEYOND, FIRSTS = range(3)
 OLD, NEW, BOTH, SUMS = range(4)
 # Formulas that a block's scale and codes may follow from its values, in the order in which they are named.
 (
-    PUBLISHED, UNCLAMPED, RECIPROCAL, RECIPROCAL_DIVIDED, POWER, POWER_UNCLAMPED, TIMES_INVERSE, OCP, IN_BF16,
+    PUBLISHED, UNCLAMPED, RECIPROCAL, INVERTED, DIVIDED, POWER, POWER_UNCLAMPED, TIMES_INVERSE, OCP, IN_BF16,
     SCALE_IN_BF16, SCALE_IN_F16, FORMULAS,
-) = range(12)  # fmt: skip
+) = range(13)  # fmt: skip
 # What scales are stored as.
 AS_FLOAT32, AS_BFLOAT16, AS_HALF, AS_POWER = range(4)
 
@@ -277,6 +277,17 @@ def _stored(value: Any, storage: Any) -> Any:
 
 
 @compiled
+def _inverted(amax: Any) -> Any:
+    """448 / amax as torch computes it where 448 is a number of Python's: 1 / amax, times 448."""
+    return np.float32(np.float32(np.float32(1) / amax) * np.float32(448))
+
+
+@compiled
+def _inverted_in_bf16(amax: Any) -> Any:
+    return _bfloat16(_bfloat16(np.float32(1) / amax) * np.float32(448))
+
+
+@compiled
 def _made(formula: Any, amax: Any) -> Any:
     """The scale that a formula gives for a largest |value|."""
     largest = np.float32(448)
@@ -285,8 +296,10 @@ def _made(formula: Any, amax: Any) -> Any:
         return np.float32(clamped / largest)
     if formula == UNCLAMPED:
         return np.float32(amax / largest)
-    if formula in (RECIPROCAL, RECIPROCAL_DIVIDED):
+    if formula in (RECIPROCAL, DIVIDED):
         return np.float32(np.float32(1) / np.float32(largest / amax))
+    if formula == INVERTED:
+        return np.float32(np.float32(1) / _inverted(amax))
     if formula == POWER:
         return _power_above(np.float32(clamped / largest))
     if formula == POWER_UNCLAMPED:
@@ -295,7 +308,7 @@ def _made(formula: Any, amax: Any) -> Any:
         return np.float32(amax * np.float32(np.float32(1) / largest))
     if formula == OCP:
         return np.float32(_from_bits(_bits(amax) & np.uint32(0x7F800000)) * np.float32(2.0**-8))
-    return _bfloat16(np.float32(1) / _bfloat16(np.float32(largest / amax)))  # IN_BF16
+    return _bfloat16(np.float32(1) / _inverted_in_bf16(amax))  # IN_BF16
 
 
 @compiled
@@ -355,7 +368,7 @@ def follow(
                 for formula in range(FORMULAS):
                     counts[formula] += empty
                 continue
-            divided, multiplied = -1, -1  # not tried yet
+            divided = -1  # not tried yet
             for formula in range(FORMULAS):
                 made = _made(formula, amax)
                 if formula in (SCALE_IN_BF16, SCALE_IN_F16):
@@ -371,14 +384,11 @@ def follow(
                 if _bits(_stored(made, storage)) != _bits(scale):
                     continue
                 if formula == IN_BF16:
-                    factor = _bfloat16(np.float32(np.float32(448) / amax))
+                    factor = _inverted_in_bf16(amax)
                     counts[formula] += _follows(old, codes, columns, top, bottom, left, right, scale, factor, True)
-                elif formula == RECIPROCAL:
-                    if multiplied < 0:
-                        factor = np.float32(np.float32(448) / amax)
-                        found = _follows(old, codes, columns, top, bottom, left, right, scale, factor, False)
-                        multiplied = 1 if found else 0
-                    counts[formula] += multiplied
+                elif formula in (RECIPROCAL, INVERTED):
+                    factor = np.float32(np.float32(448) / amax) if formula == RECIPROCAL else _inverted(amax)
+                    counts[formula] += _follows(old, codes, columns, top, bottom, left, right, scale, factor, False)
                 else:
                     if divided < 0:
                         found = _follows(old, codes, columns, top, bottom, left, right, scale, np.float32(0), False)
