@@ -37,7 +37,11 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--seed", type=seed, metavar="N", help="what a sample draws from (default: a new one)")
     group.add_argument("--jobs", type=positive, metavar="N", help="threads that read (default: one for each core)")
-    group.add_argument("--resume", metavar="DIR", help="keep what is finished in DIR, and go on from there")
+    group.add_argument(
+        "--resume",
+        metavar="PLACE",
+        help="keep what is finished in PLACE, and go on from there: a folder, or s3://, gs:// or az://bucket/prefix",
+    )
     group.add_argument(
         "--resume-shared", action="store_true", help="others may write to that folder, and are trusted with the verdict"
     )

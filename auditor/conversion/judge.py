@@ -25,6 +25,15 @@ EXIT_CODES: dict[Conversion, int] = {"faithful": 0, "lossy": 0, "unfaithful": 1,
 _LISTED = 10_000  # tensors one by one
 _KNOWN_AGAIN = 4000  # tensors that differ and are looked for among the other side's
 _ORDER: tuple[Relation, ...] = ("different", "not_compared", "rounded", "requantised", "same_values", "same_bytes")
+# Of one tensor, and of several.
+_SAID: dict[Relation, tuple[str, str]] = {
+    "different": ("differs", "differ"),
+    "not_compared": ("cannot be compared", "cannot be compared"),
+    "rounded": ("is rounded within the format", "are rounded within the format"),
+    "requantised": ("follows by a formula", "follow by a formula"),
+    "same_values": ("has the same values", "have the same values"),
+    "same_bytes": ("has the same bytes", "have the same bytes"),
+}
 _APART = 2.0**-8  # of the sum of squares, which rounding to codes stays below
 
 
@@ -79,15 +88,7 @@ def _conclusion(
     verdict: Conversion, compared: Compared, kinds: Sequence[ComparedKind], left_out: Sequence[UnpairedTensors]
 ) -> str:
     counts = {relation: sum(each.count for each in kinds if each.relation == relation) for relation in _ORDER}
-    told = {
-        "different": "differ",
-        "not_compared": "cannot be compared",
-        "rounded": "are rounded within the format",
-        "requantised": "follow by a formula",
-        "same_values": "have the same values",
-        "same_bytes": "have the same bytes",
-    }
-    parts = [f"{plural(count, 'tensor')} {told[relation]}" for relation, count in counts.items() if count]
+    parts = [f"{plural(count, 'tensor')} {_SAID[relation][count > 1]}" for relation, count in counts.items() if count]
     lost = sum(each.count for each in left_out if not each.excused)
     if lost:
         are = "is" if lost == 1 else "are"

@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar, cast
 
 import xxhash
@@ -11,7 +10,8 @@ from msgspec import Struct
 
 from auditor.content.cpu import slab_bytes
 from auditor.content.kernels.compiled import prepare
-from auditor.content.state import Seal, open_folder, seed_of
+from auditor.content.place import open_place
+from auditor.content.state import Seal, seed_of
 from auditor.conversion import Comparing
 from auditor.conversion.facts import Compared, PairValues, Stored, TaskValues, Unpaired
 from auditor.conversion.measure import Comparer, Outcome, told
@@ -45,6 +45,13 @@ class Opened:
         damaged = [each.path for each in self.inventory.parts if each.state == "damaged"]
         if damaged:
             yield Unread(f"{self.label}: headers are damaged: {listed(map(shown, damaged))}", "unreadable")
+        index = self.inventory.index
+        lost = [] if index is None or self.label != "OLD" else index.weight_map.keys() - self.inventory.tensors.keys()
+        if lost:  # what NEW lacks is left out
+            told = (
+                f"the index places {plural(len(lost), 'tensor')} that no shard has: {listed(map(named, sorted(lost)))}"
+            )
+            yield Unread(f"{self.label}: {told}", "unreadable")
         if self.side.unreadable:
             names = listed(map(named, self.side.unreadable), most=1)
             yield Unread(f"{self.label}: bytes are missing or are not what the header says: {names}", "unreadable")
@@ -72,18 +79,9 @@ _Digests = dict[str, tuple[str, ...]]  # of codes and scales, by the name that a
 
 
 class _Both(Struct, frozen=True):
-    """Two sources in the place of one, as far as a state folder asks."""
+    """Two sources in the place of one, as far as a seed is kept for it."""
 
-    sources: tuple[Source, Source]
-
-    @property
-    def identity(self) -> str:
-        """What tells these two from any other two."""
-        return "\n".join(each.identity for each in self.sources)
-
-    def holds(self, path: Path) -> bool:
-        """Whether a local path lies inside either checkpoint."""
-        return any(each.holds(path) for each in self.sources)
+    identity: str
 
 
 def compare_values(old: Opened, new: Opened, how: Comparing) -> Compared:
@@ -130,16 +128,17 @@ def _begin(sides: tuple[Opened, Opened], how: Comparing, unread: list[Unread]) -
     if how.resume is None:
         return seed, None
     sources = (sides[0].source, sides[1].source)
-    both = cast(Source, _Both(sources))  # what a folder asks of a source, both answer
     seal = Seal()
-    folder = open_folder(how.resume, both, shared=how.resume_shared)
+    for source in sources:  # it lies inside neither
+        place = open_place(how.resume, source, shared=how.resume_shared)
+    both = cast(Source, _Both("\n".join(each.identity for each in sources)))
     try:
-        seed = seed_of(folder, seal, both, how.seed, fresh)
+        seed = seed_of(place, seal, both, how.seed, fresh)
     except OSError as error:
         unread.append(Unread(f"--resume {shown(how.resume)}: cannot be written to: {error.strerror}", "not_saved"))
         return seed, None
     # A result of everything is one whatever was drawn.
-    return seed, State(folder, seal, sources, {"seed": None if how.sample_bytes is None else seed})
+    return seed, State(place, seal, sources, {"seed": None if how.sample_bytes is None else seed})
 
 
 def _unknown(pairing: Pairing) -> list[_Unknown]:

@@ -1,4 +1,4 @@
-"""What is finished of an interrupted comparison: one small file for each task, in a folder of the user's choice.
+"""What is finished of an interrupted comparison: one small file for each task, in a place of the user's choice.
 
 A result counts again only if everything it followed from is as it was: tool, both sources, the stamps of the files of
 both sides, the seed, and which pairs were to be compared. It is sealed as results of audits are.
@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
+from auditor.content.place import Place
 from auditor.content.state import Seal
 from auditor.conversion.facts import TaskValues
 from auditor.conversion.plan import Task
-from auditor.private import PrivateFolder
 from auditor.sources import Source
 from auditor.version import __version__
 
@@ -20,18 +20,16 @@ _TASK_BYTES, _PAIR_BYTES, _MOST = 1 << 20, 16 << 10, 256 << 20
 
 
 class State:
-    """The folder. `settings` are what a result depends on beside the files."""
+    """The place. `settings` are what a result depends on beside the files."""
 
-    def __init__(
-        self, folder: PrivateFolder, seal: Seal, sources: tuple[Source, Source], settings: dict[str, Any]
-    ) -> None:
-        self._folder, self._seal, self._sources = folder, seal, sources
+    def __init__(self, place: Place, seal: Seal, sources: tuple[Source, Source], settings: dict[str, Any]) -> None:
+        self._place, self._seal, self._sources = place, seal, sources
         self._settings = {"tool": __version__, "sources": [each.identity for each in sources], **settings}
 
     def load(self, task: Task) -> TaskValues | None:
         """A task's finished result, if nothing has changed since; anything odd counts as not finished."""
         most = min(_TASK_BYTES + _PAIR_BYTES * len(task.pairs), _MOST)
-        saved = self._seal.opened(self._folder.read(_name(task), most), TaskValues)
+        saved = self._seal.opened(self._place.read(_name(task), most), TaskValues)
         if saved is None:
             return None
         key, values = saved
@@ -44,7 +42,7 @@ class State:
         """Make a result durable; raises OSError where the disk does not take it."""
         key = self._key(task, (values.old_stamps, values.new_stamps))
         if key is not None:
-            self._folder.write(_name(task), self._seal.wrapped(key, values), durable=True)
+            self._place.write(_name(task), self._seal.wrapped(key, values), durable=True)
 
     def _key(self, task: Task, known: tuple[dict[str, str | None], dict[str, str | None]] | None = None) -> str | None:
         """What a result follows from; None where nothing tells whether a file has changed since."""

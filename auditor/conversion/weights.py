@@ -40,7 +40,8 @@ def side_of(inventory: Inventory, formats: Formats) -> Side:
     unreadable: list[str] = []
     for shard in inventory.parts:
         names = list(readable(shard))
-        unreadable += sorted(set(shard.tensors) - set(names))
+        lost = set(shard.tensors) - set(names)
+        unreadable += sorted(name for name in lost if elements(shard.tensors[name].shape))
         found.update(zip(names, ((shard, row) for row in formats.rows_of(names)), strict=True))
     reader = _Reader(found, formats)
     weights: dict[str, Stored] = {}
