@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from auditor.content.device import Buffer, Bytes, Extremes
-from auditor.content.kernels.reduce import reduce_strip
+from auditor.content.kernels.strips import CHUNK, reduce_strip
 
 # What is read at once stays in the processor's cache for the kernels, and is enough that threads seldom wait for the
 # interpreter's lock between two calls. All threads together have a budget.
@@ -37,9 +37,13 @@ class CpuDevice:
         """The one buffer; what it held is done with."""
         return self._buffer.at(offset, size)
 
-    def extremes(self, strip: Bytes, columns: int, block: tuple[int, int]) -> _Reduced:
+    def extremes(self, strip: Bytes, columns: int, block: tuple[int, int], phase: int = 0) -> _Reduced:
         """Reduce a strip at once."""
-        return _Reduced(Extremes(*reduce_strip(strip, columns, *block)))
+        found = Extremes(*reduce_strip(strip, columns, *block, phase))
+        if block[1] % CHUNK:
+            found.alike_r[:] = 0
+            found.small[:] = 0
+        return _Reduced(found)
 
     def close(self) -> None:
         """Nothing outlives the thread."""

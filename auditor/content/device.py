@@ -16,12 +16,18 @@ Bytes = npt.NDArray[np.uint8]
 class Extremes(NamedTuple):
     """Per block the largest code as a signed byte and as an unsigned one, and how many codes of the strip are ±0.
 
-    The largest |code| is max(signed, unsigned & 0x7F); 0x7F is NaN.
+    The largest |code| is max(signed, unsigned & 0x7F); 0x7F is NaN. A chunk is CHUNK codes of a row, from a multiple
+    of CHUNK columns on. `alike_r` counts, by row of blocks, the chunks whose codes are all ±0 or of one sign; `small`,
+    by page of the file, the codes below SMALL of the chunks that begin in it: both are 0 where a block is no whole
+    number of chunks wide. `sums_r` is a sum over each row of blocks that tells other codes.
     """
 
     signed_rc: npt.NDArray[np.int8]
     unsigned_rc: Bytes
     zeros: int
+    alike_r: npt.NDArray[np.int64]
+    small: npt.NDArray[np.int32]
+    sums_r: npt.NDArray[np.uint64]
 
 
 class Reproduced(NamedTuple):
@@ -96,8 +102,11 @@ class Device(Protocol):
     def buffer(self, size: int, offset: int) -> Bytes:
         """Memory for `size` bytes read at a file's `offset`, in turn from one of `depth` + 1 buffers."""
 
-    def extremes(self, strip: Bytes, columns: int, block: tuple[int, int]) -> Pending:
-        """Begin to reduce a strip of codes (flat, R × C bytes in a buffer of this device's)."""
+    def extremes(self, strip: Bytes, columns: int, block: tuple[int, int], phase: int = 0) -> Pending:
+        """Begin to reduce a strip of codes (flat, R × C bytes in a buffer of this device's).
+
+        It begins `phase` bytes behind the start of a page of the file.
+        """
 
     @property
     def reproduce(self) -> Reproduce | None:

@@ -14,7 +14,7 @@ import xxhash
 
 from auditor.content.blocks import Judge
 from auditor.content.cpu import SLAB_BYTES
-from auditor.content.device import Bytes, Device, Pending
+from auditor.content.device import PAGE, Bytes, Device, Pending
 from auditor.content.elements import Values
 from auditor.content.integers import SaidShape, Table
 from auditor.content.kernels.reduce import zeros_at_end
@@ -275,7 +275,7 @@ class _Pass:
         slab = max(1, device.slab_bytes // (block[0] * columns)) * block[0] * columns
         under_way: deque[tuple[Bytes, int, Pending]] = deque()
         for strip, place in self._runs(begin, end, slab, hasher, again=again):
-            under_way.append((strip, place, device.extremes(strip, columns, block)))
+            under_way.append((strip, place, device.extremes(strip, columns, block, place % PAGE)))
             if len(under_way) > device.depth:
                 weight.add(*under_way.popleft())
         while under_way:

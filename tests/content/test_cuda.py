@@ -19,12 +19,14 @@ import pytest
 
 from auditor.content import gpu
 from auditor.content.device import Bytes, Extremes
+from auditor.content.kernels.strips import sum_strip
 from auditor.content.probes import ShardValues
 from auditor.errors import UsageError
 from auditor.forge import breaks, forge
 from auditor.inventory.walk import walk
 from auditor.sources import open_source
 from auditor_schemas.policy import Limits
+from tests.content.kernels.test_reduce import plain_texture
 
 pytest.importorskip("triton", reason="triton is built for Linux on x86-64 alone")
 
@@ -110,6 +112,8 @@ def expected(code_RC: Matrix, block: tuple[int, int]) -> Extremes:
         np.array([[codes.view(np.int8).max() for codes in row] for row in blocks], np.int8),
         np.array([[codes.max() for codes in row] for row in blocks], np.uint8),
         int(np.isin(code_RC, [0x00, 0x80]).sum()),
+        *plain_texture(code_RC, block, 0),
+        sum_strip(code_RC.ravel(), columns, block[0]),
     )
 
 
@@ -120,6 +124,9 @@ def agree(seen: Extremes, wanted: Extremes) -> None:
     assert seen.signed_rc.tolist() == wanted.signed_rc.tolist()
     assert seen.unsigned_rc.tolist() == wanted.unsigned_rc.tolist()
     assert seen.zeros == wanted.zeros
+    assert seen.alike_r.tolist() == wanted.alike_r.tolist()
+    assert seen.small.tolist() == wanted.small.tolist()
+    assert seen.sums_r.tolist() == wanted.sums_r.tolist()
 
 
 def random(shape: tuple[int, int], seed: int, *, low: int = 0, high: int = 256) -> Matrix:
@@ -249,19 +256,23 @@ def test_kernel_compiles_and_loads_sixteen_bytes_at_a_time(capability: int) -> N
         "lanes": 4,
         "whole_rows": True,
         "whole_columns": True,
+        "chunk": 16,
     }
     signature = {
         "codes": "*i32",
+        "small_ptr": "*i32",
         "nonzero_ptr": "*i32",
+        "alike_ptr": "*i32",
         "signed_ptr": "*i8",
         "unsigned_ptr": "*u8",
         "rows": "i32",
         "items": "i32",
+        "phase": "i32",
         **dict.fromkeys(constants, "constexpr"),
     }
     by_sixteen = [["tt.divisibility", 16]]
     source = ASTSource(
-        fn=_extremes, signature=signature, constexprs=constants, attrs={(0,): by_sixteen, (5,): by_sixteen}
+        fn=_extremes, signature=signature, constexprs=constants, attrs={(0,): by_sixteen, (7,): by_sixteen}
     )
     kernel = compiled(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 4})
     assert len(kernel.asm["cubin"]) > 0

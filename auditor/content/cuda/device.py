@@ -14,10 +14,11 @@ import numpy.typing as npt
 import torch
 
 from auditor.content.cuda import LARGEST_BLOCK
-from auditor.content.cuda.kernel import RESULT_BYTES, Shape, extremes_of, reduce
+from auditor.content.cuda.kernel import COUNT_BYTES, RESULT_BYTES, Shape, extremes_of, reduce
 from auditor.content.cuda.place import Cuda, Mark, Place
 from auditor.content.cuda.reproduce import reproduce
 from auditor.content.device import PAGE, Bytes, Extremes, Reproduced, place_for
+from auditor.content.kernels.strips import sum_strip
 
 # A copy of 16 MiB takes some 0.3 ms even on the fastest bus, far longer than it takes to start one.
 SLAB_BYTES = 16 << 20
@@ -82,9 +83,9 @@ class CudaDevice:
             buffer = self._buffers[position] = self._buffer(size)
         return buffer.bytes[begin : begin + size]
 
-    def extremes(self, strip: Bytes, columns: int, block: tuple[int, int]) -> "_Pending":
+    def extremes(self, strip: Bytes, columns: int, block: tuple[int, int], phase: int = 0) -> "_Pending":
         """Copy a strip to the device and begin to reduce it. Raises ValueError where it is not R × C or too coarse."""
-        shape = _shape(strip, columns, block)
+        shape = _shape(strip, columns, block, phase)
         if not shape.results:
             return _Pending(self, shape)
         buffer, source = self._source(strip)
@@ -100,7 +101,8 @@ class CudaDevice:
             reduce(codes, shape, results)
             answer[: shape.results].copy_(results, non_blocking=True)
             slot.free = self._place.mark()
-        return _Pending(self, shape, answer, slot.free)
+        # Sums are made here, where the bytes are too, while the device is at work.
+        return _Pending(self, shape, answer, slot.free, sum_strip(strip, columns, block[0]))
 
     def reproduce(
         self,
@@ -157,7 +159,9 @@ class CudaDevice:
         if self._answers and self._answers[-1].numel() >= size:
             return self._answers.pop()
         self._answers.clear()  # all of a strip that was smaller
-        return self._place.host(max(size, self.slab_bytes * RESULT_BYTES // (128 * 128)))
+        return self._place.host(
+            max(size, self.slab_bytes * RESULT_BYTES // (128 * 128) + self.slab_bytes * COUNT_BYTES // PAGE)
+        )
 
 
 @dataclass
@@ -168,6 +172,7 @@ class _Pending:
     shape: Shape
     answer: torch.Tensor | None = None
     done: Mark | None = None
+    sums_r: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64), repr=False)
     extremes: Extremes | None = field(default=None, repr=False)
 
     def result(self) -> Extremes:
@@ -175,17 +180,18 @@ class _Pending:
         if self.extremes is None:
             r, c = self.shape.grid
             if self.answer is None or self.done is None:
-                return Extremes(np.zeros((r, c), np.int8), np.zeros((r, c), np.uint8), 0)
+                none = np.zeros((r, c), np.int8), np.zeros((r, c), np.uint8)
+                return Extremes(*none, 0, np.zeros(r, np.int64), np.zeros(0, np.int32), self.sums_r)
             self.done.synchronize()
-            self.extremes = extremes_of(self.answer.numpy(), self.shape)
+            self.extremes = extremes_of(self.answer.numpy(), self.shape, self.sums_r)
             self.device.take_back(self.answer)
             self.answer = None
         return self.extremes
 
 
-def _shape(strip: Bytes, columns: int, block: tuple[int, int]) -> Shape:
+def _shape(strip: Bytes, columns: int, block: tuple[int, int], phase: int) -> Shape:
     if not all(0 < side <= LARGEST_BLOCK for side in block):
         raise ValueError(f"weight block {block[0]} × {block[1]}: a side must be 1 to {LARGEST_BLOCK}")
     if strip.ndim != 1 or columns < 0 or (strip.size % columns if columns else strip.size):
         raise ValueError(f"{strip.size:,} codes are no whole rows of {columns:,} columns")
-    return Shape(strip.size // columns if columns else 0, columns, block)
+    return Shape(strip.size // columns if columns else 0, columns, block, phase)

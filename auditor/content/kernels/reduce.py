@@ -119,35 +119,6 @@ def _total(lanes: Any) -> int:
     return total
 
 
-@kernel((types.uint8[::1], types.int64, types.int64, types.int64))
-def reduce_strip(strip: Any, columns: int, block_rows: int, block_columns: int) -> Any:
-    """Reduce a strip of FP8 codes to its blocks' extremes.
-
-    Returns each block's largest code as a signed byte and as an unsigned one (r × c), and how many codes are ±0.
-    """
-    rows = strip.size // columns
-    grid = ((rows + block_rows - 1) // block_rows, (columns + block_columns - 1) // block_columns)
-    signed_rc, unsigned_rc = np.empty(grid, np.int8), np.empty(grid, np.uint8)
-    signed_lanes, unsigned_lanes = np.empty(columns, np.int8), np.empty(columns, np.uint8)
-    zero_lanes = np.empty(columns, np.uint8)
-    zeros = 0
-    for block_row in range(grid[0]):
-        first, last = block_row * block_rows, min((block_row + 1) * block_rows, rows)
-        signed_rc[block_row] = np.int8(-128)
-        unsigned_rc[block_row] = np.uint8(0)
-        while first < last:
-            stop = min(last, first + _MOST_ROWS)
-            part = strip[first * columns : stop * columns]
-            fold(part, columns, signed_lanes, unsigned_lanes, zero_lanes, np.uint8(127))
-            for block in range(grid[1]):
-                low, high = block * block_columns, min((block + 1) * block_columns, columns)
-                signed_rc[block_row, block] = max(signed_rc[block_row, block], _largest(signed_lanes[low:high]))
-                unsigned_rc[block_row, block] = max(unsigned_rc[block_row, block], _largest(unsigned_lanes[low:high]))
-            zeros += _total(zero_lanes)
-            first = stop
-    return signed_rc, unsigned_rc, zeros
-
-
 @kernel(
     (types.uint8[::1], types.int8[::1]), (types.uint16[::1], types.int16[::1]), (types.uint32[::1], types.int32[::1])
 )

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from auditor.content.cpu import CpuDevice
 from auditor.content.kernels.reduce import zeros_at_end
+from auditor.content.kernels.strips import sum_strip
 
 
 def plain_extremes(codes: np.ndarray, block: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int]:
@@ -20,21 +21,40 @@ def plain_extremes(codes: np.ndarray, block: tuple[int, int]) -> tuple[np.ndarra
     return signed, unsigned, int(np.count_nonzero((codes & 0x7F) == 0))
 
 
+def plain_texture(codes: np.ndarray, block: tuple[int, int], phase: int) -> tuple[np.ndarray, np.ndarray]:
+    """Chunks of one sign or of zeros by row of blocks, and small codes by page."""
+    rows, columns = codes.shape
+    alike = np.zeros(-(-rows // block[0]), np.int64)
+    small = np.zeros(-(-(phase + codes.size) // 4096), np.int32)
+    for row in range(rows):
+        for column in range(0, columns - 63, 64) if block[1] % 64 == 0 else ():
+            chunk = codes[row, column : column + 64]
+            negative, size = chunk > 0x7F, chunk & 0x7F
+            alike[row // block[0]] += negative.all() or not negative.any() or not size.any()
+            small[(phase + row * columns + column) // 4096] += (size < 0x20).sum()
+    return alike, small
+
+
 @settings(deadline=None, max_examples=150)
 @given(
     rows=st.integers(1, 700),
     columns=st.integers(1, 300),
     block=st.sampled_from([(128, 128), (64, 32), (1, 128), (300, 7), (128, 1000)]),
     kind=st.sampled_from(["any", "zero", "positive", "negative", "nan"]),
+    phase=st.sampled_from([0, 64, 4032, 1000]),
     seed=st.integers(0, 1 << 32),
 )
-def test_extremes_of_blocks_are_what_numpy_finds(rows, columns, block, kind, seed) -> None:
+def test_extremes_of_blocks_are_what_numpy_finds(rows, columns, block, kind, phase, seed) -> None:
     random = np.random.default_rng(seed)
     low, high = {"any": (0, 256), "zero": (0, 1), "positive": (0, 128), "negative": (128, 256), "nan": (126, 128)}[kind]
     codes = random.integers(low, high, (rows, columns), dtype=np.uint8)
     device = CpuDevice()
-    found = device.extremes(codes.reshape(-1), columns, block).result()
+    found = device.extremes(codes.reshape(-1), columns, block, phase).result()
     signed, unsigned, zeros = plain_extremes(codes, block)
+    alike, small = plain_texture(codes, block, phase)
+    assert found.alike_r.tolist() == alike.tolist()
+    assert found.small.tolist() == small.tolist()
+    assert found.sums_r.tolist() == sum_strip(codes.reshape(-1), columns, block[0]).tolist()
     assert (found.signed_rc == signed).all()
     assert (found.unsigned_rc == unsigned).all()
     assert found.zeros == zeros
@@ -52,3 +72,22 @@ def test_a_device_serves_narrow_and_wide_strips_in_turn() -> None:
 @pytest.mark.parametrize(("data", "count"), [(b"", 0), (b"\0\0", 2), (b"a\0\0", 2), (b"\0b", 0), (b"\0c\0", 1)])
 def test_zeros_at_the_end_are_counted_from_the_end(data: bytes, count: int) -> None:
     assert zeros_at_end(np.frombuffer(bytearray(data), np.uint8)) == count
+
+
+def test_the_sum_of_a_strip_tells_any_other_strip() -> None:
+    random = np.random.default_rng(0)
+    codes = random.integers(0, 256, (128, 512), dtype=np.uint8)
+    others = [codes]
+    for change in ("bit", "rows", "columns", "halves"):
+        other = codes.copy()
+        if change == "bit":
+            other[77, 300] ^= 1
+        elif change == "rows":
+            other[[3, 4]] = other[[4, 3]]
+        elif change == "columns":
+            other = np.roll(other, 1, axis=1)
+        else:
+            other = np.roll(other, 256, axis=1)
+        others.append(other)
+    assert len({int(sum_strip(each.reshape(-1), 512, 128)[0]) for each in others}) == len(others)
+    assert sum_strip(codes.copy().reshape(-1), 512, 128)[0] == sum_strip(codes.reshape(-1), 512, 128)[0]
