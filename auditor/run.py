@@ -364,7 +364,12 @@ def _facts(evidence: Evidence, policy: Policy, reading: Reading | None) -> dict[
     return {
         **facts,
         "policy": policy,
-        **value_facts.content_facts(read, value_facts.declared_digests(evidence.inventory)),
+        **value_facts.content_facts(
+            read,
+            value_facts.declared_digests(evidence.inventory),
+            config=facts["config"],
+            thresholds=policy.thresholds,
+        ),
     }
 
 

@@ -7,13 +7,28 @@ rules compare them and nothing else.
 import hashlib
 import json
 import struct
+from itertools import pairwise
 from math import ceil, floor, log2
 from pathlib import Path
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 
-from auditor.content.probes import BlockNote, BlockValues, Position, Probes, ScaleValues, ShardValues, TensorValues
+from auditor.content.probes import (
+    BlockNote,
+    BlockValues,
+    Position,
+    Probes,
+    RowValues,
+    ScaleValues,
+    ShardValues,
+    TensorValues,
+    Texture,
+)
+from auditor.families.configure import configure
+from auditor.inventory.facts import ConfigFile
+from auditor_schemas.policy import Limits
 
 torch.set_num_threads(1)  # blocks are small
 
@@ -31,9 +46,14 @@ def probes(directory: Path) -> Probes:
     files = sorted(directory.glob("*.safetensors"))
     stored = {path.name: _stored(path) for path in files}
     every = {name: each for tensors in stored.values() for name, each in tensors.items()}
+    read = configure(ConfigFile("read", (directory / "config.json").read_bytes()), Limits())
+    rows = {} if read.family is None or read.config is None else read.family.expectations(read.config).names
+    roles = {name: row.role for name, row in rows.items()}
     shards = []
     for path in files:
-        tensors = tuple(_values(name, path.name, every, powers) for name in stored[path.name])
+        tensors = tuple(
+            replace(_values(name, path.name, every, powers), role=roles.get(name)) for name in stored[path.name]
+        )
         data = path.read_bytes()
         shards.append(
             ShardValues(
@@ -91,6 +111,89 @@ def _values(name: str, file: str, every: dict, powers: bool) -> TensorValues:
         first_nonfinite=_position(odd, flat, begin, size),
         blocks=_blocks(name, every, powers) if dtype == "F8_E4M3" and f"{name}_scale_inv" in every else None,
         scales=scales,
+        **_looks(name, every),
+    )
+
+
+def _looks(name: str, every: dict) -> dict:
+    """What bytes look like: strips, pages, rows, exponents, and the texture of codes."""
+    dtype, shape, data, begin = every[name]
+    height = BLOCK * len(data) // shape[0] if len(shape) > 1 else len(data)
+    bands = b""
+    for at in range(0, len(data), height):
+        strip = data[at : at + height]
+        signs = {each >> 7 for each in strip} if dtype == "F8_E4M3" else {0, 1}
+        told = len(signs) == 2 and strip.strip(b"\0")
+        bands += hashlib.sha256(strip).digest()[:8] if told else bytes(8)
+    looks: dict = {"bands": bands}
+    if name.endswith("_scale_inv"):
+        return looks
+    vocabulary = name.endswith(("embed_tokens.weight", "head.weight"))
+    if len(shape) > 1 and not vocabulary:
+        pages = [
+            (at, data[at - begin : at - begin + 4096])
+            for at in range(-(-begin // 4096) * 4096, begin + len(data) - 4095, 4096)
+        ]
+        doubled = [at for (_, one), (at, other) in pairwise(pages) if one == other and len(set(one)) > 1]
+        first = Position(doubled[0] - begin, doubled[0], doubled[0] + 4096, "") if doubled else None
+        looks |= {"doubled_pages": len(doubled), "first_doubled": first}
+    if dtype == "F8_E4M3":
+        if f"{name}_scale_inv" in every:
+            looks["texture"] = _texture(name, every)
+        return looks
+    values = _floats(dtype, shape, data).reshape(-1)
+    usual = values[np.isfinite(values) & (np.abs(values) >= TINY)]
+    counted = np.unique(np.frexp(usual)[1] - 1, return_counts=True)
+    looks["exponents"] = dict(zip(*(each.tolist() for each in counted), strict=True))
+    if len(shape) > 1:
+        rows = [data[at : at + len(data) // shape[0]] for at in range(0, len(data), len(data) // shape[0])]
+        filled = [row for row in rows if row.strip(b"\0")]
+        doubled_rows = len(filled) - len(set(filled)) if vocabulary else 0
+        looks["matrix"] = RowValues(len(rows), len(rows) - len(filled), doubled_rows)
+    return looks
+
+
+def _texture(name: str, every: dict) -> Texture:
+    _, (rows, columns), data, begin = every[name]
+    _, _, raw, _ = every[f"{name}_scale_inv"]
+    codes = np.frombuffer(data, np.uint8).reshape(rows, columns)
+    grid = np.frombuffer(raw, "<f4").reshape(ceil(rows / BLOCK), -1)
+    found: dict[str, list[int]] = {"zero": [], "sign": []}
+    for row in range(rows):
+        for left in range(0, columns - 63, 64):
+            chunk = codes[row, left : left + 64]
+            block = codes[row // BLOCK * BLOCK :, left // BLOCK * BLOCK :][:BLOCK, :BLOCK]
+            if grid[row // BLOCK, left // BLOCK] <= LEAST / LARGEST * 2.5 or not (block & 0x7F).any():
+                continue
+            if not (chunk & 0x7F).any():
+                found["zero"].append(row * columns + left)
+            elif len({each >> 7 for each in chunk.tolist()}) == 1:
+                found["sign"].append(row * columns + left)
+    firsts = {
+        kind: Position(at[0], begin + at[0], begin + at[0] + 64, "64 codes") if at else None
+        for kind, at in found.items()
+    }
+    worst, many, first = 0.0, 0, None
+    for page in range(begin - begin % 4096, begin + len(data), 4096):
+        low, high = max(page, begin), min(page + 4096, begin + len(data))
+        part = np.frombuffer(data[low - begin : high - begin], np.uint8) & 0x7F
+        if part.size < 2048:
+            continue
+        share = float((part < 0x20).mean())
+        if share > 1 / 16 and (part >= 0x60).mean() < 1 / 16:
+            continue
+        many += share > 1 / 8
+        if share > worst:
+            worst, first = share, Position(low - begin, low, high, f"{100 * share:.1f} %")
+    return Texture(
+        pages=-(-(begin + len(data)) // 4096) - begin // 4096,
+        small=worst,
+        small_pages=many,
+        zero_runs=len(found["zero"]),
+        sign_runs=len(found["sign"]),
+        first_small=first,
+        first_zeros=firsts["zero"],
+        first_sign=firsts["sign"],
     )
 
 
@@ -133,6 +236,8 @@ def _scales(grid: np.ndarray, begin: int) -> ScaleValues:
         exponents=exponents,
         first={kind: place for kind, place in firsts.items() if place is not None},
         largest=_position(largest, flat, begin, 4),
+        smallest=_position(np.flatnonzero(positive & (flat == sound.min())), flat, begin, 4) if sound.size else None,
+        f16=int((positive & (flat.astype(np.float16).astype(np.float32) == flat)).sum()),
     )
 
 

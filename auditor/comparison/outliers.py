@@ -10,13 +10,14 @@ from auditor.content.probes import Probes, ScaleValues, TensorValues, weight_of
 from auditor.families.naming import Naming
 from auditor.format.dtypes import FP8
 from auditor.text import plural
+from auditor_schemas.policy import DEFAULT_THRESHOLDS, Thresholds
 from auditor_schemas.rule import Failure, RoundTrip, Rule
 
-# Medians of one kind are taken to differ between layers by a factor of 4 or so: 64 leaves a factor of 16 to spare.
-APART = 64.0
-# One block of heavy weights lies perhaps tens of times above the rest of its tensor; flipped bits lie at 256,
-# 65,536 and more.
+# How far above the rest of its tensor one scale of groups or of a whole weight may lie; those of blocks average more
+# weights, and the policy says how far they may.
 ALONE = 1024.0
+# A kind whose tensors all have one scale far from the rest, as channels of outliers leave it, raises its own threshold.
+ALIKE = 4.0
 # A kind that spreads by itself raises its own threshold: no tensor outlies where many are far from the median.
 DEVIATIONS = 4.0
 # Fewer tensors cannot say which of them is the odd one.
@@ -44,13 +45,13 @@ class Outlier(Struct, frozen=True):
     impossible: bool
 
 
-def outliers(probes: Probes) -> tuple[Outlier, ...]:
+def outliers(probes: Probes, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> tuple[Outlier, ...]:
     """Tensors with a median far from their kind's, or one that makes heavy weights, or a single scale that does.
 
     Scales of activations are as they are, and those of groups in E4M3 have a scale of their own.
     """
     tensors = [values for values in probes.scales() if _is_comparable(values)]
-    kinds = _kinds(tensors, probes.naming)
+    kinds = _kinds(tensors, probes.naming, thresholds)
     apart = {values.name: _deviation(values, kinds.get(probes.naming.kind_of(values.name))) for values in tensors}
     dead = _dead(apart, probes.naming)
     found = []
@@ -60,7 +61,8 @@ def outliers(probes: Probes) -> tuple[Outlier, ...]:
         outlier = (
             _find_unscaled(values, largest)
             or _whole(values, kind, apart[values.name], largest, may_be_dead=may_be_dead)
-            or _single(values, kind, largest)
+            or _single(values, kind, largest, thresholds)
+            or _small(values, kind, thresholds)
         )
         if outlier is not None:
             found.append(outlier)
@@ -75,11 +77,16 @@ def _is_comparable(values: TensorValues) -> bool:
 class _Kind:
     """The medians of all tensors of a kind: their middle, how many there are, and the ratio at which one outlies."""
 
-    def __init__(self, medians: Sequence[float]) -> None:
+    def __init__(self, members: Sequence[ScaleValues], apart: float) -> None:
+        medians = [_median(each) for each in members]
         self.tensors = len(medians)
         self.middle = _middle(medians)
         spread = _middle([abs(log2(each / self.middle)) for each in medians])
-        self.limit = max(log2(APART), DEVIATIONS * spread)
+        self.limit = max(log2(apart), DEVIATIONS * spread)
+        self.agrees = DEVIATIONS * spread <= log2(apart)
+        # How far the largest scale is above its tensor's median, and the smallest below, in the middle of the kind.
+        self.above = _middle([(each.maximum or 0.0) / _median(each) for each in members])
+        self.below = _middle([_median(each) / each.minimum if each.minimum else 1.0 for each in members])
 
 
 def _middle(values: Sequence[float]) -> float:
@@ -87,14 +94,14 @@ def _middle(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def _kinds(tensors: Sequence[TensorValues], naming: Naming) -> dict[str, _Kind]:
+def _kinds(tensors: Sequence[TensorValues], naming: Naming, thresholds: Thresholds) -> dict[str, _Kind]:
     """Kinds with enough tensors to compare. Those of dead experts, at the clamp throughout, say nothing of a kind."""
-    medians: dict[str, list[float]] = {}
+    members: dict[str, list[ScaleValues]] = {}
     for values in tensors:
         assert values.scales is not None
         if _median(values.scales) > CLAMP:
-            medians.setdefault(naming.kind_of(values.name), []).append(_median(values.scales))
-    return {kind: _Kind(each) for kind, each in medians.items() if len(each) >= PEERS}
+            members.setdefault(naming.kind_of(values.name), []).append(values.scales)
+    return {kind: _Kind(each, thresholds.kind_apart) for kind, each in members.items() if len(each) >= PEERS}
 
 
 def _median(scales: ScaleValues) -> float:
@@ -147,7 +154,8 @@ def _whole(
         message = f"median scale {median:.3g} is {times} the {kind.middle:.3g} of {others}"
         if weight > IMPOSSIBLE_WEIGHT:
             message += f" and makes weights of {weight:.3g}"
-        return Outlier(values, message, None, middle, ratio > IMPOSSIBLE or weight > IMPOSSIBLE_WEIGHT)
+        impossible = ratio > IMPOSSIBLE or weight > IMPOSSIBLE_WEIGHT or (kind.agrees and ratio < 1 / IMPOSSIBLE)
+        return Outlier(values, message, None, middle, impossible)
     if weight >= HEAVY:
         gives = "gives half of the blocks weights" if values.scales.kind == "block" else "makes weights"
         message = f"median scale {median:.3g} {gives} of {weight:.3g} and more"
@@ -175,14 +183,16 @@ def _dead(apart: dict[str, float], naming: Naming) -> set[tuple[int, int] | None
     return {expert for expert, each in members.items() if all(deviation < -0.5 for deviation in each)}
 
 
-def _single(values: TensorValues, kind: _Kind | None, largest: float) -> Outlier | None:
+def _single(values: TensorValues, kind: _Kind | None, largest: float, thresholds: Thresholds) -> Outlier | None:
     """What is odd about the tensor's largest scale. A dead tensor's median is the clamp: its kind's counts instead."""
     scales = values.scales
     assert scales is not None
     base = max(_median(scales), kind.middle if kind is not None else 0.0)
     if scales.maximum is None or not isfinite(scales.maximum):
         return None
-    weight, alone = largest * scales.maximum, base > CLAMP and scales.maximum >= ALONE * base
+    usual = thresholds.scale_above if scales.kind == "block" else ALONE
+    limit = max(usual, ALIKE * kind.above if kind is not None and scales.kind == "block" else 0.0)
+    weight, alone = largest * scales.maximum, base > CLAMP and scales.maximum >= limit * base
     if not alone and weight <= IMPOSSIBLE_WEIGHT:
         return None
     at = f" at {place(values, scales.largest)}" if scales.largest is not None else ""
@@ -196,6 +206,26 @@ def _single(values: TensorValues, kind: _Kind | None, largest: float) -> Outlier
         None if scales.largest is None else (scales.largest.begin, scales.largest.end),
         None if kind is None else kind.middle,
         impossible,
+    )
+
+
+def _small(values: TensorValues, kind: _Kind | None, thresholds: Thresholds) -> Outlier | None:
+    """What is odd about the smallest scale of blocks that are not all but empty."""
+    scales = values.scales
+    assert scales is not None
+    median, least = _median(scales), scales.minimum
+    if scales.kind != "block" or least is None or least <= CLAMP or median <= CLAMP:
+        return None
+    limit = max(thresholds.scale_below, ALIKE * kind.below if kind is not None else 0.0)
+    if median < limit * least:
+        return None
+    at = f" at {place(values, scales.smallest)}" if scales.smallest is not None else ""
+    return Outlier(
+        values,
+        f"scale {least:.3g}{at} is {_times(median / least)} times below the median {median:.3g}",
+        None if scales.smallest is None else (scales.smallest.begin, scales.smallest.end),
+        None if kind is None else kind.middle,
+        impossible=False,
     )
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from auditor.comparison.equal_bytes import equal_bytes
+from auditor.comparison.magnitudes import odd_magnitudes
 from auditor.comparison.outliers import outliers
 from auditor.comparison.value_groups import (
     by_expert,
@@ -17,18 +19,25 @@ from auditor.content.probes import Probes
 from auditor.format.dtypes import FP8
 from auditor.inventory.facts import Blocked, Inventory
 from auditor_schemas.config import ModelConfig
+from auditor_schemas.policy import DEFAULT_THRESHOLDS, Thresholds
 
 NOT_READ = Blocked("tensor data is not read at depth headers")
 
 
-def content_facts(probes: Probes | Blocked, declared: Mapping[str, str] | None = None) -> dict[str, Any]:
+def content_facts(
+    probes: Probes | Blocked,
+    declared: Mapping[str, str] | None = None,
+    *,
+    config: ModelConfig | Blocked | None = None,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+) -> dict[str, Any]:
     """The facts that rules about values ask for, by name; each but the first only where it can be had.
 
-    `declared`: the SHA-256 of shards as the store declares it, by path.
+    `declared`: the SHA-256 of shards as the store declares it, by path. `config` says what is equal on purpose.
     """
     names = (
-        "probes", "whole_probes", "ue8m0_probes", "free_probes", "outliers", "narrow_blocks", "zeroed_experts",
-        "digests", "whole_digests", "declared_digests",
+        "probes", "whole_probes", "ue8m0_probes", "free_probes", "outliers", "odd_magnitudes", "narrow_blocks",
+        "zeroed_experts", "equal_bytes", "digests", "whole_digests", "declared_digests",
     )  # fmt: skip
     if isinstance(probes, Blocked):
         return dict.fromkeys(names, probes)
@@ -41,13 +50,19 @@ def content_facts(probes: Probes | Blocked, declared: Mapping[str, str] | None =
         "whole_probes": probes if probes.complete else sampled,
         "ue8m0_probes": probes if probes.powers_of_two else Blocked("config.json declares no scale_fmt"),
         "free_probes": Blocked("config.json declares scale_fmt ue8m0") if probes.powers_of_two else probes,
-        "outliers": outliers(probes),
+        "outliers": outliers(probes, thresholds),
+        "odd_magnitudes": odd_magnitudes(probes, thresholds),
         "narrow_blocks": within_240(probes),
         "zeroed_experts": zeroed_experts(probes),
+        "equal_bytes": equal_bytes(probes, thresholds, tied=_is_tied(config)),
         "digests": probes if any(digested) else undigested,
         "whole_digests": sampled if not probes.complete else probes if digested and all(digested) else undigested,
         "declared_digests": declared or Blocked("the source declares no SHA-256 of its shards"),
     }
+
+
+def _is_tied(config: ModelConfig | Blocked | None) -> bool:
+    return config is not None and not isinstance(config, Blocked) and config.tie_word_embeddings
 
 
 def count_value_subjects(
@@ -63,6 +78,12 @@ def count_value_subjects(
     return {
         "tensors read": len(tensors),
         "shapes read": sum(values.shape_said is not None for values in tensors),
+        "expected tensors read": sum(values.role is not None for values in tensors),
+        "unquantised matrices read": sum(values.matrix is not None for values in tensors),
+        "vocabulary matrices read": sum(probes.naming.is_vocabulary(values.name) for values in tensors),
+        "weights whose texture was read": sum(
+            values.texture is not None and values.texture.pages > 0 for values in tensors
+        ),
         "tables read": sum(values.table is not None for values in tensors),
         "FP8 tensors read": sum(values.dtype == FP8 and values.scales is None for values in tensors),
         "unquantised tensors read": sum(values.dtype != FP8 and values.scales is None for values in tensors),

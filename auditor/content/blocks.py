@@ -61,6 +61,11 @@ class Judge:
             return _NOT_REPRODUCED
         return reproduce(strip, self._part.shape[1], self.block, where_rc, scale_rc, self._rounding)
 
+    def scales(self, first: int, last: int) -> Floats:
+        """The scales of some rows of blocks, where all are known."""
+        assert self._scale_rc is not None
+        return self._scale_rc[first:last]
+
     def result(self) -> BlockValues:
         """What has been seen."""
         counts = self._counts.tolist()

@@ -14,6 +14,8 @@ from auditor.inventory.facts import Inventory
 # The most memory that one strip of weight blocks may take: what has longer rows is not judged by blocks. Scales are
 # read at once where they take no more, else beside each strip.
 STRIP_BYTES = 64 << 20
+# Rows of a strip that a sample takes, and that tensors are compared by.
+STRIP_ROWS = 128
 
 
 class ScaleAt(Struct, frozen=True):

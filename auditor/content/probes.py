@@ -85,8 +85,9 @@ class ScaleValues(Struct, frozen=True):
     nan, infinite, zero, negative and subnormal add up without overlap: a negative scale is finite, normal or not,
     a subnormal one positive. `first` has the first value of each kind that a scale should not be, under the name of
     its field, or `not_power_of_two` for the first finite positive one that is none. `bf16` counts the finite
-    positive ones whose last 16 bits are zero, powers of two among them; `published` those that are amax / 448 of some
-    amax, `reciprocal` those that are 1 / (448 / amax) of one. Of scales that are stored in 8 bits these three are 0.
+    positive ones that BF16 has, powers of two among them, `f16` those that F16 has; `published` those that are
+    amax / 448 of some amax, `reciprocal` those that are 1 / (448 / amax) of one. Of scales that are stored in 8 bits
+    these four are 0.
     They are scales of a `kind`, those of `weight`, which is empty for the one that the published name leads to;
     `largest_code` is what the largest |code| makes of a scale of 1.
     """
@@ -109,6 +110,8 @@ class ScaleValues(Struct, frozen=True):
     exponents: dict[int, int] = field(default_factory=dict)
     first: dict[str, Position] = field(default_factory=dict)
     largest: Position | None = None
+    smallest: Position | None = None
+    f16: int = 0
     weight: str = ""
     kind: ScaleKind = "block"
     largest_code: float = 448.0
@@ -128,6 +131,35 @@ class TableValues(Struct, frozen=True):
     first_repeated: Position | None = None
 
 
+class Texture(Struct, frozen=True):
+    """What the codes of an FP8 weight look like, where blocks are whole chunks of 64 codes wide.
+
+    `small` is the largest share of codes below 0.125 (of 448) in one of `pages` of 4 KiB that has codes of 32 and more
+    as well; `small_pages` are those above an eighth. `zero_runs` and `sign_runs` count chunks of a row that are all ±0,
+    or of one sign, in blocks that hold something. The first of each has its place.
+    """
+
+    pages: int = 0
+    small: float = 0.0
+    small_pages: int = 0
+    zero_runs: int = 0
+    sign_runs: int = 0
+    first_small: Position | None = None
+    first_zeros: Position | None = None
+    first_sign: Position | None = None
+
+
+class RowValues(Struct, frozen=True):
+    """The rows of a matrix that were read: how many are zeros, and how many of the others hold what another does.
+
+    Only rows of vocabularies are compared.
+    """
+
+    rows: int
+    zeros: int = 0
+    doubled: int = 0
+
+
 class TensorValues(Struct, frozen=True):
     """What was read of one tensor. `read` counts elements; `rows` are the rows read, empty for all of them.
 
@@ -137,7 +169,10 @@ class TensorValues(Struct, frozen=True):
     that of each range of rows where only some were read. `format` is the name of a format whose codes are not quantised
     again, `role` that of its expected row, `packing` how many values of it share an element: such an element counts as
     zero that has but zeros, of packed INT4 also its other end, -8. `shape_said` is what a tensor says of its weight's
-    shape, which is `unpacked`.
+    shape, which is `unpacked`. `bands` has a 64-bit number for each strip of 128 rows read, in order, which two strips
+    of the same dtype and row length share only where they hold the same; 0 for one that holds nothing, or is not
+    looked at. `exponents` counts BF16 and F32 values by floor(log2(|value|)), of large tensors an eighth.
+    `doubled_pages` are the pages of 4 KiB that are there twice, one behind the other.
     """
 
     name: str
@@ -165,6 +200,12 @@ class TensorValues(Struct, frozen=True):
     shape_said: tuple[int, ...] | None = None
     unpacked: tuple[int, ...] | None = None
     table: TableValues | None = None
+    bands: bytes = b""
+    texture: Texture | None = None
+    matrix: RowValues | None = None
+    exponents: dict[int, int] = field(default_factory=dict)
+    doubled_pages: int = 0
+    first_doubled: Position | None = None
 
     @property
     def whole(self) -> bool:

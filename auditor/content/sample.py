@@ -15,12 +15,11 @@ from math import ceil
 from msgspec.structs import replace
 
 from auditor.content.formats import Formats
-from auditor.content.plan import Part, ShardPlan, parts_of, shard_plan
+from auditor.content.plan import STRIP_ROWS, Part, ShardPlan, parts_of, shard_plan
 from auditor.families.naming import Naming
 from auditor.format.entries import Shard
 from auditor.inventory.facts import Inventory
 
-STRIP_ROWS = 128
 _MOST_STRIPS = 1 << 14  # that a tensor is divided into
 _GROUPS = 3  # the main model's layers in as many groups: early, middle, late
 

@@ -96,6 +96,8 @@ class Survey:
         least, most = float(scale[smallest]), float(scale[largest])
         if self._range is None or most > self._range[1]:
             self._firsts[survey.LARGEST] = self._position(scale, largest, element)
+        if self._range is None or least < self._range[0]:
+            self._firsts[survey.SMALLEST] = self._position(scale, smallest, element)
         self._range = (least, most) if self._range is None else (min(least, self._range[0]), max(most, self._range[1]))
         usable = scale
         if max(odd[: survey.NO_POWER_OF_TWO]) >= 0:  # NaN to subnormal
@@ -135,6 +137,7 @@ class Survey:
             powers_of_two=odd[survey.POWER_OF_TWO],
             clamped=odd[survey.CLAMPED],
             bf16=odd[survey.BF16],
+            f16=odd[survey.F16],
             published=odd[survey.PUBLISHED],
             reciprocal=odd[survey.RECIPROCAL],
             minimum=self._range[0] if self._range is not None else None,
@@ -147,6 +150,7 @@ class Survey:
                 if kind in self._firsts and (self._powers_of_two or kind != survey.NO_POWER_OF_TWO)
             },
             largest=self._firsts.get(survey.LARGEST),
+            smallest=self._firsts.get(survey.SMALLEST),
             **_of(self._part.beside),
         )
 

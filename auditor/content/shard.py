@@ -18,13 +18,16 @@ from auditor.content.device import PAGE, Bytes, Device, Pending
 from auditor.content.elements import Values
 from auditor.content.integers import SaidShape, Table
 from auditor.content.kernels.reduce import zeros_at_end
-from auditor.content.plan import Part, ScaleAt, ShardPlan
+from auditor.content.kernels.strips import CHUNK
+from auditor.content.plan import STRIP_ROWS, Part, ScaleAt, ShardPlan
 from auditor.content.probes import ShardValues, TensorValues
 from auditor.content.scales import as_floats, survey_of
+from auditor.content.texture import CodeTexture, Exponents, Pages, Rows, Strips
 from auditor.errors import ReadError, Unread, code_of
 from auditor.sources import File, Source
 
 Scales = npt.NDArray[np.float32]
+_FEW = 16  # one chunk in so many may be of one sign in a strip that is told from others
 
 
 class ShardReader:
@@ -90,6 +93,8 @@ class _Weight(NamedTuple):
     part: Part
     values: Values
     judge: Judge
+    texture: CodeTexture
+    bands: "list[npt.NDArray[np.uint64]]"
     scales: Callable[[int, int], Scales] | None = None
 
     def add(self, strip: Bytes, place: int, pending: Pending) -> None:
@@ -98,8 +103,44 @@ class _Weight(NamedTuple):
         signed, unsigned = int(extremes.signed_rc.max()), int(extremes.unsigned_rc.max())
         self.values.absorb(strip, signed, unsigned, extremes.zeros, element, place)
         first = self.part.block_row(element // self.part.shape[1])
-        own = None if self.scales is None else self.scales(first, first + extremes.signed_rc.shape[0])
+        last = first + extremes.signed_rc.shape[0]
+        own = None if self.scales is None else self.scales(first, last)
         self.judge.add(strip, first, extremes, own)
+        self.texture.add(strip, place, extremes, self.judge.scales(first, last) if own is None else own)
+        # A strip of one sign, or with many chunks that are, holds too little to be told from another.
+        told = (extremes.signed_rc.max(axis=1) >= 0) & (extremes.unsigned_rc.max(axis=1) > 0x7F)
+        told &= extremes.alike_r * _FEW < self.judge.block[0] * (self.part.shape[1] // CHUNK) + _FEW
+        self.bands.append(np.where(told, extremes.sums_r, np.uint64(0)))
+
+
+class _Looks:
+    """What looks at a tensor's bytes whatever they mean. `weighed`: an FP8 weight, whose strips its kernel sums up."""
+
+    def __init__(self, part: Part, *, weighed: bool) -> None:
+        matrix, floats = len(part.shape) > 1, part.dtype in ("BF16", "F32") and part.beside is None
+        scale = part.beside is not None or part.below is not None
+        self.strips = Strips(part)
+        self.pages = Pages(part) if matrix and not scale and not part.digested else None
+        narrow = matrix and 8 <= part.row_bytes <= SLAB_BYTES
+        self.rows = Rows(part, twice=part.digested) if narrow and floats else None
+        self.exponents = Exponents(part) if floats else None
+        strips = None if weighed else self.strips
+        self._every = [each for each in (self.pages, self.rows, self.exponents, strips) if each is not None]
+
+    def add(self, run: Bytes, place: int) -> None:
+        """A run of the tensor's bytes from byte `place` of the file on."""
+        for each in self._every:
+            each.add(run, place)
+
+
+def _bands(weight: _Weight) -> bytes:
+    """The numbers of a weight's strips: of its rows of blocks, or of several together where these are low."""
+    numbers = np.concatenate(weight.bands) if weight.bands else np.zeros(0, np.uint64)
+    several = STRIP_ROWS // weight.judge.block[0]
+    if several > 1:
+        held = [numbers[begin : begin + several] for begin in range(0, numbers.size, several)]
+        numbers = np.array([xxhash.xxh3_64_intdigest(each.data) if each.all() else 0 for each in held], np.uint64)
+    return numbers.astype("<u8").tobytes()
 
 
 class _Pass:
@@ -171,12 +212,13 @@ class _Pass:
         if at is None or blocks is None:
             return None
         if not at.whole and self._reads(at.of_rows(0, 1)) is not None:
-            judge = Judge(part, None, blocks, self._reader.device)
-            return _Weight(part, values, judge, lambda a, b: self._grid(at.of_rows(a, b)))
+            judge, texture = Judge(part, None, blocks, self._reader.device), CodeTexture(part, blocks.shape)
+            return _Weight(part, values, judge, texture, [], lambda a, b: self._grid(at.of_rows(a, b)))
         scale_rc = self._reads(at)
         if scale_rc is None:
             return None
-        return _Weight(part, values, Judge(part, scale_rc, blocks, self._reader.device))
+        judge = Judge(part, scale_rc, blocks, self._reader.device)
+        return _Weight(part, values, judge, CodeTexture(part, blocks.shape), [])
 
     def _reads(self, at: ScaleAt) -> Scales | None:
         """Scales; None where they are in another shard that cannot be read, which is noted."""
@@ -216,9 +258,10 @@ class _Pass:
         says_shape = part.beside is not None and part.beside.kind == "shape"
         said, table = SaidShape(part) if says_shape else None, None if part.below is None else Table(part)
         observers = [each for each in (survey, said, table) if each is not None]
-        # Tables are looked at row by row.
+        looks = _Looks(part, weighed=weight is not None)
+        # Tables, and other matrices whose rows are looked at, come in whole rows.
         slab = self._reader.run_bytes
-        slab = slab if table is None else max(1, slab // part.row_bytes) * part.row_bytes
+        slab = slab if table is None and looks.rows is None else max(1, slab // part.row_bytes) * part.row_bytes
         whole, digest, strips = not part.rows, None, []
         for first, last in part.rows or ((0, part.row_count),):
             begin, end = part.begin + first * part.row_bytes, part.begin + last * part.row_bytes
@@ -228,7 +271,7 @@ class _Pass:
             if weight is not None:
                 for top, bottom in part.chunked(first, last):
                     low, high = part.begin + top * part.row_bytes, part.begin + bottom * part.row_bytes
-                    self._weigh(weight, low, high, hasher, again=again)
+                    self._weigh(weight, looks, low, high, hasher, again=again)
             else:
                 width = max(1, (part.end - part.begin) // part.elements)  # several elements of F4 share a byte
                 for run, place in self._runs(begin, end, slab, hasher, again=again):
@@ -236,6 +279,7 @@ class _Pass:
                     values.add(run, element, place)
                     for observer in observers:
                         observer.add(run, element)
+                    looks.add(run, place)
             if hasher is not None and whole:
                 digest = hasher.hexdigest()
             elif hasher is not None:
@@ -267,15 +311,22 @@ class _Pass:
             shape_said=said.result() if said is not None else None,
             unpacked=part.beside.unpacked if said is not None and part.beside is not None else None,
             table=table.result() if table is not None else None,
+            bands=looks.strips.result() if weight is None else _bands(weight),
+            texture=weight.texture.result() if weight is not None else None,
+            matrix=looks.rows.result() if looks.rows is not None else None,
+            exponents=looks.exponents.result() if looks.exponents is not None else {},
+            doubled_pages=looks.pages.doubled if looks.pages is not None else 0,
+            first_doubled=looks.pages.first if looks.pages is not None else None,
         )
 
-    def _weigh(self, weight: "_Weight", begin: int, end: int, hasher: Any, *, again: bool) -> None:
+    def _weigh(self, weight: "_Weight", looks: "_Looks", begin: int, end: int, hasher: Any, *, again: bool) -> None:
         """Strips of whole rows of blocks, reduced on the device, then judged, in order."""
         device, columns, block = self._reader.device, weight.part.shape[1], weight.judge.block
         slab = max(1, device.slab_bytes // (block[0] * columns)) * block[0] * columns
         under_way: deque[tuple[Bytes, int, Pending]] = deque()
         for strip, place in self._runs(begin, end, slab, hasher, again=again):
             under_way.append((strip, place, device.extremes(strip, columns, block, place % PAGE)))
+            looks.add(strip, place)
             if len(under_way) > device.depth:
                 weight.add(*under_way.popleft())
         while under_way:

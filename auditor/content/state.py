@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from auditor.content.place import Place, this_machine
-from auditor.content.plan import ShardPlan
+from auditor.content.plan import STRIP_ROWS, ShardPlan
 from auditor.content.probes import Functional, ShardValues
 from auditor.errors import UsageError
 from auditor.sources import Source
@@ -25,8 +25,10 @@ from auditor.version import __version__
 KEY = "AUDITOR_STATE_KEY"
 
 _RUN, _FUNCTIONAL = "audit.json", "functional.json"
+_VALUES = 2  # what is told of a tensor; more for each time that it is more
 SMALL_BYTES = 1 << 20  # of a file beside the shards' results
-_PART_BYTES, _RANGE_BYTES = 8 << 10, 128  # of a result, for each tensor with its name, and each range of its rows
+# Of a result, for each tensor with its name, each range of its rows, and each of its strips.
+_PART_BYTES, _RANGE_BYTES, _STRIP_BYTES = 16 << 10, 128, 16
 _LARGEST_BYTES = 256 << 20
 _T = TypeVar("_T")
 
@@ -89,7 +91,7 @@ class State:
         self._place = place
         self._seal = seal
         self._source = source
-        self._settings = {"tool": __version__, "source": source.identity, **settings}
+        self._settings = {"tool": __version__, "values": _VALUES, "source": source.identity, **settings}
         self._machine = hashlib.sha256(this_machine().encode()).hexdigest()[:16]
 
     def load(self, plan: ShardPlan) -> ShardValues | None:
@@ -161,7 +163,10 @@ def _name(plan: ShardPlan) -> str:
 def _most(plan: ShardPlan) -> int:
     """The most bytes that a result of this plan can have."""
     ranges = sum(len(part.rows) for part in plan.parts)
-    return min(SMALL_BYTES + _PART_BYTES * len(plan.parts) + _RANGE_BYTES * ranges, _LARGEST_BYTES)
+    strips = sum(part.row_count // STRIP_ROWS + 1 for part in plan.parts)
+    return min(
+        SMALL_BYTES + _PART_BYTES * len(plan.parts) + _RANGE_BYTES * ranges + _STRIP_BYTES * strips, _LARGEST_BYTES
+    )
 
 
 def _answers(plan: ShardPlan, values: ShardValues) -> bool:

@@ -1,4 +1,4 @@
-"""The default limits, where they can be had without importing the models."""
+"""The default limits and thresholds, where they can be had without importing the models."""
 
 LIMITS: dict[str, int] = {
     "config_bytes": 1 << 20,
@@ -17,4 +17,18 @@ LIMITS: dict[str, int] = {
     "layers": 1_000,
     "experts": 4_096,
     "expected_tensors": 600_000,
+}
+
+THRESHOLDS: dict[str, float] = {
+    "equal_values": 8,
+    "heavy_value": 65_536.0,
+    "light_median": 2.0**-30,
+    "far_exponents": 0.25,
+    "scale_above": 128.0,
+    "scale_below": 64.0,
+    "kind_apart": 64.0,
+    "zero_rows": 0.0625,
+    "doubled_rows": 0.05,
+    "code_runs": 0,
+    "small_codes": 0.10,
 }

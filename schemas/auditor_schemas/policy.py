@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from auditor_schemas.defaults import LIMITS
+from auditor_schemas.defaults import LIMITS, THRESHOLDS
 from auditor_schemas.rule import Severity
 
 Positive = Annotated[int, Field(strict=True, ge=1)]
@@ -59,6 +59,7 @@ class Limits(BaseModel):
 
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Factor = Annotated[float, Field(gt=1, allow_inf_nan=False)]
 Glob = Annotated[str, Field(strict=True, min_length=1, max_length=1024)]
 
 
@@ -71,6 +72,48 @@ class Required(BaseModel):
     payload: Share = Field(default=0.0, description="The least share of the tensors' bytes that is read.")
     fp8_blocks: Share = Field(default=0.0, description="The least share of the FP8 weight blocks that is looked at.")
     headers: Share = Field(default=0.0, description="The least share of the shards whose header is read.")
+
+
+class Thresholds(BaseModel):
+    """From where on what no format forbids is reported all the same. Rules' pages say what each was measured on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    equal_values: Positive = Field(
+        default=int(THRESHOLDS["equal_values"]), description="Values of the smallest tensors held against each other."
+    )
+    heavy_value: Factor = Field(
+        default=THRESHOLDS["heavy_value"], description="The largest |value| of an unquantised tensor that passes."
+    )
+    light_median: Share = Field(
+        default=THRESHOLDS["light_median"], description="The least median |value| of an unquantised tensor that passes."
+    )
+    far_exponents: Share = Field(
+        default=THRESHOLDS["far_exponents"],
+        description="The share of a tensor's values that may be a million times from their median, either way.",
+    )
+    scale_above: Factor = Field(
+        default=THRESHOLDS["scale_above"], description="How far one block scale may be above its tensor's median."
+    )
+    scale_below: Factor = Field(
+        default=THRESHOLDS["scale_below"], description="How far one block scale may be below its tensor's median."
+    )
+    kind_apart: Factor = Field(
+        default=THRESHOLDS["kind_apart"], description="How far a tensor's median may be from those of its kind."
+    )
+    zero_rows: Share = Field(
+        default=THRESHOLDS["zero_rows"], description="The share of a matrix's rows that may be zeros."
+    )
+    doubled_rows: Share = Field(
+        default=THRESHOLDS["doubled_rows"], description="The share of a vocabulary's rows that may be there twice."
+    )
+    code_runs: Annotated[int, Field(strict=True, ge=0)] = Field(
+        default=int(THRESHOLDS["code_runs"]),
+        description="Runs of 64 codes of an FP8 weight that may be zeros, and as many that may be of one sign.",
+    )
+    small_codes: Share = Field(
+        default=THRESHOLDS["small_codes"], description="The share of small codes that 4 KiB of an FP8 weight may have."
+    )
 
 
 class Allowed(BaseModel):
@@ -132,6 +175,7 @@ class Policy(BaseModel):
     )
     require: Required = Field(default_factory=Required)
     allow: Allowed = Field(default_factory=Allowed)
+    thresholds: Thresholds = Field(default_factory=Thresholds)
     waivers: tuple[WaiverRule, ...] = Field(default=(), max_length=10_000)
     limits: Limits = Field(default_factory=Limits)
     symlinks: Literal["follow", "inside"] = Field(
@@ -143,6 +187,10 @@ class Policy(BaseModel):
 
 # Defaults need no validation, so the schema is built only where a policy file is read.
 DEFAULT_LIMITS = Limits.model_construct()
+DEFAULT_THRESHOLDS = Thresholds.model_construct()
 DEFAULT_POLICY = Policy.model_construct(
-    limits=DEFAULT_LIMITS, require=Required.model_construct(), allow=Allowed.model_construct()
+    limits=DEFAULT_LIMITS,
+    require=Required.model_construct(),
+    allow=Allowed.model_construct(),
+    thresholds=DEFAULT_THRESHOLDS,
 )

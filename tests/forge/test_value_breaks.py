@@ -21,7 +21,7 @@ from auditor.verdict.attribute import attribute
 from auditor.verdict.gate import EXIT_CODES
 from auditor_schemas.config import DeepseekV3Config
 from auditor_schemas.finding import Finding
-from auditor_schemas.policy import Limits
+from auditor_schemas.policy import DEFAULT_POLICY, Limits
 from tests.reference_probes import probes
 
 BREAKS = sorted(name for name, each in breaks().items() if each.depth == "full")
@@ -52,6 +52,7 @@ def _findings(directory: Path) -> tuple[Finding, ...]:
     facts = {
         "inventory": inventory,
         "config": DeepseekV3Config.model_validate(config),
+        "policy": DEFAULT_POLICY,
         **content_facts(probes(directory)),
     }
     blocked = {name for name, fact in facts.items() if hasattr(fact, "reason")}
@@ -141,6 +142,23 @@ _UP_AND_ONE_GATE = _ends("up_proj.weight_scale_inv", "layers.2.mlp.experts.1.gat
 # Which tensors' bytes a break may change; those of whole shards and of whole layers by their own tests.
 INTENDED: dict[str, Callable[[str], bool]] = {
     "arbitrary-scales-as-ue8m0": _ends(),
+    "big-endian-norm": _ends("layers.2.input_layernorm.weight"),
+    "doubled-page": _EXPERT,
+    "doubled-rows": _ends("embed_tokens.weight"),
+    "equal-strips": _ends("layers.0.self_attn.q_b_proj.weight"),
+    "equal-tensors": lambda name: ".layers.2.mlp.experts.2.up_proj." in name,
+    "f16-bits-in-norm": _ends("layers.2.input_layernorm.weight"),
+    "f16-bits-in-router": _ends("layers.2.mlp.gate.weight"),
+    "f16-rounded-scales": _SCALES,
+    "flipped-exponent-bit": _ends("layers.2.mlp.gate.weight"),
+    "large-scale": _EXPERT_SCALE,
+    "random-codes": _EXPERT,
+    "small-scale": _EXPERT_SCALE,
+    "text-in-codes": _EXPERT,
+    "untied-head-is-embedding": _ends("head.weight"),
+    "vanishing-scales": _EXPERT_SCALE,
+    "zero-rows": _ends("head.weight"),
+    "zeros-in-codes": _EXPERT,
     "bf16-rounded-scales": _SCALES,
     "constant-norm": _NORM,
     "huge-scale": _EXPERT_SCALE,

@@ -51,7 +51,7 @@ def _folding(rows: int) -> Any:
         context, codes, at, columns, signed_lanes, unsigned_lanes, left, state, small, phase
     ):
         del context, at, columns, left, phase  # always whole numbers
-        signature = types.UniTuple(types.int64, 2)(
+        signature = types.UniTuple(types.int64, 2)(  # type: ignore[no-untyped-call]  # numba has no types
             codes, index, index, signed_lanes, unsigned_lanes, index, state, small, index
         )
         return signature, generated
@@ -180,7 +180,7 @@ def reduce_strip(strip: Any, columns: int, block_rows: int, block_columns: int, 
             row = first
             while row + _ROWS <= last:
                 for column in range(left, whole, CHUNK):
-                    found = _fold_rows(  # type: ignore[call-arg]  # the context is numba's to give
+                    found = _fold_rows(
                         strip, row * columns + column, columns, signed_lanes, unsigned_lanes, column,
                         state, small, phase,
                     )  # fmt: skip
@@ -189,7 +189,7 @@ def reduce_strip(strip: Any, columns: int, block_rows: int, block_columns: int, 
                 row += _ROWS
             for rest in range(row, last):
                 for column in range(left, whole, CHUNK):
-                    found = _fold_row(  # type: ignore[call-arg]  # as above
+                    found = _fold_row(
                         strip, rest * columns + column, columns, signed_lanes, unsigned_lanes, column,
                         state, small, phase,
                     )  # fmt: skip

@@ -9,7 +9,7 @@ from auditor.content.kernels.compiled import compiled, kernel
 
 # Where a survey counts; the first of each kind up to NO_POWER_OF_TWO, and of the extremes, stands at the same place.
 NAN, INFINITE, ZERO, NEGATIVE, SUBNORMAL, NO_POWER_OF_TWO, POWER_OF_TWO, CLAMPED, BF16 = range(9)
-PUBLISHED, RECIPROCAL, COUNTS = 9, 10, 11
+PUBLISHED, RECIPROCAL, F16, COUNTS = 9, 10, 11, 12
 LARGEST, SMALLEST, FIRSTS = 6, 7, 8
 
 _INFINITY = 0x7F800000
@@ -43,6 +43,7 @@ def survey(bits: Any, counts: Any, firsts: Any, exponents: Any) -> None:
             exponents[exponent] += 1
             counts[POWER_OF_TWO] += mantissa == 0
             counts[BF16] += code & 0xFFFF == 0
+            counts[F16] += _is_f16(code)
             published, reciprocal = _formulas(bits[k])
             counts[PUBLISHED] += published
             counts[RECIPROCAL] += reciprocal
@@ -56,6 +57,16 @@ def survey(bits: Any, counts: Any, firsts: Any, exponents: Any) -> None:
             counts[kind] += 1
             if firsts[kind] < 0:
                 firsts[kind] = k
+
+
+@compiled
+def _is_f16(code: Any) -> Any:
+    """Whether F16 has a positive normal number of such bits; below 2^-14 it has the multiples of 2^-24."""
+    exponent = (code >> 23) - 127
+    if exponent > 15 or exponent < -24:
+        return False
+    lost = 13 if exponent >= -14 else -1 - exponent
+    return (code & 0x7FFFFF) & ((1 << lost) - 1) == 0
 
 
 @compiled

@@ -1,0 +1,146 @@
+"""Tensors, and strips of 128 rows, that hold the bytes of others: no chance, and no writer's intention but a few."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from msgspec import Struct
+
+from auditor.comparison.value_groups import alike, by_expert, by_layer, goes_with_codes
+from auditor.content.probes import Probes, TensorValues
+from auditor_schemas.policy import Thresholds
+
+# Scales of 24 bits are told by so many that are no powers of two; of powers of two a few occur all over.
+SCALES = 16
+_WIDTH = 8  # bytes of the number of a strip
+
+
+class Strip(Struct, frozen=True):
+    """A strip of a tensor: which of how many of those read."""
+
+    values: TensorValues
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"strip {self.number + 1} of {self.of} of {self.values.name}"
+
+
+class Equal(Struct, frozen=True):
+    """Sets of tensors with equal bytes, the first of each in storage order first, and of strips of other tensors."""
+
+    tensors: Sequence[Sequence[TensorValues]] = ()
+    strips: Sequence[Sequence[Strip]] = ()
+
+
+def equal_bytes(probes: Probes, thresholds: Thresholds, *, tied: bool) -> Equal:
+    """What is equal among tensors that the config implies, but for what other rules tell, or what is declared.
+
+    `tied`: the head is declared to be the embedding. Experts and layers that are alike as a whole are told as such.
+    """
+    held = [values for values in probes.tensors.values() if is_compared(values, probes, thresholds, tied=tied)]
+    sets: dict[object, list[TensorValues]] = {}
+    for values in held:
+        key = _key(values)
+        if key is not None:
+            sets.setdefault(key, []).append(values)
+    several = [each for each in sets.values() if len(each) > 1]
+    told = [each for each in several if not _is_told(each, probes)] if several else []
+    if not held:
+        return Equal()
+    return Equal(told, _strips(held, several, probes))
+
+
+def is_compared(values: TensorValues, probes: Probes, thresholds: Thresholds, *, tied: bool) -> bool:
+    """Whether a tensor's bytes are its own: it is expected, holds something, and is nobody's copy by declaration."""
+    if values.role is None or values.role == "table" or values.elements * values.packing < thresholds.equal_values:
+        return False
+    if not values.read or values.constant or values.zeros == values.read:
+        return False
+    if goes_with_codes(values) and _telling(values) < SCALES:
+        return False
+    prefix = probes.naming.prefix_in(values.name)
+    copied = bool(prefix) and values.name[len(prefix) :] in probes.naming.copies
+    return not copied and not (tied and values.name == probes.naming.head)
+
+
+def _telling(values: TensorValues) -> int:
+    """Scales that are no powers of two."""
+    scales = values.scales
+    return 0 if scales is None else sum(scales.exponents.values()) - scales.powers_of_two
+
+
+def _key(values: TensorValues) -> object:
+    """What equal bytes have in common; None where nothing tells them."""
+    if values.xxh3 is not None:
+        return values.xxh3
+    zero = bytes(_WIDTH)
+    if not values.whole or not values.bands or any(band == zero for band in _cut(values.bands)):
+        return None
+    return values.dtype, values.shape, values.bands
+
+
+def _cut(bands: bytes) -> Iterator[bytes]:
+    return (bands[begin : begin + _WIDTH] for begin in range(0, len(bands), _WIDTH))
+
+
+def _is_told(values: Iterable[TensorValues], probes: Probes) -> bool:
+    """Whether tensors are equal because their experts or layers are, as a whole."""
+    experts, layers = _whole_experts(probes), _whole_layers(probes)
+    found = set()
+    for each in values:
+        layer, expert = probes.naming.layer_of(each.name), probes.naming.expert_of(each.name)
+        suffix = each.name[len(probes.naming.prefix_in(each.name)) :]
+        if layer is not None and expert is not None and (layer, expert) in experts:
+            found.add(("expert", experts[layer, expert], probes.naming.kind_of(each.name)))
+        elif layer is not None and layer in layers:
+            found.add(("layer", layers[layer], suffix))
+        else:
+            return False
+    return len(found) == 1
+
+
+def _whole_experts(probes: Probes) -> dict[tuple[int, int], int]:
+    """Routed experts that are copies of each other, with the number of their set."""
+    groups = {
+        key: {suffix: values for suffix, values in members.items() if not goes_with_codes(values)}
+        for key, members in by_expert(probes).items()
+    }
+    return {(key[0], key[1]): number for number, keys in enumerate(alike(groups)) for key in keys}  # type: ignore[arg-type]
+
+
+def _whole_layers(probes: Probes) -> dict[int, int]:
+    """The same of layers."""
+    groups = {(layer,): members for layer, members in by_layer(probes).items()}
+    return {key[0]: number for number, keys in enumerate(alike(groups)) for key in keys}  # type: ignore[arg-type]
+
+
+def _strips(
+    held: Sequence[TensorValues], several: Sequence[Sequence[TensorValues]], probes: Probes
+) -> list[list[Strip]]:
+    """Sets of equal strips. Of tensors that are equal as a whole only the first takes part."""
+    import numpy as np
+
+    later = {values.name for each in several for values in each[1:]}
+    matrices = [
+        values
+        for values in held
+        if values.bands and len(values.shape) > 1 and values.name not in later and not goes_with_codes(values)
+    ]
+    if not matrices:
+        return []
+    numbers = np.concatenate([np.frombuffer(values.bands, "<u8") for values in matrices])
+    numbers = np.sort(numbers[numbers != 0])
+    twice = {int(each) for each in numbers[1:][numbers[1:] == numbers[:-1]].tolist()}
+    if not twice:
+        return []
+    sets: dict[int, list[Strip]] = {}
+    for values in matrices:
+        for position, number in enumerate(np.frombuffer(values.bands, "<u8").tolist()):
+            if number in twice:
+                sets.setdefault(number, []).append(Strip(values, position, len(values.bands) // _WIDTH))
+    return [each for each in sets.values() if not _is_vocabulary_alone(each, probes)]
+
+
+def _is_vocabulary_alone(strips: Sequence[Strip], probes: Probes) -> bool:
+    """Rows of one vocabulary may be alike: those of tokens that nobody uses."""
+    names = {strip.values.name for strip in strips}
+    return len(names) == 1 and probes.naming.is_vocabulary(next(iter(names)))

@@ -1,0 +1,37 @@
+"""Codes of an FP8 weight have either sign along a row, as weights do and text does not."""
+
+from collections.abc import Iterator
+
+from auditor.comparison.bad_values import Bad, failures, own_round_trip
+from auditor.content.probes import Probes
+from auditor.text import plural
+from auditor_schemas.policy import Policy
+from auditor_schemas.rule import Failure, Rule, Scope, Severity
+
+RULE = Rule(
+    id="VAL136",
+    slug="one-sign-codes",
+    title="Runs of codes have one sign",
+    severity=Severity.WARNING,
+    scope=Scope.TENSOR,
+    examines="weights whose texture was read",
+)
+
+
+def check(probes: Probes, policy: Policy) -> Iterator[Failure]:
+    """One failure per FP8 weight with such codes; they fold."""
+    found = [
+        Bad(values, values.texture.sign_runs, values.read // 64, values.texture.first_sign)
+        for values in probes.weights()
+        if values.texture is not None and values.texture.sign_runs > policy.thresholds.code_runs
+    ]
+    return failures(
+        RULE,
+        found,
+        lambda bad: (
+            f"{plural(bad.count, 'run')} of 64 codes along a row {'is' if bad.count == 1 else 'are'} of one sign"
+        ),
+        expected="codes of both signs",
+        actual=lambda bad: {"sign_runs": bad.count, "of": bad.of},
+        takes=own_round_trip,
+    )
