@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from auditor.comparison.magnitudes import far_share, median_exponent
 from auditor.content.probes import BlockValues, Outcome, Probes, ScaleValues, TensorValues
 from auditor.patterns import expand, kind_of, layer_of, patterns
 from auditor_schemas.content import (
@@ -18,6 +19,7 @@ from auditor_schemas.content import (
     ShardDigest,
     TensorDigests,
     TensorProbe,
+    Texture,
 )
 from auditor_schemas.content import Probes as ReportProbes
 
@@ -107,6 +109,25 @@ def _group(layer: int | None, kind: str, dtype: str, alike: Sequence[TensorValue
         largest_codes=_sum(each.largest for each in blocks) if blocks else None,
         round_trip=_round_trip(blocks) if blocks else None,
         scales=_scales(scales) if scales else None,
+        texture=None if scales else _texture(alike),
+    )
+
+
+def _texture(alike: Sequence[TensorValues]) -> Texture | None:
+    codes = [values.texture for values in alike if values.texture is not None and values.texture.pages]
+    rows = [values.matrix for values in alike if values.matrix is not None and values.matrix.rows]
+    floats = [values for values in alike if values.exponents]
+    if not codes and not rows and not floats:
+        return None
+    middles = sorted(map(median_exponent, floats))
+    return Texture(
+        small_codes=max((each.small for each in codes), default=None),
+        **_totals(codes, "zero_runs", "sign_runs"),
+        **_totals(alike, "doubled_pages"),
+        zero_rows=max((each.zeros / each.rows for each in rows), default=None),
+        doubled_rows=max((each.doubled / each.rows for each in rows), default=None),
+        median_exponents=(middles[0], middles[-1]) if middles else None,
+        far_values=max(map(far_share, floats), default=None),
     )
 
 
@@ -124,6 +145,8 @@ def _scales(scales: Sequence[ScaleValues]) -> ScaleProbe:
         median=medians[len(medians) // 2] if medians else None,
         maximum=max((each.maximum for each in scales if each.maximum is not None), default=None),
         exponents=_sum(each.exponents for each in scales),
+        above=max((each.maximum / each.median for each in scales if each.maximum and each.median), default=None),
+        below=max((each.median / each.minimum for each in scales if each.minimum and each.median), default=None),
     )
 
 

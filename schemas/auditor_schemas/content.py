@@ -27,7 +27,8 @@ class ScaleProbe(Record):
     """The values of block scales. `exponents` counts the finite positive ones by floor(log2(scale)).
 
     `published` counts those of them that are amax / 448 of some amax in float32, `reciprocal` those that are
-    1 / (448 / amax) of one: about nine in ten of any numbers are the one, eight in ten the other.
+    1 / (448 / amax) of one: about nine in ten of any numbers are the one, eight in ten the other. `above` is how many
+    times its tensor's median the largest scale is, where that is most, `below` how many times below it the smallest.
     """
 
     values: int
@@ -43,6 +44,29 @@ class ScaleProbe(Record):
     exponents: dict[int, int]
     published: int = 0
     reciprocal: int = 0
+    above: float | None = None
+    below: float | None = None
+
+
+class Texture(Record):
+    """What the bytes of tensors look like; the thresholds of a policy are held against these figures.
+
+    `small_codes` is the largest share, in a page of 4 KiB, of FP8 codes below 0.125 of 448 beside ones of 32 and more.
+    `zero_runs` and `sign_runs` count the runs of 64 codes along a row that are ±0, or of one sign, in blocks that hold
+    something. `doubled_pages` are there twice, one behind the other. Of a matrix `zero_rows` and `doubled_rows` are
+    the shares of rows that are zeros, or hold what another does. `median_exponents` are the least and the largest
+    floor(log2) of a tensor's median |value|, `far_values` the largest share of its values that are more than 2^20 from
+    that.
+    """
+
+    small_codes: float | None = None
+    zero_runs: int = 0
+    sign_runs: int = 0
+    doubled_pages: int = 0
+    zero_rows: float | None = None
+    doubled_rows: float | None = None
+    median_exponents: tuple[int, int] | None = None
+    far_values: float | None = None
 
 
 class ProbeGroup(Record):
@@ -69,6 +93,7 @@ class ProbeGroup(Record):
     largest_codes: dict[int, int] | None = None
     round_trip: RoundTrip | None = None
     scales: ScaleProbe | None = None
+    texture: Texture | None = None
 
 
 class TensorProbe(Record):

@@ -14,6 +14,7 @@ from auditor.inventory.facts import Blocked, Inventory
 from auditor.patterns import kind_of
 from auditor.rules import catalogue
 from auditor.verdict.attribute import attribute
+from auditor_schemas.policy import DEFAULT_POLICY
 from auditor_schemas.rule import Failure
 
 RULES = {module.rule.slug: module for module in catalogue() if module.rule.id.startswith("VAL")}
@@ -52,6 +53,7 @@ def _found(slug: str, *tensors: TensorValues, **more: Any) -> list[Failure]:
     probes = _probes(*tensors, **more)
     tied = SimpleNamespace(tie_word_embeddings=True)
     facts = {**content_facts(probes), "declared_digests": {}, "config": tied, "inventory": Inventory(())}
+    facts["policy"] = DEFAULT_POLICY
     # Whatever the depth: what each fact is blocked by has tests of its own.
     whole = {name: probes for name, fact in facts.items() if isinstance(fact, Blocked)}
     return list(CHECKS[slug](**{name: whole.get(name, facts[name]) for name in RULES[slug].needs}))

@@ -48,7 +48,9 @@ def check(probes: Probes, equal_bytes: Equal) -> Iterator[Failure]:
     yield from failures(
         RULE,
         doubled,
-        lambda bad: f"{plural(bad.count, 'page')} of 4 KiB hold what the page before holds",
+        lambda bad: (
+            f"{plural(bad.count, 'page')} of 4 KiB {'holds' if bad.count == 1 else 'hold'} what the page before holds"
+        ),
         expected="pages that differ",
         actual=lambda bad: {"doubled_pages": bad.count},
         takes=own_round_trip,

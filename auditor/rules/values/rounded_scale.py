@@ -17,9 +17,9 @@ RULE = Rule(
 )
 
 # amax / 448 of a BF16 amax is a number of BF16, or of F16, only where 7 divides the amax's mantissa, one time in 7. So
-# many scales in a row are no chance where that is less than 1 in 1,000 for as many tensors as were read. Of fewer,
+# many scales in a row are no chance where that is less than 1 in 10^6 for as many tensors as were read. Of fewer,
 # tensors count together, where most of a checkpoint's scales are such.
-CHANCE, SURE = 7, 1_000
+CHANCE, SURE = 7, 1_000_000
 ENOUGH = 16
 SHARE = 0.5
 
