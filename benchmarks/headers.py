@@ -33,10 +33,11 @@ WAYS = ("compact", "spaced", "sorted", "shuffled", "padded", "escaped")
 
 @dataclass(frozen=True)
 class Run:
-    """One process: wall seconds and peak resident bytes."""
+    """One process: wall seconds, peak resident bytes, and the seconds that processors worked for it."""
 
     seconds: float
     peak: int
+    processor: float
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def measure(command: Command) -> Run:
     if command.tensors is not None and int(printed) != command.tensors:
         raise RuntimeError(f"{command.name} saw {printed.strip()} tensors, not {command.tensors}")
     scale = 1 if sys.platform == "darwin" else 1024
-    return Run(seconds, usage.ru_maxrss * scale)
+    return Run(seconds, usage.ru_maxrss * scale, usage.ru_utime + usage.ru_stime)
 
 
 def in_turn(

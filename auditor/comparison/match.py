@@ -57,11 +57,11 @@ def take_census(inventory: Inventory, expectations: Expectations | None) -> Cens
 
 
 def is_exact(inventory: Inventory, expectations: Expectations, census: Census) -> bool:
-    """Whether every tensor is there once and as expected, proven by counts alone.
+    """Whether every tensor is there once and as expected, proven by counts alone; of optional rows all or none.
 
     Names are distinct and each leads to one row, so rows counted in full leave no name missing.
     """
-    if inventory.stored != expectations.size:
+    if inventory.stored != expectations.size - sum(map(expectations.multiplicity, unused(expectations, census))):
         return False
     # An index that agrees entry by entry names one shard per tensor, so no name is in two.
     if not inventory.indexed and inventory.stored != len(inventory.tensors):
@@ -75,10 +75,16 @@ def is_exact(inventory: Inventory, expectations: Expectations, census: Census) -
     )
 
 
+def unused(expectations: Expectations, census: Census) -> list[Row]:
+    """The optional rows of which not one tensor is there."""
+    return [row for row in expectations.optional if row not in census.files]
+
+
 def match(inventory: Inventory, expectations: Expectations, census: Census | None = None) -> Match:
     """Missing, unexpected, misshapen and mistyped tensors, each name in its row's light."""
     if census is not None and is_exact(inventory, expectations, census):
-        return Match({}, {}, {}, {}, {})
+        absent = {name: row for row in unused(expectations, census) for name in expectations.names_of(row)}
+        return Match({}, absent, {}, {}, {})
     expected = expectations.names
     actual = inventory.tensors
     missing: dict[str, Row] = {}

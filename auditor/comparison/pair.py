@@ -1,5 +1,7 @@
 """Weights in fewer bits beside what goes with them, both ways, wherever each is stored."""
 
+from collections.abc import Collection
+
 from auditor.comparison.records import Grid, Match, Orphan, Pairing
 from auditor.families.expectations import Expectations, Row, RowNames
 from auditor.families.naming import Naming
@@ -13,10 +15,10 @@ _Kind = tuple[tuple[int, ...], Quantiser, Companion, tuple[int, ...], Dtype]
 def pair(inventory: Inventory, expectations: Expectations | None = None, found: Match | None = None) -> Pairing:
     """Pair what is stored: codes by the format that their row has, FP8 that nobody expected by the published one.
 
-    Where every tensor is as expected, the rows say it all.
+    Where every tensor is as expected, and all or none of an optional row's, the rows say it all.
     """
-    if expectations is not None and found is not None and not (found.faults or found.absent):
-        return _pair_rows(expectations)
+    if expectations is not None and found is not None and found.exact(expectations):
+        return _pair_rows(expectations, frozenset(found.absent.values()))
     names = expectations.names if expectations is not None else {}
     naming = expectations.naming if expectations is not None else Naming()
     published = _published(expectations, naming)
@@ -80,8 +82,8 @@ def _grid(
     return Grid(shape, scale, dtype, weights, companion, quantiser, needed, first)
 
 
-def _pair_rows(expectations: Expectations) -> Pairing:
-    rows = {row.suffix: row for row in expectations.layers_of if row.role == "scale"}
+def _pair_rows(expectations: Expectations, absent: Collection[Row]) -> Pairing:
+    rows = {row.suffix: row for row in expectations.layers_of if row.role == "scale" and row not in absent}
     return Pairing(
         [
             Grid(
@@ -95,8 +97,9 @@ def _pair_rows(expectations: Expectations) -> Pairing:
                 position == 0,
             )
             for row in expectations.layers_of
-            if row.quantiser is not None
+            if row.quantiser is not None and row not in absent
             for position, companion in enumerate(row.quantiser.companions)
             for other in (companion.of(row.suffix),)
+            if other in rows
         ]
     )

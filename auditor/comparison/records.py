@@ -62,6 +62,11 @@ class Match(Struct, frozen=True, dict=True):
         """How many tensors disagree."""
         return len(self.missing) + len(self.unexpected) + len(self.misshapen.keys() | self.mistyped.keys())
 
+    def exact(self, expectations: Expectations) -> bool:
+        """Whether every tensor is as expected; of an optional row all are there or none."""
+        rows = frozenset(self.absent.values())
+        return not self.faults and len(self.absent) == sum(map(expectations.multiplicity, rows))
+
     def without(self, names: Collection[str]) -> "Match":
         """What is left to explain once these names are."""
         if not names:

@@ -165,6 +165,11 @@ class Expectations(Struct, frozen=True, dict=True):
             layers.sort()
         return found
 
+    @cached_property
+    def optional(self) -> tuple[Row, ...]:
+        """The rows whose absence is no fault."""
+        return tuple(row for row in self.layers_of if row.optional)
+
     def multiplicity(self, row: Row) -> int:
         """How many tensors a row stands for."""
         return 1 if row.top else len(self.layers_of[row]) * max(1, row.experts)

@@ -29,6 +29,7 @@ class Selection:
         for entry in self.entries:
             self._take(entry)
         self._lengths = sorted(set(map(len, self._starts)))
+        self._firsts = frozenset(name.partition(".")[0] for name in self._names)
 
     def _take(self, entry: str) -> None:
         if entry.startswith(_EXPRESSION) or not _SIGNS.isdisjoint(entry[:-1]) or entry[-1] in "?[":
@@ -47,7 +48,8 @@ class Selection:
         """The entries that mean a module, each once."""
         if self._names:
             parts = module.split(".")
-            runs = (".".join(parts[a:b]) for a in range(len(parts)) for b in range(a + 1, len(parts) + 1))
+            begins = [at for at, part in enumerate(parts) if part in self._firsts]
+            runs = (".".join(parts[a:b]) for a in begins for b in range(a + 1, len(parts) + 1))
             yield from dict.fromkeys(self._names[run] for run in runs if run in self._names)
         for length in self._lengths:
             if length > len(module):

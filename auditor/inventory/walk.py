@@ -213,9 +213,13 @@ class _Taken:
             if self._header_bytes <= self._limits.name_bytes_in_all:
                 return
             for each in self._shards[:-1]:
-                self._name_bytes += sum(len(name.encode()) for names in each.kinds.values() for name in names)
+                self._name_bytes += _name_bytes(each)
             self._shards = None
-        self._name_bytes += sum(len(name.encode()) for names in shard.kinds.values() for name in names)
+        self._name_bytes += _name_bytes(shard)
+
+
+def _name_bytes(shard: Shard) -> int:
+    return sum(len("".join(names).encode()) for names in shard.kinds.values())
 
 
 def _some(progress: Progress, total: int, done: int) -> None:

@@ -139,12 +139,14 @@ def layout(
     inventory: Inventory, expectations: Expectations | None, match: Match | None, census: Census
 ) -> tuple[tuple[LayoutRow, ...], int]:
     """The inventory in patterns of one shape and dtype, with the shards that hold them; and how many are left out."""
-    if expectations is None or match is None or match.faults or match.absent:
+    if expectations is None or match is None or not match.exact(expectations):
         return _enumerate(inventory)
     shown = {}  # shards by pattern, once per set of shards
     rows = []
     stored = {row: dtype for row, dtype, _ in census.counts}
     for row, layers in expectations.layers_of.items():
+        if row not in stored:
+            continue  # optional
         held = tuple(census.files.get(row, ()))
         if held not in shown:
             shown[held] = file_patterns(held)
