@@ -25,7 +25,12 @@ def check(inventory: Inventory, pairing: Pairing, quantised_by: str) -> Iterator
         for spelling, scale in other_scale_names(name):
             if scale in inventory.tensors:
                 found.setdefault(spelling, []).append(name)
-    for spelling, weights in found.items():
+    # What goes with a weight by its own format is no other spelling of what it lacks beside that.
+    own = {grid.companion.of(name) for grid in pairing.grids for name in grid.weights} if found else set()
+    for spelling, named in found.items():
+        weights = [name for name in named if name.removesuffix("weight") + spelling not in own]
+        if not weights:
+            continue
         scales = [scale for name in weights for each, scale in other_scale_names(name) if each == spelling]
         yield RULE.failure(
             f"scales are named {spelling}, {quantised_by} needs {needed[weights[0]].rpartition('.')[2]}",

@@ -19,12 +19,12 @@ RULE = Rule(
 
 
 def check(inventory: Inventory, match: Match, expectations: Expectations) -> Iterator[Failure]:
-    """One failure per tensor of another dtype; norms, router biases, scales and FP8 have rules of their own."""
+    """One failure per tensor of another dtype; norms, router biases, scales, FP8 where none is have their own rules."""
     for name, row in match.mistyped.items():
         actual = inventory.tensors[name].dtype
         if row.role in ("norm", "router_bias", "scale") and actual in FLOATS:
             continue
-        if actual == FP8 or (row.quantised and actual in QUANTISABLE) or row.role == "scale":
+        if (row.quantised and actual in QUANTISABLE) or row.role == "scale" or (actual == FP8 and not row.quantised):
             continue
         yield RULE.failure(
             f"dtype is {actual}, needs {row.dtype}",
