@@ -83,8 +83,8 @@ def unused(expectations: Expectations, census: Census) -> list[Row]:
 def match(inventory: Inventory, expectations: Expectations, census: Census | None = None) -> Match:
     """Missing, unexpected, misshapen and mistyped tensors, each name in its row's light."""
     if census is not None and is_exact(inventory, expectations, census):
-        absent = {name: row for row in unused(expectations, census) for name in expectations.names_of(row)}
-        return Match({}, absent, {}, {}, {})
+        left_out = unused(expectations, census)
+        return Match({}, {name: row for row in left_out for name in expectations.names_of(row)}, {}, {}, {})
     expected = expectations.names
     actual = inventory.tensors
     missing: dict[str, Row] = {}
