@@ -158,20 +158,22 @@ def _texture(name: str, every: dict) -> Texture:
     _, _, raw, _ = every[f"{name}_scale_inv"]
     codes = np.frombuffer(data, np.uint8).reshape(rows, columns)
     grid = np.frombuffer(raw, "<f4").reshape(ceil(rows / BLOCK), -1)
-    found: dict[str, list[int]] = {"zero": [], "sign": []}
+    longest: dict[str, tuple[int, int]] = {"zero": (0, 0), "sign": (0, 0)}
+    present = {"zero": 0, "sign": 0}
     for row in range(rows):
         for left in range(0, columns - 63, 64):
             chunk = codes[row, left : left + 64]
             block = codes[row // BLOCK * BLOCK :, left // BLOCK * BLOCK :][:BLOCK, :BLOCK]
-            if grid[row // BLOCK, left // BLOCK] <= LEAST / LARGEST * 2.5 or not (block & 0x7F).any():
-                continue
-            if not (chunk & 0x7F).any():
-                found["zero"].append(row * columns + left)
-            elif len({each >> 7 for each in chunk.tolist()}) == 1:
-                found["sign"].append(row * columns + left)
+            counted = grid[row // BLOCK, left // BLOCK] > LEAST / LARGEST * 2.5 and (block & 0x7F).any()
+            alike = counted and len({each >> 7 for each in chunk.tolist()}) == 1
+            for kind in present:
+                wanted = alike and (kind == "zero") != bool((chunk & 0x7F).any())
+                present[kind] = present[kind] + 1 if wanted else 0
+                if present[kind] > longest[kind][0]:
+                    longest[kind] = present[kind], row * columns + left - 64 * (present[kind] - 1)
     firsts = {
-        kind: Position(at[0], begin + at[0], begin + at[0] + 64, "64 codes") if at else None
-        for kind, at in found.items()
+        kind: Position(at, begin + at, begin + at + 64 * chunks, f"{64 * chunks:,} codes") if chunks else None
+        for kind, (chunks, at) in longest.items()
     }
     worst, many, first = 0.0, 0, None
     for page in range(begin - begin % 4096, begin + len(data), 4096):
@@ -179,8 +181,8 @@ def _texture(name: str, every: dict) -> Texture:
         part = np.frombuffer(data[low - begin : high - begin], np.uint8) & 0x7F
         if part.size < 2048:
             continue
-        share = float((part < 0x20).mean())
-        if share > 1 / 16 and (part >= 0x60).mean() < 1 / 16:
+        share = float(((part < 0x20) & (part > 0)).mean())
+        if share > 1 / 16 and np.bincount(part >> 4, minlength=8).min() < part.size / 32:
             continue
         many += share > 1 / 8
         if share > worst:
@@ -189,8 +191,8 @@ def _texture(name: str, every: dict) -> Texture:
         pages=-(-(begin + len(data)) // 4096) - begin // 4096,
         small=worst,
         small_pages=many,
-        zero_runs=len(found["zero"]),
-        sign_runs=len(found["sign"]),
+        zero_run=64 * longest["zero"][0],
+        sign_run=64 * longest["sign"][0],
         first_small=first,
         first_zeros=firsts["zero"],
         first_sign=firsts["sign"],

@@ -17,9 +17,9 @@ class Extremes(NamedTuple):
     """Per block the largest code as a signed byte and as an unsigned one, and how many codes of the strip are ±0.
 
     The largest |code| is max(signed, unsigned & 0x7F); 0x7F is NaN. A chunk is CHUNK codes of a row, from a multiple
-    of CHUNK columns on. `alike_r` counts, by row of blocks, the chunks whose codes are all ±0 or of one sign; `small`,
-    by page of the file, the codes below SMALL of the chunks that begin in it: both are 0 where a block is no whole
-    number of chunks wide. `sums_r` is a sum over each row of blocks that tells other codes.
+    of CHUNK columns on. `alike_r` counts, by row of blocks, the chunks whose codes are all of one sign; `small`, by
+    page of the file, the codes below SMALL, but not ±0, of the chunks that begin in it: both are 0 where a block is no
+    whole number of chunks wide. `sums_r` is a sum over each row of blocks that tells other codes.
     """
 
     signed_rc: npt.NDArray[np.int8]

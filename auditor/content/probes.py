@@ -134,16 +134,17 @@ class TableValues(Struct, frozen=True):
 class Texture(Struct, frozen=True):
     """What the codes of an FP8 weight look like, where blocks are whole chunks of 64 codes wide.
 
-    `small` is the largest share of codes below 0.125 (of 448) in one of `pages` of 4 KiB that has codes of 32 and more
-    as well; `small_pages` are those above an eighth. `zero_runs` and `sign_runs` count chunks of a row that are all ±0,
-    or of one sign, in blocks that hold something. The first of each has its place.
+    `small` is the largest share of codes below 0.125 (of 448), but not ±0, in one of `pages` of 4 KiB that has codes of
+    every other size as well; `small_pages` are those above an eighth. `zero_run` and `sign_run` are the longest runs,
+    in codes, of chunks that are zeros of one sign, or other codes of one sign, in blocks that hold something. Each has
+    its place.
     """
 
     pages: int = 0
     small: float = 0.0
     small_pages: int = 0
-    zero_runs: int = 0
-    sign_runs: int = 0
+    zero_run: int = 0
+    sign_run: int = 0
     first_small: Position | None = None
     first_zeros: Position | None = None
     first_sign: Position | None = None

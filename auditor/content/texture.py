@@ -15,9 +15,10 @@ from auditor.content.plan import STRIP_ROWS, Part
 from auditor.content.probes import Position, RowValues, Texture
 
 Floats = npt.NDArray[np.float32]
-# A page with a share of small codes above this is looked at again: it is odd only where it has codes of 32 and more
-# as well, as random bytes do. Blocks with one weight far above the rest have small codes alone.
-_LOOK, _LARGE, _LARGE_CODE = 1 / 16, 1 / 16, 0x60
+# A page with a share of small codes above this is looked at again: it is odd only where each sixteen of the 128
+# magnitudes has its share as well, as those of random bytes do. Blocks with one weight far above the rest have small
+# codes alone; channels that decayed leave few between those and the others.
+_LOOK, _LEAST = 1 / 16, 1 / 32
 # Of fewer codes no share is told.
 _ENOUGH = PAGE // 2
 # Scales up to here are those of blocks that are empty, or all but.
@@ -41,8 +42,7 @@ class CodeTexture:
         self._part = part
         self._block = block
         self._looks = block[1] % CHUNK == 0
-        self._found = np.array([0, 0, -1, -1], np.int64)
-        self._firsts: list[Position | None] = [None, None]
+        self._runs = np.zeros((2, 3), np.int64)
         self._share = 0.0
         self._worst: Position | None = None
         self._pages = self._small_pages = 0
@@ -53,29 +53,36 @@ class CodeTexture:
         """A strip of whole rows of blocks from byte `place` of the file on, with the scales of its blocks."""
         if not self._looks:
             return
-        if extremes.alike_r.any():
-            self._look_at_runs(strip, place, extremes, scale_rc)
+        if place != self._end:  # a sample has gaps
+            self._open, self._begin = None, place
+            self._runs[:, looks.PRESENT] = 0
+        self._end = place + strip.size
+        self._look_at_runs(strip, place, extremes, scale_rc)
         self._add_pages(strip, place, extremes.small)
 
     def _look_at_runs(self, strip: Bytes, place: int, extremes: Extremes, scale_rc: Floats) -> None:
+        if not extremes.alike_r.any():
+            self._runs[:, looks.PRESENT] = 0
+            return
         largest_rc = np.maximum(extremes.signed_rc.view(np.uint8) & 0x7F, extremes.unsigned_rc & 0x7F)
         with np.errstate(invalid="ignore"):
             counted_rc = (largest_rc > 0) & (scale_rc > _EMPTY) & (extremes.alike_r > 0)[:, None]
         if not counted_rc.any():
+            self._runs[:, looks.PRESENT] = 0
             return
-        self._found[looks.FIRST_ZEROS :] = -1
-        looks.find_runs(strip, self._part.shape[1], *self._block, counted_rc, self._found)
-        for kind in (looks.ZEROS, looks.ONE_SIGN):
-            first = int(self._found[looks.FIRST_ZEROS + kind])
-            if first >= 0 and self._firsts[kind] is None:
-                begin = place + first
-                self._firsts[kind] = Position(begin - self._part.begin, begin, begin + CHUNK, f"{CHUNK} codes")
+        looks.find_runs(strip, self._part.shape[1], *self._block, counted_rc, place, self._runs)
+
+    def _run(self, kind: int) -> tuple[int, Position | None]:
+        """The longest run of a kind, in codes, and where it is."""
+        chunks, begin = int(self._runs[kind, looks.LONGEST]), int(self._runs[kind, looks.BEGAN])
+        if not chunks:
+            return 0, None
+        size = chunks * CHUNK
+        return size, Position(begin - self._part.begin, begin, begin + size, f"{size:,} codes")
 
     def _add_pages(self, strip: Bytes, place: int, small: npt.NDArray[np.int32]) -> None:
         """Judge the pages that end with this strip; of the last one more may come with the next."""
-        if place != self._end:  # a sample has gaps
-            self._open, self._begin = None, place
-        self._end = end = place + strip.size
+        end = self._end
         first, ends = place - place % PAGE, end == self._part.end
         counts, before = small, b""
         if self._open is not None:
@@ -99,9 +106,10 @@ class CodeTexture:
             self._open = _Page(before + rest if whole == 0 else rest, int(counts[-1]))
 
     def _look_at_page(self, codes: Bytes, begin: int, small: int) -> None:
-        large = np.count_nonzero((codes & 0x7F) >= _LARGE_CODE)
         share = small / codes.size
-        if codes.size < _ENOUGH or (share > _LOOK and large < _LARGE * codes.size):
+        if codes.size < _ENOUGH:
+            return
+        if share > _LOOK and np.bincount((codes & 0x7F) >> 4, minlength=8).min() < _LEAST * codes.size:
             return
         self._small_pages += share > 2 * _LOOK
         if share > self._share:
@@ -114,15 +122,17 @@ class CodeTexture:
 
     def result(self) -> Texture:
         """What has been seen."""
+        zeros, first_zeros = self._run(looks.ZEROS)
+        sign, first_sign = self._run(looks.ONE_SIGN)
         return Texture(
             pages=self._pages if self._looks else 0,
             small=self._share,
             small_pages=int(self._small_pages),
-            zero_runs=int(self._found[looks.ZEROS]),
-            sign_runs=int(self._found[looks.ONE_SIGN]),
+            zero_run=zeros,
+            sign_run=sign,
             first_small=self._worst,
-            first_zeros=self._firsts[looks.ZEROS],
-            first_sign=self._firsts[looks.ONE_SIGN],
+            first_zeros=first_zeros,
+            first_sign=first_sign,
         )
 
 

@@ -122,7 +122,8 @@ def _texture(alike: Sequence[TensorValues]) -> Texture | None:
     middles = sorted(map(median_exponent, floats))
     return Texture(
         small_codes=max((each.small for each in codes), default=None),
-        **_totals(codes, "zero_runs", "sign_runs"),
+        zero_run=max((each.zero_run for each in codes), default=None),
+        sign_run=max((each.sign_run for each in codes), default=None),
         **_totals(alike, "doubled_pages"),
         zero_rows=max((each.zeros / each.rows for each in rows), default=None),
         doubled_rows=max((each.doubled / each.rows for each in rows), default=None),

@@ -51,17 +51,17 @@ class ScaleProbe(Record):
 class Texture(Record):
     """What the bytes of tensors look like; the thresholds of a policy are held against these figures.
 
-    `small_codes` is the largest share, in a page of 4 KiB, of FP8 codes below 0.125 of 448 beside ones of 32 and more.
-    `zero_runs` and `sign_runs` count the runs of 64 codes along a row that are ±0, or of one sign, in blocks that hold
-    something. `doubled_pages` are there twice, one behind the other. Of a matrix `zero_rows` and `doubled_rows` are
-    the shares of rows that are zeros, or hold what another does. `median_exponents` are the least and the largest
-    floor(log2) of a tensor's median |value|, `far_values` the largest share of its values that are more than 2^20 from
-    that.
+    `small_codes` is the largest share, in a page of 4 KiB, of FP8 codes below 0.125 of 448, 0 aside, beside ones of
+    every other size. `zero_run` and `sign_run` are the longest runs of codes, in blocks that hold something, that are
+    0, or others of one sign, by chunks of 64. `doubled_pages` are there twice, one behind the other. Of a matrix
+    `zero_rows` and `doubled_rows` are the shares of rows that are zeros, or hold what another does. `median_exponents`
+    are the least and the largest floor(log2) of a tensor's median |value|, `far_values` the largest share of its values
+    that are more than 2^20 from that.
     """
 
     small_codes: float | None = None
-    zero_runs: int = 0
-    sign_runs: int = 0
+    zero_run: int | None = None
+    sign_run: int | None = None
     doubled_pages: int = 0
     zero_rows: float | None = None
     doubled_rows: float | None = None

@@ -107,9 +107,9 @@ class Thresholds(BaseModel):
     doubled_rows: Share = Field(
         default=THRESHOLDS["doubled_rows"], description="The share of a vocabulary's rows that may be there twice."
     )
-    code_runs: Annotated[int, Field(strict=True, ge=0)] = Field(
+    code_runs: Positive = Field(
         default=int(THRESHOLDS["code_runs"]),
-        description="Runs of 64 codes of an FP8 weight that may be zeros, and as many that may be of one sign.",
+        description="From how many codes in a row of zeros, or of one sign, on an FP8 weight is found.",
     )
     small_codes: Share = Field(
         default=THRESHOLDS["small_codes"], description="The share of small codes that 4 KiB of an FP8 weight may have."

@@ -42,7 +42,7 @@ def _page(number: int) -> slice:
 
 def test_codes_of_weights_have_no_runs_and_few_that_are_small():
     found = _texture(_codes())
-    assert (found.zero_runs, found.sign_runs, found.small_pages) == (0, 0, 0)
+    assert (found.zero_run, found.sign_run, found.small_pages) == (0, 0, 0)
     assert 0 < found.small < 0.01
 
 
@@ -74,24 +74,41 @@ def test_small_codes_without_large_ones_are_those_of_a_block_with_an_outlier():
     assert found.small_pages == 0
 
 
-def test_runs_of_zeros_and_of_one_sign_are_told_apart_and_placed():
+def test_runs_of_zeros_and_of_one_sign_are_told_apart_measured_and_placed():
     codes = _codes()
-    codes[5, 64:128] = 0
-    codes[6, 0:64] = 0x30
+    codes[5, 64:192] = 0
+    codes.reshape(-1)[127 * COLUMNS + 64 : 129 * COLUMNS] = 0x30  # over two rows of blocks
     codes[7, 30:94] = 0x30  # not from a multiple of 64 columns on
     found = _texture(codes)
-    assert (found.zero_runs, found.sign_runs) == (1, 1)
-    assert found.first_zeros.begin == BEGIN + 5 * COLUMNS + 64
-    assert found.first_sign.begin == BEGIN + 6 * COLUMNS
+    assert (found.zero_run, found.sign_run) == (128, 2 * COLUMNS - 64)
+    assert (found.first_zeros.begin, found.first_zeros.end) == (
+        BEGIN + 5 * COLUMNS + 64,
+        BEGIN + 5 * COLUMNS + 192,
+    )
+    assert found.first_sign.begin == BEGIN + 127 * COLUMNS + 64
+
+
+def test_zeros_of_either_sign_are_those_of_a_channel_that_decayed():
+    codes = _codes()
+    codes[5] &= 0x80
+    assert _texture(codes).zero_run == 0
+
+
+def test_channels_that_decayed_are_no_page_of_random_codes():
+    codes = _codes()
+    codes[:, ::3] = codes[:, ::3] & 0x80 | 3
+    found = _texture(codes)
+    assert found.small_pages == 0
+    assert found.small < 1 / 16
 
 
 def test_empty_blocks_are_left_out():
     codes = _codes()
     codes[:128, :128] = 0
-    assert _texture(codes).zero_runs == 0
+    assert _texture(codes).zero_run == 0
     codes[:] = 0
     codes[3, 3] = 1
-    assert _texture(codes, scale=1e-4 / 448).zero_runs == 0
+    assert _texture(codes, scale=1e-4 / 448).zero_run == 0
 
 
 @pytest.mark.parametrize("cut", [1 << 20, 5000, 8192, 100])

@@ -108,8 +108,8 @@ def _extremes(  # type: ignore[no-untyped-def]  # an annotation is an instructio
                 chunk_row = first_row + row + done
                 there = (chunk_item + chunk <= block_items) & (first_item + chunk_item + chunk <= items)
                 there = there & (row + done < block_rows) & (chunk_row < rows)
-                negatives, filled_codes, few = counts & 0xFF, (counts >> 8) & 0xFF, 64 - (counts >> 16)
-                alike += tl.where(there & ((negatives == 0) | (negatives == 64) | (filled_codes == 0)), 1, 0)
+                negatives, few = counts & 0xFF, ((counts >> 8) & 0xFF) - (counts >> 16)
+                alike += tl.where(there & ((negatives == 0) | (negatives == 64)), 1, 0)
                 at = (chunk_row.to(tl.int64) * items + first_item + chunk_item) * lanes + phase
                 tl.atomic_add(small_ptr + (at >> 12), few, mask=there & (few > 0), sem="relaxed")
             place += stride

@@ -8,32 +8,44 @@ from numba import types
 from auditor.content.kernels.compiled import compiled, kernel
 
 PAGE = 4096
-ZEROS, ONE_SIGN, FIRST_ZEROS, FIRST_ONE_SIGN = range(4)
+# Where runs of zeros and of one sign stand: how long the present one and the longest are, in chunks, and in which chunk
+# the present one began.
+ZEROS, ONE_SIGN = range(2)
+PRESENT, LONGEST, BEGAN = range(3)
 _CHUNK = 64
 _MIX = 0x9E3779B97F4A7C15
 
 
-@kernel((types.uint8[::1], types.int64, types.int64, types.int64, types.boolean[:, ::1], types.int64[::1]))
-def find_runs(strip: Any, columns: int, block_rows: int, block_columns: int, counted_rc: Any, found: Any) -> None:
-    """Add the chunks of a strip that are all ±0, and those of one sign, in blocks that are `counted_rc`.
+@kernel(
+    (types.uint8[::1], types.int64, types.int64, types.int64, types.boolean[:, ::1], types.int64, types.int64[:, ::1])
+)
+def find_runs(
+    strip: Any, columns: int, block_rows: int, block_columns: int, counted_rc: Any, first: int, runs: Any
+) -> None:
+    """Follow the runs of chunks of one sign, and of zeros of one sign, through a strip that begins with code `first`.
 
-    `found` has their numbers, and the first code of the first of each, -1 before.
+    Only blocks that are `counted_rc` count; `runs` are how long these are, for the next strip to go on with.
     """
     rows = strip.size // columns
     for row in range(rows):
         for left in range(0, columns - _CHUNK + 1, _CHUNK):
-            if not counted_rc[row // block_rows, left // block_columns]:
-                continue
             begin = row * columns + left
             size, negative = 0, 0
-            for k in range(begin, begin + _CHUNK):
-                size |= strip[k] & 127
-                negative += strip[k] >> 7
-            kind = ZEROS if size == 0 else ONE_SIGN if negative in (0, _CHUNK) else -1
-            if kind >= 0:
-                found[kind] += 1
-                if found[FIRST_ZEROS + kind] < 0:
-                    found[FIRST_ZEROS + kind] = begin
+            counted = counted_rc[row // block_rows, left // block_columns]
+            if counted:
+                for k in range(begin, begin + _CHUNK):
+                    size |= strip[k] & 127
+                    negative += strip[k] >> 7
+            one_sign = counted and negative in (0, _CHUNK)
+            for kind in range(2):
+                if not one_sign or (size == 0) != (kind == ZEROS):
+                    runs[kind, PRESENT] = 0
+                    continue
+                runs[kind, PRESENT] += 1
+                if runs[kind, PRESENT] > runs[kind, LONGEST]:
+                    runs[kind, LONGEST] = runs[kind, PRESENT]
+                    # Where columns are left over behind the last chunk of a row, a run is longer than its chunks.
+                    runs[kind, BEGAN] = first + begin - (runs[kind, PRESENT] - 1) * _CHUNK
 
 
 @kernel((types.uint8[::1], types.int64, types.int64))

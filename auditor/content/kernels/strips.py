@@ -38,7 +38,7 @@ def _turned(builder: Any, state: Any, loaded: Any) -> Any:
 def _folding(rows: int) -> Any:
     """What folds `rows` rows of a chunk, from code `at` on, into its lanes from column `left` on.
 
-    It returns how many codes are ±0, and of how many rows they are all ±0 or of one sign. Codes that are small are
+    It returns how many codes are ±0, and of how many rows they are all of one sign. Codes that are small and not ±0 are
     added to those of their page, and all to the state of the sum. In LLVM's vectors, because the order of reading
     decides the speed: lanes stay in registers, and each line's successor is on its way, as many rows further. A
     prefetch behind the end of memory does nothing.
@@ -87,11 +87,11 @@ def _folding(rows: int) -> Any:
             size = builder.and_(loaded, every(0x7F))
             empty = bits(builder.icmp_unsigned("==", size, every(0)))
             negative = bits(builder.icmp_signed("<", loaded, every(0)))
-            few = builder.ctpop(bits(builder.icmp_unsigned("<", size, every(SMALL))))
-            zeros = builder.add(zeros, builder.ctpop(empty))
+            none = builder.ctpop(empty)
+            few = builder.sub(builder.ctpop(bits(builder.icmp_unsigned("<", size, every(SMALL)))), none)
+            zeros = builder.add(zeros, none)
             one_sign = builder.icmp_unsigned("<=", builder.add(negative, word(1)), word(1))
-            odd = builder.or_(one_sign, builder.icmp_unsigned("==", empty, word(-1)))
-            alike = builder.add(alike, builder.zext(odd, word))
+            alike = builder.add(alike, builder.zext(one_sign, word))
             state = _turned(builder, state, loaded)
             page = pointer(7, builder.lshr(builder.add(position, phase), word(PAGE_BITS)))
             builder.store(builder.add(builder.load(page), builder.trunc(few, half)), page)
@@ -157,7 +157,7 @@ def reduce_strip(strip: Any, columns: int, block_rows: int, block_columns: int, 
     """Reduce a strip of FP8 codes, which begins `phase` bytes behind the start of a page.
 
     Returns each block's largest code as a signed byte and as an unsigned one (r × c), how many codes are ±0, how many
-    chunks of each row of blocks are all ±0 or of one sign (r), how many codes of chunks are small in each page, and a
+    chunks of each row of blocks are of one sign (r), how many codes of chunks are small and not ±0 in each page, and a
     sum over each row of blocks (r) that tells other codes.
     """
     rows = strip.size // columns

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from auditor.comparison.bad_values import Bad, failures, own_round_trip
 from auditor.content.probes import Probes
-from auditor.text import plural
 from auditor_schemas.policy import Policy
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -19,19 +18,18 @@ RULE = Rule(
 
 
 def check(probes: Probes, policy: Policy) -> Iterator[Failure]:
-    """One failure per FP8 weight with such codes; they fold."""
+    """One failure per FP8 weight with a run of such codes; they fold."""
     found = [
-        Bad(values, values.texture.sign_runs, values.read // 64, values.texture.first_sign)
+        Bad(values, values.texture.sign_run, values.read, values.texture.first_sign)
         for values in probes.weights()
-        if values.texture is not None and values.texture.sign_runs > policy.thresholds.code_runs
+        if values.texture is not None and values.texture.sign_run >= policy.thresholds.code_runs
     ]
     return failures(
         RULE,
         found,
-        lambda bad: (
-            f"{plural(bad.count, 'run')} of 64 codes along a row {'is' if bad.count == 1 else 'are'} of one sign"
-        ),
+        lambda bad: f"{bad.count:,} codes in a row are of one sign",
         expected="codes of both signs",
-        actual=lambda bad: {"sign_runs": bad.count, "of": bad.of},
+        actual=lambda bad: {"run": bad.count, "of": bad.of},
         takes=own_round_trip,
+        whole=True,
     )

@@ -30,8 +30,8 @@ def plain_texture(codes: np.ndarray, block: tuple[int, int], phase: int) -> tupl
         for column in range(0, columns - 63, 64) if block[1] % 64 == 0 else ():
             chunk = codes[row, column : column + 64]
             negative, size = chunk > 0x7F, chunk & 0x7F
-            alike[row // block[0]] += negative.all() or not negative.any() or not size.any()
-            small[(phase + row * columns + column) // 4096] += (size < 0x20).sum()
+            alike[row // block[0]] += negative.all() or not negative.any()
+            small[(phase + row * columns + column) // 4096] += ((size < 0x20) & (size > 0)).sum()
     return alike, small
 
 
