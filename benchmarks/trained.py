@@ -143,7 +143,8 @@ def main() -> int:
     options = parser.parse_args()
     names = (
         "package", "read", "most small codes in 4 KiB", "longest run of one sign", "longest run of zeros",
-        "scale / median", "median / scale", "largest / median", "medians", "values 2^20 away", "equal strips", "doubled pages", "rows",
+        "scale / median", "median / scale", "largest / median", "medians", "values 2^20 away",
+         "equal strips", "doubled pages", "rows",
     )  # fmt: skip
     columns = [list(names), *(figures(wheel) for wheel in sorted(options.folder.glob("*.whl")))]
     lines = [f"| {' | '.join(row)} |" for row in zip(*columns, strict=True)]

@@ -5,12 +5,17 @@ from pathlib import Path
 import pytest
 
 from auditor import audit
+from auditor.errors import UsageError
 from auditor.forge import breaks, forge
 from auditor.rules import catalogue
 from auditor.verdict.gate import EXIT_CODES
 
 # Breaks of values need content and are in test_value_breaks.py.
 BREAKS = sorted(name for name, each in breaks().items() if each.depth == "headers")
+
+
+# What only the sizes of a release show.
+OF_RELEASES = {"other-rope-theta"}
 
 
 def _roots(report):
@@ -35,7 +40,15 @@ def _assert_declared(directory: Path, name: str) -> None:
     assert EXIT_CODES[strict.verdict] == expected
 
 
-@pytest.mark.parametrize("name", BREAKS)
+@pytest.mark.parametrize("name", sorted(OF_RELEASES))
+def test_break_of_a_release_yields_what_it_declares_and_is_refused_of_other_sizes(name, tmp_path):
+    forge(tmp_path / "checkpoint", like="v3", sparse=True, break_name=name)
+    _assert_declared(tmp_path / "checkpoint", name)
+    with pytest.raises(UsageError, match="has nothing of that kind"):
+        forge(tmp_path / "tiny", like="tiny", sparse=True, break_name=name)
+
+
+@pytest.mark.parametrize("name", sorted(set(BREAKS) - OF_RELEASES))
 def test_break_of_a_tiny_checkpoint_yields_what_it_declares_and_nothing_else_above_info(name, tmp_path):
     forge(tmp_path / "checkpoint", like="tiny", sparse=True, break_name=name)
     _assert_declared(tmp_path / "checkpoint", name)

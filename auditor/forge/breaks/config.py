@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from auditor.families.releases import releases_like
 from auditor.forge.breaks import Break, breaks_as
 from auditor.forge.convert import unquantise
 from auditor.forge.plan import Plan
@@ -253,3 +254,27 @@ unsupported_model = _field(
 def html_config(plan: Plan) -> None:
     """What a login page leaves when a download follows it."""
     plan.edit_config = lambda raw: b"<!DOCTYPE html><html><body>Log in</body></html>\n" if json.loads(raw) else raw
+
+
+softmax_scores = _field(
+    "softmax-scores",
+    "scores are softmax's, beside a correction bias",
+    "CFG114",
+    lambda _: {"scoring_func": "softmax"},
+    severity=Severity.WARNING,
+)
+token_beyond = _field(
+    "token-beyond-vocabulary",
+    "eos_token_id is no token of the vocabulary",
+    "CFG114",
+    lambda config: {"eos_token_id": config["vocab_size"]},
+    severity=Severity.WARNING,
+)
+
+
+@breaks_as("other-rope-theta", "rope_theta is a tenth of the release's", "CFG113", severity=Severity.WARNING)
+def other_theta(plan: Plan) -> None:
+    """No shape shows it, and the model is lost after some thousand tokens. Only sizes of a release tell."""
+    if not releases_like(plan.config):
+        raise LookupError("no release has these sizes")
+    plan.config["rope_theta"] //= 10
