@@ -4,12 +4,14 @@ A job is a row of DBOS's, added in the transaction that adds or changes our own 
 the other. Which of our rows is what decides: a job that comes late or twice finds its row gone on, and ends.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSConfig
+from dbos import error as errors
 from sqlalchemy import Connection
 
 from auditor.service.store.database import Database
@@ -139,6 +141,7 @@ def work(
     A job of a kind runs its steps in order, each with the job's arguments and what the step before gave; a job ends
     where a step gives None.
     """
+    logging.getLogger("dbos").addFilter(_unexpected)
     DBOS(config=_config(database, worker))
     for kind, steps in kinds.items():
         DBOS.workflow(name=kind, max_recovery_attempts=None)(_chain(tuple(steps)))
@@ -166,6 +169,12 @@ def _chain(steps: tuple[Step, ...]) -> Callable[..., None]:
                 return
 
     return run
+
+
+def _unexpected(record: logging.LogRecord) -> bool:
+    """Whether a record of DBOS's tells news: that a job was ended while it ran is none to whoever ended it."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, errors.DBOSAwaitedWorkflowCancelledError | errors.DBOSWorkflowCancelledError)
 
 
 def _config(database: Database, worker: str) -> DBOSConfig:

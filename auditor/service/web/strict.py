@@ -18,7 +18,7 @@ class StrictRequest(Request):
         """The document. Raises JSONDecodeError."""
         body = await self.body()
         try:
-            return json.loads(body, object_pairs_hook=_once, parse_constant=_refuse_constant)
+            return json.loads(body.decode(), object_pairs_hook=_once, parse_constant=_refuse_constant)
         except json.JSONDecodeError:
             raise
         except (ValueError, RecursionError):  # no UTF-8, a number of thousands of digits, thousands of brackets

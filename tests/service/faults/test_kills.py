@@ -119,6 +119,7 @@ def test_cancelling_a_running_audit_ends_its_processes_within_three_seconds(serv
     assert process.stop() == 0
     service.check()
     assert service.states()[audit] == "cancelled"
+    assert not [line for line in process.lines if '"level": "error"' in line], "to cancel is no error"
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

@@ -21,6 +21,8 @@ def settings(settings):
         (b"", 422, "body"),
         (b"nonsense", 400, None),
         (b"\xff\xfe", 400, None),
+        ('{"source": "hf://a/b"}'.encode("utf-16"), 400, None),
+        (b'\xef\xbb\xbf{"source": "hf://a/b"}', 400, None),
         (b'{"source": "a", "source": "b"}', 400, None),
         (b'{"source": "a", "priority": NaN}', 400, None),
         (b'{"source": "a", "priority": 1' + b"0" * 5000 + b"}", 400, None),
