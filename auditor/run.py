@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from msgspec import Struct
@@ -44,6 +45,7 @@ from auditor_schemas.report import AuditReport, Digest, Run, Tool
 from auditor_schemas.rule import Failure
 
 if TYPE_CHECKING:
+    from auditor.content.away import Opening
     from auditor.verdict.baseline import Baseline
 
 _CANCELLED = "cancelled before tensor data was read"
@@ -243,7 +245,7 @@ def gather(subject: Subject, measure: Measure, progress: Progress | None) -> Evi
             expectations=expectations,
             inventory=inventory,
             census=taker.census(inventory),
-            content=_content(checkpoint.source, inventory, configuration, expectations, subject.reading),
+            content=_content(checkpoint.source, inventory, configuration, expectations, subject, measure),
         )
 
 
@@ -264,9 +266,11 @@ def _content(
     inventory: Inventory,
     configuration: Configuration,
     expectations: Expectations | None,
-    reading: Reading | None,
+    subject: Subject,
+    measure: Measure,
 ) -> Content | None:
     """What the bytes of tensors say; the libraries that read them are imported for it alone."""
+    reading = subject.reading
     if reading is None or inventory.cancelled:
         return None
     from auditor.content.formats import Blocks
@@ -279,9 +283,31 @@ def _content(
         blocks = Blocks((rows, columns), quantization.scale_fmt == "ue8m0")
     mtp_layers = expectations.mtp_layers if expectations is not None else ()
     try:
-        return read_content(source, inventory, blocks, reading, mtp_layers=mtp_layers, expectations=expectations)
+        return read_content(
+            source,
+            inventory,
+            blocks,
+            reading,
+            mtp_layers=mtp_layers,
+            expectations=expectations,
+            opening=_opening(source, subject, measure),
+        )
     except KeyboardInterrupt:  # before anything was read: the headers' report stands
         return None
+
+
+def _opening(source: Source, subject: Subject, measure: Measure) -> "Opening | None":
+    """How other machines open what this audit has open, at the same revision; None where none is to."""
+    from auditor.content.away import Opening
+
+    if subject.reading is None or subject.reading.engine == "local":
+        return None
+    if not isinstance(subject.source, str):
+        raise UsageError("other machines open a source by its name: give the name")
+    name = subject.source if source.remote else str(Path(subject.source).absolute())
+    if source.revision is not None:
+        name = name.partition("@")[0]
+    return Opening(name, source.revision, measure.policy.symlinks, subject.hosts, subject.private, subject.roots)
 
 
 # --- what follows from it ---
@@ -317,7 +343,7 @@ def _report(evidence: Evidence, measure: Measure, reading: Reading | None, start
             depth=depth,
             seed=probes.seed if probes is not None else None,
             device=probes.device if probes is not None else None,
-            engine="local",
+            engine="local" if reading is None else reading.engine.partition(":")[0],
             started_at=start.at,
             duration_s=round(time.perf_counter() - start.clock, 3),
             resumed_shards=content.resumed if content is not None else None,

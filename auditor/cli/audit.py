@@ -54,7 +54,7 @@ def _reading(options: argparse.Namespace, progress: "Any") -> "Any":
     if options.depth == "headers":
         given = [name for name in ("seed", "sample_bytes", "jobs", "resume") if getattr(options, name) is not None]
         given += ["resume_shared"] * options.resume_shared + ["no_digests"] * options.no_digests
-        given += ["device"] * (options.device != "auto")
+        given += ["device"] * (options.device != "auto") + ["engine"] * (options.engine != "local")
         if given:
             name = given[0].replace("_", "-")
             raise UsageError(f"--{name} is for reading tensor data: add --depth sample or --depth full")
@@ -72,6 +72,7 @@ def _reading(options: argparse.Namespace, progress: "Any") -> "Any":
         resume=options.resume,
         resume_shared=options.resume_shared,
         digests=not options.no_digests,
+        engine=options.engine,
         progress=None if progress is None else progress.content,
         preparing=None if progress is None else progress.preparing,
     )
@@ -79,7 +80,7 @@ def _reading(options: argparse.Namespace, progress: "Any") -> "Any":
 
 def _begin(options: argparse.Namespace) -> "str | Source":
     """Begin to fetch what an audit with default limits reads, before the models are imported; what to audit."""
-    if "://" not in options.source or options.policy is not None:
+    if "://" not in options.source or options.policy is not None or options.engine != "local":
         return str(options.source)
     from auditor.errors import AuditorError
     from auditor.sources import open_source
@@ -155,6 +156,13 @@ def reading_options(group: "argparse._ArgumentGroup", *, parts: bool = False) ->
         help="what computes (default: a GPU where there is one)",
     )
     group.add_argument("--jobs", type=positive, metavar="N", help="threads that read (default: one for each core)")
+    if not parts:
+        group.add_argument(
+            "--engine",
+            metavar="local|ray[://HOST:PORT]",
+            default="local",
+            help="where bytes are read: this machine, or the nodes of a Ray cluster (default: local)",
+        )
     group.add_argument(
         "--resume",
         metavar="PLACE",

@@ -3,15 +3,18 @@
 Nothing here is imported before an audit reads content; numpy, numba and xxhash are the extra `content`.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Literal
 
 from auditor.errors import UsageError
+from auditor.text import quoted
 
 SAMPLE_BYTES = 2 << 30
 MOST_PARTS = 10_000
+_RAY = re.compile(r"ray(?:://[A-Za-z0-9.\[\]:_-]{1,255}:[0-9]{1,5})?")
 NEEDED = ("numpy", "numba", "llvmlite", "xxhash")
 
 # Bytes of tensors read, and how many are to be read.
@@ -26,7 +29,7 @@ class Reading:
 
     `seed` None draws one, `jobs` None takes every core, `resume` names a place for what is finished, `resume_shared`
     says that others may write to it as well and are trusted with the verdict. `part` (I, N) reads the Ith of N shares
-    of the shards into that place, and nothing else.
+    of the shards into that place, and nothing else. `engine` is where it is read: `local`, or `ray`, or ray://HOST:PORT.
     """
 
     depth: Literal["sample", "full"]
@@ -38,6 +41,7 @@ class Reading:
     resume_shared: bool = False
     digests: bool = True
     part: tuple[int, int] | None = None
+    engine: str = "local"
     progress: Progress | None = field(default=None, compare=False)
     preparing: Preparing | None = field(default=None, compare=False)
 
@@ -55,6 +59,10 @@ class Reading:
             )
         if self.part is not None and (self.resume is None or self.depth != "full"):
             raise UsageError("a part is of a reading at depth full, into a place that --resume names")
+        if self.engine != "local" and not _RAY.fullmatch(self.engine):
+            raise UsageError(f"engine {quoted(self.engine)}: choose local, ray or ray://HOST:PORT")
+        if self.engine != "local" and self.device == "cuda":
+            raise UsageError("--device cuda is for this machine: Ray's nodes compute on their processors")
         if self.sample_bytes < 1:
             raise UsageError(f"sample_bytes {self.sample_bytes}: needs at least 1 byte")
 

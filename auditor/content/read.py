@@ -2,12 +2,13 @@
 
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Literal
 
 from auditor.content import Reading
+from auditor.content.away import Opening, answered, ordered, read_away
 from auditor.content.cpu import CpuDevice, slab_bytes
 from auditor.content.cuda import LARGEST_BLOCK
 from auditor.content.device import Device
@@ -23,6 +24,7 @@ from auditor.content.shard import ShardReader
 from auditor.content.spot import FEW, MOST, spot_checks
 from auditor.content.state import Seal, State, seed_of
 from auditor.content.units import largest_first, merged, units_of
+from auditor.engine import Engine
 from auditor.engine.local import Local, Meter, cores
 from auditor.errors import AuditorError, ReadError, Unread, UsageError, code_of
 from auditor.families.expectations import Expectations
@@ -40,10 +42,12 @@ def read_content(
     *,
     mtp_layers: Iterable[int] = (),
     expectations: Expectations | None = None,
+    opening: Opening | None = None,
 ) -> Content:
     """Read what the depth asks for, each tensor by the format of its expected row.
 
-    `blocks` are those of FP8 weights that no row knows.
+    `blocks` are those of FP8 weights that no row knows; `opening` is how other machines open the source, where an
+    engine has any.
     What cannot be read is said in `unread`, and so is an interruption; both leave the rest as it is.
     Raises UsageError for a device, a state folder or a compiler that cannot serve.
     """
@@ -72,7 +76,7 @@ def read_content(
     if reading.depth == "sample":  # of which the seed chose what is read
         settings["seed"] = seed
     state = State(place, seal, source, settings) if place is not None else None
-    work = _Work(source, reading, make, plans, state)
+    work = _Work(source, reading, make, plans, state, opening)
     spot = None
     if reading.part is None and any(part.scale is not None for plan in plans for part in plan.parts):
         spot = _Spot(
@@ -167,7 +171,9 @@ class _Work:
         make: Callable[[], Device],
         plans: tuple[ShardPlan, ...],
         state: State | None,
+        opening: Opening | None = None,
     ) -> None:
+        self._opening = opening
         self.done: dict[str, ShardValues] = {}
         self.resumed = 0
         self._source = source
@@ -189,18 +195,20 @@ class _Work:
         total = sum(unit.bytes for unit in every)
         before = total - sum(unit.bytes for unit in waiting)
         progress = self._reading.progress
-        engine = Local[ShardPlan, ShardValues](
-            self._reading.jobs or cores(),
-            self._worker,
-            finished=self._finished,
-            failed=self._failed,
-            watch=lambda done: progress(before + done, total) if progress is not None else None,
-        )
-        cancelled = False
+        cancelled, broken = False, None
+
+        def watch(done: int) -> None:
+            if progress is not None:
+                progress(before + done, total)
+
         try:
             if waiting:
                 prepare(self._reading.preparing)
-            engine.run(largest_first(waiting), beside)
+                with self._engine(watch) as engine:
+                    engine.run(largest_first(waiting), beside)
+                    broken = engine.broken
+            elif beside is not None:
+                beside()
         except KeyboardInterrupt:
             cancelled = True
             told = f"cancelled after {len(self.done)} of {len(self._units)} shards' content"
@@ -210,10 +218,9 @@ class _Work:
                 device.close()
         self._unread.extend(self._unjudged())
         unanswered = len(self._units) - len(self.done) - len(self._refused)
-        if engine.broken is not None and unanswered and not cancelled:
-            reason = f"{type(engine.broken).__name__}: {engine.broken}"
-            told = f"the tensor data of {unanswered:,} shards was not read: {reason}"
-            self._unread.append(Unread(told, code_of(engine.broken)))
+        if broken is not None and unanswered and not cancelled:
+            told = f"the tensor data of {unanswered:,} shards was not read: {type(broken).__name__}: {broken}"
+            self._unread.append(Unread(told, code_of(broken)))
         if self._unsaved is not None:
             self._unread.append(self._unsaved)
         return tuple(self._unread)
@@ -226,6 +233,39 @@ class _Work:
             if reason is not None and reason.partition(": ")[0] not in named:
                 told = f"{values.file}: weights whose scales are in another shard were not judged: {reason}"
                 yield Unread(told, values.unjudged_code or "unreadable")
+
+    @contextmanager
+    def _engine(self, watch: Callable[[int], None]) -> Iterator[Engine[ShardPlan]]:
+        """Where units are read: the threads of this process, or the nodes of a cluster."""
+        if self._opening is None:
+            yield Local[ShardPlan, ShardValues](
+                self._reading.jobs or cores(), self._worker, finished=self._finished, failed=self._failed, watch=watch
+            )
+            return
+        from auditor.engine.ray import Cluster, ElsewhereError, Ray
+
+        opening, digests = self._opening, self._reading.digests
+
+        def opened(unit: ShardPlan, data: bytes) -> ShardValues:
+            answer = answered(data, unit, self._source.stamp)
+            if answer.values is None:
+                raise ElsewhereError(answer.error)
+            return answer.values
+
+        with closing(Cluster(self._reading.engine.partition("://")[2] or "auto")) as cluster:
+            if cluster.open_to_others and self._reading.preparing is not None:
+                self._reading.preparing("warning: this Ray cluster lets in whoever reaches it: it has no token")
+            yield Ray[ShardPlan, ShardValues](
+                cluster,
+                read_away,
+                packed=lambda unit: ordered(opening, unit, self._source.stamp(unit.file), digests=digests),
+                opened=opened,
+                size=lambda unit: unit.bytes,
+                finished=self._finished,
+                failed=self._failed,
+                watch=watch,
+                most=self._reading.jobs,
+            )
 
     def _worker(self, meter: Meter) -> Callable[[ShardPlan], ShardValues]:
         device = self._make()

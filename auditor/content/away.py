@@ -1,0 +1,125 @@
+"""A unit of work that another machine reads: all it needs to know as bytes, and its facts as bytes."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from auditor.content.plan import ShardPlan
+from auditor.content.probes import ShardValues
+from auditor.errors import AuditorError, ReadError, code_of
+from auditor.sources.entry import HERE
+from auditor.version import __version__
+from auditor_schemas.codes import Code
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """How a source is opened, as whoever gives the work opened it. No credentials: each machine has its own."""
+
+    source: str
+    revision: str | None = None
+    symlinks: str = "follow"
+    hosts: frozenset[str] | None = None
+    private: bool = True
+    roots: tuple[str, ...] | None = None
+
+
+class Order(msgspec.Struct, frozen=True):
+    """A unit to read, of a file with this stamp."""
+
+    tool: str
+    opening: Opening
+    plan: ShardPlan
+    stamp: str | None
+    digests: bool
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What was read, or why it was not: `here` where it is for what this machine is, has or sees."""
+
+    values: ShardValues | None = None
+    error: str = ""
+    code: Code | None = None
+    here: bool = False
+
+
+def ordered(opening: Opening, plan: ShardPlan, stamp: str | None, *, digests: bool) -> bytes:
+    """A unit of work; of a stamp only what means the same elsewhere."""
+    known = None if stamp is None else stamp.partition(HERE)[0]
+    return msgspec.msgpack.encode(Order(__version__, opening, plan, known, digests))
+
+
+def answered(data: bytes, plan: ShardPlan, stamp_of: Callable[[str], str | None]) -> Answer:
+    """An answer, of which the stamps are held against those that this machine sees, and replaced by them.
+
+    Raises ReadError for one that is none, or of another unit or file.
+    """
+    try:
+        answer = msgspec.msgpack.decode(data, type=Answer)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise ReadError(f"{plan.file}: what came back is no result", code="unreadable") from None
+    values = answer.values
+    if values is None:
+        return answer
+    wanted = {(part.name, part.dtype, part.shape) for part in plan.parts}
+    if (values.file, values.size) != (plan.file, plan.size) or any(
+        (each.name, each.dtype, each.shape) not in wanted for each in values.tensors
+    ):
+        raise ReadError(f"{plan.file}: what came back is of another unit", code="unreadable")
+    seen = {}
+    for file, stamp in values.stamps.items():
+        own = stamp_of(file)
+        if _portable(own) != _portable(stamp):
+            return Answer(error=f"sees another {file}", code="changed", here=True)
+        seen[file] = own
+    return replace(answer, values=replace(values, stamps=seen))
+
+
+def read_away(data: bytes) -> bytes:
+    """On another machine: read what an order says. Never raises for what can be said in an answer."""
+    try:
+        order = msgspec.msgpack.decode(data, type=Order)
+        if order.tool != __version__:
+            return _said(f"has auditor {__version__}, not {order.tool}", None)
+        reader = _reader(order.opening, order.digests)
+        stamp = reader.source.stamp(order.plan.file)
+        if order.stamp is not None and _portable(stamp) != order.stamp:
+            return _said(f"does not see the same {order.plan.file}", "changed")
+        values = reader.read(order.plan)
+    except ImportError as error:
+        return _said(f"lacks {error.name}: pip install 'checkpoint-auditor[content]'", None)
+    except AuditorError as error:
+        return msgspec.msgpack.encode(Answer(error=str(error), code=code_of(error), here=True))
+    except MemoryError:
+        return msgspec.msgpack.encode(Answer(error="is out of memory", code="out_of_memory", here=True))
+    return msgspec.msgpack.encode(Answer(values))
+
+
+def _said(what: str, code: Code | None) -> bytes:
+    return msgspec.msgpack.encode(Answer(error=what, code=code, here=True))
+
+
+def _portable(stamp: str | None) -> str | None:
+    return None if stamp is None else stamp.partition(HERE)[0]
+
+
+@cache
+def _reader(opening: Opening, digests: bool) -> Any:
+    """This process's reader of a source; kernels are compiled before the first unit."""
+    from auditor.content.cpu import CpuDevice
+    from auditor.content.kernels.compiled import prepare
+    from auditor.content.shard import ShardReader
+    from auditor.sources import open_source
+
+    prepare(None)
+    source = open_source(
+        opening.source,
+        symlinks=opening.symlinks,  # type: ignore[arg-type]  # as it was given
+        revision=opening.revision,
+        hosts=opening.hosts,
+        private=opening.private,
+        roots=opening.roots,
+    )
+    return ShardReader(source, CpuDevice(), digests=digests, tick=lambda _: None)
