@@ -1,23 +1,28 @@
 """The manifests that a cluster is given are ones that it takes, and run commands that there are."""
 
+import copy
+import gzip
 import os
 import re
 import shlex
 import subprocess
 from pathlib import Path
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
 from auditor import cli
+from auditor.cli.arguments import parser_for
 from auditor.forge import forge
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
+RAY = list(yaml.safe_load_all((DEPLOY / "ray-job.yaml").read_text("utf-8")))
 JOBS = list(yaml.safe_load_all((DEPLOY / "parts-kubernetes.yaml").read_text("utf-8")))
 
 
-@pytest.mark.parametrize("manifest", JOBS, ids=lambda each: each["metadata"]["name"])
+@pytest.mark.parametrize("manifest", [*JOBS, RAY[1]], ids=lambda each: each["metadata"]["name"])
 def test_kubernetes_takes_the_manifests(manifest: dict) -> None:
     kubernetes_validate.validate(manifest, "1.33", strict=True)
 
@@ -61,3 +66,38 @@ def test_the_array_reads_every_part(tmp_path: Path) -> None:
     assert done.stdout == "read /models/a b --resume /scratch --part 3/8 --jobs 4 "
     named = re.findall(r"auditor (\S+) /", (DEPLOY / "parts-slurm.sh").read_text("utf-8"))
     assert {shlex.split(each)[0] for each in named} == {"audit"}
+
+
+def test_kuberay_takes_the_job() -> None:
+    folder = os.environ.get("KUBERAY_CRDS")
+    if folder is None:
+        pytest.skip("KUBERAY_CRDS names no folder with KubeRay's definitions")
+    (path,) = Path(folder).glob("ray.io_rayjobs.*.yaml.gz")
+    definition = yaml.safe_load(gzip.decompress(path.read_bytes()))
+    (version,) = (each for each in definition["spec"]["versions"] if each["name"] == "v1")
+    schema = strict(version["schema"]["openAPIV3Schema"])
+    jsonschema.validate(RAY[0], schema)
+    wrong = copy.deepcopy(RAY[0])
+    wrong["spec"]["rayClusterSpec"]["authOption"] = {}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, schema)
+
+
+def strict(schema: dict) -> dict:
+    """A definition that refuses fields which it does not know, as they would be dropped."""
+    if isinstance(schema.get("properties"), dict):
+        schema["properties"] = {name: strict(each) for name, each in schema["properties"].items()}
+        if not schema.get("x-kubernetes-preserve-unknown-fields") and set(schema["properties"]) != {"metadata"}:
+            schema.setdefault("additionalProperties", False)
+    if schema.get("x-kubernetes-int-or-string"):
+        schema.pop("type", None)
+    if isinstance(schema.get("items"), dict):
+        schema["items"] = strict(schema["items"])
+    return schema
+
+
+def test_the_ray_job_s_entrypoint_is_a_command_that_there_is() -> None:
+    words = shlex.split(RAY[0]["spec"]["entrypoint"])
+    assert words[0] == "auditor"
+    options = parser_for(words[1:]).parse_args(words[1:])
+    assert (options.command, options.engine, options.depth) == ("audit", "ray", "full")

@@ -249,8 +249,11 @@ class _Work:
         def opened(unit: ShardPlan, data: bytes) -> ShardValues:
             answer = answered(data, unit, self._source.stamp)
             if answer.values is None:
-                raise ElsewhereError(answer.error)
+                raise ElsewhereError(answer.error, code=answer.code or "unsupported")
             return answer.values
+
+        def failed(unit: ShardPlan, error: Exception) -> None:
+            self._failed(unit, ReadError(f"{unit.file}: {error}", code=code_of(error)))
 
         with closing(Cluster(self._reading.engine.partition("://")[2] or "auto")) as cluster:
             if cluster.open_to_others and self._reading.preparing is not None:
@@ -262,7 +265,7 @@ class _Work:
                 opened=opened,
                 size=lambda unit: unit.bytes,
                 finished=self._finished,
-                failed=self._failed,
+                failed=failed,
                 watch=watch,
                 most=self._reading.jobs,
             )

@@ -4,6 +4,8 @@ A task travels as bytes and comes back as bytes, inline; nothing is put into the
 workers and nodes (`max_retries`), this module the nodes that cannot do a task: never both for one reason.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import signal
@@ -14,11 +16,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from auditor.errors import AuditorError, SourceError, UsageError
 from auditor.text import listed, shown
 from auditor.version import __version__
+
+if TYPE_CHECKING:
+    from auditor_schemas.codes import Cause
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -31,7 +36,7 @@ _LOOK_S = 1.0  # between two looks at what the cluster has
 _AHEAD = 2  # tasks under way for each slot
 
 
-class ElsewhereError(Exception):
+class ElsewhereError(AuditorError):
     """What a node answered of a task is that it cannot do it; another one may."""
 
 
@@ -39,6 +44,7 @@ class ElsewhereError(Exception):
 class _UnderWay(Generic[Task]):
     task: Task
     tried: dict[str, str] = field(default_factory=dict)  # nodes that could not, by id, in words
+    code: Cause = "unreachable"  # why the last of them could not
 
 
 class Cluster:
@@ -51,23 +57,26 @@ class Cluster:
     def __init__(self, address: str) -> None:
         self._ray = _imported()
         self._handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
-        self._warned = False
+        self._connected = contextlib.ExitStack()
         _reach(address)
         _try(address)
-        with _quiet():
-            try:
-                self._ray.init(address=address, log_to_driver=False, configure_logging=False, namespace="auditor")
-            except BaseException as error:  # it raises SystemExit as well
-                raise _refused(address, f"{type(error).__name__}: {error}") from None
-            finally:
-                self._restore()
-        self._examine()
+        self._connected.enter_context(_quiet())
+        try:
+            self._ray.init(address=address, log_to_driver=False, configure_logging=False, namespace="auditor")
+            self._restore()
+            self._examine()
+        except AuditorError:
+            self.close()
+            raise
+        except BaseException as error:  # it raises SystemExit as well
+            self.close()
+            raise _refused(address, f"{type(error).__name__}: {error}") from None
 
     def close(self) -> None:
-        """Leave the cluster."""
-        with _quiet():
+        """Leave the cluster, and give standard output back."""
+        with self._connected:
             self._ray.shutdown()
-            self._restore()
+        self._restore()
 
     @property
     def open_to_others(self) -> bool:
@@ -123,7 +132,6 @@ class Cluster:
         """Ask every node for the auditor: raises UsageError naming those that lack it or have another."""
         nodes = self.nodes()
         if not nodes:
-            self.close()
             raise SourceError("the Ray cluster has no node with a processor to give", code="unreachable")
 
         def version() -> str:
@@ -151,7 +159,6 @@ class Cluster:
                 if found != __version__:
                     wrong.append(f"{name} has {f'auditor {shown(found)}' if found else 'no auditor'}")
         if wrong:
-            self.close()
             raise UsageError(f"--engine ray: needs auditor {__version__} on every node; {listed(wrong, most=3)}")
 
 
@@ -212,19 +219,20 @@ class Ray(Generic[Task, Result]):
     def _begin(self, work: _UnderWay[Task]) -> None:
         left = [node for node in self._cluster.nodes() if node["NodeID"] not in work.tried]
         if not left:
-            told = listed(list(work.tried.values()), most=3) or "the cluster has no node left"
-            self._failed(work.task, AuditorError(told, code="unreadable"))
+            told = f"no node could read it: {listed(list(work.tried.values()), most=3)}"
+            told = told if work.tried else "the cluster has no node left"
+            self._failed(work.task, AuditorError(told, code=work.code))
             return
         reference = self._cluster.submit(self._call, self._packed(work.task), list(work.tried))
         self._under_way[reference] = work
 
-    def _end(self, reference: Any, waiting: "deque[_UnderWay[Task]]") -> None:
+    def _end(self, reference: Any, waiting: deque[_UnderWay[Task]]) -> None:
         work = self._under_way.pop(reference)
         try:
             node, name, answer = self._cluster.answer(reference)
             result = self._opened(work.task, answer)
         except ElsewhereError as error:
-            work.tried[node] = f"{name}: {error}"
+            work.tried[node], work.code = f"{name}: {error}", error.code
             waiting.appendleft(work)
         except AuditorError as error:
             self._failed(work.task, error)
@@ -238,7 +246,7 @@ def _there(call: Callable[[bytes], bytes], task: bytes) -> tuple[str, str, bytes
     import ray
 
     found = call(task)
-    return ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), found
+    return ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), found  # type: ignore[no-untyped-call]  # ray
 
 
 def _imported() -> Any:
@@ -270,8 +278,9 @@ def _try(address: str) -> None:
     """Connect in a process of its own first: Ray may wait for minutes, end the process, and fill the terminal."""
     program = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False); ray.shutdown()"
     words = [sys.executable, "-c", program, address]
+    hasty = {**os.environ, "RAY_NUM_REDIS_GET_RETRIES": "2"}
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_ANSWER_S, check=False)  # noqa: S603  # our own
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_ANSWER_S, env=hasty)  # noqa: S603  # our own
     except subprocess.TimeoutExpired:
         raise _refused(address, "it does not let this machine in within 15 s") from None
     if done.returncode:

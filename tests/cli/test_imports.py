@@ -43,6 +43,10 @@ def test_header_audit_imports_no_numeric_or_page_library(checkpoint: Path) -> No
     assert heavy & _imported("audit", str(checkpoint)) == set()
 
 
+def test_a_full_audit_imports_ray_for_its_engine_alone(checkpoint: Path) -> None:
+    assert "ray" not in _imported("audit", str(checkpoint), "--depth", "full", "--quiet", "--fail-on", "never")
+
+
 def test_text_formats_import_neither_tables_nor_page_library(checkpoint: Path, tmp_path: Path) -> None:
     formats = [f"--{name}={tmp_path / name}" for name in ("json", "sarif", "junit", "markdown")]
     assert {"pandas", "numpy", "jinja2", "rich"} & _imported("audit", str(checkpoint), "--quiet", *formats) == set()

@@ -50,6 +50,7 @@ class Server:
 
     def __init__(self, answer: Callable[[Request], Reply], host: str = "127.0.0.1") -> None:
         self.requests: list[Request] = []
+        self.answer = answer
         owner = self
 
         class Handler(http.server.BaseHTTPRequestHandler):

@@ -1,0 +1,21 @@
+"""What tasks do on the nodes of a cluster in the tests; importable there."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def answer(task: bytes) -> bytes:
+    """The task itself, after a moment; but one that says so kills its worker, one its worker once."""
+    word, _, where = task.decode().partition(" ")
+    if word == "deadly":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if word == "once" and not Path(where).exists():
+        Path(where).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if word == "raises":
+        raise ValueError("as it was asked to")
+    if word == "long":
+        time.sleep(60)
+    return task

@@ -1,0 +1,39 @@
+"""A Ray cluster on this machine, driven by words on standard input; in a process of its own, as Ray is process-wide.
+
+`address`; `kill` the newest node at once; `add` one; `blind` adds one that does not see the bucket, and `unblind`
+removes it.
+"""
+
+import sys
+from itertools import count
+
+from ray.cluster_utils import Cluster
+
+NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+ELSEWHERE = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+
+
+def main() -> None:
+    """Until standard input closes."""
+    numbers = count(2)  # 127.0.0.1 is rewritten
+    sys.stdout, told = sys.stderr, sys.stdout
+    cluster = Cluster(True, head_node_args={**NODE, "node_ip_address": f"127.0.0.{next(numbers)}"})
+
+    def add(**more: object) -> object:
+        return cluster.add_node(**NODE, node_ip_address=f"127.0.0.{next(numbers)}", **more)
+
+    nodes = [add(), add()]
+    for line in sys.stdin:
+        word = line.strip()
+        if word == "kill":
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+        elif word in ("add", "blind"):
+            nodes.append(add(**({"env_vars": ELSEWHERE} if word == "blind" else {})))
+        elif word == "unblind":
+            cluster.remove_node(nodes.pop())
+        print(cluster.address, file=told, flush=True)
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()
