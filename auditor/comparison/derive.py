@@ -17,6 +17,7 @@ from auditor.errors import Unread
 from auditor.families.configure import Configuration
 from auditor.families.expectations import Expectations
 from auditor.families.naming import Naming
+from auditor.format.files import CONFIG
 from auditor.inventory.facts import Blocked, ConfigFile, Inventory
 from auditor.text import listed, plural
 from auditor_schemas.config import ModelConfig
@@ -140,8 +141,11 @@ def config_facts(file: ConfigFile, configuration: Configuration) -> dict[str, An
         family is not None
         and not family.expects
         and file.state in ("absent", "read")
-        and not (faults or configuration.over_limit)
+        and not configuration.over_limit
+        and all(fault.file != CONFIG for fault in faults)
     ):
+        if faults:  # of what declares the quantisation beside config.json
+            return {**facts, "agreement_faults": Blocked("the quantisation that is declared cannot be read")}
         absent = file.state == "absent"
         blocked, first = Blocked("config.json need not be there" if absent else ALONE), 0 if absent else 2
     elif file.state == "unread":

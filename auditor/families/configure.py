@@ -12,6 +12,7 @@ from auditor.families import Family, families, family_for
 from auditor.families.exports import Export
 from auditor.families.quantised import DECLARATIONS, SIDECAR, Declared, of_config, of_sidecar, own_of
 from auditor.format.disguise import disguise_of
+from auditor.format.files import CONFIG
 from auditor.format.proof import has_minus_zero, quotes
 from auditor.inventory.facts import ConfigFault, ConfigFile
 from auditor.text import UNSHOWN, listed, named, quoted
@@ -60,6 +61,9 @@ def _without_words(found: Configuration) -> Configuration:
     """The same without a word of the file: whoever links config.json to another file shall not read it in a report."""
     faults: dict[tuple[str, str | None], ConfigFault] = {}
     for fault in found.faults:
+        if fault.file != CONFIG:
+            faults[fault.file, fault.field] = fault
+            continue
         field = None if fault.kind == "malformed-config" else fault.field
         message = "is no config.json" if field is None else "has another value than it needs"
         faults[fault.kind, field] = ConfigFault(fault.kind, field, f"{message}; {UNSHOWN}")
@@ -126,12 +130,11 @@ def _configure(
     laid_out = _layout_fields(fields, chosen)
     declared = of_config(laid_out, chosen.formats, _prefix("quantization_config", fields, chosen))
     if laid_out.get("quantization_config") is None:
-        beside = sidecar()
-        if beside.state == "unread":
-            return Configuration(
-                fields, (), chosen, over_limit=Unread(f"{SIDECAR}: {beside.reason}", beside.code or "limit")
-            )
-        declared = _beside(beside, laid_out, limits)
+        file = sidecar()
+        beside, faults, exceeded = _read_sidecar(file, limits)
+        if faults or exceeded:
+            return Configuration(fields, tuple(faults), chosen, over_limit=exceeded)
+        declared = _beside(beside, laid_out, outside=file.outside)
     export, foreign = (declared, None) if isinstance(declared, Export) else (None, declared)
     if declared is not None:
         # Of another format this family has no rules; the other fields are judged all the same.
@@ -165,10 +168,8 @@ def _unexpecting(
     if any(name in place for place in places for name in DECLARATIONS):
         return Configuration(fields, (), family)
     file = sidecar()
-    if file.state == "unread":
-        return Configuration(fields, (), family, over_limit=Unread(f"{SIDECAR}: {file.reason}", file.code or "limit"))
-    beside = _parse(file.data, limits)[0] if file.state == "read" and not file.outside else None
-    return Configuration(fields, (), family, beside=beside)
+    beside, faults, exceeded = _read_sidecar(file, limits)
+    return Configuration(fields, tuple(faults), family, over_limit=exceeded, beside=None if file.outside else beside)
 
 
 def _layout_fields(fields: dict[str, Any], family: Family) -> dict[str, Any]:
@@ -193,10 +194,29 @@ def _prefix(field: str, fields: dict[str, Any], family: Family) -> str:
     return f"{family.nested}." if isinstance(inner, dict) and (field in inner or field not in fields) else ""
 
 
-def _beside(file: ConfigFile, laid_out: dict[str, Any], limits: Limits) -> Declared | Export | None:
-    sidecar = _parse(file.data, limits)[0] if file.state == "read" else None
+def _read_sidecar(file: ConfigFile, limits: Limits) -> tuple[dict[str, Any] | None, list[ConfigFault], Unread | None]:
+    """The fields of hf_quant_config.json, why it has none although it is there, and why it was not read."""
+    message = file.reason
+    if file.state == "unread":
+        return None, [], Unread(f"{SIDECAR}: {file.reason}", file.code or "limit")
+    if file.state == "absent":
+        return None, [], None
+    if file.state == "read":
+        fields, faults, exceeded = _parse(file.data, limits)
+        if exceeded is not None:
+            return None, [], Unread(f"{SIDECAR}: {exceeded}", "limit")
+        held = None if fields is None else fields.get("quantization")
+        if not faults and (held is None or isinstance(held, dict)):
+            return fields, [], None
+        message = faults[0].message if faults else f"has {quoted(held)} as quantization, needs an object"
+    if file.outside:
+        message = f"declares no quantisation that can be read; {UNSHOWN}"
+    return None, [ConfigFault("invalid-quantization-config", None, f"{SIDECAR} {message}", file=SIDECAR)], None
+
+
+def _beside(sidecar: dict[str, Any] | None, laid_out: dict[str, Any], *, outside: bool) -> Declared | Export | None:
     found = None if sidecar is None else of_sidecar(sidecar, laid_out)
-    if found is None or not file.outside:
+    if found is None or not outside:
         return found
     return replace(found, shown=False) if isinstance(found, Export) else found.unquoted()
 

@@ -8,7 +8,7 @@ from msgspec import Struct, field
 
 from auditor.errors import Unread
 from auditor.format.entries import Fault, Index, Shard, TensorHeader
-from auditor.format.files import Member, member_of
+from auditor.format.files import CONFIG, Member, member_of
 from auditor.sources.entry import Entry
 from auditor_schemas.codes import Code
 from auditor_schemas.rule import AnyMissing, File, Subject
@@ -133,13 +133,14 @@ class Inventory(Struct, frozen=True, dict=True):
 
 
 class ConfigFault(Struct, frozen=True):
-    """One fault of config.json: `kind` is the slug of the rule that reports it."""
+    """One fault of config.json, or of a `file` beside it: `kind` is the slug of the rule that reports it."""
 
     kind: str
     field: str | None
     message: str
     expected: Any = None
     actual: Any = None
+    file: str = CONFIG
 
 
 class Blocked(Struct, frozen=True):

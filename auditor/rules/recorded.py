@@ -53,7 +53,7 @@ def of_config(
         if fault.kind == rule.slug:
             yield rule.failure(
                 fault.message,
-                file="config.json",
+                file=fault.file,
                 field=fault.field,
                 expected=fault.expected,
                 actual=fault.actual,

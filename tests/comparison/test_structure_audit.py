@@ -214,3 +214,34 @@ def test_values_are_read_without_a_family(tmp_path):
     report = audit(tmp_path / "x", family="structure", depth="full")
     assert report.verdict == "failed"
     assert "VAL102" in {each.rule for each in report.findings}
+
+
+# --- exclusions by regular expressions
+
+
+def with_exclusions(folder, entries):
+    """FP8 layers, the last of which is plain, under a list of modules that are left as they were."""
+    tensors: Tensors = {}
+    for layer in range(4):
+        codes: Tensors = {"weight": ("F8_E4M3", (256, 256)), "weight_scale_inv": ("F32", (2, 2))}
+        kept = codes if layer < 3 else {"weight": ("BF16", (256, 256))}
+        tensors |= {f"model.layers.{layer}.mlp.up_proj.{name}": kind for name, kind in kept.items()}
+    declared = {"quant_method": "fp8", "weight_block_size": [128, 128], "modules_to_not_convert": entries}
+    report = audit(written(folder, {"model_type": "x", "quantization_config": declared}, tensors), family="structure")
+    return {each.slug for each in report.findings}
+
+
+@pytest.mark.parametrize(
+    ("entries", "found"),
+    [
+        ([], {"plain-among-codes"}),
+        ([r"re:.*layers\.3\.mlp.*"], set()),
+        ([r"re:^model\.layers\.[3-9]\..*up_proj$"], set()),
+        ([r"re:.*layers\.3\..*", r"re:.*visual.*"], {"idle-exclusion"}),
+        ([r"re:.*layers\.3\..*", r"re:.*layers\.1\..*"], {"coded-exclusion"}),
+        ([r"re:layers\.3.*"], {"plain-among-codes"}),  # an expression says how a name begins
+        ([r"re:(?=model).*"], set()),  # what cannot be evaluated may mean anything
+    ],
+)
+def test_expressions_leave_out_what_they_match(entries, found, tmp_path):
+    assert with_exclusions(tmp_path, entries) == found

@@ -13,10 +13,12 @@ from auditor.comparison.structure.pairing import Pairs
 from auditor.comparison.structure.patterns import MARK, is_whole, spell
 from auditor.errors import UsageError
 from auditor.families.conventions import CONVENTIONS, Block, is_float
+from auditor.families.expressions import Automaton, UnreadableError
 from auditor.families.quantised import DECLARATIONS, SIDECAR
 from auditor.globs import matcher
 
 _WORDS = ("quant_method", "quant_algo", "moe_quant_algo", "format", "expert_dtype", "mode")
+_EXPRESSION = "re:"
 _EXCLUSIONS = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "exclude")
 # Files that declare a quantisation and are not read.
 OTHER_DECLARATIONS = ("quantize_config.json", "quant_config.json", "quant_model_description.json", "params.json")
@@ -189,13 +191,34 @@ class Declared(Struct, frozen=True, dict=True):
         """Names, globs, and whether there is something else, which nobody here evaluates."""
         names, globs, other = set(), [], False
         for entry in self.declaration.exclusions:
-            if entry.startswith("re:") or "[" in entry or "{" in entry:
+            if entry.startswith(_EXPRESSION):
+                continue
+            if "[" in entry or "{" in entry:
                 other = True
             elif "*" in entry or "?" in entry:
                 globs.append(entry)
             else:
                 names.add(entry)
-        return frozenset(names), tuple(dict.fromkeys(globs)), other
+        return frozenset(names), tuple(dict.fromkeys(globs)), other or self._expressions is None
+
+    @cached_property
+    def _expressions(self) -> "tuple[tuple[str, ...], Automaton] | None":
+        """Regular expressions of how a name begins, and what matches them all at once; None where one is unreadable."""
+        texts = tuple(dict.fromkeys(each for each in self.declaration.exclusions if each.startswith(_EXPRESSION)))
+        automaton = Automaton()
+        try:
+            for each in texts:
+                automaton.add_expression(each.removeprefix(_EXPRESSION))
+        except UnreadableError:
+            return None
+        return texts, automaton
+
+    def _matching(self, names: Iterable[str]) -> Iterator[str]:
+        """The expressions that match one of the names."""
+        texts, automaton = self._expressions or ((), Automaton())
+        if texts:
+            for name in names:
+                yield from (texts[each] for each in automaton.matching(name))
 
     @cached_property
     def _places(self) -> int:
@@ -206,10 +229,10 @@ class Declared(Struct, frozen=True, dict=True):
         """Whether there are exclusions, and few enough to be compared with all modules."""
         names, globs, _ = self._entries
         few = len(globs) * self._places <= _MOST_COMPARISONS and len(self.modules) <= _MOST_STEMS
-        return bool(names or globs) and few
+        return bool(names or globs or (self._expressions and self._expressions[0])) and few
 
     def _covering(self, module: Module, leading: tuple[int, ...], last: int) -> str | None:
-        """The entry that leaves a module out: its name, what it lies in, or a run of its components; or a glob."""
+        """The entry that leaves a module out: its name, what it lies in, or a run of its components; or a pattern."""
         names, globs, _ = self._entries
         name = spell(module.stem, leading, last)
         whole = [spell(module.text(part), leading, last) for part, _ in module.parts]
@@ -227,7 +250,7 @@ class Declared(Struct, frozen=True, dict=True):
             match = _matcher(glob)
             if match is not None and any(match(each) for each in (name, *whole, *above)):
                 return glob
-        return None
+        return next(self._matching((name, *whole)), None)
 
     @cached_property
     def plain(self) -> tuple[Plain, ...]:
@@ -299,6 +322,10 @@ class Declared(Struct, frozen=True, dict=True):
                 continue
             if not any(match(name) for name in self._examples):
                 yield glob
+        expressions = (self._expressions or ((), None))[0]
+        if expressions:
+            used = set(self._matching(self._examples))
+            yield from (each for each in expressions if each not in used and not any(map(str.isdigit, each)))
 
     @cached_property
     def _examples(self) -> tuple[str, ...]:

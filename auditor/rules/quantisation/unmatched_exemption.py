@@ -28,43 +28,52 @@ def check(
     plain = [
         name
         for name, row in match.mistyped.items()
-        if row.quantised and inventory.tensors[name].dtype in QUANTISABLE and name.startswith(_LAYERS)
+        if row.quantised and inventory.tensors[name].dtype in QUANTISABLE and not row.top
     ]
     field = "ignored_layers" if quantization.modules_to_not_convert is None else "modules_to_not_convert"
-    foreign = dict(_foreign(getattr(quantization, field) or ())) if plain else {}
-    meant: dict[str, dict[str, str]] = {}
+    entries = (getattr(quantization, field) or ()) if plain else ()
+    foreign = {stack.prefix: dict(_foreign(entries, *_cut(stack.prefix))) for stack in expectations.naming.stacks}
+    meant: dict[tuple[str, str], dict[str, str]] = {}
     for name in plain:
-        found = next((foreign[run] for run in _runs(name) if run in foreign), None)
+        stack = expectations.naming.place(expectations.naming.layer_of(name) or 0)[0]
+        own = _cut(stack)[0]
+        found = next((foreign[stack][run] for run in _runs(name.removeprefix(own)) if run in foreign[stack]), None)
         if found is not None:
             prefix, entry = found
-            meant.setdefault(prefix, {})[name] = entry
-    for prefix, matched in meant.items():
-        entries = list(dict.fromkeys(matched.values()))
-        more = f" and {len(entries) - 1:,} more match" if len(entries) > 1 else " matches"
+            meant.setdefault((own, prefix), {})[name] = entry
+    for (own, prefix), matched in meant.items():
+        names = list(dict.fromkeys(matched.values()))
+        more = f" and {len(names) - 1:,} more match" if len(names) > 1 else " matches"
+        how = f"with {named(own)} in the place of {named(prefix)}" if own else f"without {named(prefix)}"
         yield RULE.failure(
-            f"{named(entries[0])}{more} no module; with 'model.' in the place of {named(prefix)} "
+            f"{named(names[0])}{more} no module; {how} "
             f"{plural(len(matched), 'weight')} match, all {inventory.tensors[next(iter(matched))].dtype}",
             file="config.json",
             field=f"quantization_config.{field}",
-            expected="model." + entries[0].removeprefix(prefix),
-            actual=entries[0],
+            expected=own + names[0].removeprefix(prefix),
+            actual=names[0],
             tensors=tuple(matched),
             takes=(*matched, *chain.from_iterable(map(expectations.beside, matched))),
         )
 
 
-_LAYERS = "model.layers."
+def _cut(stack: str) -> tuple[str, str]:
+    """What stands before the word for layers in a layout's names, and that word: 'model.' and 'layers'."""
+    before, _, word = stack.removesuffix(".").rpartition(".")
+    return f"{before}." if before else "", word
 
 
-def _foreign(entries: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, str]]]:
+def _foreign(entries: tuple[str, ...], own: str, word: str) -> Iterator[tuple[str, tuple[str, str]]]:
     """What entries name behind their prefix, for those of which the layout's own names have another prefix."""
     for entry in entries:
-        prefix, layers, rest = f".{entry}".partition(".layers.")
-        if layers and prefix not in ("", ".model"):
-            yield f"layers.{rest}", (prefix.removeprefix(".") + ".", entry)
+        prefix, found, rest = f".{entry}".partition(f".{word}.")
+        prefix = f"{prefix}.".removeprefix(".")
+        # A name is matched wherever its components stand, so one with the end of the own prefix is no other.
+        if found and prefix and not f".{own}".endswith(f".{prefix}"):
+            yield f"{word}.{rest}", (prefix, entry)
 
 
 def _runs(name: str) -> Iterator[str]:
-    """The runs of components of a weight's module that begin at `layers`."""
-    parts = name.removeprefix("model.").split(".")[:-1]
+    """The runs of components of a weight's module that it begins with, with the number of its layer at least."""
+    parts = name.split(".")[:-1]
     return (".".join(parts[:end]) for end in range(2, len(parts) + 1))
