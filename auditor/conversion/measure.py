@@ -23,7 +23,7 @@ Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
 
 _BLOCK = 128  # of floats on both sides, which have no blocks of their own
-_LEAST_BLOCK = 1024  # elements for which a table of a block's values pays
+_LEAST_WIDTH = 16  # of blocks, where looking at a row of each pays
 _TABLE = decode_table()
 _FORMS = {"F32": compare.FLOAT32, "BF16": compare.BFLOAT16, "F16": compare.HALF}
 _STORAGE = {"BF16": compare.AS_BFLOAT16, "F16": compare.AS_HALF}
@@ -70,7 +70,7 @@ class Comparer:
         read = 0
         for top, one, other in self.runs(pair):
             read += one.size + other.size
-            if not compare.same_bytes(one, other):
+            if not _same(one, other):
                 if pair.old.packed:
                     return told(pair, Outcome("not_compared"), reason=f"values of {pair.old.packed}", read=read)
                 return told(pair, Outcome("different"), first=_byte_place(pair, top, one, other), read=read)
@@ -212,7 +212,7 @@ class _Values:
         self._seen[rows[0] : rows[-1] + 1] = True
         self._look_at_edges(one, other, top, bottom)
         if self._same_dtype:
-            same = bool(compare.same_bytes(one, other))
+            same = _same(one, other)
             self._same_codes &= same
             if same and self._same_scales:
                 return
@@ -250,10 +250,10 @@ class _Values:
         if scale is None or rows is None or old.blocks is None or new.dtype not in ("BF16", "F32"):
             return False
         width = min(old.blocks.shape[1], old.columns)
-        if width * min(old.blocks.shape[0], bottom - top) < _LEAST_BLOCK:
+        if width < _LEAST_WIDTH:
             return False
         others = other.view(_ARRAYS[new.dtype])
-        return bool(compare.agree(one, old.columns, rows[top:bottom], scale, width, _TABLE, others, _FORMS[new.dtype]))
+        return bool(compare.agree(one, old.columns, rows[top:bottom], scale, width, others, _FORMS[new.dtype]))
 
     def _values(self, side: int, run: Bytes, top: int, bottom: int) -> Floats:
         """A strip's values as float32."""
@@ -430,6 +430,14 @@ def _widened(raw: npt.NDArray[Any], dtype: str) -> Floats:
 
 def _bf16(values: Floats) -> Floats:
     return (encode_bf16(values).astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def _same(one: Bytes, other: Bytes) -> bool:
+    """Whether two runs of as many bytes are the same."""
+    whole = one.size // 8 * 8
+    return bool(compare.same(one[:whole].view(np.uint64), other[:whole].view(np.uint64))) and bool(
+        compare.same(one[whole:], other[whole:])
+    )
 
 
 def _in_bf16(scale: Floats | None) -> Floats | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from auditor.content.kernels.compiled import compiled, kernel
+from auditor.content.kernels.compiled import compiled, kernel, reordered
 
 # How a value becomes one of a narrower format.
 FLOAT32, BFLOAT16, HALF = range(3)
@@ -29,6 +29,7 @@ OLD, NEW, BOTH, SUMS = range(4)
     PUBLISHED, UNCLAMPED, RECIPROCAL, INVERTED, DIVIDED, POWER, POWER_UNCLAMPED, TIMES_INVERSE, OCP, IN_BF16,
     SCALE_IN_BF16, SCALE_IN_F16, FORMULAS,
 ) = range(13)  # fmt: skip
+_PAGE = 512  # elements
 # What scales are stored as.
 AS_FLOAT32, AS_BFLOAT16, AS_HALF, AS_POWER = range(4)
 
@@ -92,15 +93,17 @@ def _differ(one: Any, other: Any) -> Any:
     return (one != other) & ((one == one) | (other == other))
 
 
-@kernel((types.uint8[::1], types.uint8[::1]))
-def same_bytes(one: Any, other: Any) -> bool:
-    """Whether two runs of as many bytes are the same; looks at a page at a time."""
+@kernel((types.uint8[::1], types.uint8[::1]), (types.uint64[::1], types.uint64[::1]))
+def same(one: Any, other: Any) -> bool:
+    """Whether two runs of as many elements are the same; looks at a page at a time."""
     position, size = 0, one.size
     while position < size:
-        stop = min(size, position + 4096)
-        differing = np.uint8(0)
-        for k in range(position, stop):
-            differing |= one[k] ^ other[k]
+        stop = min(size, position + _PAGE)
+        # What begins at 0 is taken many elements at once, here and below.
+        left, right = one[position:stop], other[position:stop]
+        differing = one.dtype.type(0)
+        for k in range(left.size):
+            differing |= left[k] ^ right[k]
         if differing:
             return False
         position = stop
@@ -121,49 +124,121 @@ def widen(codes: Any, values: Any) -> None:
 def dequantise(codes: Any, columns: int, grid_rows: Any, scale_rc: Any, width: int, table: Any, values: Any) -> None:
     """float32(code) × scale of its block, `width` columns wide."""
     for row in range(grid_rows.size):
+        in_row, out_row = codes[row * columns : (row + 1) * columns], values[row * columns : (row + 1) * columns]
         for c in range(scale_rc.shape[1]):
-            scale = scale_rc[grid_rows[row], c]
-            for k in range(row * columns + c * width, row * columns + min((c + 1) * width, columns)):
-                values[k] = table[codes[k]] * scale
+            scale, right = scale_rc[grid_rows[row], c], min((c + 1) * width, columns)
+            block, out = in_row[c * width : right], out_row[c * width : right]
+            for k in range(block.size):
+                out[k] = table[block[k]] * scale
+
+
+@compiled
+def _unlike_cast(codes: Any, others: Any, scale: Any, form: Any) -> Any:
+    """Whether any code × scale, rounded to nearest even, has other bits than the other side; so has a NaN, always.
+
+    A normal code is a float32 once its exponent has that bias, and the others are multiples of 2^-9.
+    """
+    differing, shift = np.uint32(0), np.uint32(16) if form == BFLOAT16 else np.uint32(0)
+    for k in range(codes.size):
+        code = np.uint32(codes[k])
+        size = np.uint32(code & np.uint32(0x7F))
+        normal = np.uint32(np.uint32(size << np.uint32(20)) + np.uint32(120 << 23)).view(np.float32)
+        small = np.float32(np.int32(size)) * np.float32(2.0**-9)
+        bits = np.float32(np.float32(normal if size >= np.uint32(8) else small) * scale).view(np.uint32)
+        if form == BFLOAT16:
+            even = np.uint32(np.uint32(bits >> np.uint32(16)) & np.uint32(1))
+            bits = np.uint32(np.uint32(bits + np.uint32(np.uint32(0x7FFF) + even)) >> np.uint32(16))
+        bits = np.uint32(bits ^ np.uint32(np.uint32(np.uint32(code & np.uint32(0x80)) << np.uint32(24)) >> shift))
+        differing = np.uint32(differing | np.uint32(bits ^ np.uint32(others[k])))
+        differing = np.uint32(differing | np.uint32(size == np.uint32(0x7F)))
+    return differing != 0
 
 
 @kernel(
     *(
-        (types.uint8[::1], types.int64, types.int64[::1], types.float32[:, ::1], types.int64, types.float32[::1],
-         other[::1], types.int64)
+        (types.uint8[::1], types.int64, types.int64[::1], types.float32[:, ::1], types.int64, other[::1], types.int64)
         for other in (types.uint16, types.uint32)
     )
-)  # fmt: skip
-def agree(
-    codes: Any, columns: int, grid_rows: Any, scale_rc: Any, width: int, table: Any, others: Any, form: int
-) -> bool:
+)
+def agree(codes: Any, columns: int, grid_rows: Any, scale_rc: Any, width: int, others: Any, form: int) -> bool:
     """Whether code × scale, rounded to nearest even, has the bits of the other side in every element of a strip.
 
-    Each of a block's 256 values is made once; NaN and zeros of the other sign are not looked at more closely.
+    What is no number, and zeros of the other sign, are not looked at more closely: they are not the same.
     """
-    rows = grid_rows.size
-    shift = np.uint32(16) if form == BFLOAT16 else np.uint32(0)
-    made = np.empty(256, others.dtype)
-    as_bits = others.dtype.type
-    top = 0
-    while top < rows:
-        bottom = top + 1
-        while bottom < rows and grid_rows[bottom] == grid_rows[top]:
-            bottom += 1
+    for row in range(grid_rows.size):
+        in_row, other_row = codes[row * columns : (row + 1) * columns], others[row * columns : (row + 1) * columns]
         for c in range(scale_rc.shape[1]):
-            scale = scale_rc[grid_rows[top], c]
-            for code in range(256):
-                made[code] = as_bits(_bits(_nearest(table[code] * scale, form)) >> shift)
             left, right = c * width, min((c + 1) * width, columns)
-            differing = as_bits(0)
-            for row in range(top, bottom):
-                at = row * columns
-                for k in range(at + left, at + right):
-                    differing |= made[codes[k]] ^ others[k]
-            if differing:
+            if _unlike_cast(in_row[left:right], other_row[left:right], scale_rc[grid_rows[row], c], form):
                 return False
-        top = bottom
     return True
+
+
+@compiled
+def _unequal(values: Any, others: Any, form: Any) -> Any:
+    """How many values, rounded to nearest, are not the others."""
+    count = 0
+    if form == BFLOAT16:
+        for k in range(values.size):
+            count += _differ(_bfloat16(values[k]), others[k])
+    elif form == HALF:
+        for k in range(values.size):
+            count += _differ(_half(values[k]), others[k])
+    else:
+        for k in range(values.size):
+            count += _differ(values[k], others[k])
+    return count
+
+
+@compiled
+def _uncut(values: Any, others: Any, form: Any) -> Any:
+    """How many values, cut towards zero, are not the others."""
+    count = 0
+    if form == BFLOAT16:
+        for k in range(values.size):
+            count += _differ(_cut(values[k], BFLOAT16), others[k])
+    else:
+        for k in range(values.size):
+            count += _differ(_cut(values[k], HALF), others[k])
+    return count
+
+
+@compiled
+def _errors(values: Any, others: Any, floor: Any, bound: Any) -> Any:
+    """The bits of the largest relative error, those of infinity and more where there is none, and how many are beyond.
+
+    Bits of numbers that are not negative are in the numbers' order.
+    """
+    largest, beyond = np.int32(0), np.int32(0)
+    for k in range(values.size):
+        error = np.float32(abs(others[k] - values[k]) / max(abs(values[k]), floor))
+        bits = np.float32(error).view(np.int32)
+        largest = max(largest, np.int32(bits & np.int32(0x7FFFFFFF)))
+        beyond += np.int32(error > bound)
+    return largest, beyond
+
+
+@reordered
+def _sums(values: Any, others: Any, floor: Any) -> Any:
+    """Squares of both sides and of the relative errors, and the products, added up."""
+    old, new, both, squares = 0.0, 0.0, 0.0, 0.0
+    for k in range(values.size):
+        before, after = np.float64(values[k]), np.float64(others[k])
+        error = np.float64(np.float32((others[k] - values[k]) / max(abs(values[k]), floor)))
+        old += before * before
+        new += after * after
+        both += before * after
+        squares += error * error
+    return old, new, both, squares
+
+
+@compiled
+def _first(values: Any, others: Any, form: Any) -> Any:
+    """The first value that is not the other when it is rounded."""
+    for k in range(values.size):
+        if _differ(_nearest(values[k], form), others[k]):
+            return k
+    return -1
 
 
 @kernel(
@@ -194,70 +269,82 @@ def measure(
     value, or to the `floor` of its block, the least normal number of the new format, where that is more.
     """
     for row in range(grid_rows.size):
-        r = grid_rows[row]
+        r, begin = grid_rows[row], row * columns
+        old_row, new_row = old[begin : begin + columns], new[begin : begin + columns]
         for c in range(floor_rc.shape[1]):
-            floor = np.float64(floor_rc[r, c])
-            old_old, new_new, old_new, squares, largest = 0.0, 0.0, 0.0, 0.0, 0.0
-            for k in range(row * columns + c * width, row * columns + min((c + 1) * width, columns)):
-                x, y = old[k], new[k]
-                unequal = _differ(_nearest(x, new_form), y)
-                counts[UNEQUAL] += unequal
-                if unequal and firsts[FIRST_UNEQUAL] < 0:
-                    firsts[FIRST_UNEQUAL] = k
-                if not _differ(x, y):
-                    if np.isfinite(x):
-                        square = np.float64(x) * np.float64(x)
-                        old_old += square
-                        new_new += square
-                        old_new += square
-                    continue
-                counts[CHANGED] += 1
-                counts[REVERSE] += old_form < 0 or _differ(_nearest(y, old_form), x)
-                counts[CUT] += new_form < 0 or _differ(_cut(x, new_form), y)
-                counts[THROUGH_BF16] += _differ(_bfloat16(x), y)
-                if not (np.isfinite(x) and np.isfinite(y)):
-                    counts[NOT_FINITE] += 1
-                    counts[BEYOND] += 1
-                    if firsts[FIRST_BEYOND] < 0:
-                        firsts[FIRST_BEYOND] = k
-                    continue
-                before, after = np.float64(x), np.float64(y)
-                error = abs(after - before) / max(abs(before), floor)
-                squares += error * error
-                largest = max(largest, error)
-                if error > bound:
-                    counts[BEYOND] += 1
-                    if firsts[FIRST_BEYOND] < 0:
-                        firsts[FIRST_BEYOND] = k
-                old_old += before * before
-                new_new += after * after
-                old_new += before * after
+            left, floor = c * width, floor_rc[r, c]
+            before, after = old_row[left : min(left + width, columns)], new_row[left : min(left + width, columns)]
+            unequal = _unequal(before, after, new_form)
+            changed = unequal if new_form in (-1, FLOAT32) else _unequal(before, after, FLOAT32)
+            counts[UNEQUAL] += unequal
+            counts[CHANGED] += changed
+            if unequal and firsts[FIRST_UNEQUAL] < 0:
+                firsts[FIRST_UNEQUAL] = begin + left + _first(before, after, new_form)
+            if new_form == -1:
+                counts[REVERSE] += _unequal(after, before, old_form) if old_form >= 0 else changed
+            elif new_form == FLOAT32:
+                counts[THROUGH_BF16] += _unequal(before, after, BFLOAT16)
+            elif changed:
+                counts[CUT] += _uncut(before, after, new_form)
+            largest, beyond = _errors(before, after, floor, np.float32(bound))
+            if largest >= np.int32(0x7F800000):
+                _count_odd(before, after, floor, bound, begin + left, counts, measures, firsts, sums[r, c])
+                continue
+            old_old, new_new, old_new, squares = _sums(before, after, floor)
+            counts[BEYOND] += beyond
+            if beyond and firsts[FIRST_BEYOND] < 0:
+                for k in range(before.size):
+                    if np.float32(abs(after[k] - before[k]) / max(abs(before[k]), floor)) > np.float32(bound):
+                        firsts[FIRST_BEYOND] = begin + left + k
+                        break
             sums[r, c, OLD] += old_old
             sums[r, c, NEW] += new_new
             sums[r, c, BOTH] += old_new
             measures[SQUARES] += squares
-            measures[LARGEST] = max(measures[LARGEST], largest)
+            measures[LARGEST] = max(measures[LARGEST], np.float64(np.int32(largest).view(np.float32)))
 
 
 @compiled
-def _encoded(value: Any) -> Any:
-    """The E4M3 code of a value without its sign: to nearest, ties to even, saturating; NaN is 0x7F."""
-    size = abs(np.float32(value))
-    if size != size:
-        return np.uint8(127)
-    if size < np.float32(2.0**-6):
-        return np.uint8(np.rint(size * np.float32(512)))
-    bits: Any = np.int64(_bits(size))
-    return np.uint8(min(((bits + 0x7FFFF + ((bits >> 20) & 1)) >> 20) - (120 << 3), 126))
+def _count_odd(
+    before: Any, after: Any, floor: Any, bound: Any, begin: Any, counts: Any, measures: Any, firsts: Any, sums: Any
+) -> None:
+    """The same of a part of a row in which not all are numbers, element by element."""
+    for k in range(before.size):
+        x, y = before[k], after[k]
+        if not (np.isfinite(x) and np.isfinite(y)):
+            if _differ(x, y):
+                counts[NOT_FINITE] += 1
+                counts[BEYOND] += 1
+                if firsts[FIRST_BEYOND] < 0:
+                    firsts[FIRST_BEYOND] = begin + k
+            continue
+        sums[OLD] += np.float64(x) * np.float64(x)
+        sums[NEW] += np.float64(y) * np.float64(y)
+        sums[BOTH] += np.float64(x) * np.float64(y)
+        error = abs(np.float64(y) - np.float64(x)) / max(abs(np.float64(x)), np.float64(floor))
+        measures[SQUARES] += error * error
+        measures[LARGEST] = max(measures[LARGEST], error)
+        if error > bound:
+            counts[BEYOND] += 1
+            if firsts[FIRST_BEYOND] < 0:
+                firsts[FIRST_BEYOND] = begin + k
 
 
 @compiled
 def _unlike(value: Any, code: Any) -> Any:
-    """Whether a value's code is another one; zeros have no sign."""
-    made = _encoded(value)
-    negative = np.uint8(128) if _bits(value) >> np.uint32(31) else np.uint8(0)
-    size = code & np.uint8(127)
-    return (made != size) | ((made != 0) & (negative != code & np.uint8(128)))
+    """Whether a number's code, to nearest even and saturating, is another one; zeros have no sign, NaN has no code."""
+    size = np.float32(abs(value))
+    bits = np.float32(size).view(np.uint32)
+    even = np.uint32(np.uint32(bits >> np.uint32(20)) & np.uint32(1))
+    normal = np.uint32(np.uint32(bits + np.uint32(np.uint32(0x7FFFF) + even)) >> np.uint32(20))
+    normal = np.uint32(min(np.uint32(normal), np.uint32((120 << 3) + 0x7E)) - np.uint32(120 << 3))
+    small = np.uint32(np.int32(np.rint(min(size, np.float32(2.0**-6)) * np.float32(512))))
+    made = np.uint32(normal if size >= np.float32(2.0**-6) else small)
+    sign = np.uint32(np.uint32(np.float32(value).view(np.uint32)) >> np.uint32(31))
+    signed = np.uint32(made | np.uint32(np.uint32(sign if made else np.uint32(0)) << np.uint32(7)))
+    stored = np.uint32(code)
+    stored = np.uint32(stored if stored != np.uint32(0x80) else np.uint32(0))
+    return (signed != stored) | (size != size)
 
 
 @compiled
@@ -318,13 +405,30 @@ def _follows(
 ) -> Any:  # fmt: skip
     """Whether every code of a block is its value over the divisor, or times the factor where that is not 0."""
     for row in range(top, bottom):
-        unlike = False
-        for k in range(row * columns + left, row * columns + right):
-            value = np.float32(old[k] * factor) if factor != 0 else np.float32(old[k] / divisor)
-            unlike |= _unlike(_bfloat16(value) if in_bf16 else value, codes[k])
+        begin = row * columns
+        values, block = old[begin + left : begin + right], codes[begin + left : begin + right]
+        unlike = np.uint32(0)
+        if factor == 0:
+            for k in range(values.size):
+                unlike |= np.uint32(_unlike(np.float32(values[k] / divisor), block[k]))
+        elif in_bf16:
+            for k in range(values.size):
+                unlike |= np.uint32(_unlike(_bfloat16(np.float32(values[k] * factor)), block[k]))
+        else:
+            for k in range(values.size):
+                unlike |= np.uint32(_unlike(np.float32(values[k] * factor), block[k]))
         if unlike:
             return False
     return True
+
+
+@compiled
+def _amax(values: Any) -> Any:
+    """The bits of the largest |value|; those of a NaN are larger than all."""
+    largest = np.int32(0)
+    for k in range(values.size):
+        largest = max(largest, np.int32(np.float32(values[k]).view(np.int32) & np.int32(0x7FFFFFFF)))
+    return largest
 
 
 @kernel(
@@ -355,11 +459,13 @@ def follow(
             bottom += 1
         for c in range(scale_rc.shape[1]):
             left, right = c * width, min((c + 1) * width, columns)
-            amax, scale = np.float32(0), scale_rc[r, c]
+            bits, scale = np.int32(0), scale_rc[r, c]
             for row in range(top, bottom):
-                for k in range(row * columns + left, row * columns + right):
-                    amax = max(amax, abs(old[k]))
+                bits = max(bits, _amax(old[row * columns + left : row * columns + right]))
+            amax = np.int32(bits).view(np.float32)
             amax_rc[r, c] = amax
+            if not np.isfinite(amax):
+                continue
             if amax == 0:
                 empty = True
                 for row in range(top, bottom):

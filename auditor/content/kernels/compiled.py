@@ -27,6 +27,11 @@ def compiled(function: Function) -> Function:
     return cast(Function, _dispatcher(function, cache=False))
 
 
+def reordered(function: Function) -> Function:
+    """The same where sums may be added up in any order, and so by many lanes at once."""
+    return cast(Function, numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"})(function))
+
+
 def kernel(*signatures: Signature) -> Callable[[Function], Function]:
     """A function to call with arguments of these types."""
 
