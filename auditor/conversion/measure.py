@@ -165,6 +165,8 @@ class _Values:
         self._seen, self._measured = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
         self._counts, self._measures = np.zeros(compare.COUNTS, np.int64), np.zeros(compare.MEASURES)
         self._formulas = np.zeros((2, compare.FORMULAS), np.int64)
+        # Two sides of codes may have had BF16 between them.
+        self._open = [True, self._same_dtype]  # whether all blocks so far follow by some formula, by either way
         self._sums = np.zeros((*shape, compare.SUMS))
         self._amax = np.zeros(shape, np.float32)
         self._first: dict[int, Place] = {}
@@ -217,7 +219,7 @@ class _Values:
             if same and self._same_scales:
                 return
         elif self._quick:
-            self._quick = self._agrees(one, other, top, bottom, self._scales[0])
+            self._quick = self._agrees(one, other, top, bottom, self._scales[0 if self._pair.old.dtype == FP8 else 1])
             if self._quick:
                 return
         if self._in_bf16:
@@ -245,15 +247,17 @@ class _Values:
 
     def _agrees(self, one: Bytes, other: Bytes, top: int, bottom: int, scale: Floats | None) -> bool:
         """The short way of a cast: FP8 codes whose values, by such scales, have the bits of the other side."""
-        old, new = self._sides
+        coded, wide = self._sides
         rows = self._scale_rows[0]
-        if scale is None or rows is None or old.blocks is None or new.dtype not in ("BF16", "F32"):
+        if coded.dtype != FP8:  # the other way round
+            coded, wide, one, other, rows = wide, coded, other, one, self._scale_rows[1]
+        if scale is None or rows is None or coded.blocks is None or wide.dtype not in ("BF16", "F32"):
             return False
-        width = min(old.blocks.shape[1], old.columns)
+        width = min(coded.blocks.shape[1], coded.columns)
         if width < _LEAST_WIDTH:
             return False
-        others = other.view(_ARRAYS[new.dtype])
-        return bool(compare.agree(one, old.columns, rows[top:bottom], scale, width, others, _FORMS[new.dtype]))
+        others = other.view(_ARRAYS[wide.dtype])
+        return bool(compare.agree(one, coded.columns, rows[top:bottom], scale, width, others, _FORMS[wide.dtype]))
 
     def _values(self, side: int, run: Bytes, top: int, bottom: int) -> Floats:
         """A strip's values as float32."""
@@ -291,11 +295,15 @@ class _Values:
             return
         source = values[1 - side]
         storage = _STORAGE.get(coded.scale.dtype, compare.AS_FLOAT32)
-        amax = self._amax if side == 1 else np.empty_like(self._amax)
-        # Two sides of codes may have had BF16 between them.
-        sources = [source, _bf16(source)] if self._same_dtype else [source]
-        for counts, each in zip(self._formulas, sources, strict=False):
-            compare.follow(each, runs[side], coded.columns, rows, self._width, scale, storage, counts, amax)
+        if side == 1:
+            compare.find_largest(source, coded.columns, rows, self._width, self._amax)
+        for way, counts in enumerate(self._formulas):
+            if not self._open[way]:
+                continue
+            each = source if way == 0 else _bf16(source)
+            compare.follow(each, runs[side], coded.columns, rows, self._width, scale, storage, counts)
+            # Where some block does not follow, the tensor does not, and no other block is looked at.
+            self._open[way] = bool(counts.max() == self._measured.sum())
 
     def _floors(self) -> Floats:
         """The least normal number of the new format, for each block."""
@@ -333,7 +341,8 @@ class _Values:
                 return Outcome("rounded", _ROUNDED[new.dtype])
             if old.dtype == FP8 and new.dtype != FP8:
                 return Outcome("same_values", f"FP8 × scale, {_ROUNDED[new.dtype]}")
-            return Outcome("same_values")
+            if new.dtype != FP8 or old.dtype == FP8:
+                return Outcome("same_values")
         if new.dtype == FP8 and old.dtype != FP8 and counts[compare.REVERSE] == 0:
             return Outcome("same_values", f"NEW's FP8 × scale, {_ROUNDED[old.dtype]}, is OLD's")
         if self._same_codes and new.dtype == FP8 and old.blocks == new.blocks:

@@ -30,6 +30,7 @@ OLD, NEW, BOTH, SUMS = range(4)
     SCALE_IN_BF16, SCALE_IN_F16, FORMULAS,
 ) = range(13)  # fmt: skip
 _PAGE = 512  # elements
+_SMALL, _LARGE = 1e-24, 1e30  # between which sums of squares in float32 are good
 # What scales are stored as.
 AS_FLOAT32, AS_BFLOAT16, AS_HALF, AS_POWER = range(4)
 
@@ -204,32 +205,30 @@ def _uncut(values: Any, others: Any, form: Any) -> Any:
 
 
 @compiled
-def _errors(values: Any, others: Any, floor: Any, bound: Any) -> Any:
-    """The bits of the largest relative error, those of infinity and more where there is none, and how many are beyond.
+def _errors(values: Any, others: Any, floor: Any, errors: Any) -> Any:
+    """Each relative error, and the bits of the largest one: those of infinity and more where there is none.
 
     Bits of numbers that are not negative are in the numbers' order.
     """
-    largest, beyond = np.int32(0), np.int32(0)
+    largest = np.int32(0)
     for k in range(values.size):
         error = np.float32(abs(others[k] - values[k]) / max(abs(values[k]), floor))
-        bits = np.float32(error).view(np.int32)
-        largest = max(largest, np.int32(bits & np.int32(0x7FFFFFFF)))
-        beyond += np.int32(error > bound)
-    return largest, beyond
+        errors[k] = error
+        largest = max(largest, np.int32(np.float32(error).view(np.int32) & np.int32(0x7FFFFFFF)))
+    return largest
 
 
 @reordered
-def _sums(values: Any, others: Any, floor: Any) -> Any:
-    """Squares of both sides and of the relative errors, and the products, added up."""
-    old, new, both, squares = 0.0, 0.0, 0.0, 0.0
+def _sums(values: Any, others: Any, errors: Any, bound: Any) -> Any:
+    """Squares of both sides and of the relative errors, and the products, added up; how many errors are beyond."""
+    old, new, both, squares, beyond = np.float32(0), np.float32(0), np.float32(0), np.float32(0), np.int32(0)
     for k in range(values.size):
-        before, after = np.float64(values[k]), np.float64(others[k])
-        error = np.float64(np.float32((others[k] - values[k]) / max(abs(values[k]), floor)))
-        old += before * before
-        new += after * after
-        both += before * after
-        squares += error * error
-    return old, new, both, squares
+        old += values[k] * values[k]
+        new += others[k] * others[k]
+        both += values[k] * others[k]
+        squares += errors[k] * errors[k]
+        beyond += np.int32(errors[k] > bound)
+    return old, new, both, squares, beyond
 
 
 @compiled
@@ -268,6 +267,7 @@ def measure(
     `new_form` and `old_form` say how each side was rounded, -1 where it is codes. An error is relative to the old
     value, or to the `floor` of its block, the least normal number of the new format, where that is more.
     """
+    errors = np.empty(min(width, columns), np.float32)
     for row in range(grid_rows.size):
         r, begin = grid_rows[row], row * columns
         old_row, new_row = old[begin : begin + columns], new[begin : begin + columns]
@@ -286,15 +286,19 @@ def measure(
                 counts[THROUGH_BF16] += _unequal(before, after, BFLOAT16)
             elif changed:
                 counts[CUT] += _uncut(before, after, new_form)
-            largest, beyond = _errors(before, after, floor, np.float32(bound))
-            if largest >= np.int32(0x7F800000):
+            error = errors[: before.size]
+            largest = _errors(before, after, floor, error)
+            old_old, new_new, old_new, squares, beyond = _sums(before, after, error, np.float32(bound))
+            if largest >= np.int32(0x7F800000) or not (
+                _SMALL < old_old < _LARGE and _SMALL < new_new < _LARGE and squares < _LARGE
+            ):
+                # Not all are numbers, or their squares are none that float32 holds.
                 _count_odd(before, after, floor, bound, begin + left, counts, measures, firsts, sums[r, c])
                 continue
-            old_old, new_new, old_new, squares = _sums(before, after, floor)
             counts[BEYOND] += beyond
             if beyond and firsts[FIRST_BEYOND] < 0:
-                for k in range(before.size):
-                    if np.float32(abs(after[k] - before[k]) / max(abs(before[k]), floor)) > np.float32(bound):
+                for k in range(error.size):
+                    if error[k] > np.float32(bound):
                         firsts[FIRST_BEYOND] = begin + left + k
                         break
             sums[r, c, OLD] += old_old
@@ -431,10 +435,23 @@ def _amax(values: Any) -> Any:
     return largest
 
 
+@kernel((types.float32[::1], types.int64, types.int64[::1], types.int64, types.float32[:, ::1]))
+def find_largest(values: Any, columns: int, grid_rows: Any, width: int, amax_rc: Any) -> None:
+    """The largest |value| of each block that a strip has, of numbers; added to what `amax_rc` has."""
+    for row in range(grid_rows.size):
+        r, in_row = grid_rows[row], values[row * columns : (row + 1) * columns]
+        for c in range(amax_rc.shape[1]):
+            part, largest = in_row[c * width : min((c + 1) * width, columns)], np.int32(0)
+            for k in range(part.size):
+                bits = np.int32(np.float32(part[k]).view(np.int32) & np.int32(0x7FFFFFFF))
+                largest = max(largest, np.int32(bits if bits < np.int32(0x7F800000) else np.int32(0)))
+            amax_rc[r, c] = max(amax_rc[r, c], np.int32(largest).view(np.float32))
+
+
 @kernel(
     (
         types.float32[::1], types.uint8[::1], types.int64, types.int64[::1], types.int64, types.float32[:, ::1],
-        types.int64, types.int64[::1], types.float32[:, ::1],
+        types.int64, types.int64[::1],
     )
 )  # fmt: skip
 def follow(
@@ -446,11 +463,10 @@ def follow(
     scale_rc: Any,
     storage: int,
     counts: Any,
-    amax_rc: Any,
 ) -> None:
     """By which formulas the blocks of a strip, whole ones, follow from the values beside them; added to `counts`.
 
-    Blocks of zeros follow by all of them, whatever their scale. `amax_rc` gets each block's largest |value|.
+    Blocks of zeros follow by all of them, whatever their scale.
     """
     rows, top = grid_rows.size, 0
     while top < rows:
@@ -463,7 +479,6 @@ def follow(
             for row in range(top, bottom):
                 bits = max(bits, _amax(old[row * columns + left : row * columns + right]))
             amax = np.int32(bits).view(np.float32)
-            amax_rc[r, c] = amax
             if not np.isfinite(amax):
                 continue
             if amax == 0:

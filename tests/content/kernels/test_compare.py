@@ -70,9 +70,9 @@ def test_errors_and_sums_are_numpys(random):
     assert counts[compare.NOT_FINITE] == 1
     assert counts[compare.BEYOND] == np.count_nonzero(error > 2.0**-6) + 1
     assert measures[compare.LARGEST] == pytest.approx(error.max(), rel=1e-6)
-    assert measures[compare.SQUARES] == pytest.approx(np.square(error).sum(), rel=1e-6)
+    assert measures[compare.SQUARES] == pytest.approx(np.square(error).sum(), rel=1e-5)
     assert firsts[compare.FIRST_BEYOND] == min(11, int(np.flatnonzero(known)[np.argmax(error > 2.0**-6)]))
-    assert sums.sum(axis=(0, 1))[compare.BOTH] == pytest.approx(float(exact[0] @ exact[1]), rel=1e-6)
+    assert sums.sum(axis=(0, 1))[compare.BOTH] == pytest.approx(float(exact[0] @ exact[1]), rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -103,14 +103,15 @@ def test_codes_follow_from_values_as_torch_encodes_them(random, exponent):
     amax = np.zeros(GRID, np.float32)
     for r in range(GRID[0]):
         for c in range(GRID[1]):
-            amax[r, c] = np.abs(old[GRID_ROWS == r][:, c * WIDTH : (c + 1) * WIDTH]).max()
+            amax[r, c] = np.abs(old[r == GRID_ROWS][:, c * WIDTH : (c + 1) * WIDTH]).max()
     scale_rc = np.maximum(amax, np.float32(1e-4)) / np.float32(448)
     spread = np.repeat(scale_rc[GRID_ROWS], WIDTH, axis=1)[:, :COLUMNS]
     codes = torch.from_numpy(old / spread).to(torch.float8_e4m3fn).view(torch.uint8).numpy().ravel().copy()
 
     def followed(codes):
         counts, found = np.zeros(compare.FORMULAS, np.int64), np.zeros(GRID, np.float32)
-        compare.follow(old.ravel(), codes, COLUMNS, GRID_ROWS, WIDTH, scale_rc, compare.AS_FLOAT32, counts, found)
+        compare.find_largest(old.ravel(), COLUMNS, GRID_ROWS, WIDTH, found)
+        compare.follow(old.ravel(), codes, COLUMNS, GRID_ROWS, WIDTH, scale_rc, compare.AS_FLOAT32, counts)
         assert (found == amax).all()
         return counts
 
