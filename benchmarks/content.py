@@ -192,7 +192,7 @@ def cold(figures: Figures, checkpoint: Forged) -> None:
 
 def memory(figures: Figures, checkpoint: Forged, what: str) -> None:
     """Peak anonymous memory of a whole audit."""
-    peak = _peak_anonymous(audit(checkpoint))
+    peak = peak_anonymous(audit(checkpoint))
     figures.targets.append(Target(f"anonymous memory, {what}", peak / MB, 300, " MB", least=False))
 
 
@@ -211,7 +211,7 @@ def _let_go(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _peak_anonymous(command: Command) -> int:
+def peak_anonymous(command: Command) -> int:
     """The most anonymous memory that a process and its children held together, looked at every two milliseconds.
 
     Pages that they share count for each of them.
