@@ -34,7 +34,7 @@ from auditor.inventory.walk import walk
 from auditor.rules import catalogue
 from auditor.sources import open_source
 from auditor_schemas.config import DeepseekV3Config
-from auditor_schemas.policy import DEFAULT_LIMITS
+from auditor_schemas.policy import DEFAULT_LIMITS, DEFAULT_POLICY
 from auditor_schemas.rule import Failure
 
 RULES = [module for module in catalogue() if module.rule.id.startswith("VAL")]
@@ -113,7 +113,7 @@ def seen(plan: Plan, expectations: Expectations, folder: Path, **reading: Any) -
 
 def found(probes: Probes) -> dict[str, list[Failure]]:
     """What rules about values make of probes, by slug; notes apart."""
-    facts = {**content_facts(probes), "declared_digests": {}, "inventory": Inventory(())}
+    facts = {**content_facts(probes), "declared_digests": {}, "inventory": Inventory(()), "policy": DEFAULT_POLICY}
     failures = {}
     for module in RULES:
         given = {name: facts.get(name) for name in module.needs}

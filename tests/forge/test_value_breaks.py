@@ -10,6 +10,7 @@ import pytest
 
 from auditor import audit
 from auditor.comparison.value_facts import content_facts
+from auditor.content import Reading
 from auditor.errors import UsageError
 from auditor.forge import breaks, forge, plan_of
 from auditor.forge.content import Content
@@ -123,6 +124,31 @@ def test_break_is_found_by_an_audit_at_depth_full(name, broken):
     report = audit(broken(name), depth="full")
     assert _roots(report.findings) == [(declared.rule, declared.severity)]
     assert EXIT_CODES[report.verdict] == declared.exit_code
+
+
+# What needs every byte, or digests of all: tails, copies of whole experts and layers; and rows of zeros, which of a
+# vocabulary's strips may be padding.
+_WHOLE = {"zero-filled-tail", "identical-experts", "identical-layers", "zero-rows"}
+SILENT = sorted(name for name in BREAKS if (breaks()[name].rule or "") >= "VAL129")
+
+
+@pytest.mark.parametrize("name", sorted(set(SILENT) - _WHOLE))
+def test_silent_damage_is_found_in_a_sample_that_reaches_it(name, broken):
+    declared = breaks()[name]
+    report = audit(broken(name), depth="sample", reading=Reading(depth="sample", seed=1))
+    assert (declared.rule, declared.severity) in _roots(report.findings)
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_silent_damage_is_found_without_digests(name, broken):
+    declared = breaks()[name]
+    report = audit(broken(name), depth="full", reading=Reading(depth="full", digests=False))
+    assert _roots(report.findings) == [(declared.rule, declared.severity)]
+
+
+@pytest.mark.parametrize("reading", [Reading(depth="sample", seed=1), Reading(depth="full", digests=False)])
+def test_sound_content_passes_a_sample_and_an_audit_without_digests(reading, sound):
+    assert _roots(audit(sound, depth=reading.depth, reading=reading).findings) == []
 
 
 def test_sound_content_passes_an_audit_at_depth_full(sound):
