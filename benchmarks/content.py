@@ -172,7 +172,7 @@ def warm(figures: Figures, small: Forged, large: Forged, rounds: int) -> None:
     ours = figures.add(f"audit --depth full with digests, {large.bytes / GB:.1f} GB", _times(runs, full), large.bytes)
     alone = figures.add("hashlib SHA-256 alone, two threads", _times(runs, hashing), large.bytes)
     figures.targets += [
-        Target("steady state / RAM read", steady / ram, 0.45),
+        Target("steady state / RAM read", steady / ram, 0.39),
         Target(f"whole process on {large.bytes / GB:.0f} GB / naive scan", whole / slow, 25),
         Target("with SHA-256 / hashing alone", ours / alone, 0.75),
     ]

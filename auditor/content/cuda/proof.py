@@ -2,11 +2,15 @@
 
 import numpy as np
 
+from auditor.content.cpu import CpuDevice
 from auditor.content.cuda.device import CudaDevice
 
 
 def prove(index: int = 0) -> None:
-    """Compare the kernel on a device with numpy on bytes of every kind. Raises RuntimeError where they differ."""
+    """Compare the kernel on a device with numpy, and with the processor's, on bytes of every kind.
+
+    Raises RuntimeError where they differ.
+    """
     block, columns = (128, 128), 576
     codes = np.random.default_rng(0).integers(0, 256, (200, columns), np.uint8)
     codes[:128, :128], codes[:128, 128:256], codes[:128, 256:384] = 0, 0xFF, np.arange(128, dtype=np.uint8)
@@ -26,3 +30,6 @@ def prove(index: int = 0) -> None:
         or seen.zeros != zeros
     ):
         raise RuntimeError("the kernel and numpy disagree on the same bytes")
+    wanted = CpuDevice(codes.size).extremes(codes.ravel(), columns, block).result()
+    if not (np.array_equal(seen.alike_r, wanted.alike_r) and np.array_equal(seen.small, wanted.small)):
+        raise RuntimeError("the kernel and the processor's disagree on the same bytes")
