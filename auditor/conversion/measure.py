@@ -1,50 +1,17 @@
-"""Compares one pair of weights, strip beside strip, and says which relation they have."""
+"""Compares one pair of weights: by its values where these are read, else by its bytes."""
 
-from collections.abc import Callable
-from math import ceil, sqrt
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from auditor.content.device import Bytes
-from auditor.content.fp8 import CLAMP, decode_table, encode_bf16
-from auditor.content.kernels import compare
-from auditor.content.scales import Floats
-from auditor.conversion import grids
-from auditor.conversion.edges import WIDTH, Edges
-from auditor.conversion.facts import FORMULAS, Pair, PairValues, Place, Relation, Stored
-from auditor.conversion.plan import aligned, strips
+from auditor.content.plan import STRIP_BYTES
+from auditor.conversion.facts import Pair, PairValues, Place
+from auditor.conversion.plan import strips
 from auditor.conversion.streams import Stream
-from auditor.format.dtypes import FP8
+from auditor.conversion.values import READ, Outcome, Values, same, told
 
-Grid = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
-Rows = npt.NDArray[np.int64]
-
-_BLOCK = 128  # of floats on both sides, which have no blocks of their own
-_LEAST_WIDTH = 16  # of blocks, where looking at a row of each pays
-_TABLE = decode_table()
-_FORMS = {"F32": compare.FLOAT32, "BF16": compare.BFLOAT16, "F16": compare.HALF}
-_STORAGE = {"BF16": compare.AS_BFLOAT16, "F16": compare.AS_HALF}
-# Half the distance of two neighbours, relative to the value, and the least normal number.
-_BOUNDS = {"F32": 2.0**-24, "BF16": 2.0**-8, "F16": 2.0**-11, FP8: 2.0**-4}
-_FLOORS = {"F32": 2.0**-126, "BF16": 2.0**-126, "F16": 2.0**-14}
-_LEAST_NORMAL = np.float32(2.0**-6)  # of E4M3
-_SLACK = 1 + 2.0**-10  # for the arithmetic of the error itself
-# Formulas by which what is stored is not what the codes were made with.
-_FAULTS = (compare.SCALE_IN_BF16, compare.SCALE_IN_F16)
-_ROUNDED = {"BF16": "to the nearest BF16", "F16": "to the nearest F16", "F32": "exact in F32"}
-READ = (*_FORMS, FP8)  # dtypes whose values are compared
-
-
-class Outcome(NamedTuple):
-    """Which relation, by which formula, and what was recognised."""
-
-    relation: Relation
-    formula: str = ""
-    fault: str = ""
-    formulas: tuple[str, ...] = ()
+_MOST_ROWS = 1 << 23
 
 
 class Comparer:
@@ -61,22 +28,33 @@ class Comparer:
         reason = _unfit(pair)
         if reason:
             return told(pair, Outcome("not_compared" if packed else "different"), reason=reason)
-        if pair.old.dtype in READ and pair.new.dtype in READ and not packed:
-            return _Values(self, pair).compared()
+        large = _too_large(pair)
+        if pair.old.dtype in READ and pair.new.dtype in READ and not packed and not large:
+            return Values(self.streams, pair).compared(self.runs(pair))
+        if pair.old.dtype != pair.new.dtype or pair.old.scale is not None or pair.new.scale is not None:
+            return told(pair, Outcome("not_compared"), reason=large)
         return self._bytes(pair)
 
     def _bytes(self, pair: Pair) -> PairValues:
         """A pair of which the bytes are all that is compared."""
         read = 0
-        for top, one, other in self.runs(pair):
-            read += one.size + other.size
-            if not _same(one, other):
-                if pair.old.packed:
-                    return told(pair, Outcome("not_compared"), reason=f"values of {pair.old.packed}", read=read)
-                return told(pair, Outcome("different"), first=_byte_place(pair, top, one, other), read=read)
+        for first, last in pair.rows or ((0, pair.old.rows),):
+            end = pair.old.bytes if last == pair.old.rows else last * pair.old.row_bytes
+            for begin in range(first * pair.old.row_bytes, end, self._slab):
+                stop = min(end, begin + self._slab)
+                one, other = (
+                    stream.run(each.file, each.begin + begin, each.begin + stop)
+                    for stream, each in zip(self.streams, (pair.old, pair.new), strict=True)
+                )
+                self._tick(one.size + other.size)
+                read += one.size + other.size
+                if not same(one, other):
+                    if pair.old.packed:
+                        return told(pair, Outcome("not_compared"), reason=f"values of {pair.old.packed}", read=read)
+                    return told(pair, Outcome("different"), first=_byte_place(pair, begin, one, other), read=read)
         return told(pair, Outcome("same_bytes"), read=read)
 
-    def runs(self, pair: Pair) -> "Any":
+    def runs(self, pair: Pair) -> Iterator[tuple[int, Bytes, Bytes]]:
         """Strips of both sides as they are stored, each with its first row; gone with the next one."""
         for first, last in pair.rows or ((0, pair.old.rows),):
             for top, bottom in strips(pair, first, last, self._slab):
@@ -86,36 +64,6 @@ class Comparer:
                 )
                 self._tick(one.size + other.size)
                 yield top, one, other
-
-
-def told(
-    pair: Pair, outcome: Outcome, *, reason: str = "", first: Place | None = None, read: int = 0, **more: Any
-) -> PairValues:
-    """What is said of a pair."""
-    return PairValues(
-        old=pair.old.name,
-        new=pair.new.name,
-        old_file=pair.old.file,
-        new_file=pair.new.file,
-        old_format=pair.old.format,
-        new_format=pair.new.format,
-        shape=pair.new.shape,
-        how=pair.how,
-        relation=outcome.relation,
-        elements=0 if reason else _elements(pair),
-        formula=outcome.formula,
-        formulas=outcome.formulas,
-        fault=outcome.fault,
-        reason=reason,
-        first=first,
-        bytes_read=read,
-        **more,
-    )
-
-
-def _elements(pair: Pair) -> int:
-    rows = sum(b - a for a, b in pair.rows) if pair.rows else pair.old.rows
-    return rows * pair.old.columns
 
 
 def _unfit(pair: Pair) -> str:
@@ -132,345 +80,20 @@ def _unfit(pair: Pair) -> str:
     return ""
 
 
-def _byte_place(pair: Pair, top: int, one: Bytes, other: Bytes) -> Place:
+def _too_large(pair: Pair) -> str:
+    """Why the values of a pair take more memory than they may; empty where they do not."""
+    if max(pair.old.row_bytes, pair.new.row_bytes) > STRIP_BYTES:
+        return f"values of rows of more than {STRIP_BYTES:,} bytes"
+    if any(each.scale is not None and not each.scale.whole for each in (pair.old, pair.new)):
+        return f"values with more than {STRIP_BYTES:,} bytes of scales"
+    return f"values of more than {_MOST_ROWS:,} rows" if pair.old.rows > _MOST_ROWS else ""
+
+
+def _byte_place(pair: Pair, begin: int, one: Bytes, other: Bytes) -> Place:
+    """The first element that differs in runs from byte `begin` of both tensors on."""
     width = max(1, pair.new.row_bytes // max(1, pair.new.columns))
-    element = int(np.argmax(one != other)) // width
-    row, column = divmod(element, max(1, pair.new.columns))
-    begin = pair.new.begin + top * pair.new.row_bytes + element * width
-    old, new = (f"0x{each[element * width :][:width].tobytes()[::-1].hex()}" for each in (one, other))
-    return Place(top + row, column, old, new, begin, begin + width)
-
-
-class _Values:
-    """The values of one pair, strip after strip. What is indexed by 0 and 1 is of the old and the new side.
-
-    Blocks are those of the new side's codes, else of the old side's, else squares. `_measured` are those of strips
-    that were looked at value by value, as their bytes do not say it all.
-    """
-
-    def __init__(self, comparer: Comparer, pair: Pair) -> None:
-        self._comparer, self._pair = comparer, pair
-        self._sides = (pair.old, pair.new)
-        self._scales = tuple(
-            None if each.scale is None else np.require(stream.scales(each.scale), np.float32, ["C", "W"])
-            for stream, each in zip(comparer.streams, self._sides, strict=True)
-        )
-        self._scale_rows = tuple(None if each.blocks is None else _block_rows(each) for each in self._sides)
-        self._rows, self._width, shape = _grid(pair)
-        self._read = sum(each.scale.bytes for each in self._sides if each.scale is not None)
-        self._same_dtype = pair.old.dtype == pair.new.dtype
-        self._same_codes = self._same_dtype
-        self._same_scales = _same_bits(*self._scales)
-        self._quick = self._in_bf16 = True  # so far: a cast by its scales, a cast by these in BF16
-        self._seen, self._measured = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
-        self._counts, self._measures = np.zeros(compare.COUNTS, np.int64), np.zeros(compare.MEASURES)
-        self._formulas = np.zeros((2, compare.FORMULAS), np.int64)
-        # Two sides of codes may have had BF16 between them.
-        self._open = [True, self._same_dtype]  # whether all blocks so far follow by some formula, by either way
-        self._sums = np.zeros((*shape, compare.SUMS))
-        self._amax = np.zeros(shape, np.float32)
-        self._first: dict[int, Place] = {}
-        self._edges = Edges(pair)
-
-    def compared(self) -> PairValues:
-        """Every strip, and what follows."""
-        for top, one, other in self._comparer.runs(self._pair):
-            self._read += one.size + other.size
-            self._strip(one, other, top)
-        outcome = self._outcome()
-        if outcome.relation != "different":
-            exact = outcome.relation in ("same_bytes", "same_values")
-            return self._told(outcome, None if exact else self._first.get(compare.FIRST_UNEQUAL))
-        if not outcome.fault:
-            outcome = outcome._replace(fault=self._recognised())
-        return self._told(
-            outcome,
-            self._first.get(compare.FIRST_BEYOND) or self._first.get(compare.FIRST_UNEQUAL),
-            blocks_unlike=int(np.count_nonzero(self._apart())),
-            likeness=self._likeness(),
-            old_sketch=self._edges.sketch(0),
-            new_sketch=self._edges.sketch(1),
-        )
-
-    def _told(self, outcome: Outcome, first: Place | None, **more: Any) -> PairValues:
-        return told(
-            self._pair,
-            outcome,
-            first=first,
-            read=self._read,
-            unequal=int(self._counts[compare.UNEQUAL]),
-            beyond=int(self._counts[compare.BEYOND]),
-            largest=float(self._measures[compare.LARGEST]),
-            rms=sqrt(float(self._measures[compare.SQUARES]) / max(1, _elements(self._pair))),
-            blocks=int(self._seen.sum()),
-            **more,
-        )
-
-    # --- one strip ---
-
-    def _strip(self, one: Bytes, other: Bytes, top: int) -> None:
-        bottom = top + one.size // self._pair.old.row_bytes
-        rows = self._rows[top:bottom]
-        self._seen[rows[0] : rows[-1] + 1] = True
-        self._look_at_edges(one, other, top, bottom)
-        if self._same_dtype:
-            same = _same(one, other)
-            self._same_codes &= same
-            if same and self._same_scales:
-                return
-        elif self._quick:
-            self._quick = self._agrees(one, other, top, bottom, self._scales[0 if self._pair.old.dtype == FP8 else 1])
-            if self._quick:
-                return
-        if self._in_bf16:
-            self._in_bf16 = self._agrees(one, other, top, bottom, _in_bf16(self._scales[0]))
-        self._measured[rows[0] : rows[-1] + 1] = True
-        self._measure(one, other, top, bottom)
-
-    def _look_at_edges(self, one: Bytes, other: Bytes, top: int, bottom: int) -> None:
-        def part(side: int, run: Bytes, high: int, wide: int) -> Floats:
-            stored = self._sides[side]
-            raw = run.view(_ARRAYS[stored.dtype]).reshape(-1, stored.columns)[:high, :wide]
-            values = _widened(raw, stored.dtype)
-            scale, rows = self._scales[side], self._scale_rows[side]
-            if scale is None or rows is None or stored.blocks is None:
-                return values
-            columns = np.arange(raw.shape[1]) // stored.blocks.shape[1]
-            with np.errstate(all="ignore"):
-                scaled: Floats = values * scale[np.ix_(rows[top : top + len(raw)], columns)]
-            return scaled
-
-        if self._edges.needs_top:
-            wide = self._pair.old.columns
-            self._edges.add_top(part(0, one, WIDTH, wide), part(1, other, WIDTH, wide))
-        self._edges.add(part(0, one, bottom - top, WIDTH), part(1, other, bottom - top, WIDTH))
-
-    def _agrees(self, one: Bytes, other: Bytes, top: int, bottom: int, scale: Floats | None) -> bool:
-        """The short way of a cast: FP8 codes whose values, by such scales, have the bits of the other side."""
-        coded, wide = self._sides
-        rows = self._scale_rows[0]
-        if coded.dtype != FP8:  # the other way round
-            coded, wide, one, other, rows = wide, coded, other, one, self._scale_rows[1]
-        if scale is None or rows is None or coded.blocks is None or wide.dtype not in ("BF16", "F32"):
-            return False
-        width = min(coded.blocks.shape[1], coded.columns)
-        if width < _LEAST_WIDTH:
-            return False
-        others = other.view(_ARRAYS[wide.dtype])
-        return bool(compare.agree(one, coded.columns, rows[top:bottom], scale, width, others, _FORMS[wide.dtype]))
-
-    def _values(self, side: int, run: Bytes, top: int, bottom: int) -> Floats:
-        """A strip's values as float32."""
-        stored, scale, rows = self._sides[side], self._scales[side], self._scale_rows[side]
-        if stored.dtype == "BF16":
-            values = np.empty(run.size // 2, np.float32)
-            compare.widen(run.view(np.uint16), values)
-            return values
-        if stored.dtype != FP8 or scale is None or rows is None or stored.blocks is None:
-            return np.ascontiguousarray(_widened(run.view(_ARRAYS[stored.dtype]), stored.dtype))
-        values = np.empty(run.size, np.float32)
-        width = min(stored.blocks.shape[1], stored.columns)
-        compare.dequantise(run, stored.columns, rows[top:bottom], scale, width, _TABLE, values)
-        return values
-
-    def _measure(self, one: Bytes, other: Bytes, top: int, bottom: int) -> None:
-        pair, rows = self._pair, self._rows[top:bottom]
-        old, new = self._values(0, one, top, bottom), self._values(1, other, top, bottom)
-        self._follow((one, other), (old, new), rows)
-        firsts = np.full(compare.FIRSTS, -1, np.int64)
-        compare.measure(
-            old, new, pair.old.columns, rows, self._width, self._floors(),
-            _FORMS.get(pair.new.dtype, -1), _FORMS.get(pair.old.dtype, -1), _BOUNDS[pair.new.dtype] * _SLACK,
-            self._counts, self._measures, firsts, self._sums,
-        )  # fmt: skip
-        for kind, index in enumerate(firsts.tolist()):
-            if index >= 0 and kind not in self._first:
-                self._first[kind] = self._at(index, top, old, new)
-
-    def _follow(self, runs: tuple[Bytes, Bytes], values: tuple[Floats, Floats], rows: Rows) -> None:
-        """By which formulas a strip's codes follow from the other side's values."""
-        side = 1 if self._pair.new.dtype == FP8 else 0
-        coded, scale = self._sides[side], self._scales[side]
-        if coded.dtype != FP8 or scale is None or coded.scale is None or not aligned(self._pair):
-            return
-        source = values[1 - side]
-        storage = _STORAGE.get(coded.scale.dtype, compare.AS_FLOAT32)
-        if side == 1:
-            compare.find_largest(source, coded.columns, rows, self._width, self._amax)
-        for way, counts in enumerate(self._formulas):
-            if not self._open[way]:
-                continue
-            each = source if way == 0 else _bf16(source)
-            compare.follow(each, runs[side], coded.columns, rows, self._width, scale, storage, counts)
-            # Where some block does not follow, the tensor does not, and no other block is looked at.
-            self._open[way] = bool(counts.max() == self._measured.sum())
-
-    def _floors(self) -> Floats:
-        """The least normal number of the new format, for each block."""
-        new, scale = self._pair.new, self._scales[1]
-        if new.dtype != FP8:
-            return np.full(self._amax.shape, _FLOORS[new.dtype], np.float32)
-        if scale is None:
-            return np.full(self._amax.shape, _LEAST_NORMAL, np.float32)
-        usable = np.where(np.isfinite(scale), np.abs(scale), np.float32(0))
-        if aligned(self._pair):
-            # A scale that is larger than it need be is no excuse for what it rounds to nothing.
-            usable = np.minimum(usable, np.maximum(self._amax, CLAMP) / np.float32(448) * np.float32(2))
-        return np.require(np.maximum(usable * _LEAST_NORMAL, np.float32(2.0**-126)), np.float32, ["C", "W"])
-
-    def _at(self, index: int, top: int, old: Floats, new: Floats) -> Place:
-        stored = self._pair.new
-        row, column = divmod(index, stored.columns)
-        width = stored.row_bytes // max(1, stored.columns)
-        begin = stored.begin + (top + row) * stored.row_bytes + column * width
-        return Place(top + row, column, f"{old[index]:.6g}", f"{new[index]:.6g}", begin, begin + width)
-
-    # --- what follows ---
-
-    def _outcome(self) -> Outcome:
-        old, new = self._sides
-        counts = self._counts
-        if self._same_codes and self._same_scales:
-            same = old.scale is None or new.scale is None or old.scale.dtype == new.scale.dtype
-            return Outcome("same_bytes" if same else "same_values")
-        if counts[compare.NOT_FINITE]:
-            beyond = f"values beyond the largest {new.dtype}" if counts[compare.UNEQUAL] == 0 else ""
-            return Outcome("different", fault=beyond)
-        if counts[compare.UNEQUAL] == 0:
-            if counts[compare.CHANGED] and old.dtype != FP8:
-                return Outcome("rounded", _ROUNDED[new.dtype])
-            if old.dtype == FP8 and new.dtype != FP8:
-                return Outcome("same_values", f"FP8 × scale, {_ROUNDED[new.dtype]}")
-            if new.dtype != FP8 or old.dtype == FP8:
-                return Outcome("same_values")
-        if new.dtype == FP8 and old.dtype != FP8 and counts[compare.REVERSE] == 0:
-            return Outcome("same_values", f"NEW's FP8 × scale, {_ROUNDED[old.dtype]}, is OLD's")
-        if self._same_codes and new.dtype == FP8 and old.blocks == new.blocks:
-            return self._by_scales()
-        followed = self._followed()
-        if followed is not None:
-            return followed
-        if new.dtype != FP8 and counts[compare.CUT] == 0:
-            return Outcome("rounded", f"towards zero, to {new.dtype}")
-        if new.dtype == "F32" and counts[compare.THROUGH_BF16] == 0:
-            return Outcome("rounded", "through BF16")
-        return Outcome("rounded" if counts[compare.BEYOND] == 0 else "different")
-
-    def _by_scales(self) -> Outcome:
-        """Codes are the same, so that the scales decide: within what their own dtype rounds, and no more."""
-        one, other = self._scales
-        at = self._pair.new.scale
-        if one is None or other is None or at is None:
-            return Outcome("different")
-        bound = {"BF16": 2.0**-8, "F16": 2.0**-11}.get(at.dtype, 0.0)
-        with np.errstate(all="ignore"):
-            moved = np.abs(other.astype(np.float64) - one) / np.abs(one)
-        if (moved[self._seen] <= bound * _SLACK).all():
-            return Outcome("rounded", f"scales to the nearest {at.dtype}")
-        return Outcome("different")
-
-    def _followed(self) -> Outcome | None:
-        """The formulas by which every block follows from the other side."""
-        blocks, short = int(self._seen.sum()), int((self._seen & ~self._measured).sum())
-        coded = self._pair.new if self._pair.new.dtype == FP8 else self._pair.old
-        fit: list[str] = []
-        for through, counts in zip(("", " of values rounded to BF16"), self._formulas.tolist(), strict=True):
-            for formula, count in enumerate(counts):
-                if not count or count + short != blocks:
-                    continue
-                if formula in _FAULTS and not fit:
-                    return Outcome("different", FORMULAS[formula], FORMULAS[formula].partition(", ")[2])
-                if formula not in _FAULTS:
-                    dtype = "" if coded.scale is None else coded.scale.dtype
-                    stored = f", scales to the nearest {dtype}" if dtype in _STORAGE else ""
-                    fit.append(FORMULAS[formula] + through + stored)
-        return Outcome("requantised", fit[0], formulas=tuple(fit)) if fit else None
-
-    def _apart(self) -> Mask:
-        """Blocks whose values differ beyond the bound, told by their sums."""
-        old, new, both = (self._sums[:, :, place] for place in range(compare.SUMS))
-        with np.errstate(all="ignore"):
-            near = old + new - 2 * both <= _BOUNDS[self._pair.new.dtype] ** 2 * old
-        apart: Mask = ~near & self._measured
-        return apart
-
-    def _likeness(self) -> float:
-        """The correlation of new and old values, in blocks that are not the same."""
-        old, new, both = self._sums[self._measured].reshape(-1, compare.SUMS).sum(axis=0).tolist()
-        size = sqrt(old * new) if np.isfinite(old * new) and old * new > 0 else 0.0
-        return both / size if size else 0.0
-
-    def _recognised(self) -> str:
-        """What was done to a pair that differs; empty where that does not show."""
-        old, new = self._sides
-        if new.dtype == FP8 and new.scale is None and old.scale is not None:
-            return "its scales are not there"
-        fault = "scales rounded through BF16" if self._in_bf16 else self._edges.fault()
-        if fault:
-            return fault
-        sums = np.where(self._measured[:, :, None], self._sums, self._seen[:, :, None] * 1.0)
-        fine = new.dtype != FP8 or self._same_codes
-        # A code has eight mantissas: what BF16 rounds of them with a scale does not average out.
-        tolerance = 2.0**-7 if fine else 2.0**-5
-        shape = self._amax.shape
-        if self._scales[0] is not None and self._scales[0].shape == shape:
-            right = self._scales[0].astype(np.float64)
-            if self._same_codes and self._scales[1] is not None:
-                tolerance = 2.0**-20  # the scales alone have changed
-            return grids.fault_of(sums, right, coded="old", tolerance=tolerance)
-        if self._scales[1] is None or self._scales[1].shape != shape:
-            return grids.fault_of(sums, np.ones(shape), coded="", tolerance=tolerance)
-        with np.errstate(all="ignore"):  # the scales that codes would have had to be multiplied by
-            right = self._scales[1] * sums[:, :, compare.OLD] / sums[:, :, compare.BOTH]
-        return grids.fault_of(sums, right, coded="new", tolerance=tolerance)
-
-
-_ARRAYS: dict[str, Any] = {"BF16": np.uint16, "F16": np.float16, "F32": np.uint32, FP8: np.uint8}
-
-
-def _widened(raw: npt.NDArray[Any], dtype: str) -> Floats:
-    """Stored elements as float32, codes without their scales."""
-    if dtype == "BF16":
-        return (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    if dtype == "F16":
-        return raw.astype(np.float32)
-    return _TABLE[raw] if dtype == FP8 else raw.view(np.float32)
-
-
-def _bf16(values: Floats) -> Floats:
-    return (encode_bf16(values).astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def _same(one: Bytes, other: Bytes) -> bool:
-    """Whether two runs of as many bytes are the same."""
-    whole = one.size // 8 * 8
-    return bool(compare.same(one[:whole].view(np.uint64), other[:whole].view(np.uint64))) and bool(
-        compare.same(one[whole:], other[whole:])
-    )
-
-
-def _in_bf16(scale: Floats | None) -> Floats | None:
-    return None if scale is None else np.require(_bf16(scale), np.float32, ["C", "W"])
-
-
-def _same_bits(one: Floats | None, other: Floats | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one.shape == other.shape and bool((one.view(np.uint32) == other.view(np.uint32)).all())
-
-
-def _grid(pair: Pair) -> tuple[Rows, int, tuple[int, int]]:
-    """The row of blocks of each row, how wide blocks are, and how many there are."""
-    for stored in (pair.new, pair.old):
-        if stored.scale is not None and stored.blocks is not None:
-            return _block_rows(stored), min(stored.blocks.shape[1], stored.columns), stored.scale.shape
-    rows, columns = pair.old.rows, pair.old.columns
-    return np.arange(rows) // _BLOCK, _BLOCK, (max(1, ceil(rows / _BLOCK)), max(1, ceil(columns / _BLOCK)))
-
-
-def _block_rows(stored: Stored) -> Rows:
-    assert stored.blocks is not None
-    chunk = max(1, stored.rows // stored.blocks.chunks)
-    row = np.arange(stored.rows)
-    found: Rows = row // chunk * ceil(chunk / stored.blocks.shape[0]) + row % chunk // stored.blocks.shape[0]
-    return found
+    inside = int(np.argmax(one != other)) // width * width
+    row, column = divmod((begin + inside) // width, max(1, pair.new.columns))
+    old, new = (f"0x{each[inside:][:width].tobytes()[::-1].hex()}" for each in (one, other))
+    place = pair.new.begin + begin + inside
+    return Place(row, column, old, new, place, place + width)

@@ -280,6 +280,13 @@ def test_an_export_of_4_bits_is_paired_and_not_compared(tmp_path, capsys):
     assert "left out" not in out
 
 
+@pytest.mark.parametrize("name", ["STRIP_BYTES", "_MOST_ROWS"])
+def test_what_takes_more_memory_than_it_may_is_compared_by_its_bytes_or_said(fp8, bf16, monkeypatch, name):
+    monkeypatch.setattr(f"auditor.conversion.measure.{name}", 100)
+    assert compare_values(str(fp8), str(bf16), Comparing()).values.verdict == "undecided"
+    assert compare_values(str(bf16), str(bf16), Comparing()).values.verdict == "faithful"
+
+
 # --- maps ---
 
 
