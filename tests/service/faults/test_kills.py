@@ -60,7 +60,7 @@ def test_audits_survive_sigkill_of_their_own_processes(service: Service, kills: 
 def _spare(service: Service) -> None:
     """Wait until none is near its last loss: one that many workers in a row are lost with is given up."""
     near = select(audits.c.id).where(audits.c.state.in_(OPEN), audits.c.losses >= LOSSES - 2)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while True:
         with service.installation.database.read() as connection:
             if not connection.execute(near).all():
