@@ -107,6 +107,9 @@ class _Weight(NamedTuple):
         own = None if self.scales is None else self.scales(first, last)
         self.judge.add(strip, first, extremes, own)
         self.texture.add(strip, place, extremes, self.judge.scales(first, last) if own is None else own)
+        if self.part.shape[1] >= CHUNK and not extremes.alike_r.any():
+            self.bands.append(extremes.sums_r)
+            return
         # A strip of one sign, or with many chunks that are, holds too little to be told from another.
         told = (extremes.signed_rc.max(axis=1) >= 0) & (extremes.unsigned_rc.max(axis=1) > 0x7F)
         told &= extremes.alike_r * _FEW < self.judge.block[0] * (self.part.shape[1] // CHUNK) + _FEW

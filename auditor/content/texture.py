@@ -90,14 +90,17 @@ class CodeTexture:
             counts[0] += self._open.small
         whole = counts.size if ends or end % PAGE == 0 else counts.size - 1
         self._pages += whole
-        for number in np.flatnonzero(counts[:whole] > _LOOK * _ENOUGH).tolist():
+        most = int(counts.max())
+        for number in np.flatnonzero(counts[:whole] > _LOOK * _ENOUGH).tolist() if most > _LOOK * _ENOUGH else ():
             begin = first + number * PAGE
             codes = strip[max(0, begin - place) : begin + PAGE - place]
             if number == 0 and before:
                 codes = np.concatenate([np.frombuffer(before, np.uint8), codes])
             self._look_at_page(codes, max(begin, self._begin), int(counts[number]))
-        usual = counts[:whole][counts[:whole] <= _LOOK * _ENOUGH]
-        if usual.size and usual.max() > self._share * PAGE:
+        usual = counts[:whole]
+        if most > _LOOK * _ENOUGH:
+            usual = usual[usual <= _LOOK * _ENOUGH]
+        if most > self._share * PAGE and usual.size and usual.max() > self._share * PAGE:
             begin = first + int(np.argmax(counts[:whole] == usual.max())) * PAGE
             self._keep(float(usual.max()) / PAGE, max(begin, self._begin))
         self._open = None
