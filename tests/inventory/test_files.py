@@ -225,10 +225,12 @@ def test_shards_that_lack_most_of_their_series_and_the_index_are_one_error(tiny)
 
 @pytest.mark.parametrize("indexed", [True, False])
 @pytest.mark.parametrize("renamed", [True, False])
-def test_an_mtp_module_alone_is_one_error_that_says_so(tmp_path, indexed, renamed):
+@pytest.mark.parametrize("beside", [(), ("model.embed_tokens.weight",), ("model.embed_tokens.weight", "lm_head.weight")])
+def test_an_mtp_module_alone_is_one_error_that_says_so(tmp_path, indexed, renamed, beside):
+    """Some exports hold the main model's embedding and head beside it."""
     plan = plan_of("tiny")
     own = f"model.layers.{plan.mtp_layers[0]}."
-    kept = [each for each in plan.tensors() if each.name.startswith(own)]
+    kept = [each for each in plan.tensors() if each.name.startswith(own) or each.name in beside]
     raw, size = header_bytes(Shard("", kept))
     raw = raw.replace(own.encode(), b"model.layers.0.") if renamed else raw
     folder = tmp_path / "c"

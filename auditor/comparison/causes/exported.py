@@ -24,7 +24,7 @@ def exported_module(inventory: Inventory) -> tuple[Shard, ...]:
             if layer is not None:
                 layers.add(layer)
             # Under a wrapper's names nothing tells how many layers there are.
-            elif name == "model.embed_tokens.weight" or ".layers." in name:
+            elif ".layers." in name:
                 return ()
             if len(layers) > 1:
                 return ()
