@@ -225,7 +225,9 @@ def test_shards_that_lack_most_of_their_series_and_the_index_are_one_error(tiny)
 
 @pytest.mark.parametrize("indexed", [True, False])
 @pytest.mark.parametrize("renamed", [True, False])
-@pytest.mark.parametrize("beside", [(), ("model.embed_tokens.weight",), ("model.embed_tokens.weight", "lm_head.weight")])
+@pytest.mark.parametrize(
+    "beside", [(), ("model.embed_tokens.weight",), ("model.embed_tokens.weight", "lm_head.weight")]
+)
 def test_an_mtp_module_alone_is_one_error_that_says_so(tmp_path, indexed, renamed, beside):
     """Some exports hold the main model's embedding and head beside it."""
     plan = plan_of("tiny")
