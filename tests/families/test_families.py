@@ -441,3 +441,14 @@ def test_exemptions_change_dtypes_and_scales_and_nothing_else(fields, modules):
         assert kind in (plain[name], bare.get(name))
     for name, (_, dtype) in spared.items():
         assert (scale_name(name) in spared) is (dtype == "F8_E4M3")
+
+
+def test_no_other_room_names_the_module_of_a_family():
+    """A family is found by its file: what names one elsewhere would be a line to add for the next."""
+    root = Path(__file__).parents[2] / "auditor"
+    files = (root / "families").glob("*.py")
+    modules = [path.stem for path in files if re.search(r"^FAMILY = ", path.read_text(), re.MULTILINE)]
+    assert len(modules) > 10
+    named = re.compile(rf"families(\.| import .*\b)({'|'.join(modules)})\b")
+    others = [path for path in root.rglob("*.py") if path.parent != root / "families"]
+    assert [str(path) for path in others if named.search(path.read_text())] == []
