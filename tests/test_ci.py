@@ -432,7 +432,7 @@ _SEEN_WITHOUT_SHARDS = {
 
 @pytest.mark.parametrize("name", sorted(n for n, each in breaks().items() if each.rule in _SEEN_WITHOUT_SHARDS))
 def test_lint_finds_what_needs_no_shard(name, tmp_path, capsys):
-    forge(tmp_path / "checkpoint", like="tiny", sparse=True, break_name=name)
+    forge(tmp_path / "checkpoint", like=breaks()[name].like, sparse=True, break_name=name)
     for shard in (tmp_path / "checkpoint").glob("*.safetensors"):
         shard.unlink()
     files = [f for f in ("config.json", "model.safetensors.index.json") if (tmp_path / "checkpoint" / f).exists()]

@@ -239,6 +239,7 @@ def test_a_damaged_state_folder_is_begun_anew(tiny: Path, tmp_path: Path) -> Non
     state.mkdir()
     (state / "audit.json").write_bytes(b'{"\xff": 1}')
     (state / "audit.json.123.0123abcd.partial").write_bytes(b"")
+    os.utime(state / "audit.json.123.0123abcd.partial", (0, 0))
     assert audit(tiny, depth="full", reading=Reading(depth="full", resume=str(state))).verdict == "passed"
     assert not list(state.glob("*.partial"))
 

@@ -37,7 +37,7 @@ def roots(findings) -> set[tuple[str, str]]:
 @pytest.mark.parametrize("name", BREAKS)
 def test_lint_and_audit_say_the_same_of_what_two_files_can_tell(name, tmp_path):
     declared = BREAKS[name]
-    folder = lone(tmp_path / "checkpoint", name)
+    folder = lone(tmp_path / "checkpoint", name, BREAKS[name].like)
     if not any(folder.iterdir()):
         return
     found = lint(str(folder))
@@ -52,9 +52,9 @@ def test_lint_and_audit_say_the_same_of_what_two_files_can_tell(name, tmp_path):
 @pytest.mark.parametrize("name", [n for n, each in BREAKS.items() if each.rule not in DECIDED and each.rule])
 def test_what_only_shards_tell_lint_leaves_to_the_audit(name, tmp_path):
     """Where the index bears a trace, lint says what the index shows, in words about the index."""
-    forge(tmp_path / "whole", like="tiny", sparse=True, break_name=name)
+    forge(tmp_path / "whole", like=BREAKS[name].like, sparse=True, break_name=name)
     of_audit = {each.rule for each in audit(tmp_path / "whole").findings}
-    folder = lone(tmp_path / "checkpoint", name)
+    folder = lone(tmp_path / "checkpoint", name, BREAKS[name].like)
     # An index of other files contradicts the config by its names, and leaves numbers of shards out.
     of_audit |= {"CFG107", "IDX112"}
     # What is said of a file that is not there, or leads nowhere, is another matter.

@@ -156,7 +156,7 @@ def test_reports_of_every_break_contradict_nothing(tmp_path):
         if each.depth != "headers":
             continue
         folder = tmp_path / str(number)
-        forge(folder, like="tiny", sparse=True, break_name=each.name)
+        forge(folder, like=each.like, sparse=True, break_name=each.name)
         for fail_on in ("error", "warning", "never"):
             document = audit(folder, fail_on=fail_on).model_dump_json()
             read_report(_saved(tmp_path, document))

@@ -23,7 +23,8 @@ class Break:
     """One defect. `rule` is the root finding's rule (None: no rule speaks, the audit is incomplete).
 
     `also` are rules that may report consequences of it. `depth` is the least at which it shows: at full, real
-    content is needed. `structure` is the root finding's rule where no family is asked.
+    content is needed. `structure` is the root finding's rule where no family is asked. `like` is the smallest layout
+    that it can be made in.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Break:
     also: tuple[str, ...] = ()
     depth: Depth = "headers"
     structure: str | None = None
+    like: str = "tiny"
     apply: Apply
 
 
@@ -47,6 +49,7 @@ def breaks_as(
     also: tuple[str, ...] = (),
     depth: Depth = "headers",
     structure: str | None = None,
+    like: str = "tiny",
 ) -> Callable[[Apply], Break]:
     """Make a Break of a function; the exit code follows from the severity unless it is given."""
     code = (1 if severity is Severity.ERROR else 0) if exit_code is None else exit_code
@@ -59,6 +62,7 @@ def breaks_as(
         also=also,
         depth=depth,
         structure=structure,
+        like=like,
         apply=apply,
     )
 

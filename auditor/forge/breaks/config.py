@@ -272,7 +272,7 @@ token_beyond = _field(
 )
 
 
-@breaks_as("other-rope-theta", "rope_theta is a tenth of the release's", "CFG113", severity=Severity.WARNING)
+@breaks_as("other-rope-theta", "rope_theta is a tenth of the release's", "CFG113", severity=Severity.WARNING, like="v3")
 def other_theta(plan: Plan) -> None:
     """No shape shows it, and the model is lost after some thousand tokens. Only sizes of a release tell."""
     if not releases_like(plan.config):
