@@ -28,7 +28,7 @@ def check(config_fields: Mapping[str, Any]) -> Iterator[Failure]:
             actual="softmax",
         )
     size = layout.get("vocab_size")
-    if type(size) is not int:
+    if type(size) is not int or size < 1:  # which has a finding of its own
         return
     fields = {**config_fields, **layout}
     for name in sorted(name for name in fields if name.endswith("_token_id")):
