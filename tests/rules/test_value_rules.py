@@ -729,7 +729,7 @@ class TestFacts:
         facts, counted = content_facts(NOT_READ), count_value_subjects(_probes(_weight(), _scales()))
         for module in catalogue():
             if module.rule.id.startswith("VAL"):
-                assert set(module.needs) <= {*facts, "inventory", "config"}
+                assert set(module.needs) <= {*facts, "inventory", "config", "policy"}
                 assert module.rule.examines in counted
         assert (counted["weight blocks read"], counted["scales read"], counted["FP8 tensors read"]) == (6, 1, 1)
 
