@@ -7,6 +7,7 @@ workers and nodes (`max_retries`), this module the nodes that cannot do a task: 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -253,12 +254,15 @@ def _imported() -> Any:
     """Ray, told to tell nobody, as it reads its environment when it is imported."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
+    records = logging.getLogRecordFactory()
     try:
         with _quiet():
             import ray
             import ray.util.scheduling_strategies
     except ImportError:
         raise UsageError("--engine ray needs Ray: pip install 'checkpoint-auditor[ray]'") from None
+    finally:
+        logging.setLogRecordFactory(records)  # it gives every record of this process a field of its own
     return ray
 
 

@@ -5,8 +5,10 @@ import io
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -15,6 +17,7 @@ from fastapi import FastAPI
 from auditor.service import logs
 from tests.service.running import Running
 
+Result = TypeVar("Result")
 TOKEN = "audtk_" + "a1B2c3D4" * 6
 
 
@@ -47,6 +50,12 @@ def lines():
 
 
 log = logging.getLogger("auditor.test")
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """In a thread of its own, as a browser that other tests began has a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 def test_record_is_an_object_with_its_own_fields(lines) -> None:
@@ -173,7 +182,7 @@ def ask():
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
             return await client.request(method, path, headers=headers)
 
-    return lambda method, path, **headers: asyncio.run(answer(method, path, headers))
+    return lambda method, path, **headers: run(answer(method, path, headers))
 
 
 def test_request_has_an_id_that_its_lines_and_its_answer_have(lines, ask) -> None:
