@@ -23,12 +23,14 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read, and print what was done."""
+    from auditor.content import Reading
     from auditor.questions.read import part_of, read_part
     from auditor.run import Subject
 
     progress = progress_of(options)
-    reading = part_of(
-        options.part,
+    reading = Reading(
+        depth=options.depth,
+        part=part_of(options.part),
         device=options.device,
         jobs=options.jobs,
         resume=options.resume,

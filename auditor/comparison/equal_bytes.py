@@ -43,10 +43,9 @@ def equal_bytes(probes: Probes, thresholds: Thresholds, *, tied: bool) -> Equal:
         if key is not None:
             sets.setdefault(key, []).append(values)
     several = [each for each in sets.values() if len(each) > 1]
-    told = [each for each in several if not _is_told(each, probes)] if several else []
     if not held:
         return Equal()
-    return Equal(told, _strips(held, several, probes))
+    return Equal(_untold(several, probes), _strips(held, several, probes))
 
 
 def is_compared(values: TensorValues, probes: Probes, thresholds: Thresholds, *, tied: bool) -> bool:
@@ -82,9 +81,18 @@ def _cut(bands: bytes) -> Iterator[bytes]:
     return (bands[begin : begin + _WIDTH] for begin in range(0, len(bands), _WIDTH))
 
 
-def _is_told(values: Iterable[TensorValues], probes: Probes) -> bool:
-    """Whether tensors are equal because their experts or layers are, as a whole."""
+def _untold(several: Sequence[Sequence[TensorValues]], probes: Probes) -> list[Sequence[TensorValues]]:
+    """The sets that are equal for another reason than that their experts or layers are, as a whole."""
+    if not several:
+        return []
     experts, layers = _whole_experts(probes), _whole_layers(probes)
+    return [each for each in several if not _is_told(each, experts, layers, probes)]
+
+
+def _is_told(
+    values: Iterable[TensorValues], experts: dict[tuple[int, int], int], layers: dict[int, int], probes: Probes
+) -> bool:
+    """Whether tensors are equal because their experts or layers are."""
     found = set()
     for each in values:
         layer, expert = probes.naming.layer_of(each.name), probes.naming.expert_of(each.name)
@@ -100,17 +108,19 @@ def _is_told(values: Iterable[TensorValues], probes: Probes) -> bool:
 
 def _whole_experts(probes: Probes) -> dict[tuple[int, int], int]:
     """Routed experts that are copies of each other, with the number of their set."""
-    groups = {
+    groups: dict[tuple[int, ...], dict[str, TensorValues]] = {
         key: {suffix: values for suffix, values in members.items() if not goes_with_codes(values)}
         for key, members in by_expert(probes).items()
     }
-    return {(key[0], key[1]): number for number, keys in enumerate(alike(groups)) for key in keys}  # type: ignore[arg-type]
+    return {(key[0], key[1]): number for number, keys in enumerate(alike(groups)) for key in keys}
 
 
 def _whole_layers(probes: Probes) -> dict[int, int]:
     """The same of layers."""
-    groups = {(layer,): members for layer, members in by_layer(probes).items()}
-    return {key[0]: number for number, keys in enumerate(alike(groups)) for key in keys}  # type: ignore[arg-type]
+    groups: dict[tuple[int, ...], dict[str, TensorValues]] = {
+        (layer,): members for layer, members in by_layer(probes).items()
+    }
+    return {key[0]: number for number, keys in enumerate(alike(groups)) for key in keys}
 
 
 def _strips(

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from auditor.content.probes import Probes, TensorValues
 from auditor_schemas.policy import Thresholds
+from auditor_schemas.rule import Failure, Rule
 
 Oddness = Literal["bits", "heavy", "kind"]
 
@@ -46,6 +47,25 @@ def odd_magnitudes(probes: Probes, thresholds: Thresholds) -> tuple[Magnitude, .
             for odd in _apart(members, thresholds, probes):
                 found.setdefault(odd.values.name, odd)
     return tuple(found.values())
+
+
+def failures(rule: Rule, odd: Sequence[Magnitude], oddness: Oddness) -> Iterator[Failure]:
+    """One failure per tensor of this oddness; they fold, and the first says how many there are.
+
+    Bits that are no numbers of the dtype take along whatever else is said of the tensor.
+    """
+    found = [each for each in odd if each.oddness == oddness]
+    for position, each in enumerate(found):
+        many = f"; {len(found):,} tensors are alike" if position == 0 and len(found) > 1 else ""
+        yield rule.failure(
+            each.message + many,
+            file=each.values.file,
+            tensor=each.values.name,
+            expected=each.expected,
+            actual=each.actual,
+            takes=(each.values.name,) if oddness == "bits" else (),
+            fold=rule.slug,
+        )
 
 
 def _count(values: TensorValues) -> int:

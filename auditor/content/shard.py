@@ -44,7 +44,7 @@ class ShardReader:
         """Everything the plan asks of one shard."""
         file = self.source.open(plan.file)
         try:
-            stamp = self._checked(file, plan)
+            stamp = _checked(file, plan)
             one_pass = _Pass(self, file, plan, stamp)
             tensors = one_pass.run()
             if file.stamp() != stamp:
@@ -71,20 +71,24 @@ class ShardReader:
     def _look_again(self, plan: ShardPlan) -> None:
         file = self.source.open(plan.file)
         try:
-            self._checked(file, plan)
+            _checked(file, plan)
         finally:
             file.close()
 
-    def _checked(self, file: File, plan: ShardPlan) -> str | None:
-        """The file's stamp, if it still is the file whose header was audited."""
-        if file.size != plan.size:
-            told = f"was {plan.size:,} bytes, is {file.size:,}"
-            raise ReadError(f"{plan.file}: changed during the audit: {told}", code="changed")
-        stamp = file.stamp()
-        header = file.read(8, 8 + plan.header_bytes)
-        if hashlib.sha256(header).hexdigest() != plan.header_sha256:
-            raise ReadError(f"{plan.file}: changed during the audit: its header is another one", code="changed")
-        return stamp
+
+def _checked(file: File, plan: ShardPlan) -> str | None:
+    return stamp_of(file, plan.file, size=plan.size, header_end=8 + plan.header_bytes, sha256=plan.header_sha256)
+
+
+def stamp_of(file: File, path: str, *, size: int, header_end: int, sha256: str | None) -> str | None:
+    """A shard's stamp, if it still is the file whose header was read. Raises ReadError where it is another one."""
+    if file.size != size:
+        told = f"was {size:,} bytes, is {file.size:,}"
+        raise ReadError(f"{path}: changed since its header was read: {told}", code="changed")
+    stamp = file.stamp()
+    if hashlib.sha256(file.read(8, header_end)).hexdigest() != sha256:
+        raise ReadError(f"{path}: changed since its header was read: its header is another one", code="changed")
+    return stamp
 
 
 class _Weight(NamedTuple):

@@ -1,12 +1,12 @@
 """The files of one side while a task reads them: each is the one whose header was read, and stays it."""
 
-import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 
 from auditor.content.device import Buffer, Bytes
 from auditor.content.plan import ScaleAt
 from auditor.content.scales import Floats, as_floats
+from auditor.content.shard import stamp_of
 from auditor.errors import ReadError
 from auditor.format.entries import Shard
 from auditor.sources import File, Source
@@ -73,19 +73,11 @@ class Stream:
             self._files[path] = file
         self._files.move_to_end(path)
         if path not in self.stamps:
-            self.stamps[path] = self._checked(file, path)
+            shard = self._shards[path]
+            self.stamps[path] = stamp_of(
+                file, path, size=shard.size, header_end=shard.data_begin, sha256=shard.header_sha256
+            )
         return file
-
-    def _checked(self, file: File, path: str) -> str | None:
-        shard = self._shards[path]
-        if file.size != shard.size:
-            told = f"was {shard.size:,} bytes, is {file.size:,}"
-            raise ReadError(f"{path}: changed since its header was read: {told}", code="changed")
-        stamp = file.stamp()
-        header = file.read(8, shard.data_begin)
-        if hashlib.sha256(header).hexdigest() != shard.header_sha256:
-            raise ReadError(f"{path}: changed since its header was read: it is another one", code="changed")
-        return stamp
 
     def _announce(self, window: int) -> None:
         """Tell storage what is read next, half a window to a whole one ahead."""

@@ -1,6 +1,6 @@
 """One share of a full audit's reading, kept for the audit that collects all of them. It says nothing of a verdict."""
 
-from auditor.content import Reading, check_extra
+from auditor.content import check_extra
 from auditor.errors import UsageError
 from auditor.inventory.walk import Progress
 from auditor.run import Subject, Terms, gather, measure_of
@@ -34,9 +34,9 @@ def read_part(subject: Subject, policy: str | None, progress: Progress | None = 
     return f"{part} is read: {said}\n  {kept}\n", 0
 
 
-def part_of(text: str, **options: object) -> Reading:
-    """The reading of part I/N. Raises UsageError for what is none."""
+def part_of(text: str) -> tuple[int, int]:
+    """Part I/N. Raises UsageError for what is none."""
     first, separator, last = text.partition("/")
     if not separator or not all(each.isascii() and each.isdigit() and len(each) < 9 for each in (first, last)):
         raise UsageError(f"--part {shown(text)}: needs I/N, such as 1/4")
-    return Reading(depth="full", part=(int(first), int(last)), **options)  # type: ignore[arg-type]  # as the parser has them
+    return int(first), int(last)

@@ -35,7 +35,7 @@ def plan(source: Source) -> ShardPlan:
 
 
 def order(source: Source, plan: ShardPlan, **more: object) -> bytes:
-    return ordered(Opening(source.uri, **more), plan, source.stamp(plan.file), digests=True)  # type: ignore[arg-type]
+    return ordered(Opening(source.uri, **more), plan, source.stamp(plan.file), digests=True)  # type: ignore[arg-type]  # names as they are
 
 
 def decoded(data: bytes) -> Answer:

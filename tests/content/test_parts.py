@@ -164,7 +164,6 @@ def _credentials(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
 
 
 def test_parts_are_kept_in_a_bucket(sound: Path, tmp_path: Path, bucket: Path) -> None:
-    pytest.importorskip("obstore", reason="the extra stores is not installed")
     for part in ("1/2", "2/2"):
         assert read(sound, "s3://results/run 1", part) == 0
     assert {path.parent.name for path in bucket.rglob("*.json")} == {"run 1"}
@@ -176,7 +175,6 @@ def test_parts_are_kept_in_a_bucket(sound: Path, tmp_path: Path, bucket: Path) -
 
 @pytest.mark.parametrize("what", [b"", b"[" * 100_000, b"\xff", b"{}", "huge"])
 def test_whatever_stands_in_the_bucket_counts_as_not_there(sound: Path, bucket: Path, what: bytes | str) -> None:
-    pytest.importorskip("obstore", reason="the extra stores is not installed")
     read(sound, "s3://results/run", "1/1")
     for path in (bucket / "run").glob("*.json"):
         with path.open("wb") as file:
@@ -187,7 +185,6 @@ def test_whatever_stands_in_the_bucket_counts_as_not_there(sound: Path, bucket: 
 
 
 def test_a_bucket_that_does_not_answer_is_one_line(sound: Path, monkeypatch, capsys) -> None:
-    pytest.importorskip("obstore", reason="the extra stores is not installed")
     with Server(lambda _: Reply(403, b"<Error><Code>AccessDenied</Code></Error>")) as server:
         _credentials(monkeypatch, server)
         assert read(sound, "s3://results/run", "1/1") == 3
@@ -206,7 +203,6 @@ def _empty_and_full(request: Request) -> Reply:
 
 
 def test_a_bucket_that_takes_nothing_leaves_the_part_unread(sound: Path, monkeypatch, capsys) -> None:
-    pytest.importorskip("obstore", reason="the extra stores is not installed")
     with Server(_empty_and_full) as server:
         _credentials(monkeypatch, server)
         assert read(sound, "s3://results/run", "1/1") == 3
@@ -214,7 +210,6 @@ def test_a_bucket_that_takes_nothing_leaves_the_part_unread(sound: Path, monkeyp
 
 
 def test_a_prefix_of_the_checkpoint_is_no_place_for_results(sound: Path, monkeypatch, capsys) -> None:
-    pytest.importorskip("obstore", reason="the extra stores is not installed")
     with s3_server(sound.parent, "models") as server:
         _credentials(monkeypatch, server)
         assert read("s3://models/tiny", "s3://models/tiny/results", "1/1") == 2
