@@ -38,7 +38,6 @@ def check(probes: Probes, policy: Policy) -> Iterator[Failure]:
 def _message(bad: Bad) -> str:
     texture = bad.values.texture
     assert texture is not None
-    return (
-        f"{100 * texture.small:.0f} % of the codes of a page of 4 KiB are below 0.125, of 448; "
-        f"{plural(bad.count, 'page')} of {bad.of:,} read {'is' if bad.count == 1 else 'are'} such"
-    )
+    verb = "is" if bad.count == 1 else "are"
+    pages = f"{plural(bad.count, 'page')} of 4 KiB, of {bad.of:,} read, {verb} like random bytes"
+    return f"{pages}: {100 * texture.small:.0f} % of the codes are below 0.125, of trained weights' at most 5 %"
