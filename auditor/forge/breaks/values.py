@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from msgspec.structs import replace
@@ -10,7 +9,6 @@ from msgspec.structs import replace
 from auditor.families.scaling import scale_name
 from auditor.forge.breaks import Apply, Break, breaks_as
 from auditor.forge.plan import Plan, Tensor
-from auditor.format.dtypes import FP8
 from auditor.patterns import layer_of
 from auditor_schemas.rule import Severity
 
@@ -25,7 +23,7 @@ def value_break(
     return breaks_as(name, title, rule, severity=severity, also=also, depth="full")
 
 
-def _expert(plan: Plan, projection: str = "up", number: int = 1) -> str:
+def expert_weight(plan: Plan, projection: str = "up", number: int = 1) -> str:
     """The name of one routed expert's weight in a middle layer."""
     return f"model.layers.{plan.moe_layer}.mlp.experts.{number}.{projection}_proj.weight"
 
@@ -34,7 +32,7 @@ def _norm(plan: Plan) -> str:
     return f"model.layers.{plan.moe_layer}.post_attention_layernorm.weight"
 
 
-def _scales(plan: Plan) -> set[str]:
+def block_scales(plan: Plan) -> set[str]:
     """The names of all block scales."""
     return {tensor.name for tensor in plan.tensors() if tensor.values == "scales"}
 
@@ -58,7 +56,7 @@ def nan_codes(plan: Plan) -> None:
         codes[3, 130], codes[5, 7], codes[-1, -1] = 0x7F, 0xFF, 0x7F
         return codes
 
-    plan.edit(_expert(plan).__eq__, edit)
+    plan.edit(expert_weight(plan).__eq__, edit)
 
 
 @value_break("nan-in-norm", "a norm holds NaN", "VAL102")
@@ -76,25 +74,25 @@ def infinite_router(plan: Plan) -> None:
 @value_break("nan-scale", "two block scales are NaN", "VAL103", also=("VAL109",))
 def nan_scale(plan: Plan) -> None:
     """A block that held NaN when it was quantised."""
-    plan.edit(scale_name(_expert(plan)).__eq__, _put(float("nan"), (0, 1), (1, 2)))
+    plan.edit(scale_name(expert_weight(plan)).__eq__, _put(float("nan"), (0, 1), (1, 2)))
 
 
 @value_break("infinite-scale", "a block scale is infinite", "VAL103", also=("VAL109",))
 def infinite_scale(plan: Plan) -> None:
     """One block; also what 1 / 0 leaves."""
-    plan.edit(scale_name(_expert(plan)).__eq__, _put(float("inf"), (1, 0)))
+    plan.edit(scale_name(expert_weight(plan)).__eq__, _put(float("inf"), (1, 0)))
 
 
 @value_break("zero-scale", "a block scale is zero", "VAL104", also=("VAL109",))
 def zero_scale(plan: Plan) -> None:
     """The block's weights are all 0 when it is multiplied."""
-    plan.edit(scale_name(_expert(plan)).__eq__, _put(0.0, (1, 1)))
+    plan.edit(scale_name(expert_weight(plan)).__eq__, _put(0.0, (1, 1)))
 
 
 @value_break("zero-scales", "all block scales of the checkpoint are zero", "VAL104", also=("VAL109",))
 def zero_scales(plan: Plan) -> None:
     """Buffers that were allocated and never filled."""
-    plan.edit(_scales(plan).__contains__, lambda scales: scales * 0)
+    plan.edit(block_scales(plan).__contains__, lambda scales: scales * 0)
 
 
 @value_break("negative-scale", "a block scale is negative", "VAL105", also=("VAL109",))
@@ -105,13 +103,13 @@ def negative_scale(plan: Plan) -> None:
         scales[0, 2] = -scales[0, 2]
         return scales
 
-    plan.edit(scale_name(_expert(plan)).__eq__, edit)
+    plan.edit(scale_name(expert_weight(plan)).__eq__, edit)
 
 
 @value_break("subnormal-scale", "a block scale is subnormal", "VAL106", also=("VAL109",))
 def subnormal_scale(plan: Plan) -> None:
     """A GPU that flushes subnormals takes it for 0."""
-    plan.edit(scale_name(_expert(plan)).__eq__, _put(1e-40, (0, 0)))
+    plan.edit(scale_name(expert_weight(plan)).__eq__, _put(1e-40, (0, 0)))
 
 
 @value_break(
@@ -126,19 +124,19 @@ def arbitrary_scales(plan: Plan) -> None:
 @value_break("reciprocal-scale-grid", "one weight's scales are stored as reciprocals", "VAL120", also=("VAL109",))
 def reciprocal_grid(plan: Plan) -> None:
     """The name says inverse and the format means the multiplier."""
-    plan.edit(scale_name(_expert(plan)).__eq__, lambda scales: 1 / scales)
+    plan.edit(scale_name(expert_weight(plan)).__eq__, lambda scales: 1 / scales)
 
 
 @value_break("reciprocal-scales", "all block scales are stored as reciprocals", "VAL120", also=("VAL109",))
 def reciprocal_scales(plan: Plan) -> None:
     """No tensor differs from its kind, so only the magnitude itself shows it."""
-    plan.edit(_scales(plan).__contains__, lambda scales: 1 / scales)
+    plan.edit(block_scales(plan).__contains__, lambda scales: 1 / scales)
 
 
 @value_break("unit-scales", "all block scales are 1", "VAL120", also=("VAL109",))
 def unit_scales(plan: Plan) -> None:
     """Buffers that were allocated with ones and never filled: codes of up to 448 are taken for the weights."""
-    plan.edit(_scales(plan).__contains__, lambda scales: scales * 0 + 1)
+    plan.edit(block_scales(plan).__contains__, lambda scales: scales * 0 + 1)
 
 
 @value_break("text-in-scales", "one weight's scales are text", "VAL120", also=("VAL109",))
@@ -150,7 +148,7 @@ def text_in_scales(plan: Plan) -> None:
         count = scales.size * 4
         return type(scales)(scales.shape, scales.dtype, (text * (count // len(text) + 1))[:count])
 
-    plan.edit(scale_name(_expert(plan)).__eq__, edit)
+    plan.edit(scale_name(expert_weight(plan)).__eq__, edit)
 
 
 @value_break("huge-scale", "one block scale is 65,536 times too large", "VAL108", severity=Severity.WARNING)
@@ -161,7 +159,7 @@ def huge_scale(plan: Plan) -> None:
         scales[1, 1] *= 65536
         return scales
 
-    plan.edit(scale_name(_expert(plan)).__eq__, edit)
+    plan.edit(scale_name(expert_weight(plan)).__eq__, edit)
 
 
 @value_break("overflowing-scale", "one block scale times its codes is infinite", "VAL118", also=("VAL120",))
@@ -172,7 +170,7 @@ def overflowing_scale(plan: Plan) -> None:
         scales[1, 1] = 3e38
         return scales
 
-    plan.edit(scale_name(_expert(plan)).__eq__, edit)
+    plan.edit(scale_name(expert_weight(plan)).__eq__, edit)
 
 
 @value_break(
@@ -184,11 +182,11 @@ def overflowing_scale(plan: Plan) -> None:
 )
 def swapped_scales(plan: Plan) -> None:
     """Two of one expert's, all whose up_proj are 256 times larger here than the gate_proj of the same shape."""
-    gate, up = scale_name(_expert(plan, "gate")), scale_name(_expert(plan, "up"))
+    gate, up = scale_name(expert_weight(plan, "gate")), scale_name(expert_weight(plan, "up"))
     streams = {tensor.name: tensor.stream for tensor in plan.tensors() if tensor.name in (gate, up)}
     plan.alter(gate.__eq__, stream=streams[up])
     plan.alter(up.__eq__, stream=streams[gate])
-    larger = {name for name in _scales(plan) if ".mlp.experts." in name and ".up_proj." in name}
+    larger = {name for name in block_scales(plan) if ".mlp.experts." in name and ".up_proj." in name}
     plan.edit((larger - {up} | {gate}).__contains__, lambda scales: scales * 256)
 
 
@@ -200,7 +198,7 @@ def rounded_scales(plan: Plan) -> None:
         bits = scales.view("<u4")
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16).view("<f4")
 
-    plan.edit(_scales(plan).__contains__, edit)
+    plan.edit(block_scales(plan).__contains__, edit)
 
 
 @value_break("lost-code-bit", "one block's codes have lost a bit", "VAL109", severity=Severity.WARNING)
@@ -211,13 +209,13 @@ def lost_code_bit(plan: Plan) -> None:
         codes[:128, :128] &= 0xBF
         return codes
 
-    plan.edit(_expert(plan).__eq__, edit)
+    plan.edit(expert_weight(plan).__eq__, edit)
 
 
 @value_break("zero-weight", "an FP8 weight is entirely zero", "VAL110", also=("VAL109",))
 def zero_weight(plan: Plan) -> None:
     """A buffer that was allocated and never filled."""
-    plan.edit(_expert(plan).__eq__, lambda codes: codes * 0)
+    plan.edit(expert_weight(plan).__eq__, lambda codes: codes * 0)
 
 
 @value_break(
@@ -226,7 +224,7 @@ def zero_weight(plan: Plan) -> None:
 def zeroed_expert(plan: Plan) -> None:
     """As pruning leaves experts in place, and padding makes more of them."""
     prefix = f"model.layers.{plan.moe_layer}.mlp.experts.1."
-    scales = {name for name in _scales(plan) if name.startswith(prefix)}
+    scales = {name for name in block_scales(plan) if name.startswith(prefix)}
     codes = {tensor.name for tensor in plan.tensors() if tensor.name.startswith(prefix)} - scales
     plan.edit(codes.__contains__, lambda codes: codes * 0)
     plan.edit(scales.__contains__, lambda scales: scales * 0 + scales.dtype.type(1e-4) / scales.dtype.type(448))
@@ -237,7 +235,7 @@ def unscaled_codes(plan: Plan) -> None:
     """A conversion to BF16 that cast the codes and never multiplied."""
     weights = {tensor.name for tensor in plan.tensors() if tensor.values == "codes"}
     del plan.config["quantization_config"]
-    plan.drop(_scales(plan).__contains__)
+    plan.drop(block_scales(plan).__contains__)
     plan.alter(weights.__contains__, dtype="BF16", values="weights")
 
     def edit(bits: Array) -> Array:
@@ -296,191 +294,6 @@ def stale_embedding(plan: Plan) -> None:
 def stale_head(plan: Plan) -> None:
     """The same of the other end."""
     _stale(plan, "shared_head.head")
-
-
-def _other_expert(plan: Plan) -> str:
-    """The same weight of the next expert."""
-    return plan.expert.replace(f"{plan.naming.experts}1.", f"{plan.naming.experts}2.")
-
-
-def _in_file(plan: Plan, name: str, change: Callable[[bytearray, int], None]) -> None:
-    """Change the written bytes of a shard; `change` gets them, and where the second whole page of a tensor begins."""
-    holder = plan.holder(name)
-
-    def edit(directory: Path) -> None:
-        from auditor.forge.write import header_bytes, spans
-
-        path = directory / holder.file
-        data = bytearray(path.read_bytes())
-        begin = 8 + len(header_bytes(holder)[0]) + spans(holder)[0][name][0]
-        change(data, begin + -begin % 4096 + 4096)
-        path.write_bytes(data)
-
-    plan.afterwards.append(edit)
-
-
-@value_break("equal-tensors", "an expert's weight is another expert's", "VAL129")
-def equal_tensors(plan: Plan) -> None:
-    """One matrix that a merge took from the wrong place, with its scales: the rest of the expert is its own."""
-    stream = next(tensor.stream for tensor in plan.tensors() if tensor.name == plan.expert)
-    other = _other_expert(plan)
-    plan.rewrite(lambda tensor: (replace(tensor, stream=stream) if tensor.stream == other else tensor,))
-
-
-@value_break("untied-head-is-embedding", "the head is the embedding, which config.json does not tie", "VAL129")
-def head_is_embedding(plan: Plan) -> None:
-    """An export that tied what was not."""
-    naming = plan.naming
-    plan.rewrite(lambda tensor: (replace(tensor, stream=naming.embedding) if tensor.stream == naming.head else tensor,))
-
-
-@value_break("equal-strips", "128 rows of a weight are there twice", "VAL130")
-def equal_strips(plan: Plan) -> None:
-    """A part of a shard that was written where the next one belongs; here a weight's second rows of blocks."""
-    name = next(name for name, row in plan.rows.items() if row.quantised and row.dtype == FP8 and row.shape[0] >= 256)
-
-    def edit(codes: Array) -> Array:
-        codes[128:256] = codes[:128]
-        return codes
-
-    plan.edit(name.__eq__, edit)
-
-
-@value_break("doubled-page", "4 KiB of a weight are there twice", "VAL130", also=("VAL109",))
-def doubled_page(plan: Plan) -> None:
-    """A write that was repeated one page further."""
-
-    def double(data: bytearray, page: int) -> None:
-        data[page + 4096 : page + 8192] = data[page : page + 4096]
-
-    _in_file(plan, plan.expert, double)
-
-
-@value_break("text-in-codes", "4 KiB of a weight are text", "VAL136", severity=Severity.WARNING, also=("VAL109",))
-def text_in_codes(plan: Plan) -> None:
-    """A page of a download that was a web page."""
-    text = b"<p>Too many requests. Please try again later.</p>\n" * 100
-
-    def write(data: bytearray, page: int) -> None:
-        data[page : page + 4096] = text[:4096]
-
-    _in_file(plan, plan.expert, write)
-
-
-@value_break("zeros-in-codes", "4 KiB of a weight are zeros", "VAL137", severity=Severity.WARNING, also=("VAL109",))
-def zeros_in_codes(plan: Plan) -> None:
-    """A page that was never written."""
-
-    def write(data: bytearray, page: int) -> None:
-        data[page : page + 4096] = bytes(4096)
-
-    _in_file(plan, plan.expert, write)
-
-
-@value_break("random-codes", "4 KiB of a weight are random", "VAL138", severity=Severity.WARNING, also=("VAL109",))
-def random_codes(plan: Plan) -> None:
-    """A page of compressed or encrypted bytes, in which no code happens to be NaN."""
-
-    def write(data: bytearray, page: int) -> None:
-        random = Random(0)  # noqa: S311  # no secret
-        codes = (code for code in iter(lambda: random.getrandbits(8), None) if code & 0x7F != 0x7F)
-        data[page : page + 4096] = bytes(next(codes) for _ in range(4096))
-
-    _in_file(plan, plan.expert, write)
-
-
-@value_break("flipped-exponent-bit", "a router holds 10^36", "VAL131")
-def flipped_exponent(plan: Plan) -> None:
-    """The highest bit of the exponent of one BF16, which is no NaN and no infinity."""
-
-    def edit(bits: Array) -> Array:
-        bits[1, 2] ^= 0x4000
-        return bits
-
-    plan.edit(plan.router.__eq__, edit)
-
-
-@value_break("big-endian-norm", "a norm's bytes are in the other order", "VAL132", also=("VAL102", "VAL131"))
-def big_endian(plan: Plan) -> None:
-    """As a machine of another byte order writes it."""
-    plan.edit(plan.input_norm.__eq__, lambda bits: bits.byteswap())
-
-
-@value_break("f16-bits-in-router", "a router's BF16 are F16 bits", "VAL132")
-def f16_in_router(plan: Plan) -> None:
-    """Bytes of a checkpoint in F16 behind a header that says BF16: weights of 10^-16."""
-    plan.edit(plan.router.__eq__, _as_f16)
-
-
-@value_break("f16-bits-in-norm", "a norm's BF16 are F16 bits", "VAL133", severity=Severity.WARNING)
-def f16_in_norm(plan: Plan) -> None:
-    """The same of numbers about 1, which are a hundredth then."""
-    plan.edit(plan.input_norm.__eq__, _as_f16)
-
-
-def _as_f16(bits: Array) -> Array:
-    return (bits.astype("<u4") << 16).view("<f4").astype("<f2").view("<u2")
-
-
-@value_break("zero-rows", "a quarter of the head is zeros", "VAL134")
-def zero_rows(plan: Plan) -> None:
-    """One of four ranks' parts that was allocated and never filled; the MTP module's copy alike."""
-
-    def edit(bits: Array) -> Array:
-        bits[len(bits) // 4 : len(bits) // 2] = 0
-        return bits
-
-    stream = plan.naming.head
-    plan.edit({tensor.name for tensor in plan.tensors() if tensor.stream == stream}.__contains__, edit)
-
-
-@value_break("doubled-rows", "half of the embedding is the other half", "VAL135")
-def doubled_rows(plan: Plan) -> None:
-    """Two ranks' parts of which one was taken twice; the MTP module's copy alike."""
-
-    def edit(bits: Array) -> Array:
-        half = len(bits) // 2
-        bits[half : 2 * half] = bits[:half]
-        return bits
-
-    stream = plan.naming.embedding
-    plan.edit({tensor.name for tensor in plan.tensors() if tensor.stream == stream}.__contains__, edit)
-
-
-@value_break("large-scale", "one block scale is 256 times too large", "VAL108", severity=Severity.WARNING)
-def large_scale(plan: Plan) -> None:
-    """A flipped bit of the exponent, as of a multiplication that happened twice."""
-
-    def edit(scales: Array) -> Array:
-        scales[1, 1] *= 256
-        return scales
-
-    plan.edit(scale_name(_expert(plan)).__eq__, edit)
-
-
-@value_break("small-scale", "one block scale is 256 times too small", "VAL108", severity=Severity.WARNING)
-def small_scale(plan: Plan) -> None:
-    """The same the other way: the block all but vanishes."""
-
-    def edit(scales: Array) -> Array:
-        scales[1, 1] /= 256
-        return scales
-
-    plan.edit(scale_name(_expert(plan)).__eq__, edit)
-
-
-@value_break("vanishing-scales", "one weight's scales are 2^24 times too small", "VAL120", also=("VAL109",))
-def vanishing_scales(plan: Plan) -> None:
-    """Far below its kind, which agrees: no model has such a weight, and no expert decays in one matrix alone."""
-    plan.edit(scale_name(_expert(plan)).__eq__, lambda scales: scales / 2**24)
-
-
-@value_break(
-    "f16-rounded-scales", "all block scales went through F16", "VAL116", severity=Severity.WARNING, also=("VAL109",)
-)
-def f16_rounded_scales(plan: Plan) -> None:
-    """F32 again, but with the 11 significant bits of F16."""
-    plan.edit(_scales(plan).__contains__, lambda scales: scales.astype("<f2").astype("<f4"))
 
 
 def _copy(plan: Plan, old: str, new: str) -> None:
