@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from auditor.forge import forge
 from tests.servers.s3 import s3_server
 from tests.servers.serving import Reply, Request, Server, ranged
 
-pytest.importorskip("ray", reason="the extra ray is not installed")
+# Not imported here: Ray changes logging and signals of a whole process.
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a token of forty characters, at the least"
