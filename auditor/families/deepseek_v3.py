@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from auditor.families import Family, Published
 from auditor.families.expectations import Row
 from auditor.families.layout import Layout
-from auditor.format.dtypes import Dtype
 from auditor.format.entries import TensorHeader
 from auditor.patterns import layer_of
 from auditor_schemas.config import DeepseekV3Config
@@ -21,7 +20,6 @@ class DeepseekLayout(Layout[DeepseekV3Config]):
 
     stem: ClassVar[str] = "model."
     """What the names of the main model begin with, but for the head's."""
-    router_allowed: ClassVar[tuple[Dtype, ...]] = ()
 
     def layer_rows(self, layer: int) -> Sequence[Row]:
         """A decoder layer; an MTP module is one with more around it."""
@@ -84,7 +82,8 @@ class DeepseekLayout(Layout[DeepseekV3Config]):
         assert c.n_routed_experts is not None
         assert c.moe_intermediate_size is not None
         shape = (c.n_routed_experts, c.hidden_size)
-        yield self.plain("mlp.gate.weight", shape, "router", "router", allowed=self.router_allowed)
+        # transformers 5 keeps it in F32 whatever it is asked for.
+        yield self.plain("mlp.gate.weight", shape, "router", "router", allowed=("F32",))
         if c.topk_method == "noaux_tc":
             bias = "mlp.gate.e_score_correction_bias"
             yield self.plain(bias, shape[:1], "router_bias", "router", role="router_bias", dtype="F32")

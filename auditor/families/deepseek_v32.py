@@ -16,8 +16,6 @@ class IndexerLayout(DeepseekLayout):
     config: DeepseekV32Config
     norm_dtype: ClassVar[Dtype | None] = "F32"
     key_norm_dtype: ClassVar[Dtype | None] = "F32"
-    indexer_allowed: ClassVar[tuple[Dtype, ...]] = ()
-    """Further dtypes of what an indexer scores with."""
 
     def attention_rows(self) -> Iterator[Row]:
         """MLA and the indexer, whose key norm is a LayerNorm with a bias."""
@@ -34,10 +32,10 @@ class IndexerLayout(DeepseekLayout):
         for part in ("weight", "bias"):
             name = f"{prefix}.k_norm.{part}"
             dtype = self.key_norm_dtype or self.float_dtype
-            allowed = self.cast_from(dtype, self.indexer_allowed)
+            allowed = self.cast_from(dtype, ("F32",))
             yield self.plain(name, (c.index_head_dim,), module, module, role="norm", dtype=dtype, allowed=allowed)
         name, shape = f"{prefix}.weights_proj.weight", (c.index_n_heads, c.hidden_size)
-        yield self.plain(name, shape, module, module, allowed=self.indexer_allowed)
+        yield self.plain(name, shape, module, module, allowed=("F32",))
 
 
 def _expectations(config: DeepseekV32Config) -> Expectations:

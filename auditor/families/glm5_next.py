@@ -30,8 +30,6 @@ class Glm5NextLayout(IndexerLayout):
     stem: ClassVar[str] = _STEM
     norm_dtype: ClassVar[Dtype | None] = None
     key_norm_dtype: ClassVar[Dtype | None] = None
-    router_allowed: ClassVar[tuple[Dtype, ...]] = ("F32",)
-    indexer_allowed: ClassVar[tuple[Dtype, ...]] = ("F32",)
 
     def layer_rows(self, layer: int) -> Sequence[Row]:
         """As V3.2, with hyper-connections in the main model."""

@@ -22,8 +22,6 @@ class GlmLayout(IndexerLayout):
     naming = Naming(copies={})
     norm_dtype: ClassVar[Dtype | None] = None
     key_norm_dtype: ClassVar[Dtype | None] = None
-    router_allowed: ClassVar[tuple[Dtype, ...]] = ("F32",)
-    indexer_allowed: ClassVar[tuple[Dtype, ...]] = ("F32",)
 
     def attention_part(self, layer: int) -> Sequence[Row]:
         """MLA, with an indexer where the layer does not share the one of a layer before it."""

@@ -4,7 +4,6 @@ Source: a header dump of Kimi-K2-Instruct.
 """
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 from auditor.families import Family
 from auditor.families.deepseek_v3 import SOLVED, DeepseekLayout, shown_by_presence
@@ -17,8 +16,6 @@ _FLOATS: tuple[Dtype, ...] = ("F32", "F16", "BF16")
 
 class KimiK2Layout(DeepseekLayout):
     """The rows of one config."""
-
-    router_allowed: ClassVar[tuple[Dtype, ...]] = ("F32",)
 
     def attention_rows(self) -> Iterator[Row]:
         """As V3. The frequencies are those of a head as wide as hidden_size would make it, and loaders ignore them."""

@@ -93,7 +93,6 @@ def test_every_rule_can_be_seen_firing():
     elsewhere = {"HDR111", "HDR113", "CNT102", "CNT101", "QNT111", "NAM105", "CFG109", "VAL117"}
     elsewhere |= {"VAL126", "VAL127", "VAL128"}  # no break: tests/content/test_formats_of_rows.py
     elsewhere |= {"VAL121", "VAL122", "VAL125"}  # notes about what is no defect: tests/rules/test_legitimate_values.py
-    elsewhere |= {"SHP107"}  # likewise: tests/rules/test_unusual_dtype.py
     assert {module.rule.id for module in catalogue()} - shown <= elsewhere
 
 

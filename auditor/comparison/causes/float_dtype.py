@@ -29,7 +29,9 @@ def float_dtype(inventory: Inventory, expectations: Expectations, match: Match) 
             return ()
     names = tuple(
         name
-        for name, row in match.mistyped.items()
-        if row.dtype == dtype and not row.quantised and tensors[name].dtype == actual
+        for row in expectations.layers_of
+        if row.dtype == dtype and not row.quantised
+        for name in expectations.names_of(row)
+        if name in tensors and tensors[name].dtype == actual
     )
     return (FloatDtype(names, actual, dtype),)

@@ -278,6 +278,13 @@ def master_weights(plan: Plan) -> None:
     plan.alter(lambda _: True, dtype="F32")
 
 
+@breaks_as("float32-routers", "routers are F32, as transformers 5 saves them", "SHP107", severity=Severity.INFO)
+def float32_routers(plan: Plan) -> None:
+    """It keeps them so whatever it is asked for."""
+    routers = {name for name, row in plan.rows.items() if row.module == "router" and "F32" in row.allowed}
+    plan.alter(routers.__contains__, dtype="F32")
+
+
 @breaks_as("float32-head", "lm_head is F32", "SHP102")
 def float32_head(plan: Plan) -> None:
     """Twice the size that the config implies."""

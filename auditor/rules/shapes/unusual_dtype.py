@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.records import Census
+from auditor.comparison.records import Census, FloatDtype
 from auditor.families.expectations import Expectations
 from auditor.inventory.facts import Inventory
 from auditor.text import plural
@@ -18,8 +18,14 @@ RULE = Rule(
 )
 
 
-def check(inventory: Inventory, census: Census, expectations: Expectations) -> Iterator[Failure]:
-    """One failure, for information, for each pair of dtypes: the usual one and the one that is there."""
+def check(
+    inventory: Inventory, census: Census, expectations: Expectations, float_dtype: tuple[FloatDtype, ...]
+) -> Iterator[Failure]:
+    """One failure, for information, for each pair of dtypes: the usual one and the one that is there.
+
+    Where all floats are of that other dtype, it is no habit of a writer, and one finding about the config.
+    """
+    told = {name for each in float_dtype for name in each.explains}
     found: dict[tuple[str, str], list[str]] = {}
     for row, dtype, _ in census.counts:
         if row is not None and dtype != row.dtype and dtype in row.allowed:
@@ -27,7 +33,7 @@ def check(inventory: Inventory, census: Census, expectations: Expectations) -> I
             names += (
                 name
                 for name in expectations.names_of(row)
-                if name in inventory.tensors and inventory.tensors[name].dtype == dtype
+                if name in inventory.tensors and inventory.tensors[name].dtype == dtype and name not in told
             )
     for (usual, actual), names in found.items():
         them = tuple(dict.fromkeys(names))
