@@ -4,6 +4,7 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
+from auditor.families import families
 from auditor.rules import catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +32,15 @@ def test_the_docs_count_and_list_the_rules_there_are():
     listed = re.findall(r"\(([a-z0-9-]+)\.md\)", page)
     assert {rule.slug for rule in rules} <= set(listed)
     assert {rule.slug for rule in rules} <= {path.stem for path in (ROOT / "docs" / "rules").glob("*.md")}
+
+
+def test_each_family_has_a_page_that_says_what_was_checked_and_what_no_header_can_tell():
+    for name, family in families().items():
+        if family.expects:
+            page = (ROOT / "docs" / "families" / f"{name}.md").read_text("utf-8")
+            headings = re.findall("^## (.+)$", page, re.MULTILINE)
+            assert headings == ["What it is", "Formats", "What was checked against what", "What no header can tell"], name
+            assert all(f"`{each}`" in page for each in (*family.model_types, *family.architectures)), name
 
 
 def test_each_rule_is_in_the_folder_of_its_ids():
