@@ -39,7 +39,9 @@ def test_each_family_has_a_page_that_says_what_was_checked_and_what_no_header_ca
         if family.expects:
             page = (ROOT / "docs" / "families" / f"{name}.md").read_text("utf-8")
             headings = re.findall("^## (.+)$", page, re.MULTILINE)
-            assert headings == ["What it is", "Formats", "What was checked against what", "What no header can tell"], name
+            assert headings == ["What it is", "Formats", "What was checked against what", "What no header can tell"], (
+                name
+            )
             assert all(f"`{each}`" in page for each in (*family.model_types, *family.architectures)), name
 
 
