@@ -54,11 +54,13 @@ _CANCELLED = "cancelled before tensor data was read"
 class Subject(Struct, frozen=True, kw_only=True):
     """What to audit: a checkpoint by name, or an open source, which the audit closes; as which family; how deep.
 
-    `symlinks` outranks the policy's. `reading` None is depth headers. `hosts`, `private` and `roots` say what may be
-    read, as `open_source` has them.
+    `named` is what an open source was opened as, where other machines are to open it too. `symlinks` outranks the
+    policy's. `reading` None is depth headers. `hosts`, `private` and `roots` say what may be read, as `open_source` has
+    them.
     """
 
     source: str | Source
+    named: str | None = None
     family: str | None = None
     revision: str | None = None
     cache: bool = True
@@ -302,9 +304,10 @@ def _opening(source: Source, subject: Subject, measure: Measure) -> "Opening | N
 
     if subject.reading is None or subject.reading.engine == "local":
         return None
-    if not isinstance(subject.source, str):
+    name = subject.source if isinstance(subject.source, str) else subject.named
+    if name is None:
         raise UsageError("other machines open a source by its name: give the name")
-    name = subject.source if source.remote else str(Path(subject.source).absolute())
+    name = name if source.remote else str(Path(name).absolute())
     if source.revision is not None:
         name = name.partition("@")[0]
     return Opening(name, source.revision, measure.policy.symlinks, subject.hosts, subject.private, subject.roots)

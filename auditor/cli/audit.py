@@ -1,11 +1,11 @@
 """`auditor audit SOURCE`: a verdict and every finding. A remote source is begun before the models are imported."""
 
 import argparse
-import sys
 
 from auditor.cli.arguments import source
 from auditor.cli.outputs import check_outputs, deliver, targets_of
 from auditor.cli.outputs import options as outputs
+from auditor.cli.progress import progress_of, progress_options, told_by
 
 TYPE_CHECKING = False  # typing itself costs an import
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def _reading(options: argparse.Namespace, progress: "Any") -> "Any":
         resume_shared=options.resume_shared,
         digests=not options.no_digests,
         engine=options.engine,
-        progress=None if progress is None else progress.content,
-        preparing=None if progress is None else progress.preparing,
+        **told_by(progress),
     )
 
 
@@ -93,15 +92,6 @@ def _begin(options: argparse.Namespace) -> "str | Source":
     if source.remote:
         fetch(source)
     return source
-
-
-def progress_of(options: argparse.Namespace) -> "Any":
-    """A progress line on a terminal's standard error, or None."""
-    if options.quiet or not sys.stderr.isatty():
-        return None
-    from auditor.cli.terminal import ProgressLine
-
-    return ProgressLine()
 
 
 def _no_gpu(report: "AuditReport", options: argparse.Namespace) -> str:
@@ -136,6 +126,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     _content_options(parser)
     outputs(parser)
+    progress_options(parser)
 
 
 def _content_options(parser: argparse.ArgumentParser) -> None:
@@ -156,13 +147,12 @@ def reading_options(group: "argparse._ArgumentGroup", *, parts: bool = False) ->
         help="what computes (default: a GPU where there is one)",
     )
     group.add_argument("--jobs", type=positive, metavar="N", help="threads that read (default: one for each core)")
-    if not parts:
-        group.add_argument(
-            "--engine",
-            metavar="local|ray[://HOST:PORT]",
-            default="local",
-            help="where bytes are read: this machine, or the nodes of a Ray cluster (default: local)",
-        )
+    group.add_argument(
+        "--engine",
+        metavar="local|ray[://HOST:PORT]",
+        default="local",
+        help="where bytes are read: this machine, or the nodes of a Ray cluster (default: local)",
+    )
     group.add_argument(
         "--resume",
         metavar="PLACE",

@@ -5,11 +5,10 @@ import sys
 
 from auditor.cli.audit import positive, seed, size
 from auditor.cli.outputs import check_outputs, targets_of, write_all
+from auditor.cli.progress import ProgressLine
 
 TYPE_CHECKING = False  # typing itself costs an import
 if TYPE_CHECKING:
-    from typing import Any
-
     from auditor.conversion import Comparing
     from auditor_schemas.diff import CheckpointDiff
 
@@ -83,7 +82,7 @@ def _compared(options: argparse.Namespace) -> "CheckpointDiff":
             progress.close()
 
 
-def _how(options: argparse.Namespace, progress: "Any") -> "Comparing":
+def _how(options: argparse.Namespace, progress: "ProgressLine | None") -> "Comparing":
     from auditor.conversion import Comparing
 
     return Comparing(
@@ -98,13 +97,9 @@ def _how(options: argparse.Namespace, progress: "Any") -> "Comparing":
     )
 
 
-def _progress() -> "Any":
+def _progress() -> "ProgressLine | None":
     """A progress line on a terminal's standard error, or None."""
-    if not sys.stderr.isatty():
-        return None
-    from auditor.cli.terminal import ProgressLine
-
-    return ProgressLine()
+    return ProgressLine() if sys.stderr.isatty() else None
 
 
 def _code(diff: "CheckpointDiff") -> int:

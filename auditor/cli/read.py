@@ -3,7 +3,8 @@
 import argparse
 
 from auditor.cli.arguments import source
-from auditor.cli.audit import progress_of, reading_options
+from auditor.cli.audit import reading_options
+from auditor.cli.progress import progress_of, progress_options, told_by
 from auditor.cli.streams import write_out
 
 
@@ -19,6 +20,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--symlinks", choices=["follow", "inside"], help="outranks the policy's symlinks")
     parser.add_argument("--quiet", action="store_true", help="print nothing but what is not read")
     reading_options(parser.add_argument_group("reading"), parts=True)
+    progress_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -36,8 +38,8 @@ def run(options: argparse.Namespace) -> int:
         resume=options.resume,
         resume_shared=options.resume_shared,
         digests=not options.no_digests,
-        progress=None if progress is None else progress.content,
-        preparing=None if progress is None else progress.preparing,
+        engine=options.engine,
+        **told_by(progress),
     )
     subject = Subject(
         source=options.source,

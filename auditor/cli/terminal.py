@@ -1,14 +1,13 @@
 """What a person sees: the verdict first, findings folded, figures, and what was read and what was not.
 
-Rich is imported when a whole report is printed; the verdict line and the progress line do without.
+Rich is imported when a whole report is printed; the verdict line does without.
 Text from a checkpoint is escaped before it is shown.
 """
 
 import sys
-import time
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-from auditor.text import duration, listed, plural, share, shown, size
+from auditor.text import listed, plural, share, shown, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,56 +110,6 @@ def _printable(text: str) -> str:
     except UnicodeEncodeError:
         return ""
     return text
-
-
-class ProgressLine:
-    """One line on standard error, of shards and then of bytes; only when an audit takes long enough to wonder."""
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._begin = self._last = time.monotonic()
-        self._drawn = False
-        self._content_begin: tuple[float, int] | None = None
-
-    def __call__(self, done: int, total: int) -> None:
-        """Draw at most ten times a second, and not in the first quarter of one."""
-        now = time.monotonic()
-        if now - self._begin < 0.25 or (now - self._last < 0.1 and done < total):
-            return
-        rate = done / max(now - self._begin, 0.001)
-        left = f", about {duration((total - done) / rate)} left" if 0 < done < total else ""
-        self._draw(now, f"reading headers: {done:,} of {total:,} shards{left}")
-
-    def content(self, done: int, total: int) -> None:
-        """Tensor bytes read, their rate since the first of them, and the time left."""
-        now = time.monotonic()
-        if self._content_begin is None:
-            self._content_begin = (now, done)
-        if now - self._last < 0.1 and done < total:
-            return
-        begin, before = self._content_begin
-        rate = (done - before) / max(now - begin, 0.001)
-        text = f"reading tensor data: {size(done)} of {size(total)}"
-        if done == before:
-            text += ", preparing"
-        elif now - begin > 1:
-            text += f", {size(int(rate))}/s, about {duration((total - done) / rate)} left"
-        self._draw(now, text)
-
-    def preparing(self, why: str) -> None:
-        """Why tensor bytes are not read yet."""
-        self._draw(time.monotonic(), f"reading tensor data: {why}")
-
-    def _draw(self, now: float, text: str) -> None:
-        self._last, self._drawn = now, True
-        self._stream.write(f"\r\x1b[K{text}")
-        self._stream.flush()
-
-    def close(self) -> None:
-        """Remove the line."""
-        if self._drawn:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
 
 
 def show(report: "AuditReport", *, no_gpu: str = "") -> None:

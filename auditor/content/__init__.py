@@ -7,20 +7,43 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from auditor.errors import UsageError
 from auditor.text import quoted
 
 SAMPLE_BYTES = 2 << 30
 MOST_PARTS = 10_000
-_RAY = re.compile(r"ray(?:://[A-Za-z0-9.\[\]:_-]{1,255}:[0-9]{1,5})?")
+# What `engine` may be.
+ENGINES = r"^(?:local|ray(?:://[A-Za-z0-9.\[\]:_-]{1,255}:[0-9]{1,5})?)$"
 NEEDED = ("numpy", "numba", "llvmlite", "xxhash")
 
 # Bytes of tensors read, and how many are to be read.
 Progress = Callable[[int, int], None]
 # Why bytes are not read yet, where that takes long enough to wonder.
 Preparing = Callable[[str], None]
+
+
+class Standing(NamedTuple):
+    """How far a reading is: `done` of `total` bytes, and how many of its `units` of work are left.
+
+    `workers` read at once, on so many `nodes`; `retries` counts units that were begun again, elsewhere or anew.
+    """
+
+    done: int
+    total: int
+    units: int
+    units_left: int
+    workers: int
+    nodes: int
+    retries: int
+
+
+def _warn(what: str) -> None:
+    """Say it as the program that this is part of says such things; by itself Python writes it to standard error."""
+    import logging
+
+    logging.getLogger("auditor").warning(what)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +53,7 @@ class Reading:
     `seed` None draws one, `jobs` None takes every core, `resume` names a place for what is finished, `resume_shared`
     says that others may write to it as well and are trusted with the verdict. `part` (I, N) reads the Ith of N shares
     of the shards into that place, and nothing else. `engine` is where it is read: `local`, or `ray`, or ray://HOST:PORT.
+    `standing` is told what `progress` is, and by whom it is read; `warning` what to think of beside the report.
     """
 
     depth: Literal["sample", "full"]
@@ -44,6 +68,8 @@ class Reading:
     engine: str = "local"
     progress: Progress | None = field(default=None, compare=False)
     preparing: Preparing | None = field(default=None, compare=False)
+    standing: Callable[[Standing], None] | None = field(default=None, compare=False)
+    warning: Callable[[str], None] = field(default=_warn, compare=False)
 
     def __post_init__(self) -> None:
         """Raises UsageError for what cannot be."""
@@ -59,7 +85,7 @@ class Reading:
             )
         if self.part is not None and (self.resume is None or self.depth != "full"):
             raise UsageError("a part is of a reading at depth full, into a place that --resume names")
-        if self.engine != "local" and not _RAY.fullmatch(self.engine):
+        if not re.fullmatch(ENGINES, self.engine):
             raise UsageError(f"engine {quoted(self.engine)}: choose local, ray or ray://HOST:PORT")
         if self.engine != "local" and self.device == "cuda":
             raise UsageError("--device cuda is for this machine: Ray's nodes compute on their processors")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Literal
 
-from auditor.content import Reading
+from auditor.content import Reading, Standing
 from auditor.content.away import Opening, answered, ordered, read_away
 from auditor.content.cpu import CpuDevice, slab_bytes
 from auditor.content.cuda import LARGEST_BLOCK
@@ -186,6 +186,7 @@ class _Work:
         self._unsaved: Unread | None = None
         self._refused: set[str] = set()
         self._devices: list[Device] = []
+        self._left = 0  # units that are to be read
 
     def run(self, beside: Callable[[], None] | None = None) -> tuple[Unread, ...]:
         """Read, and do what is to be done beside it; returns what could not be read."""
@@ -194,12 +195,17 @@ class _Work:
         self.resumed = len(self.done)
         total = sum(unit.bytes for unit in every)
         before = total - sum(unit.bytes for unit in waiting)
-        progress = self._reading.progress
+        self._left = len(waiting)
+        progress, standing = self._reading.progress, self._reading.standing
         cancelled, broken = False, None
 
-        def watch(done: int) -> None:
+        def watch(read: int) -> None:
+            done = min(before + read, total)  # digests read headers too
             if progress is not None:
-                progress(before + done, total)
+                progress(done, total)
+            if standing is not None:
+                by = (engine.workers, engine.nodes, engine.retries)
+                standing(Standing(done, total, len(every), self._left, *by))
 
         try:
             if waiting:
@@ -256,8 +262,8 @@ class _Work:
             self._failed(unit, ReadError(f"{unit.file}: {error}", code=code_of(error)))
 
         with closing(Cluster(self._reading.engine.partition("://")[2] or "auto")) as cluster:
-            if cluster.open_to_others and self._reading.preparing is not None:
-                self._reading.preparing("warning: this Ray cluster lets in whoever reaches it: it has no token")
+            if cluster.open_to_others:
+                self._reading.warning("this Ray cluster has no token: whoever reaches it can run anything on it")
             yield Ray[ShardPlan, ShardValues](
                 cluster,
                 read_away,
@@ -284,6 +290,7 @@ class _Work:
         return values is not None
 
     def _finished(self, unit: ShardPlan, values: ShardValues) -> None:
+        self._left -= 1
         if self._state is not None:
             try:
                 kept = self._state.save(unit, values)
@@ -304,9 +311,13 @@ class _Work:
             try:
                 self.done[unit.file] = merged(units, [found[each.begin] for each in units])
             except ReadError as error:
-                self._failed(unit, error)
+                self._refuse(unit, error)
 
     def _failed(self, unit: ShardPlan, error: Exception) -> None:
+        self._left -= 1
+        self._refuse(unit, error)
+
+    def _refuse(self, unit: ShardPlan, error: Exception) -> None:
         if unit.file in self._refused:
             return
         self._refused.add(unit.file)

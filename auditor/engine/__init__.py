@@ -9,10 +9,14 @@ Task_contra = TypeVar("Task_contra", contravariant=True)
 class Engine(Protocol[Task_contra]):
     """Runs tasks, and tells of each that it is finished or has failed, in the caller's thread.
 
-    `broken` is why no worker could begin, if none could.
+    `broken` is why no worker could begin, if none could. `workers` do tasks at once, on so many `nodes`; `retries`
+    counts tasks that were begun again.
     """
 
     broken: Exception | None
+    workers: int
+    nodes: int
+    retries: int
 
     def run(self, tasks: Sequence[Task_contra], meanwhile: Callable[[], None] | None = None) -> None:
         """Do every task, the first ones first; and in the caller's thread, which only waits for them, `meanwhile`.

@@ -61,6 +61,7 @@ class Local(Generic[Task, Result]):
         self._watch = watch
         self._meter = Meter()
         self.broken: Exception | None = None  # why a thread could not begin
+        self.workers, self.nodes, self.retries = jobs, 1, 0
         self._waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[tuple[Task, Result | None, BaseException | None] | None] = queue.SimpleQueue()
 
@@ -72,6 +73,7 @@ class Local(Generic[Task, Result]):
             threading.Thread(target=self._work, name=f"content-{number}", daemon=True)
             for number in range(min(self._jobs, len(tasks)))
         ]
+        self.workers = len(threads)
         for thread in threads:
             thread.start()
         try:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -82,17 +82,15 @@ class Cluster:
     @property
     def open_to_others(self) -> bool:
         """Whether it has no token, and is not this machine's alone."""
-        return os.environ.get("RAY_AUTH_MODE") != "token" and not all(
-            node["NodeManagerAddress"].startswith("127.") for node in self.nodes()
-        )
+        return lets_in_others(os.environ, [node["NodeManagerAddress"] for node in self.nodes()])
 
     def nodes(self) -> list[dict[str, Any]]:
         """The nodes that are alive and have a processor to give."""
         return [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
 
-    def slots(self) -> int:
-        """How many tasks of a processor each may run at once."""
-        return sum(int(node["Resources"]["CPU"]) for node in self.nodes())
+    def slots(self, nodes: Sequence[dict[str, Any]]) -> int:
+        """How many tasks of a processor each may run at once on those."""
+        return sum(int(node["Resources"]["CPU"]) for node in nodes)
 
     def submit(self, call: Callable[[bytes], bytes], task: bytes, avoided: Sequence[str]) -> Any:
         """Begin a task on a node that is none of those."""
@@ -105,11 +103,14 @@ class Cluster:
         """Those that have come to an end, after a moment at most."""
         return list(self._ray.wait(list(under_way), num_returns=len(under_way), timeout=_POLL_S, fetch_local=False)[0])
 
-    def answer(self, reference: Any) -> tuple[str, str, bytes]:
-        """A node's id and name, and what it answered. Raises AuditorError for what ended without an answer."""
+    def answer(self, reference: Any) -> tuple[str, str, int, bytes]:
+        """A node's id and name, how often it was begun before, and what it answered.
+
+        Raises AuditorError for what ended without an answer.
+        """
         errors = self._ray.exceptions
         try:
-            found: tuple[str, str, bytes] = self._ray.get(reference)
+            found: tuple[str, str, int, bytes] = self._ray.get(reference)
         except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError) as error:
             told = f"killed its worker {DEATHS + 1} times ({type(error).__name__})"
             raise AuditorError(told, code="crashed") from None
@@ -196,16 +197,17 @@ class Ray(Generic[Task, Result]):
         self._watch = watch
         self._under_way: dict[Any, _UnderWay[Task]] = {}
         self._done = 0
+        self.workers = self.nodes = self.retries = 0
 
     def run(self, tasks: Sequence[Task], meanwhile: Callable[[], None] | None = None) -> None:
         """Do every task, the first ones first, as many at once as the cluster has room for and as many again."""
         waiting = deque(_UnderWay(task) for task in tasks)
-        slots, looked, beside = self._cluster.slots(), time.monotonic(), meanwhile
+        beside, looked = meanwhile, self._look()
         try:
             while waiting or self._under_way:
                 if time.monotonic() - looked > _LOOK_S:
-                    slots, looked = self._cluster.slots(), time.monotonic()
-                while waiting and len(self._under_way) < (self._most or max(1, slots * _AHEAD)):
+                    looked = self._look()
+                while waiting and len(self._under_way) < (self._most or max(1, self.workers * _AHEAD)):
                     self._begin(waiting.popleft())
                 if beside is not None:
                     beside()
@@ -216,6 +218,13 @@ class Ray(Generic[Task, Result]):
         except BaseException:
             self._cluster.cancel(list(self._under_way))
             raise
+
+    def _look(self) -> float:
+        """What the cluster has now, and when that is."""
+        nodes = self._cluster.nodes()
+        slots = self._cluster.slots(nodes)
+        self.nodes, self.workers = len(nodes), slots if self._most is None else min(slots, self._most)
+        return time.monotonic()
 
     def _begin(self, work: _UnderWay[Task]) -> None:
         left = [node for node in self._cluster.nodes() if node["NodeID"] not in work.tried]
@@ -230,10 +239,12 @@ class Ray(Generic[Task, Result]):
     def _end(self, reference: Any, waiting: deque[_UnderWay[Task]]) -> None:
         work = self._under_way.pop(reference)
         try:
-            node, name, answer = self._cluster.answer(reference)
+            node, name, before, answer = self._cluster.answer(reference)
+            self.retries += before
             result = self._opened(work.task, answer)
         except ElsewhereError as error:
             work.tried[node], work.code = f"{name}: {error}", error.code
+            self.retries += 1
             waiting.appendleft(work)
         except AuditorError as error:
             self._failed(work.task, error)
@@ -242,12 +253,21 @@ class Ray(Generic[Task, Result]):
             self._finished(work.task, result)
 
 
-def _there(call: Callable[[bytes], bytes], task: bytes) -> tuple[str, str, bytes]:
-    """On a node: do a task; the node's id and address go along."""
-    import ray
+def lets_in_others(environment: Mapping[str, str], addresses: Iterable[str]) -> bool:
+    """Whether a cluster with nodes at these addresses asks for no token, and others than this machine may reach it."""
+    return environment.get("RAY_AUTH_MODE") != "token" and not all(each.startswith("127.") for each in addresses)
 
+
+def _there(call: Callable[[bytes], bytes], task: bytes) -> tuple[str, str, int, bytes]:
+    """On a node: do a task; the node's id and address go along, and how often the task was begun before."""
+    import ray
+    from ray._private.worker import global_worker
+
+    # Nothing public tells; a later Ray may not either, and then it is not told.
+    core = getattr(global_worker, "core_worker", None)
+    before = getattr(core, "get_current_task_attempt_number", int)()
     found = call(task)
-    return ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), found  # type: ignore[no-untyped-call]  # ray
+    return ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), before, found  # type: ignore[no-untyped-call]  # ray
 
 
 def _imported() -> Any:

@@ -51,19 +51,19 @@ class _Told:
         self._out.write(json.dumps(message).encode() + b"\n")
 
     def shards(self, done: int, total: int) -> None:
-        self._progress("shards", done, total)
+        self._progress({"what": "shards", "done": done, "total": total})
 
-    def bytes(self, done: int, total: int) -> None:
-        self._progress("bytes", done, total)
+    def bytes(self, standing: Any) -> None:
+        self._progress({"what": "bytes", **standing._asdict()})
 
     def preparing(self, why: str) -> None:
         self.say(progress={"what": "preparing", "why": why})
 
-    def _progress(self, what: str, done: int, total: int) -> None:
+    def _progress(self, told: dict[str, Any]) -> None:
         at = time.monotonic()
-        if at - self._last >= _PAUSE_S or done == total:
+        if at - self._last >= _PAUSE_S or told["done"] == told["total"]:
             self._last = at
-            self.say(progress={"what": what, "done": done, "total": total})
+            self.say(progress=told)
 
 
 def _bound(limits: dict[str, int]) -> None:
@@ -117,14 +117,14 @@ def _audit(order: dict[str, Any], told: _Told) -> None:
     from auditor.sources.begin import begin
     from auditor_schemas.policy import DEFAULT_LIMITS
 
-    hosts, roots = order["hosts"], order["roots"]
+    hosts, roots = None if order["hosts"] is None else frozenset(order["hosts"]), tuple(order["roots"])
     source = open_source(
         order["source"],
         symlinks="inside",
         revision=order["revision"],
-        hosts=None if hosts is None else frozenset(hosts),
+        hosts=hosts,
         private=order["private"],
-        roots=tuple(roots),
+        roots=roots,
     )
     if source.remote:
         begin(source, DEFAULT_LIMITS)
@@ -133,7 +133,16 @@ def _audit(order: dict[str, Any], told: _Told) -> None:
         if not sys.stdin.buffer.readline():
             os._exit(3)
     _end_with(sys.stdin.buffer)
-    subject = Subject(source=source, family=order["family"], symlinks="inside", reading=_reading(order, told))
+    subject = Subject(
+        source=source,
+        named=order["source"],
+        family=order["family"],
+        symlinks="inside",
+        reading=_reading(order, told),
+        hosts=hosts,
+        private=order["private"],
+        roots=roots,
+    )
     terms = Terms(policy=order["policy"], baseline=order["baseline"])
     _, report = conduct(subject, terms, told.shards)
     _write(order["report"], report.model_dump_json(indent=2))
@@ -150,7 +159,8 @@ def _reading(order: dict[str, Any], told: _Told) -> Any:
         device=order["device"],
         jobs=order["jobs"],
         resume=order["resume"],
-        progress=told.bytes,
+        engine=order["engine"],
+        standing=told.bytes,
         preparing=told.preparing,
     )
 

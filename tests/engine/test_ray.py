@@ -175,6 +175,24 @@ def test_damage_is_found_as_on_this_machine(nodes: Nodes, tmp_path: Path, name: 
     assert stable(report) == stable(json.loads(path.read_text("utf-8")))
 
 
+def test_parts_are_read_on_it_and_progress_names_its_nodes(
+    nodes: Nodes, tiny: Path, local: dict, tmp_path: Path
+) -> None:
+    place = ("--resume", str(tmp_path / "place"))
+    for part in ("1/2", "2/2"):
+        options = ("--part", part, "--engine", f"ray://{nodes.address}", "--progress", "json")
+        process = nodes.begin("read", str(tiny), *place, *options)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert out.startswith(f"part {part.replace('/', ' of ')} is read")
+        last = json.loads(err.splitlines()[-1])
+        assert last["done"] == last["total"]
+        assert (last["nodes"], last["workers"], last["units_left"], last["retries"]) == (3, 3, 0, 0)
+    code, report = ended(nodes.begin("audit", str(tiny), "--depth", "full", "--seed", "1", "--json", "-", *place))
+    assert (code, report["run"]["resumed_shards"]) == (0, report["inventory"]["shards"])
+    assert stable(report) == local
+
+
 # --- what dies ---
 
 

@@ -260,6 +260,7 @@ class Attempts:
             "report": str(folder / _REPORT),
             "device": settings.device,
             "jobs": settings.jobs,
+            "engine": settings.engine if row["depth"] == "full" else "local",
             # A bucket is allowed by its name; where it is stored is its store's business.
             "hosts": None if row["source"].startswith(("s3://", "gs://", "az://")) else list(sources.hosts),
             "private": sources.private,

@@ -14,6 +14,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from auditor.content import ENGINES
 from auditor.errors import UsageError
 from auditor.service.settings import files
 from auditor.service.settings.tables import Hooks, Metrics, Notify, Origin, Place, Queue, Retention, Sources, Web
@@ -63,6 +64,11 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="What computes on tensor data.")
     jobs: int | None = Field(
         default=None, ge=1, description="Threads that read tensor data; one for each core if absent."
+    )
+    engine: str = Field(
+        default="local",
+        pattern=ENGINES,
+        description="Where audits at depth full read: local, or ray or ray://HOST:PORT for the nodes of a Ray cluster.",
     )
     open_files: int = Field(default=4096, ge=256, description="Files that one attempt's process may have open.")
     nice: int = Field(

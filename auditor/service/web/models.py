@@ -5,7 +5,16 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Path
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 from sqlalchemy import Row
 
 from auditor.service.audits.causes import CAUSES
@@ -115,6 +124,19 @@ class Progress(BaseModel):
     why: str | None = None
 
 
+class ContentProgress(Progress):
+    """The same while tensor data is read."""
+
+    units: int = Field(description="Units of work in all, and how many are left.")
+    units_left: int
+    workers: int = Field(description="How many read at once, on all nodes together.")
+    nodes: int
+    retries: int = Field(description="How many units were begun again.")
+
+
+_PROGRESS: TypeAdapter[Progress] = TypeAdapter(ContentProgress | Progress)
+
+
 class Links(BaseModel):
     """Where the rest is; the report's are there when there is a report."""
 
@@ -149,7 +171,7 @@ class Audit(BaseModel):
     worker: str | None = Field(description="Who runs it.")
     place: int | None = Field(description="Its place in the queue, 1 for the next; 1,000 for all from there on.")
     next_attempt_at: Time | None = Field(description="When the next attempt is due, where it waits for that.")
-    progress: Progress | None
+    progress: ContentProgress | Progress | None
     created_at: Time
     started_at: Time | None
     ended_at: Time | None
@@ -228,7 +250,7 @@ def audit_of(row: Row[Any], place: int | None) -> Audit:
         **{name: found[name] for name in _SAME},
         place=place,
         next_attempt_at=when(row.due_at) if waits else None,
-        progress=_progress(row.progress) if row.state == "running" else None,
+        progress=progress_of(row.progress) if row.state == "running" else None,
         created_at=moment(row.created_at),
         started_at=when(row.started_at),
         ended_at=when(row.ended_at),
@@ -272,8 +294,9 @@ def attempt_of(row: Row[Any]) -> Attempt:
     )
 
 
-def _progress(text: str | None) -> Progress | None:
+def progress_of(text: str | None) -> Progress | None:
+    """What an attempt has told, if it is progress."""
     try:
-        return None if text is None else Progress.model_validate_json(text)
+        return None if text is None else _PROGRESS.validate_json(text)
     except ValidationError:
         return None

@@ -102,7 +102,7 @@ def one(request: Request, caller: Reader, audit: Id) -> HTMLResponse:
         seconds=0 if row.started_at is None else (at - row.started_at) // 1000,
         waits=waits,
         cause=row.cause,
-        progress=None if moving is None else views.progress(moving.done, moving.total, moving.what, moving.why),
+        progress=None if moving is None else views.progress(moving),
         tries=[_tried(each, at) for each in reversed(tries[-_LAST:])],
         more=plural(len(tries) - _LAST, "earlier attempt") if len(tries) > _LAST else "",
         log=log,

@@ -5,7 +5,7 @@ from starlette.responses import HTMLResponse
 
 from auditor.service.store.database import now
 from auditor.service.web.callers import Reader
-from auditor.service.web.models import Progress
+from auditor.service.web.models import progress_of
 from auditor.service.web.pages import queries, views
 from auditor.service.web.pages.document import page
 from auditor.service.web.state import state_of
@@ -97,10 +97,5 @@ def _why(attempt: int, due: int, cause: str | None) -> str:
 
 
 def _progress(text: str | None) -> str:
-    if text is None:
-        return "begun"
-    try:
-        found = Progress.model_validate_json(text)
-    except ValueError:
-        return "begun"
-    return str(views.progress(found.done, found.total, found.what, found.why)["words"])
+    found = progress_of(text)
+    return "begun" if found is None else str(views.progress(found)["words"])

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 
+from auditor.service.web.models import ContentProgress, Progress
 from auditor.text import duration
 from auditor_reports import text
 from auditor_reports.outline import MARKS
@@ -133,14 +134,23 @@ def audit(row: Row[Any], now: int) -> dict[str, Any]:
     }
 
 
-def progress(done: int | None, total: int | None, what: str, why: str | None) -> dict[str, Any]:
+def progress(at: Progress) -> dict[str, Any]:
     """How far an attempt is, in words, and in figures for who draws them."""
-    if what == "preparing":
-        return {"words": why or "preparing", "done": None, "total": None}
-    if done is None or not total:
-        return {"words": what, "done": None, "total": None}
-    if what == "bytes":
-        words = f"{text.size(done)} of {text.size(total)}"
+    if at.what == "preparing":
+        return {"words": at.why or "preparing", "done": None, "total": None}
+    if at.done is None or not at.total:
+        return {"words": at.what, "done": None, "total": None}
+    if at.what == "bytes":
+        words = f"{text.size(at.done)} of {text.size(at.total)}"
     else:
-        words = f"{text.number(done)} of {text.number(total)} {what}"
-    return {"words": f"{words} ({text.share(done, total)})", "done": done, "total": total}
+        words = f"{text.number(at.done)} of {text.number(at.total)} {at.what}"
+    return {"words": f"{words} ({text.share(at.done, at.total)}){_by(at)}", "done": at.done, "total": at.total}
+
+
+def _by(at: Progress) -> str:
+    """Who reads, where that is a cluster."""
+    if not isinstance(at, ContentProgress) or at.nodes < 2:
+        return ""
+    again = f", {text.number(at.retries)} begun again" if at.retries else ""
+    left = f"{text.number(at.units_left)} of {text.number(at.units)} units left"
+    return f"; {text.number(at.nodes)} nodes, {text.number(at.workers)} workers, {left}{again}"

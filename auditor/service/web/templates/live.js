@@ -28,6 +28,12 @@
     return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
   }
 
+  function by(progress) {
+    if (!(progress.nodes > 1)) return "";
+    const again = progress.retries ? `, ${progress.retries} begun again` : "";
+    return `; ${progress.nodes} nodes, ${progress.workers} workers, ${progress.units_left} of ${progress.units} units left${again}`;
+  }
+
   function move(progress) {
     if (!progress || !moved) return;
     if (progress.what === "preparing" || !progress.total) {
@@ -37,7 +43,7 @@
     const bytes = progress.what === "bytes";
     const amount = (count) => bytes ? size(count) : count.toLocaleString("en");
     const share = (100 * progress.done / progress.total).toFixed(1);
-    moved.textContent = `${amount(progress.done)} of ${amount(progress.total)}${bytes ? "" : ` ${progress.what}`} (${share} %)`;
+    moved.textContent = `${amount(progress.done)} of ${amount(progress.total)}${bytes ? "" : ` ${progress.what}`} (${share} %)${by(progress)}`;
     bar.max = progress.total;
     bar.value = progress.done;
     const now = performance.now() / 1000;

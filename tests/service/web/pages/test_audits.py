@@ -1,5 +1,6 @@
 """Audits on pages: where each is and why, what can be done about it, the form that starts one, and the queue."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,20 @@ def test_a_running_audit_shows_how_far_it_is_also_without_scripts(people: People
     assert "connect-src 'self'" in page.headers["content-security-policy"]
     log = people.somebody("read").get(f"/audits/{audit}/attempts/1")
     assert SHOWN in log.text
+
+
+def test_a_running_audit_on_a_cluster_shows_who_reads(people: People, service: Service) -> None:
+    audits = service.installation.audits
+    audit = audits.submit(Order(source="hf://org/m", depth="full")).audit
+    audits.begin(audit, 1, "w")
+    by = {"units": 163, "units_left": 40, "workers": 32, "nodes": 4, "retries": 2}
+    told = {"what": "bytes", "done": 1 << 20, "total": 4 << 20, **by}
+    audits.tell("w", {(audit, 1): (json.dumps(told), None)})
+    client = people.somebody("read")
+    said = "1 MiB of 4 MiB (25.0 %); 4 nodes, 32 workers, 40 of 163 units left, 2 begun again"
+    assert said in words(client.get(f"/audits/{audit}"))
+    assert said in words(client.get("/queue"))
+    assert client.get(f"/v1/audits/{audit}").json()["progress"] == {**told, "why": None}
 
 
 @pytest.mark.parametrize("told", ["{", "[]", '{"what":"bytes"}', '{"what":1}', '{"what":"bytes","done":5,"total":0}'])
