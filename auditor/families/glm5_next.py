@@ -52,15 +52,16 @@ class Glm5NextLayout(IndexerLayout):
             yield replace(row, quantiser=None) if ".kv_b_proj." in row.suffix else row
 
     def linear_attention_rows(self) -> Iterator[Row]:
-        """Kimi Delta Attention, unquantised."""
+        """Kimi Delta Attention, unquantised. Its convolutions are F32 in the export, as transformers keeps them."""
         c = self.config
+        convolution: tuple[Dtype, ...] = (self.float_dtype, "F32")
         attention = DeltaAttention(
             heads=c.linear_num_heads,
             head_dim=c.linear_head_dim,
             kernel=c.linear_conv_kernel_dim,
             decays=c.linear_num_heads,
             full_gate=False,
-            convolution=(self.float_dtype, "F32"),
+            convolution=convolution if self.export is None else convolution[::-1],
             norm=(self.float_dtype,),
         )
         yield from attention.rows(self, c.hidden_size, self.unquantised)
