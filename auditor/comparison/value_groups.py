@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from auditor.content.probes import Probes, ScaleValues, TensorValues, weight_of
+from auditor.families.conventions import CERTAIN_COMPANIONS, split
 from auditor.families.naming import Naming
 from auditor_schemas.config import ModelConfig
 
@@ -32,8 +33,8 @@ def entirely_zero(values: TensorValues, naming: Naming) -> bool:
 
 
 def goes_with_codes(values: TensorValues) -> bool:
-    """Whether a tensor goes with a weight's codes: scales, an offset, an order, a shape."""
-    return values.role == "scale" or values.scales is not None
+    """Whether a tensor goes with a weight's codes, as expected or by its name: scales, an offset, an order, a shape."""
+    return values.role == "scale" or values.scales is not None or split(values.name)[1] in CERTAIN_COMPANIONS
 
 
 def copies(probes: Probes) -> Iterator[tuple[TensorValues, TensorValues]]:

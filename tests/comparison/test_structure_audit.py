@@ -2,8 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from auditor import audit, cli
 from auditor.errors import UsageError
@@ -194,6 +197,59 @@ def test_what_transformers_saves_of_a_dense_model_is_consistent(kind, tied, tmp_
     assert report.verdict == "passed"
     assert [each for each in report.findings if each.severity != "info"] == []
     assert report.structure.formats == ()
+
+
+def _fp8(weight: Any) -> dict[str, Any]:
+    """One scale for the weight, one for the activations that it meets."""
+    scale = weight.abs().max().float() / 448
+    codes = (weight.float() / scale).to(torch.float8_e4m3fn)
+    return {"weight": codes, "weight_scale": scale, "input_scale": torch.tensor(0.25)}
+
+
+def _packed(weight: Any, across: int) -> dict[str, Any]:
+    """Four bits in groups of 32 inputs, eight codes to an I32: along inputs (0) as GPTQ, along outputs (1) as AWQ."""
+    rows, columns = weight.shape
+    shape = (columns // 8, rows) if across == 0 else (columns, rows // 8)
+    scales = (weight.reshape(rows, -1, 32).abs().amax(-1) / 7).T.to(torch.float16).contiguous()
+    integers = {"dtype": torch.int32, "generator": torch.Generator().manual_seed(7)}
+    return {
+        "qweight": torch.randint(-(2**31), 2**31 - 1, shape, **integers),
+        "qzeros": torch.full((columns // 32, rows // 8), 0x77777777, dtype=torch.int32),
+        "scales": scales,
+        **({"g_idx": torch.arange(columns, dtype=torch.int32) // 32} if across == 0 else {}),
+    }
+
+
+WRITERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "FP8": (_fp8, {"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ["lm_head"]}),
+    "GPTQ": (lambda weight: _packed(weight, 0), {"quant_method": "gptq", "bits": 4, "group_size": 32}),
+    "AWQ": (lambda weight: _packed(weight, 1), {"quant_method": "awq", "bits": 4, "group_size": 32}),
+}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", ["Llama", "Qwen2", "Mistral"])
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_dense_model_that_was_quantised_is_consistent_at_every_depth(name, kind, tied, tmp_path):
+    write, declared = WRITERS[name]
+    folder = _saved(tmp_path, kind, tied=tied)
+    tensors = {key: value for path in folder.glob("*.safetensors") for key, value in load_file(path).items()}
+    stored: dict[str, Any] = {}
+    for key, value in tensors.items():
+        if key.endswith("_proj.weight"):
+            stored |= {f"{key.removesuffix('weight')}{part}": each for part, each in write(value).items()}
+        else:
+            stored[key] = value if value.dim() > 1 else 0.5 + torch.rand_like(value)  # norms begin as ones
+    for path in folder.glob("model*"):
+        path.unlink()
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    fields = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**fields, "quantization_config": declared}))
+    for depth in ("headers", "full"):
+        report = audit(folder, family="structure", depth=depth)
+        assert [(each.rule, each.message) for each in report.findings if each.severity != "info"] == []
+        assert report.verdict == "passed"
+        assert [(each.format, each.weights) for each in report.structure.formats] == [(name, 4 * 7)]
 
 
 @pytest.mark.parametrize("kind", ["Mixtral", "Qwen3Moe"])
