@@ -175,10 +175,12 @@ def test_secret_that_is_composed_is_a_setting(tmp_path: Path, monkeypatch) -> No
 # --- proxies ---
 
 
-@pytest.fixture
-def proxied(tmp_path: Path, certificate: Path) -> Iterator[tuple[httpx.Client, str]]:
-    """A client of the service behind a real nginx with our example, and a token of scope admin."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+@pytest.fixture(params=["nginx", "caddy"])
+def proxied(request: pytest.FixtureRequest, tmp_path: Path, certificate: Path) -> Iterator[tuple[httpx.Client, str]]:
+    """A client of the service behind a real proxy with our example, and a token of scope admin."""
+    program = shutil.which(request.param) or shutil.which(request.param, path="/usr/sbin:/usr/local/sbin")
+    if program is None and request.param == "caddy":
+        pytest.skip("Caddy is not installed")
     if program is None:
         parts.lacking("nginx", "make .venv/.servers installs it through apt")
         return
@@ -189,11 +191,11 @@ def proxied(tmp_path: Path, certificate: Path) -> Iterator[tuple[httpx.Client, s
         tokens = Tokens(installation.database)
         reader, admin = (tokens.create(scope, [scope]).token for scope in ("read", "admin"))
         installation.close()
-        (tmp_path / "reader").write_text(f'default "Bearer {reader}";\n')
-        (tmp_path / "people").write_text("me:{PLAIN}hunter2\n")
         port = parts.free_port()
-        configuration = _nginx(tmp_path, certificate, service.url, port)
-        process = subprocess.Popen([program, "-c", str(configuration), "-e", str(tmp_path / "log")])
+        write = _nginx if request.param == "nginx" else _caddy
+        command, environment = write(tmp_path, certificate, service.url, port, reader)
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen([program, *command], env=os.environ | environment, stdout=log, stderr=log)
         try:
             _wait_for(port, process, tmp_path / "log")
             with httpx.Client(
@@ -210,29 +212,54 @@ def proxied(tmp_path: Path, certificate: Path) -> Iterator[tuple[httpx.Client, s
         service.stop()
 
 
-def _nginx(folder: Path, certificate: Path, url: str, port: int) -> Path:
+def _changed(name: str, *changes: tuple[str, str]) -> str:
     """Our example, with a test's own port and files."""
-    text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
-    for ours, theirs in (
+    text = (DEPLOY / name).read_text(encoding="utf-8")
+    for ours, theirs in changes:
+        assert ours in text
+        text = text.replace(ours, theirs)
+    return text
+
+
+def _nginx(folder: Path, certificate: Path, url: str, port: int, reader: str) -> tuple[list[str], dict[str, str]]:
+    (folder / "reader").write_text(f'default "Bearer {reader}";\n')
+    (folder / "people").write_text("me:{PLAIN}hunter2\n")
+    text = _changed(
+        "nginx.conf",
         ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
         ("http://127.0.0.1:8765", url),
         ("/etc/ssl/auditor.pem", str(certificate)),
         ("/etc/ssl/auditor.key", str(certificate.with_suffix(".key"))),
         ("/etc/nginx/auditor-reader", str(folder / "reader")),
         ("/etc/nginx/auditor-people", str(folder / "people")),
-    ):
-        assert ours in text
-        text = text.replace(ours, theirs)
+    )
     temporary = "".join(
         f"{each}_temp_path {folder}/{each};" for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    file = folder / "nginx.conf"
     who = "user root;" if os.geteuid() == 0 else ""
-    file.write_text(
+    (folder / "nginx.conf").write_text(
         f"daemon off; {who} pid {folder}/pid; error_log {folder}/log; events {{}}\n"
         f"http {{ access_log off; {temporary}\n{text}\n}}\n"
     )
-    return file
+    return ["-c", str(folder / "nginx.conf"), "-e", str(folder / "log")], {}
+
+
+def _caddy(folder: Path, certificate: Path, url: str, port: int, reader: str) -> tuple[list[str], dict[str, str]]:
+    text = _changed(
+        "Caddyfile",
+        (
+            "auditor.example.org {",
+            f"https://auditor.example.org:{port} {{\n\tbind 127.0.0.1\n"
+            f"\ttls {certificate} {certificate.with_suffix('.key')}",
+        ),
+        ("127.0.0.1:8765", url.removeprefix("http://")),
+        # Of `hunter2`, at the least cost.
+        ("$2a$14$REPLACE.THIS.BY.A.HASH", "$2a$04$abcdefghijklmnopqrstuuV3duMsC0HpUex6N9qapiuOHHWkwRXVm"),
+    )
+    options = "{\n\tadmin off\n\tauto_https off\n\tdefault_sni auditor.example.org\n}\n"
+    (folder / "Caddyfile").write_text(options + text)
+    named = {"READER": reader, "XDG_DATA_HOME": str(folder / "caddy"), "XDG_CONFIG_HOME": str(folder / "caddy")}
+    return ["run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"], named
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
