@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, select, tuple_
 
+from auditor.service.store.database import now
 from auditor.service.store.tables import attempts, audits, checkpoints
 
 # Places beyond are not counted: this one stands for them.
@@ -21,6 +22,7 @@ _BEFORE = select(func.count()).select_from(
     .where(
         audits.c.queue == bindparam("queue"),
         audits.c.state == "queued",
+        audits.c.job.is_not(None),  # what waits for a time waits for no turn
         tuple_(audits.c.priority, audits.c.created_at, audits.c.id)
         < tuple_(bindparam("priority"), bindparam("created_at"), bindparam("id")),
     )
@@ -66,7 +68,7 @@ def versions(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[int,
 
 def place(connection: Connection, row: Row[Any]) -> int | None:
     """An audit's place among those that are queued beside it, 1 for the next; None where it does not wait its turn."""
-    if row.state != "queued":
+    if row.state != "queued" or (row.attempt > 1 and row.due_at > now(connection)):
         return None
     where = {name: row._mapping[name] for name in ("queue", "priority", "created_at", "id")}
     return int(connection.execute(_BEFORE, where).scalar_one()) + 1

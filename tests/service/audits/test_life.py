@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Row, select, text, update
 from sqlalchemy.exc import DBAPIError
 
+from auditor.service.audits import lookup
 from auditor.service.audits.life import Audits, KeyReusedError, QueueFullError, Result
 from auditor.service.audits.order import Order, host_of
 from auditor.service.audits.recovery import LOSSES
@@ -181,6 +182,16 @@ def test_what_may_go_away_is_tried_again_later_and_three_times_in_all(installati
     assert (row(installation, audit).state, row(installation, audit).cause) == ("failed", "unreachable")
     assert waits == sorted(waits)
     assert waits[0] < waits[1]
+
+
+def test_what_waits_for_its_next_attempt_has_no_place_and_takes_none(installation: Installation) -> None:
+    delayed = installation.audits.submit(Order(source="hf://org/m")).audit
+    installation.audits.begin(delayed, 1, "w")
+    installation.audits.conclude(delayed, 1, "w", Result(causes=("unreachable",), reason="away"))
+    behind = installation.audits.submit(Order(source="hf://org/next")).audit
+    with installation.database.read() as connection:
+        places = [lookup.place(connection, lookup.audit(connection, each)) for each in (delayed, behind)]
+    assert places == [None, 1]
 
 
 @pytest.mark.parametrize(

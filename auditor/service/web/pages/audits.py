@@ -85,8 +85,7 @@ def one(request: Request, caller: Reader, audit: Id) -> HTMLResponse:
         tries = lookup.tries(connection, audit)
         log = lookup.log(connection, audit, tries[-1].n) if tries else None
         waits = _waits(connection, row, settings, at) if row.state == "queued" else []
-        # Whoever waits for a time waits for no turn.
-        place = None if row.attempt > 1 and row.due_at > at else lookup.place(connection, row)
+        place = lookup.place(connection, row)
         before = queries.report_before(connection, row) if row.state == "finished" else None
     found = audit_of(row, place)
     moving = found.progress
