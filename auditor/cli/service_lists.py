@@ -70,10 +70,9 @@ def _token_revoke(options: argparse.Namespace, settings: "Settings") -> int:
 
 
 def _days(text: str) -> int:
-    days = int(text)
-    if not 1 <= days <= 36500:
-        raise argparse.ArgumentTypeError(f"{days}: needs 1 to 36500 days")
-    return days
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 36500:
+        raise argparse.ArgumentTypeError(f"{text!r}: needs 1 to 36500 days")
+    return int(text)
 
 
 # --- policies ---

@@ -27,7 +27,7 @@ class ActionParser(Parser):
 
     def parse_known_args(self, args: "Any" = None, namespace: "Any" = None) -> "Any":
         """What argparse asks of each action's parser."""
-        if self.meant is not None and args and "://" in args[0]:
+        if self.meant is not None and args and "/" in args[0]:
             args = [self.meant, *args]
         return super().parse_known_args(args, namespace)
 

@@ -70,6 +70,13 @@ def test_revoked_token_is_no_longer_good(command, installation: Installation) ->
     assert "revoked" in command("token", "list")[1]
 
 
+@pytest.mark.parametrize("days", ["0", "-1", "soon", "36501", "9" * 5000, "\u0663"])
+def test_token_is_good_for_a_number_of_days_that_can_be(command, days: str) -> None:
+    code, made, said = command("token", "create", "me", f"--days={days}")
+    assert (code, made) == (2, "")
+    assert "needs 1 to 36500 days" in said
+
+
 def test_token_that_is_not_there_cannot_be_revoked(command) -> None:
     code, _, said = command("token", "revoke", "none\x1b[2J")
     assert code == 2
@@ -126,6 +133,13 @@ def test_watch_of_a_source_needs_no_further_word(command) -> None:
     code, _, said = command("watch", "hf://org/model")
     assert code == 2
     assert "is watched already" in said
+
+
+def test_folder_cannot_be_watched_with_or_without_the_word(command, tmp_path: Path) -> None:
+    for words in ([str(tmp_path)], ["add", str(tmp_path)]):
+        code, _, said = command("watch", *words)
+        assert code == 2
+        assert "a folder cannot be watched" in said
 
 
 @pytest.fixture
