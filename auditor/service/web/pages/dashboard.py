@@ -36,13 +36,15 @@ def dashboard(
         rows = lookup.checkpoints_listed(connection, after=after, most=_EACH, words=words, verdict=verdict or None)
         ids = [row.id for row in rows]
         counts = queries.verdicts(connection)
-        histories, open_audits = queries.histories(connection, ids), queries.under_way(connection, ids)
+        histories = queries.histories(connection, ids)
+        last = queries.in_vain(connection, [row.id for row in rows if row.latest_audit is None])
+        last |= queries.under_way(connection, ids)
         at = now(connection)
     return page(
         "dashboard.html",
         caller=caller,
         at="checkpoints",
-        rows=[views.checkpoint(row, at, histories[row.id], open_audits.get(row.id)) for row in rows],
+        rows=[views.checkpoint(row, at, histories[row.id], last.get(row.id)) for row in rows],
         text=text,
         verdict=verdict,
         choices=_choices(counts, text, verdict),

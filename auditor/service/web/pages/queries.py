@@ -39,9 +39,18 @@ def histories(connection: Connection, ids: Sequence[str]) -> dict[str, list[str]
 
 def under_way(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
     """The audit of each checkpoint that runs, or else one that waits; none where there is none."""
-    some = [audits.c[name] for name in ("checkpoint", "id", "state")]
+    some = [audits.c[name] for name in ("checkpoint", "id", "state", "reason")]
     found = select(*some).where(audits.c.checkpoint.in_(ids), audits.c.state.in_(_OPEN))
     return {row.checkpoint: row for row in connection.execute(found.order_by(audits.c.state, audits.c.id.desc()))}
+
+
+def in_vain(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
+    """The last audit of each checkpoint, where that ended without a report."""
+    some = [audits.c[name] for name in ("id", "state", "reason")]
+    last = select(*some).where(audits.c.checkpoint == bindparam("of"))
+    last = last.order_by(audits.c.created_at.desc(), audits.c.id.desc()).limit(1)
+    found = {each: connection.execute(last, {"of": each}).one_or_none() for each in ids}
+    return {each: row for each, row in found.items() if row is not None and row.state in ("failed", "cancelled")}
 
 
 def report_before(connection: Connection, row: Row[Any]) -> str | None:

@@ -95,19 +95,24 @@ def short(revision: str | None) -> str | None:
 
 
 def checkpoint(row: Row[Any], now: int, history: list[str], audit: Row[Any] | None) -> dict[str, Any]:
-    """A line of the dashboard."""
+    """A line of the dashboard; `audit` is one that is under way, or that ended without a report where there is none."""
     return {
         "id": row.id,
         "source": row.source,
         "latest": verdict(row.verdict),
         "report": row.report is not None,
-        "findings": findings(row),
+        "findings": findings(row) or _reason(audit),
         "depth": row.depth,
         "revision": short(row.resolved or row.revision),
         "history": [verdict(each) for each in reversed(history)],
         "when": when(row.latest_at, now),
         "audit": None if audit is None else {"id": audit.id, **standing(audit.state, None)._asdict()},
     }
+
+
+def _reason(audit: Row[Any] | None) -> str:
+    # Why the attempt before gave no verdict says nothing of one that runs.
+    return "" if audit is None or audit.state == "running" else audit.reason or ""
 
 
 def audit(row: Row[Any], now: int) -> dict[str, Any]:
@@ -125,7 +130,7 @@ def audit(row: Row[Any], now: int) -> dict[str, Any]:
         "ended": None if row.ended_at is None else when(row.ended_at, now),
         # Between two attempts nothing takes time.
         "took": "" if row.state == "queued" else lasted(row.started_at, row.ended_at or now),
-        "reason": row.reason,
+        "reason": _reason(row),
         "pinned": row.pinned,
         "fingerprint": short(row.fingerprint),
         "policy": row.policy or ("of the request" if row.policy_sha256 else None),

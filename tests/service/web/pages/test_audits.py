@@ -210,6 +210,21 @@ def test_lists_of_audits_are_narrowed_by_state_and_paged(people: People, service
     assert "hf://org/done" in client.get("/audits?state=finished").text
 
 
+def test_a_list_says_of_a_running_audit_nothing_about_the_attempt_before(people: People, service: Service) -> None:
+    audits = service.installation.audits
+    audit = audits.submit(Order(source="hf://org/m")).audit
+    audits.begin(audit, 1, "w")
+    audits.conclude(audit, 1, "w", Result(causes=("unreachable",), reason="no such host"))
+    client = people.somebody("read")
+    assert "no such host" in client.get("/audits").text
+    with service.installation.database.write() as connection:
+        connection.execute(update(table).values(due_at=0))
+    service.installation.recovery.add_due()
+    audits.begin(audit, 2, "w")
+    for place in ("/audits", "/"):
+        assert "no such host" not in client.get(place).text
+
+
 def test_the_form_starts_an_audit_and_goes_to_it(people: People, service: Service, tmp_path: Path) -> None:
     policies.put(service.installation.database, "strict", 'symlinks = "inside"\n')
     client = people.somebody("submit")

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import event, insert
 
+from auditor.service.audits.life import Result
 from auditor.service.audits.order import Order
 from auditor.service.settings import Settings
 from auditor.service.store.database import Database, new_id
@@ -58,6 +59,17 @@ def test_each_checkpoint_is_shown_by_its_latest_verdict_the_latest_first(people:
     assert "All 3" in text
     assert "✘ Failed 1" in text
     assert "No report yet 1" in text
+
+
+def test_a_checkpoint_whose_audit_gave_no_report_says_why(people: People, service: Service) -> None:
+    audits = service.installation.audits
+    audit = audits.submit(Order(source="hf://org/gone")).audit
+    audits.begin(audit, 1, "w")
+    audits.conclude(audit, 1, "w", Result(causes=("not_found",), reason=f"no such repository {HOSTILE}"))
+    page = people.somebody("read").get("/")
+    assert "not audited yet · ! no report" in words(page)
+    assert f'href="/audits/{audit}"' in page.text
+    assert page.text.count(f"no such repository {SHOWN}") == 2  # beside it, and below it on a phone
 
 
 def test_checkpoints_are_found_by_words_and_by_verdict(people: People, service: Service) -> None:
