@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from auditor import audit
+from auditor import audit, cli
 from auditor.families.expectations import Row
 from auditor.forge import LIKES, plan_of
 from auditor.forge.plan import Like, Plan, Tensor, _document, plan_of_config
@@ -128,6 +128,15 @@ def named(finding: Finding) -> tuple[object, ...]:
     return (finding.location.tensor if finding.location is not None else None, finding.expected)
 
 
+def damage_experts(plan: Plan) -> set[str]:
+    """Drop one expert's weight, retype another and reshape a third; which ones."""
+    weights = [name for name, row in plan.rows.items() if row.experts and row.role == "weight"]
+    parts = (weights[len(weights) * part // 5] for part in (1, 2, 3))
+    damages = dict(zip(parts, DAMAGES.values(), strict=True))
+    plan.rewrite(lambda old: damages[old.name](old, plan.rows[old.name]) if old.name in damages else [old])
+    return set(damages)
+
+
 def test_every_release_that_can_be_forged_is_looked_at():
     assert set(TOTALS) == set(LIKES) - {"tiny"}
 
@@ -150,14 +159,22 @@ def test_a_release_of_full_size_is_sound_and_has_its_totals(like, tmp_path):
 @pytest.mark.parametrize("like", TOTALS)
 def test_a_dropped_a_retyped_and_a_reshaped_expert_of_full_size_fail_by_name(like, tmp_path):
     plan = plan_of(like)
-    weights = [name for name, row in plan.rows.items() if row.experts and row.role == "weight"]
-    names = dict(zip(DAMAGES, (weights[len(weights) * part // 5] for part in (1, 2, 3)), strict=True))
-    damages = {name: DAMAGES[damage] for damage, name in names.items()}
-    plan.rewrite(lambda old: damages[old.name](old, plan.rows[old.name]) if old.name in damages else [old])
+    damages = damage_experts(plan)
     report = audited(plan, tmp_path / "c")
     assert report.verdict == "failed"
     roots = [each for each in report.findings if each.caused_by is None and each.severity == "error"]
-    assert {each.location.tensor for each in roots if each.location is not None} == set(damages)
+    assert {each.location.tensor for each in roots if each.location is not None} == damages
+
+
+@pytest.mark.parametrize("like", TOTALS)
+def test_the_command_names_a_dropped_a_retyped_and_a_reshaped_expert_and_ends_with_1(like, tmp_path, capsys):
+    plan = small(like).copy()
+    damages = damage_experts(plan)
+    (tmp_path / "c").mkdir()
+    write(plan, tmp_path / "c", strips=None)
+    assert cli.main(["audit", str(tmp_path / "c")]) == 1
+    told = capsys.readouterr().out.replace("\n", "").replace(" ", "")
+    assert all(name in told for name in damages)
 
 
 @pytest.mark.parametrize("like", TOTALS)
