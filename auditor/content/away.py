@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from auditor.content.plan import ShardPlan
 from auditor.content.probes import ShardValues
+from auditor.content.units import answers
 from auditor.errors import AuditorError, ReadError, code_of
 from auditor.sources.entry import HERE
 from auditor.version import __version__
@@ -63,10 +64,7 @@ def answered(data: bytes, plan: ShardPlan, stamp_of: Callable[[str], str | None]
     values = answer.values
     if values is None:
         return answer
-    wanted = {(part.name, part.dtype, part.shape) for part in plan.parts}
-    if (values.file, values.size) != (plan.file, plan.size) or any(
-        (each.name, each.dtype, each.shape) not in wanted for each in values.tensors
-    ):
+    if not answers(plan, values):
         raise ReadError(f"{plan.file}: what came back is of another unit", code="unreadable")
     seen = {}
     for file, stamp in values.stamps.items():

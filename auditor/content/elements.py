@@ -148,6 +148,11 @@ class Values:
         return self._constant and self.read > 1
 
     @property
+    def first(self) -> int | None:
+        """The bits of the first element, where all have the same."""
+        return int(self._first) if self._constant and self._first is not None else None
+
+    @property
     def e4m3(self) -> bool:
         """Whether all elements, of a wider float format, are numbers that E4M3 has."""
         return self._e4m3 and self.read > 0

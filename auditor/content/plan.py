@@ -57,7 +57,8 @@ class Part(Struct, frozen=True):
     an FP8 weight with a grid of scales, of which one row of blocks, or of scales, is more than STRIP_BYTES. `blocks`
     are those of a weight with `scale`; `format` and `packing` are those of codes that are not judged by blocks.
     `beside` is what it is to the codes it goes with. `below`: a table of whole numbers that are less. `digested`: even
-    where nobody asks for digests. `role` is that of the expected row.
+    where nobody asks for digests. `role` is that of the expected row. `piece`: `rows` is one run of
+    them, and the others are read too, by other units.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Part(Struct, frozen=True):
     below: int | None = None
     digested: bool = False
     role: str | None = None
+    piece: bool = False
 
     @property
     def elements(self) -> int:
@@ -95,6 +97,24 @@ class Part(Struct, frozen=True):
     def bytes(self) -> int:
         """How many bytes are to be read."""
         return sum(b - a for a, b in self.rows) * self.row_bytes if self.rows else self.end - self.begin
+
+    @property
+    def own_begin(self) -> int:
+        """Where in the file begins what is this part's to read: the tensor, or a piece of it."""
+        return self.begin + self.rows[0][0] * self.row_bytes if self.piece else self.begin
+
+    @property
+    def own_end(self) -> int:
+        """Where that ends."""
+        return self.begin + self.rows[0][1] * self.row_bytes if self.piece else self.end
+
+    @property
+    def own_scale(self) -> ScaleAt | None:
+        """The scales to read for it: of a piece those of its rows, where they are read at once."""
+        if self.scale is None or not self.piece or not self.scale.whole:
+            return self.scale
+        first, last = self.rows[0]
+        return self.scale.of_rows(self.block_row(first), self.block_row(last - 1) + 1)
 
     @property
     def chunk_rows(self) -> int:

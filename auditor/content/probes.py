@@ -161,6 +161,23 @@ class RowValues(Struct, frozen=True):
     doubled: int = 0
 
 
+class Seam(Struct, frozen=True):
+    """What a piece of a tensor tells beside its values, for these to be put together with those of the next piece.
+
+    `first` are the bits of its first element where all have the same. `head` and `tail` are bytes at its ends, for the
+    pages that it shares, and `small` how many small codes those pages have here. `runs` are those of texture as they
+    stand: in chunks the one that has not ended, the longest, its place, the one it begins with, whether that has ended.
+    `codes` counts those of scales, with the first element of each.
+    """
+
+    first: int | None = None
+    head: bytes = b""
+    tail: bytes = b""
+    small: tuple[int, int] = (0, 0)
+    runs: tuple[tuple[int, int, int, int, int], ...] = ()
+    codes: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+
 class TensorValues(Struct, frozen=True):
     """What was read of one tensor. `read` counts elements; `rows` are the rows read, empty for all of them.
 
@@ -173,7 +190,7 @@ class TensorValues(Struct, frozen=True):
     shape, which is `unpacked`. `bands` has a 64-bit number for each strip of 128 rows read, in order, which two strips
     of the same dtype and row length share only where they hold the same; 0 for one that holds nothing, or is not
     looked at. `exponents` counts BF16 and F32 values by floor(log2(|value|)), of large tensors an eighth.
-    `doubled_pages` are the pages of 4 KiB that are there twice, one behind the other.
+    `doubled_pages` are the pages of 4 KiB that are there twice, one behind the other. `seam`: it is a piece.
     """
 
     name: str
@@ -207,6 +224,7 @@ class TensorValues(Struct, frozen=True):
     exponents: dict[int, int] = field(default_factory=dict)
     doubled_pages: int = 0
     first_doubled: Position | None = None
+    seam: Seam | None = None
 
     @property
     def whole(self) -> bool:

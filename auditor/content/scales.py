@@ -33,7 +33,7 @@ def survey_of(part: Part) -> "Survey | CodeSurvey | None":
     beside = part.beside
     if beside is None or beside.kind == "shape":
         return None
-    if part.dtype in _CODES:
+    if part.dtype in CODES:
         return CodeSurvey(part, beside)
     return Survey(part, powers_of_two=beside.powers_of_two)
 
@@ -47,8 +47,8 @@ def as_floats(data: Any, dtype: str) -> Floats:
         return np.frombuffer(data, np.float32)
     if dtype == "BF16":
         return (np.frombuffer(data, np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
-    if dtype in _CODES:
-        return _CODES[dtype][np.frombuffer(data, np.uint8)]
+    if dtype in CODES:
+        return CODES[dtype][np.frombuffer(data, np.uint8)]
     with np.errstate(over="ignore"):  # infinite as float32: no scale either way
         return np.frombuffer(data, np.float16 if dtype == "F16" else np.float64).astype(np.float32)
 
@@ -60,7 +60,7 @@ def _exponents() -> Floats:
 
 
 _E8M0 = _exponents()
-_CODES = {"F8_E8M0": _E8M0, "U8": _E8M0, FP8: decode_table()}
+CODES = {"F8_E8M0": _E8M0, "U8": _E8M0, FP8: decode_table()}
 
 
 class Survey:
@@ -171,7 +171,7 @@ class CodeSurvey:
     def __init__(self, part: Part, beside: Beside) -> None:
         self._part = part
         self._beside = beside
-        self._value = _CODES[part.dtype]
+        self._value = CODES[part.dtype]
         self._counts = np.zeros(256, np.int64)
         self._firsts: dict[int, int] = {}
 
@@ -184,6 +184,21 @@ class CodeSurvey:
             if not self._value[code] > 0 or code == top:  # what is pointed at
                 self._firsts[code] = element + int(np.argmax(run == code))
         self._counts += counts
+
+    @property
+    def codes(self) -> dict[int, tuple[int, int]]:
+        """How often each code was seen, and the first element that has it, or -1 where it is not pointed at."""
+        return {
+            code: (int(self._counts[code]), self._firsts.get(code, -1))
+            for code in np.flatnonzero(self._counts).tolist()
+        }
+
+    def add_codes(self, codes: dict[int, tuple[int, int]]) -> None:
+        """What another has seen of the elements that follow."""
+        for code, (count, first) in codes.items():
+            if first >= 0 and not self._counts[code]:
+                self._firsts[code] = first
+            self._counts[code] += count
 
     def _top(self, counts: npt.NDArray[np.int64]) -> int:
         """The code of the largest scale."""

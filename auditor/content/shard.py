@@ -20,8 +20,8 @@ from auditor.content.integers import SaidShape, Table
 from auditor.content.kernels.reduce import zeros_at_end
 from auditor.content.kernels.strips import CHUNK
 from auditor.content.plan import STRIP_ROWS, Part, ScaleAt, ShardPlan
-from auditor.content.probes import ShardValues, TensorValues
-from auditor.content.scales import as_floats, survey_of
+from auditor.content.probes import Seam, ShardValues, TensorValues
+from auditor.content.scales import CodeSurvey, as_floats, survey_of
 from auditor.content.texture import CodeTexture, Exponents, Pages, Rows, Strips
 from auditor.errors import ReadError, Unread, code_of
 from auditor.sources import File, Source
@@ -140,6 +140,19 @@ class _Looks:
             each.add(run, place)
 
 
+def _seam(values: Values, looks: _Looks, weight: _Weight | None, survey: object) -> Seam:
+    """What a piece tells for the next one to be put to it."""
+    head, tail = looks.pages.ends if looks.pages is not None else (b"", b"")
+    return Seam(
+        first=values.first,
+        head=head,
+        tail=tail,
+        small=weight.texture.small if weight is not None else (0, 0),
+        runs=weight.texture.runs if weight is not None else (),
+        codes=survey.codes if isinstance(survey, CodeSurvey) else {},
+    )
+
+
 def _bands(weight: _Weight) -> bytes:
     """The numbers of a weight's strips: of its rows of blocks, or of several together where these are low."""
     numbers = np.concatenate(weight.bands) if weight.bands else np.zeros(0, np.uint64)
@@ -168,19 +181,19 @@ class _Pass:
     def run(self) -> tuple[TensorValues, ...]:
         """Every part of the plan, in the order of the file."""
         plan, found, position, repeated = self._plan, [], self._plan.begin, 0
-        own = [part.scale for part in plan.parts if part.scale is not None and part.scale.file == plan.file]
-        self._file.expect([(at.begin, at.end) for at in own if at.whole])
+        own = [part.own_scale for part in plan.parts]
+        self._file.expect([(at.begin, at.end) for at in own if at is not None and at.file == plan.file and at.whole])
         for part in plan.parts:
             # Bytes that no tensor claims are hashed too; those that two claim are hashed with the first.
-            again = part.begin < position
+            again = part.own_begin < position
             repeated += part.bytes if again else 0
             if again and repeated > plan.size:
                 continue  # a header may name the same bytes without end; overlapping-tensors has said so
             if not again:
-                self._pass_over(position, part.begin)
+                self._pass_over(position, part.own_begin)
             found.append(self._part(part, again=again))
             if not again:
-                position = part.end
+                position = part.own_end
         self._pass_over(position, plan.stop)
         return tuple(found)
 
@@ -215,7 +228,7 @@ class _Pass:
 
     def _weight(self, part: Part, values: Values) -> "_Weight | None":
         """A weight with its scales, which are read before it: it is judged beside them."""
-        at, blocks = part.scale, part.blocks
+        at, blocks = part.own_scale, part.blocks
         if at is None or blocks is None:
             return None
         if not at.whole and self._reads(at.of_rows(0, 1)) is not None:
@@ -224,8 +237,12 @@ class _Pass:
         scale_rc = self._reads(at)
         if scale_rc is None:
             return None
-        judge = Judge(part, scale_rc, blocks, self._reader.device)
-        return _Weight(part, values, judge, CodeTexture(part, blocks.shape), [])
+        judge = Judge(part, None if part.piece else scale_rc, blocks, self._reader.device)
+        weight = _Weight(part, values, judge, CodeTexture(part, blocks.shape), [])
+        if not part.piece:
+            return weight
+        before = part.block_row(part.rows[0][0])
+        return weight._replace(scales=lambda a, b: scale_rc[a - before : b - before])
 
     def _reads(self, at: ScaleAt) -> Scales | None:
         """Scales; None where they are in another shard that cannot be read, which is noted."""
@@ -269,7 +286,7 @@ class _Pass:
         # Tables, and other matrices whose rows are looked at, come in whole rows.
         slab = self._reader.run_bytes
         slab = slab if table is None and looks.rows is None else max(1, slab // part.row_bytes) * part.row_bytes
-        whole, digest, strips = not part.rows, None, []
+        whole, digest, strips = part.piece or not part.rows, None, []
         for first, last in part.rows or ((0, part.row_count),):
             begin, end = part.begin + first * part.row_bytes, part.begin + last * part.row_bytes
             # A copy of a vocabulary matrix is judged by its digest alone, so these are made always.
@@ -324,6 +341,7 @@ class _Pass:
             exponents=looks.exponents.result() if looks.exponents is not None else {},
             doubled_pages=looks.pages.doubled if looks.pages is not None else 0,
             first_doubled=looks.pages.first if looks.pages is not None else None,
+            seam=_seam(values, looks, weight, survey) if part.piece else None,
         )
 
     def _weigh(self, weight: "_Weight", looks: "_Looks", begin: int, end: int, hasher: Any, *, again: bool) -> None:

@@ -17,6 +17,7 @@ import msgspec
 from auditor.content.place import Place, this_machine
 from auditor.content.plan import STRIP_ROWS, ShardPlan
 from auditor.content.probes import Functional, ShardValues
+from auditor.content.units import answers
 from auditor.errors import UsageError
 from auditor.sources import Source
 from auditor.sources.entry import HERE
@@ -97,7 +98,7 @@ class State:
     def load(self, plan: ShardPlan) -> ShardValues | None:
         """A shard's finished result, if nothing has changed since; anything odd counts as not finished."""
         saved = self._seal.opened(self._place.read(_name(plan), _most(plan)), _Result)
-        if saved is None or not _answers(plan, saved[1].values):
+        if saved is None or not answers(plan, saved[1].values):
             return None
         key, result = saved
         values, present = result.values, self._stamps(plan)
@@ -166,14 +167,6 @@ def _most(plan: ShardPlan) -> int:
     strips = sum(part.row_count // STRIP_ROWS + 1 for part in plan.parts)
     return min(
         SMALL_BYTES + _PART_BYTES * len(plan.parts) + _RANGE_BYTES * ranges + _STRIP_BYTES * strips, _LARGEST_BYTES
-    )
-
-
-def _answers(plan: ShardPlan, values: ShardValues) -> bool:
-    """Whether values are of the shard and the tensors that are to be read."""
-    wanted = {(part.name, part.dtype, part.shape) for part in plan.parts}
-    return (values.file, values.size) == (plan.file, plan.size) and all(
-        each.file == plan.file and (each.name, each.dtype, each.shape) in wanted for each in values.tensors
     )
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import xxhash
+from msgspec.structs import replace
 
 from auditor.content.device import PAGE, Bytes, Extremes
 from auditor.content.fp8 import CLAMP, LARGEST
@@ -15,6 +16,8 @@ from auditor.content.plan import STRIP_ROWS, Part
 from auditor.content.probes import Position, RowValues, Texture
 
 Floats = npt.NDArray[np.float32]
+Run = tuple[int, int, int, int, int]  # as `looks` has it
+Runs = tuple[Run, Run]
 # A page with a share of small codes above this is looked at again: it is odd only where each sixteen of the 128
 # magnitudes has its share as well, as those of random bytes do. Blocks with one weight far above the rest have small
 # codes alone; channels that decayed leave few between those and the others.
@@ -42,47 +45,52 @@ class CodeTexture:
         self._part = part
         self._block = block
         self._looks = block[1] % CHUNK == 0
-        self._runs = np.zeros((2, 3), np.int64)
+        self._runs = np.zeros((2, 5), np.int64)
         self._share = 0.0
         self._worst: Position | None = None
         self._pages = self._small_pages = 0
         self._open: _Page | None = None
         self._begin = self._end = -1  # of what was read in one go
+        # A piece judges no page that it shares with the one before it.
+        self._shared = part.own_begin + (-part.own_begin % PAGE if part.own_begin != part.begin else 0)
+        self._small_head = 0
 
     def add(self, strip: Bytes, place: int, extremes: Extremes, scale_rc: Floats) -> None:
         """A strip of whole rows of blocks from byte `place` of the file on, with the scales of its blocks."""
         if not self._looks:
             return
         if place != self._end:  # a sample has gaps
+            if self._end >= 0:
+                self._break_runs()
             self._open, self._begin = None, place
-            self._runs[:, looks.PRESENT] = 0
         self._end = place + strip.size
         self._look_at_runs(strip, place, extremes, scale_rc)
         self._add_pages(strip, place, extremes.small)
 
     def _look_at_runs(self, strip: Bytes, place: int, extremes: Extremes, scale_rc: Floats) -> None:
         if not extremes.alike_r.any():
-            self._runs[:, looks.PRESENT] = 0
+            self._break_runs()
             return
         largest_rc = np.maximum(extremes.signed_rc.view(np.uint8) & 0x7F, extremes.unsigned_rc & 0x7F)
         with np.errstate(invalid="ignore"):
             counted_rc = (largest_rc > 0) & (scale_rc > _EMPTY) & (extremes.alike_r > 0)[:, None]
         if not counted_rc.any():
-            self._runs[:, looks.PRESENT] = 0
+            self._break_runs()
             return
         looks.find_runs(strip, self._part.shape[1], *self._block, counted_rc, place, self._runs)
 
-    def _run(self, kind: int) -> tuple[int, Position | None]:
-        """The longest run of a kind, in codes, and where it is."""
-        chunks, begin = int(self._runs[kind, looks.LONGEST]), int(self._runs[kind, looks.BEGAN])
-        if not chunks:
-            return 0, None
-        size = chunks * CHUNK
-        return size, Position(begin - self._part.begin, begin, begin + size, f"{size:,} codes")
+    def _break_runs(self) -> None:
+        self._runs[:, looks.PRESENT] = 0
+        self._runs[:, looks.BROKEN] = 1
 
     def _add_pages(self, strip: Bytes, place: int, small: npt.NDArray[np.int32]) -> None:
         """Judge the pages that end with this strip; of the last one more may come with the next."""
         end = self._end
+        if place < self._shared:
+            self._small_head += int(small[0])
+            if end <= self._shared:
+                return
+            strip, small, place = strip[self._shared - place :], small[1:], self._shared
         first, ends = place - place % PAGE, end == self._part.end
         counts, before = small, b""
         if self._open is not None:
@@ -110,33 +118,97 @@ class CodeTexture:
 
     def _look_at_page(self, codes: Bytes, begin: int, small: int) -> None:
         share = small / codes.size
-        if codes.size < _ENOUGH:
-            return
-        if share > _LOOK and np.bincount((codes & 0x7F) >> 4, minlength=8).min() < _LEAST * codes.size:
+        if not _is_odd(codes, share):
             return
         self._small_pages += share > 2 * _LOOK
         if share > self._share:
             self._keep(share, begin)
 
     def _keep(self, share: float, begin: int) -> None:
-        stop = min(begin - begin % PAGE + PAGE, self._part.end)
-        self._share = share
-        self._worst = Position(begin - self._part.begin, begin, stop, f"{100 * share:.1f} %")
+        self._share, self._worst = share, _page_at(self._part, share, begin)
+
+    @property
+    def runs(self) -> Runs:
+        """The runs as they stand."""
+        zeros, sign = ((a, b, c, d, e) for a, b, c, d, e in self._runs.tolist())
+        return zeros, sign
+
+    @property
+    def small(self) -> tuple[int, int]:
+        """How many small codes there are in the pages that a piece shares with those around it."""
+        return self._small_head, 0 if self._open is None else self._open.small
 
     def result(self) -> Texture:
         """What has been seen."""
-        zeros, first_zeros = self._run(looks.ZEROS)
-        sign, first_sign = self._run(looks.ONE_SIGN)
-        return Texture(
-            pages=self._pages if self._looks else 0,
-            small=self._share,
-            small_pages=int(self._small_pages),
-            zero_run=zeros,
-            sign_run=sign,
-            first_small=self._worst,
-            first_zeros=first_zeros,
-            first_sign=first_sign,
-        )
+        found = Texture(self._pages, self._share, int(self._small_pages), first_small=self._worst)
+        return _with_runs(found, self._part, self.runs)
+
+
+def _is_odd(codes: Bytes, share: float) -> bool:
+    """Whether a share of small codes in a page tells anything."""
+    if codes.size < _ENOUGH:
+        return False
+    return share <= _LOOK or bool(np.bincount((codes & 0x7F) >> 4, minlength=8).min() >= _LEAST * codes.size)
+
+
+def _page_at(part: Part, share: float, begin: int) -> Position:
+    stop = min(begin - begin % PAGE + PAGE, part.end)
+    return Position(begin - part.begin, begin, stop, f"{100 * share:.1f} %")
+
+
+def _with_runs(found: Texture, part: Part, runs: Runs) -> Texture:
+    """The texture with the longest runs, in codes, and where they are."""
+    sizes, places = [], []
+    for run in runs:
+        size, begin = run[looks.LONGEST] * CHUNK, run[looks.BEGAN]
+        sizes.append(size)
+        places.append(Position(begin - part.begin, begin, begin + size, f"{size:,} codes") if size else None)
+    return replace(
+        found,
+        zero_run=sizes[looks.ZEROS],
+        sign_run=sizes[looks.ONE_SIGN],
+        first_zeros=places[looks.ZEROS],
+        first_sign=places[looks.ONE_SIGN],
+    )
+
+
+def joined_runs(part: Part, left: Runs, right: Runs, place: int) -> Runs:
+    """The runs of two pieces, of which the second begins at byte `place`."""
+    columns = part.shape[1]
+    zeros, sign = (_joined_run(*pair, columns, place) for pair in zip(left, right, strict=True))
+    return zeros, sign
+
+
+def _joined_run(left: Run, right: Run, columns: int, place: int) -> Run:
+    present, longest, began, leading, broken = left
+    through = present + right[looks.LEADING]
+    if right[looks.LEADING] and through > longest:
+        row, chunk = divmod(right[looks.LEADING] - 1, columns // CHUNK)
+        longest, began = through, place + row * columns + (chunk + 1 - through) * CHUNK
+    if right[looks.LONGEST] > longest:
+        longest, began = right[looks.LONGEST], right[looks.BEGAN]
+    leading += 0 if broken else right[looks.LEADING]
+    present = right[looks.PRESENT] if right[looks.BROKEN] else through
+    return present, longest, began, leading, broken | right[looks.BROKEN]
+
+
+def joined_texture(
+    part: Part, left: Texture, right: Texture, runs: Runs, page: tuple[bytes, int, int] | None
+) -> Texture:
+    """The texture of two pieces, with the page between them: its codes, how many are small, and where it begins."""
+    pages, small_pages = left.pages + right.pages, left.small_pages + right.small_pages
+    share, worst = left.small, left.first_small
+    if page is not None:
+        codes, small, begin = page
+        pages += 1
+        found = small / PAGE
+        odd = small <= _LOOK * _ENOUGH or _is_odd(np.frombuffer(codes, np.uint8), found)
+        small_pages += odd and found > 2 * _LOOK
+        if odd and found > share:
+            share, worst = found, _page_at(part, found, begin)
+    if right.small > share:
+        share, worst = right.small, right.first_small
+    return _with_runs(Texture(pages, share, small_pages, first_small=worst), part, runs)
 
 
 class Pages:
@@ -144,7 +216,7 @@ class Pages:
 
     def __init__(self, part: Part) -> None:
         self._part = part
-        self._kept = np.zeros(0, np.uint8)
+        self._kept = self._head = np.zeros(0, np.uint8)
         self._end = -1
         self.doubled = 0
         self.first: Position | None = None
@@ -154,6 +226,8 @@ class Pages:
         if place != self._end:
             self._kept = self._kept[:0]
         self._end = place + run.size
+        if self._part.piece and self._head.size < 2 * PAGE - 1:
+            self._head = np.concatenate([self._head, run[: 2 * PAGE - 1 - self._head.size]])
         if self._kept.size:  # pages that begin before the run, each with the one after it
             begin = place - self._kept.size
             self._find(np.concatenate([self._kept, run[: 2 * PAGE]]), begin, -begin % PAGE, self._kept.size)
@@ -162,11 +236,28 @@ class Pages:
         self._kept = kept[-(2 * PAGE - 1) :].copy()
 
     def _find(self, run: Bytes, place: int, first: int, last: int) -> None:
-        count, where = looks.find_doubled(run, first, last)
+        count, found = _doubled(self._part, run, place, first, last)
         self.doubled += count
-        if where >= 0 and self.first is None:
-            begin = place + where
-            self.first = Position(begin - self._part.begin, begin, begin + PAGE, f"{PAGE:,} bytes")
+        self.first = self.first or found
+
+    @property
+    def ends(self) -> tuple[bytes, bytes]:
+        """The first and the last bytes, which pages share with the pieces around this one."""
+        return self._head.tobytes(), self._kept.tobytes()
+
+
+def _doubled(part: Part, run: Bytes, place: int, first: int, last: int) -> tuple[int, Position | None]:
+    count, where = looks.find_doubled(run, first, last)
+    begin = place + where
+    return count, Position(begin - part.begin, begin, begin + PAGE, f"{PAGE:,} bytes") if where >= 0 else None
+
+
+def doubled_between(part: Part, tail: bytes, head: bytes, place: int) -> tuple[int, Position | None]:
+    """How many pages that begin before byte `place` the next page repeats behind it, from the bytes on both sides."""
+    if not tail or not head:
+        return 0, None
+    begin = place - len(tail)
+    return _doubled(part, np.frombuffer(bytearray(tail + head), np.uint8), begin, -begin % PAGE, len(tail))
 
 
 class Strips:
@@ -249,8 +340,9 @@ class Exponents:
             looks.count_exponents(run.view(self._codes), self._shift, self._counts)
             return
         step = self._every * PAGE
-        for begin in range((self._begin - place) % step, run.size, step):
-            looks.count_exponents(run[begin : begin + PAGE].view(self._codes), self._shift, self._counts)
+        for begin in range(-((place - self._begin) % step), run.size, step):
+            if begin + PAGE > 0:
+                looks.count_exponents(run[max(0, begin) : begin + PAGE].view(self._codes), self._shift, self._counts)
 
     def result(self) -> dict[int, int]:
         """By floor(log2(|value|)); what is 0, subnormal or no number is left out."""

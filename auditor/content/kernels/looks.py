@@ -12,6 +12,8 @@ PAGE = 4096
 # the present one began.
 ZEROS, ONE_SIGN = range(2)
 PRESENT, LONGEST, BEGAN = range(3)
+# How long the run is that all began with, and whether it has ended.
+LEADING, BROKEN = range(3, 5)
 _CHUNK = 64
 _MIX = 0x9E3779B97F4A7C15
 
@@ -40,8 +42,10 @@ def find_runs(
             for kind in range(2):
                 if not one_sign or (size == 0) != (kind == ZEROS):
                     runs[kind, PRESENT] = 0
+                    runs[kind, BROKEN] = 1
                     continue
                 runs[kind, PRESENT] += 1
+                runs[kind, LEADING] += 1 - runs[kind, BROKEN]
                 if runs[kind, PRESENT] > runs[kind, LONGEST]:
                     runs[kind, LONGEST] = runs[kind, PRESENT]
                     # Where columns are left over behind the last chunk of a row, a run is longer than its chunks.
