@@ -1,0 +1,291 @@
+"""Measures full audits in parts and on a Ray cluster of this machine, and simulates a fleet from what units took.
+
+    make benchmark-fleet      # or: python benchmarks/fleet.py [--record] [--gigabytes N] [--rounds N] [--strict]
+
+Workers are nodes of a real cluster, with a processor each. This process imports the standard library alone; whatever
+computes is a process of its own.
+"""
+
+import argparse
+import json
+import os
+import platform
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import content
+from content import GB, MB, PARTS, Figures, Forged, Target, forge
+from headers import HERE, Command, auditor, in_turn, machine, middle
+
+ROOT = HERE.parent
+RESULTS = HERE / "results" / "fleet.md"
+WAYS = {"with digests": (), "without digests": ("--no-digests",)}
+SPREAD = 0.3  # speeds of a fleet are between 1 - this and 1 + this
+FLEET, DRAWS = 64, 20
+SPEEDS = (0.7, 0.9, 1.1, 1.3)  # of the four workers of the real run, in parts of PACE
+PACE = 160e6  # bytes a second, few enough that four workers find room on two cores
+EMPTY_UNITS = 1000
+PARTS_AT_ONCE = 4
+HEALTH_S = 3  # a node is dead that does not answer so long
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_failure_threshold": str(HEALTH_S),
+    "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "schemas", ROOT / "reports", PARTS))),
+}
+
+
+class Nodes:
+    """A cluster of a head and so many nodes, each at its pace; `address` as the engine takes it."""
+
+    def __init__(self, *paces: float) -> None:
+        command = [sys.executable, str(PARTS / "ray_nodes.py"), *map(str, paces)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
+        self.address, self.seconds = self._answer()
+
+    def _answer(self) -> tuple[str, float]:
+        assert self._process.stdout is not None
+        address, seconds = json.loads(self._process.stdout.readline())
+        return f"ray://{address}", seconds
+
+    def ask(self, word: str) -> float:
+        """Have a node added, or the newest killed; the seconds that it took."""
+        assert self._process.stdin is not None
+        print(word, file=self._process.stdin, flush=True)
+        return self._answer()[1]
+
+    def close(self) -> None:
+        """Stop them."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+
+
+@contextmanager
+def nodes(*paces: float) -> Iterator[Nodes]:
+    """A cluster for a while."""
+    found = Nodes(*paces)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def part(name: str, *words: object, given: object = None) -> Any:
+    """What a part printed last."""
+    command = [sys.executable, str(PARTS / name), *map(str, words)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, input=json.dumps(given))
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def audit(checkpoint: Forged, engine: str, rounds: int, *words: str) -> Any:
+    """An audit whose engine does its units so many times over."""
+    return part("fleet_audit.py", checkpoint.folder, engine, rounds, *words)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one worker took: rates of units of this machine's engine, the rate of a whole run on Ray, an empty unit."""
+
+    units: dict[str, list[float]]
+    alone: float
+    empty: float
+
+
+def engines(figures: Figures, checkpoint: Forged, rounds: int) -> Measured:
+    """Both engines with one and two workers."""
+    found: dict[tuple[str, int, str], Any] = {}
+    for way, words in WAYS.items():
+        for jobs in (1, 2):
+            found["local", jobs, way] = audit(checkpoint, "local", rounds, "--jobs", str(jobs), *words)
+    with nodes(0) as cluster:
+        begun = [cluster.seconds]
+        for jobs in (1, 2):
+            if jobs == 2:
+                begun.append(cluster.ask("add"))
+            for way, words in WAYS.items():
+                found["ray", jobs, way] = audit(checkpoint, cluster.address, rounds, *words)
+        empty = part("empty_units.py", cluster.address, EMPTY_UNITS)
+    rates = {}
+    for (engine, jobs, way), each in found.items():
+        what = f"{engine}, {'one worker' if jobs == 1 else 'two workers'}, {way}"
+        rates[engine, jobs, way] = figures.add(what, each["seconds"], checkpoint.bytes)
+    starts = []
+    for way in WAYS:
+        for engine in ("local", "ray"):
+            gain = rates[engine, 2, way] / rates[engine, 1, way]
+            figures.targets.append(Target(f"{engine}: two workers / one, {way}", gain, 1.7))
+            seen = found[engine, 2, way]
+            starts.append(f"{engine}, {way}: {seen['before']:.1f} and {seen['first']:.1f} s")
+        more = 100 * (rates["local", 2, way] / rates["ray", 2, way] - 1)
+        figures.targets.append(Target(f"Ray's time beyond local's, two workers, {way}", more, 5, " %", least=False))
+    figures.targets.append(Target("an empty unit", 1000 * empty, 5, " ms", least=False))
+    figures.rows += [
+        "",
+        f"Not in these rates: a head and a node begin in {begun[0]:.1f} s, another node in {begun[1]:.1f} s. Until the "
+        "first unit begins (imports, headers, Ray's connection), and until four small ones are read (workers begin and "
+        f"load kernels): {'; '.join(starts)}.",
+    ]
+    units = {way: [size / took for size, took in found["local", 1, way]["units"] if size > 100 * MB] for way in WAYS}
+    return Measured(units, rates["ray", 1, "with digests"], empty)
+
+
+def memory(figures: Figures, layout: Forged) -> None:
+    """The driver's memory and the object store while many shards are read."""
+    with nodes(0, 0) as cluster:
+        seen = audit(layout, cluster.address, 1, "--no-digests")
+    before, most, _ = seen["memory"]
+    what = f"growth of the driver from the first to the last of {layout.shards} shards"
+    figures.targets += [
+        Target(what, (most - before) / MB, 20, " MB", least=False),
+        Target("object store at the end", seen["store"] / MB, 10, " MB", least=False),
+    ]
+
+
+def death(figures: Figures, checkpoint: Forged, measured: Measured) -> None:
+    """One node of two is killed when half is read."""
+    with nodes(0, 0) as cluster:
+        words = [sys.executable, str(PARTS / "fleet_audit.py"), str(checkpoint.folder), cluster.address, "1", "--half"]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()
+        killed = time.monotonic()
+        cluster.ask("kill")
+        seen = json.loads(process.communicate()[0])
+    noticed, took, ideal = seen.get("noticed", killed) - killed, seen["ended"] - killed, seen["left"] / measured.alone
+    figures.rows += [
+        "",
+        f"A node of two killed half-way: {seen['left'] / GB:.2f} GB were left, {ideal:.2f} s of one worker; they were "
+        f"read after {took:.2f} s. Ray knew of it after {noticed:.2f} s (health checks: each second, dead after "
+        f"{HEALTH_S} without an answer).",
+    ]
+    what = "a node killed half-way: time but for Ray's detection / ideal of what was left"
+    figures.targets.append(Target(what, (took - noticed) / ideal, 1.3, least=False))
+
+
+def simulation(figures: Figures, release: Path, checkpoint: Forged, measured: Measured) -> None:
+    """A fleet reads the release's 163 shards, simulated; and four real workers against the same simulation."""
+    subprocess.run(
+        [auditor(), "forge", str(release), "--like", "v3", "--sparse"], check=True, stdout=subprocess.DEVNULL
+    )
+    with nodes(*(PACE * speed for speed in SPEEDS)) as cluster:
+        for way, words in WAYS.items():
+            asked = {"digests": not words, "each": measured.empty}
+            fleet = {"folder": str(release), "workers": FLEET, "spread": SPREAD, "draws": DRAWS}
+            told = part("schedule.py", given=asked | fleet | {"rates": measured.units[way]})
+            name, against = (f"total / {FLEET}", "ideal") if words else ("the best plan of whole shards", "best")
+            what = f"simulated, {FLEET} workers, {way} / {name}"
+            figures.targets.append(Target(what, told["seconds"] / told[against], 1.1, least=False))
+            figures.rows += [
+                "",
+                f"Simulated, {way}: {told['units']:,} units of {told['bytes'] / GB:.0f} GB on {FLEET} workers of this "
+                f"machine's rates ± {SPREAD:.0%} take {told['seconds']:.1f} s; total / {FLEET} is {told['ideal']:.1f} "
+                f"s, the best plan that was found {told['best']:.1f} s (medians of {DRAWS} draws).",
+            ]
+            four = {"folder": str(checkpoint.folder), "speeds": SPEEDS, "rates": [PACE]}
+            foretold = part("schedule.py", given=asked | four)["seconds"]
+            (real,) = audit(checkpoint, cluster.address, 1, *words)["seconds"]
+            what = f"{len(SPEEDS)} real workers, {way}: {real:.1f} s, simulated {foretold:.1f} s; apart"
+            figures.targets.append(Target(what, 100 * abs(real / foretold - 1), 10, " %", least=False))
+
+
+def parts(figures: Figures, release: Path, layout: Forged, rounds: int) -> None:
+    """Shares of the release, and what it takes to collect those of its layout."""
+    shares = part("shares.py", release, PARTS_AT_ONCE)
+    apart = (max(shares["bytes"]) - min(shares["bytes"])) / GB
+    what = f"shares of {PARTS_AT_ONCE} parts of the release, apart (bound: the largest shard)"
+    figures.targets.append(Target(what, apart, shares["largest"] / GB, " GB", least=False))
+    place = layout.folder.with_name("place")
+    words = ("read", str(layout.folder), "--resume", str(place), "--quiet", "--jobs", "1")
+    running = [
+        subprocess.Popen([auditor(), *words, "--part", f"{number}/{PARTS_AT_ONCE}"])
+        for number in range(1, PARTS_AT_ONCE + 1)
+    ]
+    if any(process.wait() for process in running):
+        raise RuntimeError("a part was not read")
+    whole = ("--depth", "full", "--seed", "1", "--resume", str(place), "--fail-on", "never")
+    headers = Command("headers", (auditor(), "audit", str(layout.folder), "--quiet"))
+    collecting = Command("collecting", (auditor(), "audit", str(layout.folder), "--quiet", *whole))
+    runs = in_turn([headers, collecting], rounds)
+    first, then = middle(runs[headers.name]), middle(runs[collecting.name])
+    figures.rows += [
+        "",
+        f"{layout.tensors:,} tensors in {layout.shards} shards: a header audit takes {first:.2f} s, collecting the "
+        f"parts and judging {then:.2f} s.",
+    ]
+    figures.targets.append(Target("collecting beyond a header audit", then - first, 2, " s", least=False))
+
+
+def start(figures: Figures, layout: Forged) -> None:
+    """Ray is no part of an audit that does not ask for it."""
+    words = [sys.executable, "-X", "importtime", "-m", "auditor", "audit", str(layout.folder), "--quiet"]
+    lines = subprocess.run(words, check=True, capture_output=True, text=True).stderr.splitlines()
+    modules = [line.rpartition("|")[2].strip().partition(".")[0] for line in lines]
+    what = f"modules of Ray among the {len(modules)} of an audit without --engine"
+    figures.targets.append(Target(what, modules.count("ray"), 0, "", least=False))
+
+
+def versions() -> str:
+    """The versions that took part."""
+    return f"{content.versions()}, ray {metadata.version('ray')}"
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--gigabytes", type=float, default=8, help="size of what is read (default: 8)")
+    parser.add_argument("--rounds", type=int, default=3, help="measured rounds (default: 3)")
+    parser.add_argument("--dir", type=Path, help="where to forge: a disk with room for that")
+    parser.add_argument("--record", action="store_true", help="write benchmarks/results/fleet.md")
+    parser.add_argument("--strict", action="store_true", help="exit 1 where a target is missed")
+    options = parser.parse_args()
+    os.environ.update(SETTINGS, RAY_AUTH_TOKEN=secrets.token_hex(32))
+    figures = Figures()
+    with tempfile.TemporaryDirectory(prefix="auditor-benchmark-", dir=options.dir) as name:
+        folder = Path(name)
+        large = forge(folder / "large", options.gigabytes)
+        measured = engines(figures, large, options.rounds)
+        death(figures, large, measured)
+        simulation(figures, folder / "v3", large, measured)
+        facts = part("forge_layout.py", folder / "layout", 163)
+        layout = Forged(folder / "layout", facts["tensors"], facts["bytes"], facts["shards"])
+        memory(figures, layout)
+        parts(figures, folder / "v3", layout, options.rounds)
+        start(figures, layout)
+    words = ["python benchmarks/fleet.py", f"--gigabytes {options.gigabytes:g}", f"--rounds {options.rounds}"]
+    lines = [
+        "# Audits in parts and on Ray, measured",
+        "",
+        f"{datetime.now(UTC):%Y-%m-%d}; {machine()}, {platform.system()}; {versions()}.",
+        "",
+        f"`{' '.join(words)}`; medians; a forged checkpoint of {large} in the page cache. A worker of Ray is a node "
+        "with one processor; each cluster, its nodes and the driver are processes of this machine.",
+        "",
+        *figures.rows,
+        "",
+        "| target | measured | bound | met |",
+        "|---|---:|---:|---|",
+        *(target.row() for target in figures.targets),
+    ]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if options.record:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(text, "utf-8")
+    return 1 if options.strict and not all(target.met for target in figures.targets) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
