@@ -1,4 +1,4 @@
-"""Forges DeepSeek-V3's 91,991 tensors, small and without data, in about so many shards: FOLDER SHARDS.
+"""Forges DeepSeek-V3's 91,991 tensors, small but with sound data, in about so many shards: FOLDER SHARDS.
 
 Prints tensors, bytes and shards as JSON.
 """
@@ -7,6 +7,8 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+
+from forge_content import Content
 
 from auditor.forge import LIKES
 from auditor.forge.plan import Like, plan
@@ -33,7 +35,7 @@ def main() -> None:
     LIKES["layout"] = replace(like, limit=size // shards + (1 << 17))
     chosen = plan("layout")
     folder.mkdir(parents=True)
-    write(chosen, folder, strips=None)
+    write(chosen, folder, strips=Content().strips)
     tensors = list(chosen.tensors())
     print(json.dumps({"tensors": len(tensors), "bytes": sum(t.size for t in tensors), "shards": len(chosen.shards)}))
 
