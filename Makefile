@@ -16,7 +16,7 @@ SCHEMAS := config config-v3.2 index policy report rule finding diff
 PYTHONS := 3.11 3.12 3.13
 
 .PHONY: help demo check check-all check-pythons format format-check lint types imports browser test test-slow fuzz benchmark \
-	benchmark-content benchmark-families benchmark-remote benchmark-service schemas service-api service-settings sample clean
+	benchmark-content benchmark-families benchmark-fleet benchmark-remote benchmark-service schemas service-api service-settings sample clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -115,6 +115,9 @@ benchmark-content: $(VENV)/.dev  ## kernels and whole audits of content against 
 
 benchmark-families: $(VENV)/.dev  ## every family at full size, against V3, recorded in benchmarks/results
 	$(BIN)/python benchmarks/families.py --record
+
+benchmark-fleet: $(VENV)/.dev  ## parts and a Ray cluster of this machine, on some 10 GB of forged data, and a simulated fleet
+	$(BIN)/python benchmarks/fleet.py --record
 
 benchmark-remote: $(VENV)/.peers  ## remote sources alone, against huggingface_hub and raw sockets
 	$(BIN)/python benchmarks/remote.py --hub-python $(VENV)/peers/bin/python --record

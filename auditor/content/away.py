@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from auditor.content.plan import ShardPlan
-from auditor.content.probes import ShardValues
+from auditor.content.probes import ShardValues, TensorValues
 from auditor.content.units import answers
 from auditor.errors import AuditorError, ReadError, code_of
 from auditor.sources.entry import HERE
@@ -72,7 +72,16 @@ def answered(data: bytes, plan: ShardPlan, stamp_of: Callable[[str], str | None]
         if _portable(own) != _portable(stamp):
             return Answer(error=f"sees another {file}", code="changed", here=True)
         seen[file] = own
-    return replace(answer, values=replace(values, stamps=seen))
+    return replace(answer, values=replace(values, tensors=_held_once(values, plan), stamps=seen))
+
+
+def _held_once(values: ShardValues, plan: ShardPlan) -> tuple[TensorValues, ...]:
+    """The same tensors; the names and shapes that this machine has already are not held again."""
+    known = {part.name: part for part in plan.parts}
+    found = ((each, known[each.name]) for each in values.tensors)
+    return tuple(
+        replace(each, name=part.name, file=plan.file, dtype=part.dtype, shape=part.shape) for each, part in found
+    )
 
 
 def read_away(data: bytes) -> bytes:
