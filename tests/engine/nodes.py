@@ -1,7 +1,7 @@
 """A Ray cluster on this machine, driven by words on standard input; in a process of its own, as Ray is process-wide.
 
-`address`; `kill` the newest node at once; `add` one; `blind` adds one that does not see the bucket, and `unblind`
-removes it.
+`address`; `kill` the newest node at once, or the `head`; `add` one; `blind` adds one that does not see the bucket, and
+`unblind` removes it.
 """
 
 import sys
@@ -27,6 +27,8 @@ def main() -> None:
         word = line.strip()
         if word == "kill":
             cluster.remove_node(nodes.pop(), allow_graceful=False)
+        elif word == "head":
+            cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
         elif word in ("add", "blind"):
             nodes.append(add(**({"env_vars": ELSEWHERE} if word == "blind" else {})))
         elif word == "unblind":

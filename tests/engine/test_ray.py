@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,81 +15,12 @@ import pytest
 
 from auditor import cli
 from auditor.forge import forge
+from tests.engine.cluster import ROOT, Nodes, busy_workers, ended, reading, stable, wait_for
 from tests.servers.s3 import s3_server
-from tests.servers.serving import Reply, Request, Server, ranged
+from tests.servers.serving import Server
 
 # Not imported here: Ray changes logging and signals of a whole process.
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
-
-ROOT = Path(__file__).parents[2]
-TOKEN = "a token of forty characters, at the least"
-SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "token",
-    "RAY_AUTH_TOKEN": TOKEN,
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_failure_threshold": "3",
-    "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "schemas", ROOT / "reports"))),
-    "AWS_ACCESS_KEY_ID": "a",
-    "AWS_SECRET_ACCESS_KEY": "b",
-}
-NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
-DELAY_S = 0.4
-
-
-class Nodes:
-    """A cluster on this machine, in a process of its own: three nodes with a processor each."""
-
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.environment = environment
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.engine.nodes"], cwd=ROOT, env=environment, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(folder / "nodes.log").open("w"),
-        )  # fmt: skip
-        self.address = self.ask("address")
-
-    def ask(self, word: str) -> str:
-        """Have something done to the nodes: add, kill, address."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{word}\n")
-        self._process.stdin.flush()
-        found = self._process.stdout.readline().strip()
-        assert found, "the nodes are gone"
-        return found
-
-    def close(self) -> None:
-        """Stop them."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(60)
-
-    def begin(self, *words: str, **more: str) -> subprocess.Popen[str]:
-        """An audit as a process."""
-        command = [sys.executable, "-m", "auditor", *words]
-        environment = {**self.environment, **more}
-        return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-    def audit(self, source: object, *options: str, **more: str) -> subprocess.Popen[str]:
-        """A full audit on these nodes, its report on standard output."""
-        words = ["audit", str(source), "--depth", "full", "--seed", "1", "--json", "-"]
-        return self.begin(*words, "--engine", f"ray://{self.address}", *options, **more)
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, dict]:
-    """The exit code and the report, which is all that is on standard output."""
-    out, err = process.communicate(timeout=120)
-    assert process.returncode in (0, 1, 3), err
-    return process.returncode, json.loads(out)
-
-
-def stable(report: dict) -> dict:
-    return {name: value for name, value in report.items() if name not in ("run", "source")}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return forge(tmp_path_factory.mktemp("ray") / "tiny").directory
 
 
 @pytest.fixture(scope="module")
@@ -98,57 +28,6 @@ def local(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     path = tmp_path_factory.mktemp("local") / "report.json"
     assert cli.main(["audit", str(tiny), "--depth", "full", "--seed", "1", "--quiet", "--json", str(path)]) == 0
     return stable(json.loads(path.read_text("utf-8")))
-
-
-@pytest.fixture(scope="module")
-def slow(tiny: Path) -> Iterator[Server]:
-    """A bucket whose every answer takes a moment."""
-
-    def answer(request: Request) -> Reply:
-        name = request.target.path.rpartition("/")[2]
-        if request.query.get("list-type") or not name.endswith(".safetensors"):
-            return inner(request)
-        time.sleep(DELAY_S)
-        return ranged(tiny / name, request)
-
-    with s3_server(tiny.parent, "models") as bucket:
-        inner = bucket.answer
-        with Server(answer) as server:
-            yield server
-
-
-@pytest.fixture(scope="module")
-def nodes(slow: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    folder = tmp_path_factory.mktemp("nodes")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
-    found = Nodes(folder, {**kept, **SETTINGS, "AWS_ENDPOINT_URL": slow.url, "XDG_CACHE_HOME": str(folder)})
-    yield found
-    found.close()
-
-
-def wait_for(asked: Callable[[], bool], seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not asked():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def reading(slow: Server, before: int) -> None:
-    """Wait until nodes read tensor data, which is beyond the requests for headers."""
-    wait_for(lambda: sum(request.target.path.endswith(".safetensors") for request in slow.requests) > before + 6)
-
-
-def busy_workers(address: str) -> list[int]:
-    """The workers of the cluster that do something."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = place.read_bytes()
-        except OSError:
-            continue
-        if words.startswith((b"ray::_there", b"ray::auditor")):
-            found.append(int(place.parent.name))
-    return found
 
 
 # --- the report ---

@@ -1,0 +1,97 @@
+"""Audits on a Ray cluster of which something is killed in the middle: the report is that of this machine's engine."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.engine.cluster import Nodes, busy_workers, ended, judged, reading
+from tests.servers.serving import Server
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed"),
+]
+SOURCE = "s3://models/tiny"
+Kill = Callable[[Nodes, "subprocess.Popen[str]"], None]
+
+
+@pytest.fixture(scope="module")
+def alone(nodes: Nodes) -> str:
+    """What this machine's engine says of the same bucket."""
+    words = ("audit", SOURCE, "--depth", "full", "--seed", "1", "--no-cache", "--json", "-")
+    return judged(ended(nodes.begin(*words))[1])
+
+
+def kill_workers(nodes: Nodes, _: subprocess.Popen[str]) -> None:
+    for each in busy_workers(nodes.address):
+        os.kill(each, signal.SIGKILL)
+
+
+def kill_a_node(nodes: Nodes, _: subprocess.Popen[str]) -> None:
+    nodes.ask("kill")
+    nodes.ask("add")
+
+
+def kill_the_driver(_: Nodes, driver: subprocess.Popen[str]) -> None:
+    driver.send_signal(signal.SIGKILL)
+
+
+def take_the_source_away(nodes: Nodes, _: subprocess.Popen[str]) -> None:
+    """From one node, which is another one: a process keeps the environment that it began with."""
+    nodes.ask("kill")
+    nodes.ask("blind")
+    nodes.ask("unblind")
+    nodes.ask("add")
+
+
+@pytest.mark.parametrize("moment", range(5))
+@pytest.mark.parametrize("kill", [kill_workers, kill_a_node, kill_the_driver, take_the_source_away])
+def test_report_is_the_same_whatever_is_killed(
+    nodes: Nodes, slow: Server, alone: str, tmp_path: Path, kill: Kill, moment: int
+) -> None:
+    options = ("--no-cache", "--resume", str(tmp_path / "place"), *(("--no-digests",) if moment == 4 else ()))
+    if moment == 4:
+        words = ("audit", SOURCE, "--depth", "full", "--seed", "1", "--no-cache", "--no-digests", "--json", "-")
+        alone = judged(ended(nodes.begin(*words))[1])
+    before = len(slow.requests)
+    driver = nodes.audit(SOURCE, *options)
+    reading(slow, before)
+    time.sleep(random.Random(moment).uniform(0, 2))
+    kill(nodes, driver)
+    if kill is kill_the_driver:
+        driver.communicate()
+        driver = nodes.audit(SOURCE, *options)
+    code, report = ended(driver)
+    assert (code, report["incomplete"]) == (0, [])
+    assert judged(report) == alone
+
+
+def test_a_head_that_is_killed_ends_the_audit_and_another_cluster_goes_on(
+    nodes: Nodes, slow: Server, alone: str, tmp_path: Path
+) -> None:
+    options = ("--no-cache", "--resume", str(tmp_path / "place"))
+    doomed = Nodes(tmp_path, nodes.environment)
+    try:
+        before = len(slow.requests)
+        driver = doomed.audit(SOURCE, *options)
+        reading(slow, before)
+        time.sleep(1)
+        begun = time.monotonic()
+        doomed.ask("head")
+        out, err = driver.communicate(timeout=180)
+        print(time.monotonic() - begun, driver.returncode, out[:300], err[-3000:])
+        assert driver.returncode == 3
+    finally:
+        doomed.close()
+    code, report = ended(nodes.audit(SOURCE, *options))
+    assert (code, report["incomplete"]) == (0, [])
+    assert judged(report) == alone
