@@ -35,6 +35,9 @@ _ANSWER_S = 15
 _POLL_S = 0.1
 _LOOK_S = 1.0  # between two looks at what the cluster has
 _AHEAD = 2  # tasks under way for each slot
+# A head that does not answer so long is gone: Ray itself ends the whole process after a minute, with exit code 1.
+_GONE_S = 20
+_NODELESS_S = 60  # without a node, before what is left is given up
 
 
 class ElsewhereError(AuditorError):
@@ -64,6 +67,7 @@ class Cluster:
         self._connected.enter_context(_quiet())
         try:
             self._ray.init(address=address, log_to_driver=False, configure_logging=False, namespace="auditor")
+            self._address = self._ray.get_runtime_context().gcs_address
             self._restore()
             self._examine()
         except AuditorError:
@@ -91,6 +95,14 @@ class Cluster:
     def slots(self, nodes: Sequence[dict[str, Any]]) -> int:
         """How many tasks of a processor each may run at once on those."""
         return sum(int(node["Resources"]["CPU"]) for node in nodes)
+
+    def stands(self) -> bool:
+        """Whether its head still answers, which Ray itself waits a minute for."""
+        host, _, port = self._address.rpartition(":")
+        with contextlib.suppress(OSError):
+            socket.create_connection((host, int(port)), timeout=_LOOK_S).close()
+            return True
+        return False
 
     def submit(self, call: Callable[[bytes], bytes], task: bytes, avoided: Sequence[str]) -> Any:
         """Begin a task on a node that is none of those."""
@@ -171,8 +183,6 @@ class Ray(Generic[Task, Result]):
     bounds the tasks at once.
     """
 
-    broken: Exception | None = None
-
     def __init__(
         self,
         cluster: Cluster,
@@ -186,6 +196,7 @@ class Ray(Generic[Task, Result]):
         watch: Callable[[int], None],
         most: int | None = None,
     ) -> None:
+        self.broken: Exception | None = None
         self._most = most
         self._cluster = cluster
         self._call = call
@@ -196,6 +207,8 @@ class Ray(Generic[Task, Result]):
         self._failed = failed
         self._watch = watch
         self._under_way: dict[Any, _UnderWay[Task]] = {}
+        self._nodes: list[dict[str, Any]] = []
+        self._seen = 0.0  # when there was a node
         self._done = 0
         self.workers = self.nodes = self.retries = 0
 
@@ -205,9 +218,18 @@ class Ray(Generic[Task, Result]):
         beside, looked = meanwhile, self._look()
         try:
             while waiting or self._under_way:
-                if time.monotonic() - looked > _LOOK_S:
+                if time.monotonic() - looked > _LOOK_S and self._cluster.stands():
                     looked = self._look()
-                while waiting and len(self._under_way) < (self._most or max(1, self.workers * _AHEAD)):
+                    self._give_up(waiting)
+                silent = time.monotonic() - looked
+                if silent > _GONE_S:
+                    self.broken = SourceError("the Ray cluster's head does not answer any more", code="unreachable")
+                    return
+                while (
+                    waiting
+                    and silent < _GONE_S / 2
+                    and len(self._under_way) < (self._most or max(1, self.workers * _AHEAD))
+                ):
                     self._begin(waiting.popleft())
                 if beside is not None:
                     beside()
@@ -221,16 +243,33 @@ class Ray(Generic[Task, Result]):
 
     def _look(self) -> float:
         """What the cluster has now, and when that is."""
-        nodes = self._cluster.nodes()
-        slots = self._cluster.slots(nodes)
-        self.nodes, self.workers = len(nodes), slots if self._most is None else min(slots, self._most)
-        return time.monotonic()
+        self._nodes = self._cluster.nodes()
+        slots, now = self._cluster.slots(self._nodes), time.monotonic()
+        self.nodes, self.workers = len(self._nodes), slots if self._most is None else min(slots, self._most)
+        self._seen = now if self._nodes else self._seen
+        return now
+
+    def _give_up(self, waiting: deque[_UnderWay[Task]]) -> None:
+        """End what no node that is left may do, as Ray would wait for one for ever."""
+        for reference, work in list(self._under_way.items()):
+            if work.tried and not self._left(work):
+                self._cluster.cancel([reference])
+                del self._under_way[reference]
+                waiting.appendleft(work)
+        if not self._nodes and time.monotonic() - self._seen > _NODELESS_S:
+            self._cluster.cancel(list(self._under_way))
+            for work in [*self._under_way.values(), *waiting]:
+                self._failed(work.task, AuditorError("the cluster has no node left", code=work.code))
+            self._under_way.clear()
+            waiting.clear()
+
+    def _left(self, work: _UnderWay[Task]) -> bool:
+        """Whether a node is left that has not tried it."""
+        return any(node["NodeID"] not in work.tried for node in self._nodes)
 
     def _begin(self, work: _UnderWay[Task]) -> None:
-        left = [node for node in self._cluster.nodes() if node["NodeID"] not in work.tried]
-        if not left:
+        if work.tried and not self._left(work):
             told = f"no node could read it: {listed(list(work.tried.values()), most=3)}"
-            told = told if work.tried else "the cluster has no node left"
             self._failed(work.task, AuditorError(told, code=work.code))
             return
         reference = self._cluster.submit(self._call, self._packed(work.task), list(work.tried))

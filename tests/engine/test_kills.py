@@ -85,11 +85,10 @@ def test_a_head_that_is_killed_ends_the_audit_and_another_cluster_goes_on(
         driver = doomed.audit(SOURCE, *options)
         reading(slow, before)
         time.sleep(1)
-        begun = time.monotonic()
         doomed.ask("head")
-        out, err = driver.communicate(timeout=180)
-        print(time.monotonic() - begun, driver.returncode, out[:300], err[-3000:])
-        assert driver.returncode == 3
+        code, report = ended(driver)  # and not as Ray ends a process after a minute, with 1
+        assert code == 3
+        assert "the Ray cluster's head does not answer any more" in report["incomplete"][0]
     finally:
         doomed.close()
     code, report = ended(nodes.audit(SOURCE, *options))
