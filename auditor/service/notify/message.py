@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Row
+
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,7 @@ def body(audit: Row[Any], public_url: str | None) -> str:
         "audit": audit.id,
         "source": audit.source,
         "revision": audit.revision,
-        "commit": audit.resolved,
+        "commit": audit.resolved or _commit(audit.revision),
         "depth": audit.depth,
         "state": audit.state,
         "verdict": audit.verdict,
@@ -61,6 +64,11 @@ def body(audit: Row[Any], public_url: str | None) -> str:
         },
     }
     return json.dumps({"type": f"audit.{audit.state}", "timestamp": ended, "data": data}, separators=(",", ":"))
+
+
+def _commit(revision: str | None) -> str | None:
+    """The commit of which an audit ended before it saw any: what was asked for, where that is one."""
+    return revision if revision is not None and _COMMIT.fullmatch(revision) else None
 
 
 def summary(audit: dict[str, Any]) -> str:

@@ -48,6 +48,15 @@ def test_every_final_state_is_told(targets: Targets, end: End, told: Told, insta
     assert installation.jobs.alive([row.job for row in rows]) == {row.job for row in rows}
 
 
+def test_an_audit_that_saw_no_commit_is_told_with_the_one_that_was_asked_for(
+    targets: Targets, end: End, told: Told
+) -> None:
+    targets.add("webhook", "ci", {"url": "http://127.0.0.1:9/", "secret": "signing"})
+    for revision in (COMMIT, "main"):
+        end(None, source="hf://org/model", revision=revision)
+    assert [json.loads(row.body)["data"]["commit"] for row in told()] == [COMMIT, None]
+
+
 def test_without_targets_nothing_is_kept(end: End, told: Told) -> None:
     end()
     assert told() == []
