@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -231,7 +231,7 @@ def reads(folder: Path, layout: Path, program: str, say: Callable[[str], None]) 
 
 @contextmanager
 def _streams(service: Service, layout: Path) -> Iterator[Callable[[], int]]:
-    """Event streams, open on one audit that goes on and on; how many are."""
+    """Event streams, open on one audit that goes on and on, each told something already; how many still are."""
     audit = service.submit(layout, depth="full")["id"]
     opened = []
     for _ in range(STREAMS):
@@ -241,26 +241,33 @@ def _streams(service: Service, layout: Path) -> Iterator[Callable[[], int]]:
             f"Authorization: Bearer {service.token}\r\n\r\n".encode()
         )
         opened.append(stream)
+    if not all(map(_told, opened)):
+        raise RuntimeError("a stream ended before its first event")
 
     def still() -> int:
-        """Those that have been told something, and that nobody has ended."""
+        """Those that nobody has ended."""
         count = 0
         for stream in opened:
             stream.setblocking(False)
-            told, end = 0, False
-            try:
-                while data := stream.recv(1 << 16):
-                    told += data.count(b"event: audit")
-                end = True
-            except BlockingIOError:
-                pass
-            count += told > 0 and not end
+            with suppress(BlockingIOError):
+                while stream.recv(1 << 16):
+                    pass
+                continue
+            count += 1
         return count
 
     yield still
     for each in opened:
         each.close()
     service.ask("POST", f"/v1/audits/{audit}/cancel")
+
+
+def _told(stream: socket.socket) -> bool:
+    """Wait for the first event of a stream; whether there is one."""
+    told = b""
+    while b"event: audit" not in told and (data := stream.recv(1 << 16)):
+        told += data
+    return b"event: audit" in told
 
 
 def submissions(folder: Path, layout: Path, program: str, say: Callable[[str], None]) -> list[Target]:
