@@ -26,7 +26,7 @@ from auditor.comparison.magnitudes import far_share, median_exponent
 from auditor.content import Reading
 from auditor.content.formats import Blocks
 from auditor.content.fp8 import block_scales, encode_bf16, quantise
-from auditor.content.kernels.looks import mix_rows
+from auditor.content.kernels.strips import sum_rows
 from auditor.content.probes import Probes
 from auditor.content.read import read_content
 from auditor.inventory.walk import walk
@@ -130,7 +130,7 @@ def figures(wheel: Path) -> list[str]:
 
 
 def _rows(matrix: np.ndarray) -> str:
-    numbers = mix_rows(np.ascontiguousarray(matrix).view(np.uint8).reshape(-1), matrix.shape[1] * 4)
+    numbers = sum_rows(np.ascontiguousarray(matrix).view(np.uint8).reshape(-1), matrix.shape[1] * 4)
     filled = numbers[numbers != 0]
     return f"{len(numbers) - len(filled)} zero, {len(filled) - len(np.unique(filled))} double of {len(numbers):,}"
 

@@ -39,9 +39,10 @@ class Judge:
         if scale_rc is None:
             assert self._scale_rc is not None
             scale_rc = self._scale_rc[first_block_row : first_block_row + grid[0]]
+        else:
+            scale_rc = _as_compiled(scale_rc)
         if grid != scale_rc.shape:
             raise ValueError(f"{grid} blocks from row {first_block_row} on have {scale_rc.shape} scales")
-        scale_rc = _as_compiled(scale_rc)
         reproduced = self._reproduced(strip, extremes, scale_rc)
         roundtrip.judge_strip(
             strip, self._part.shape[1], *self.block, extremes.signed_rc, extremes.unsigned_rc, scale_rc, *reproduced,

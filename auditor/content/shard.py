@@ -17,6 +17,7 @@ from auditor.content.cpu import SLAB_BYTES
 from auditor.content.device import PAGE, Bytes, Device, Pending
 from auditor.content.elements import Values
 from auditor.content.integers import SaidShape, Table
+from auditor.content.kernels.looks import most_of
 from auditor.content.kernels.reduce import zeros_at_end
 from auditor.content.kernels.strips import CHUNK
 from auditor.content.plan import STRIP_ROWS, Part, ScaleAt, ShardPlan
@@ -104,14 +105,17 @@ class _Weight(NamedTuple):
     def add(self, strip: Bytes, place: int, pending: Pending) -> None:
         """A strip of whole rows of blocks from byte `place` of the file on."""
         extremes, element = pending.result(), place - self.part.begin
-        signed, unsigned = int(extremes.signed_rc.max()), int(extremes.unsigned_rc.max())
+        signed, unsigned, alike, most = most_of(
+            extremes.signed_rc, extremes.unsigned_rc, extremes.alike_r, extremes.small
+        )
         self.values.absorb(strip, signed, unsigned, extremes.zeros, element, place)
         first = self.part.block_row(element // self.part.shape[1])
         last = first + extremes.signed_rc.shape[0]
         own = None if self.scales is None else self.scales(first, last)
         self.judge.add(strip, first, extremes, own)
-        self.texture.add(strip, place, extremes, self.judge.scales(first, last) if own is None else own)
-        if self.part.shape[1] >= CHUNK and not extremes.alike_r.any():
+        own = self.judge.scales(first, last) if own is None else own
+        self.texture.add(strip, place, extremes, own, alike=alike, most=most)
+        if self.part.shape[1] >= CHUNK and not alike:
             self.bands.append(extremes.sums_r)
             return
         # A strip of one sign, or with many chunks that are, holds too little to be told from another.
@@ -358,6 +362,9 @@ class _Pass:
             weight.add(*under_way.popleft())
 
     def _look_at_end(self, run: Bytes) -> None:
+        if run[-1]:
+            self.zero_tail = 0
+            return
         zeros = zeros_at_end(run)
         self.zero_tail = self.zero_tail + zeros if zeros == run.size else zeros
 

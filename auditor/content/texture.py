@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from auditor.content.device import PAGE, Bytes, Extremes
 from auditor.content.fp8 import CLAMP, LARGEST
 from auditor.content.kernels import looks
-from auditor.content.kernels.strips import CHUNK
+from auditor.content.kernels.strips import CHUNK, sum_rows
 from auditor.content.plan import STRIP_ROWS, Part
 from auditor.content.probes import Position, RowValues, Texture
 
@@ -55,8 +55,11 @@ class CodeTexture:
         self._shared = part.own_begin + (-part.own_begin % PAGE if part.own_begin != part.begin else 0)
         self._small_head = 0
 
-    def add(self, strip: Bytes, place: int, extremes: Extremes, scale_rc: Floats) -> None:
-        """A strip of whole rows of blocks from byte `place` of the file on, with the scales of its blocks."""
+    def add(self, strip: Bytes, place: int, extremes: Extremes, scale_rc: Floats, *, alike: int, most: int) -> None:
+        """A strip of whole rows of blocks from byte `place` of the file on, with the scales of its blocks.
+
+        `alike` of its chunks are of one sign, and no page has more than `most` small codes.
+        """
         if not self._looks:
             return
         if place != self._end:  # a sample has gaps
@@ -64,13 +67,13 @@ class CodeTexture:
                 self._break_runs()
             self._open, self._begin = None, place
         self._end = place + strip.size
-        self._look_at_runs(strip, place, extremes, scale_rc)
-        self._add_pages(strip, place, extremes.small)
+        if alike:
+            self._look_at_runs(strip, place, extremes, scale_rc)
+        else:
+            self._break_runs()
+        self._add_pages(strip, place, extremes.small, most)
 
     def _look_at_runs(self, strip: Bytes, place: int, extremes: Extremes, scale_rc: Floats) -> None:
-        if not extremes.alike_r.any():
-            self._break_runs()
-            return
         largest_rc = np.maximum(extremes.signed_rc.view(np.uint8) & 0x7F, extremes.unsigned_rc & 0x7F)
         with np.errstate(invalid="ignore"):
             counted_rc = (largest_rc > 0) & (scale_rc > _EMPTY) & (extremes.alike_r > 0)[:, None]
@@ -83,7 +86,7 @@ class CodeTexture:
         self._runs[:, looks.PRESENT] = 0
         self._runs[:, looks.BROKEN] = 1
 
-    def _add_pages(self, strip: Bytes, place: int, small: npt.NDArray[np.int32]) -> None:
+    def _add_pages(self, strip: Bytes, place: int, small: npt.NDArray[np.int32], most: int) -> None:
         """Judge the pages that end with this strip; of the last one more may come with the next."""
         end = self._end
         if place < self._shared:
@@ -92,29 +95,34 @@ class CodeTexture:
                 return
             strip, small, place = strip[self._shared - place :], small[1:], self._shared
         first, ends = place - place % PAGE, end == self._part.end
-        counts, before = small, b""
+        before = b""
         if self._open is not None:
-            counts, before = small.copy(), self._open.codes
-            counts[0] += self._open.small
-        whole = counts.size if ends or end % PAGE == 0 else counts.size - 1
+            before = self._open.codes
+            small[0] += self._open.small
+            most = max(most, int(small[0]))
+        whole = small.size if ends or end % PAGE == 0 else small.size - 1
         self._pages += whole
-        most = int(counts.max())
-        for number in np.flatnonzero(counts[:whole] > _LOOK * _ENOUGH).tolist() if most > _LOOK * _ENOUGH else ():
+        if most > min(self._share * PAGE, _LOOK * _ENOUGH):
+            self._judge_pages(strip, place, small[:whole], before)
+        self._open = None
+        if whole < small.size:
+            rest = strip[max(0, first + whole * PAGE - place) :].tobytes()
+            self._open = _Page(before + rest if whole == 0 else rest, int(small[-1]))
+
+    def _judge_pages(self, strip: Bytes, place: int, counts: npt.NDArray[np.int32], before: bytes) -> None:
+        """Whole pages, of which one may hold more small codes than any so far; the first begins with those `before`."""
+        first = place - place % PAGE
+        many = counts > _LOOK * _ENOUGH
+        for number in np.flatnonzero(many).tolist():
             begin = first + number * PAGE
             codes = strip[max(0, begin - place) : begin + PAGE - place]
             if number == 0 and before:
                 codes = np.concatenate([np.frombuffer(before, np.uint8), codes])
             self._look_at_page(codes, max(begin, self._begin), int(counts[number]))
-        usual = counts[:whole]
-        if most > _LOOK * _ENOUGH:
-            usual = usual[usual <= _LOOK * _ENOUGH]
-        if most > self._share * PAGE and usual.size and usual.max() > self._share * PAGE:
-            begin = first + int(np.argmax(counts[:whole] == usual.max())) * PAGE
-            self._keep(float(usual.max()) / PAGE, max(begin, self._begin))
-        self._open = None
-        if whole < counts.size:
-            rest = strip[max(0, first + whole * PAGE - place) :].tobytes()
-            self._open = _Page(before + rest if whole == 0 else rest, int(counts[-1]))
+        usual = np.where(many, 0, counts)
+        if usual.size and usual.max() > self._share * PAGE:
+            number = int(np.argmax(usual))
+            self._keep(float(usual[number]) / PAGE, max(first + number * PAGE, self._begin))
 
     def _look_at_page(self, codes: Bytes, begin: int, small: int) -> None:
         share = small / codes.size
@@ -310,11 +318,14 @@ class Rows:
 
     def add(self, run: Bytes, place: int) -> None:  # noqa: ARG002  # as above
         """A run of whole rows."""
-        numbers = looks.mix_rows(run, self._part.row_bytes)
-        self._rows += numbers.size
-        self._zeros += int(np.count_nonzero(numbers == 0))
-        if self._twice:
-            self._numbers.append(numbers[numbers != 0])
+        self._rows += run.size // self._part.row_bytes
+        if not self._twice:
+            self._zeros += looks.count_zero_rows(run, self._part.row_bytes)
+            return
+        numbers = sum_rows(run, self._part.row_bytes)
+        held = numbers[numbers != 0]
+        self._zeros += numbers.size - held.size
+        self._numbers.append(held)
 
     def result(self) -> RowValues:
         """What has been seen."""
@@ -336,13 +347,10 @@ class Exponents:
 
     def add(self, run: Bytes, place: int) -> None:
         """A run of the tensor's bytes."""
-        if self._every == 1:
-            looks.count_exponents(run.view(self._codes), self._shift, self._counts)
-            return
-        step = self._every * PAGE
-        for begin in range(-((place - self._begin) % step), run.size, step):
-            if begin + PAGE > 0:
-                looks.count_exponents(run[max(0, begin) : begin + PAGE].view(self._codes), self._shift, self._counts)
+        codes = run.view(self._codes)
+        size = PAGE // codes.itemsize
+        first = -((place - self._begin) % (self._every * PAGE))
+        looks.count_exponents(codes, first // codes.itemsize, size, self._every * size, self._shift, self._counts)
 
     def result(self) -> dict[int, int]:
         """By floor(log2(|value|)); what is 0, subnormal or no number is left out."""

@@ -6,6 +6,7 @@ import xxhash
 
 from auditor.content.cpu import CpuDevice
 from auditor.content.device import PAGE
+from auditor.content.kernels.looks import most_of
 from auditor.content.plan import Part
 from auditor.content.probes import Texture
 from auditor.content.texture import CodeTexture, Exponents, Pages, Rows, Strips
@@ -30,7 +31,9 @@ def _texture(codes: np.ndarray, *, rows_at_once: int = 128, scale: float = 1e-3)
         strip = np.ascontiguousarray(codes[row : row + rows_at_once]).reshape(-1)
         place = BEGIN + row * COLUMNS
         extremes = device.extremes(strip, COLUMNS, BLOCK, place % PAGE).result()
-        texture.add(strip, place, extremes, np.full(extremes.signed_rc.shape, scale, np.float32))
+        _, _, alike, most = most_of(extremes.signed_rc, extremes.unsigned_rc, extremes.alike_r, extremes.small)
+        scale_rc = np.full(extremes.signed_rc.shape, scale, np.float32)
+        texture.add(strip, place, extremes, scale_rc, alike=alike, most=most)
     return texture.result()
 
 

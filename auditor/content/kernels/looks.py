@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from auditor.content.kernels.compiled import compiled, kernel
+from auditor.content.kernels.compiled import kernel
 
 PAGE = 4096
 # Where runs of zeros and of one sign stand: how long the present one and the longest are, in chunks, and in which chunk
@@ -15,7 +15,6 @@ PRESENT, LONGEST, BEGAN = range(3)
 # How long the run is that all began with, and whether it has ended.
 LEADING, BROKEN = range(3, 5)
 _CHUNK = 64
-_MIX = 0x9E3779B97F4A7C15
 
 
 @kernel(
@@ -76,51 +75,60 @@ def find_doubled(run: Any, first: int, last: int) -> Any:
     return count, where
 
 
-@compiled
-def _mixed(row: Any) -> Any:
-    """64 bits of a row's bytes, 0 where these are all 0."""
-    lanes = np.zeros(4, np.uint64)
-    whole = row.size - row.size % 32
-    words = row[:whole].view(np.uint64)
-    some = np.uint64(0)
-    for k in range(0, words.size, 4):
-        for lane in range(4):
-            word = words[k + lane]
-            some |= word
-            mixed = (lanes[lane] ^ word) * np.uint64(_MIX)
-            lanes[lane] = mixed ^ (mixed >> np.uint64(29))
-    mixed = np.uint64(row.size)
-    for k in range(whole, row.size):
-        some |= np.uint64(row[k])
-        mixed = (mixed ^ np.uint64(row[k])) * np.uint64(_MIX)
-    if some == 0:
-        return np.uint64(0)
-    for lane in range(4):
-        mixed = (mixed ^ lanes[lane]) * np.uint64(_MIX)
-        mixed ^= mixed >> np.uint64(32)
-    return max(mixed, np.uint64(1))
-
-
 @kernel((types.uint8[::1], types.int64))
-def mix_rows(run: Any, row_bytes: int) -> Any:
-    """A number for each row of a run, alike where rows are, 0 for a row of zeros."""
-    found = np.empty(run.size // row_bytes, np.uint64)
-    for row in range(found.size):
-        found[row] = _mixed(run[row * row_bytes : (row + 1) * row_bytes])
-    return found
+def count_zero_rows(run: Any, row_bytes: int) -> int:
+    """How many rows of a run are zeros throughout."""
+    count = 0
+    for begin in range(0, run.size - row_bytes + 1, row_bytes):
+        k = begin
+        while k < begin + row_bytes and run[k] == 0:
+            k += 1
+        count += k == begin + row_bytes
+    return count
 
 
-@kernel(*((code[::1], types.int64, types.int64[::1]) for code in (types.uint16, types.uint32)))
-def count_exponents(codes: Any, shift: int, counts: Any) -> None:
-    """Add to `counts` how often each biased exponent of 8 bits occurs, in four tables as the same may follow itself."""
+@kernel((types.int8[:, ::1], types.uint8[:, ::1], types.int64[::1], types.int32[::1]))
+def most_of(signed_rc: Any, unsigned_rc: Any, alike_r: Any, small: Any) -> Any:
+    """Of a strip's blocks, rows of blocks and pages: the largest codes, how many chunks are alike, the most small ones.
+
+    Of nothing these are -128, 0, 0 and 0.
+    """
+    signed: Any = np.int64(-128)
+    unsigned: Any = np.int64(0)
+    alike: Any = np.int64(0)
+    most: Any = np.int64(0)
+    for r in range(signed_rc.shape[0]):
+        for c in range(signed_rc.shape[1]):
+            signed = max(signed, np.int64(signed_rc[r, c]))
+            unsigned = max(unsigned, np.int64(unsigned_rc[r, c]))
+    for r in range(alike_r.size):
+        alike += alike_r[r]
+    for page in range(small.size):
+        most = max(most, np.int64(small[page]))
+    return signed, unsigned, alike, most
+
+
+@kernel(
+    *(
+        (code[::1], types.int64, types.int64, types.int64, types.int64, types.int64[::1])
+        for code in (types.uint16, types.uint32)
+    )
+)
+def count_exponents(codes: Any, first: int, size: int, step: int, shift: int, counts: Any) -> None:
+    """Add to `counts` how often each biased exponent of 8 bits occurs, of `size` codes in each `step` from `first` on.
+
+    In four tables, as the same may follow itself.
+    """
     tables = np.zeros((4, 256), np.int64)
-    whole = codes.size - codes.size % 4
-    for k in range(0, whole, 4):
-        tables[0, (codes[k] >> shift) & 255] += 1
-        tables[1, (codes[k + 1] >> shift) & 255] += 1
-        tables[2, (codes[k + 2] >> shift) & 255] += 1
-        tables[3, (codes[k + 3] >> shift) & 255] += 1
-    for k in range(whole, codes.size):
-        tables[0, (codes[k] >> shift) & 255] += 1
+    for begin in range(first, codes.size, step):
+        start, end = max(begin, 0), min(begin + size, codes.size)
+        whole = end - max(0, end - start) % 4
+        for k in range(start, whole, 4):
+            tables[0, (codes[k] >> shift) & 255] += 1
+            tables[1, (codes[k + 1] >> shift) & 255] += 1
+            tables[2, (codes[k + 2] >> shift) & 255] += 1
+            tables[3, (codes[k + 3] >> shift) & 255] += 1
+        for k in range(whole, end):
+            tables[0, (codes[k] >> shift) & 255] += 1
     for exponent in range(256):
         counts[exponent] += tables[0, exponent] + tables[1, exponent] + tables[2, exponent] + tables[3, exponent]

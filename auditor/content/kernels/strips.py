@@ -1,4 +1,4 @@
-"""The kernel of weight blocks on the CPU, for numba to compile: one pass over a strip of FP8 codes.
+"""The kernel of weight blocks on the CPU, for numba to compile: one pass over a strip of FP8 codes; and sums of rows.
 
 Shapes: R and C are a strip's rows and columns, r and c its blocks. A chunk is 64 codes of a row, from a multiple of 64
 columns on; a page is 4 KiB of the file, to which a chunk counts that begins in it.
@@ -235,3 +235,20 @@ def sum_strip(strip: Any, columns: int, block_rows: int) -> Any:
                     _add_code(state, k, strip[row * columns + k])
         sums_r[block_row] = _sum_of(state)
     return sums_r
+
+
+@kernel((types.uint8[::1], types.int64))
+def sum_rows(run: Any, row_bytes: int) -> Any:
+    """A number for each row of a run, alike where rows are, 0 for a row of zeros."""
+    sums = np.empty(run.size // row_bytes, np.uint64)
+    state = np.empty(8, np.uint64)
+    for row in range(sums.size):
+        state[:] = np.uint64(0)
+        begin, end = row * row_bytes, (row + 1) * row_bytes
+        whole = end - row_bytes % CHUNK
+        for at in range(begin, whole, CHUNK):
+            _add_words(run, at, state)  # type: ignore[call-arg]  # as above
+        for k in range(whole, end):
+            _add_code(state, k - begin, run[k])
+        sums[row] = _sum_of(state)
+    return sums

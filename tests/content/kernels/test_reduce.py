@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from auditor.content.cpu import CpuDevice
+from auditor.content.kernels.looks import count_zero_rows, most_of
 from auditor.content.kernels.reduce import zeros_at_end
-from auditor.content.kernels.strips import sum_strip
+from auditor.content.kernels.strips import sum_rows, sum_strip
 
 
 def plain_extremes(codes: np.ndarray, block: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int]:
@@ -91,3 +93,26 @@ def test_the_sum_of_a_strip_tells_any_other_strip() -> None:
         others.append(other)
     assert len({int(sum_strip(each.reshape(-1), 512, 128)[0]) for each in others}) == len(others)
     assert sum_strip(codes.copy().reshape(-1), 512, 128)[0] == sum_strip(codes.reshape(-1), 512, 128)[0]
+
+
+@given(
+    arrays(np.int8, (2, 3)),
+    arrays(np.uint8, (2, 3)),
+    arrays(np.int64, 2, elements=st.integers(0, 1000)),
+    arrays(np.int32, st.integers(0, 5), elements=st.integers(0, 4096)),
+)
+def test_the_most_of_a_strip_is_what_numpy_finds(signed_rc, unsigned_rc, alike_r, small):
+    found = most_of(signed_rc, unsigned_rc, alike_r, small)
+    assert found == (signed_rc.max(), unsigned_rc.max(), alike_r.sum(), small.max(initial=0))
+
+
+@pytest.mark.parametrize("row_bytes", [8, 14, 64, 100, 7168])
+def test_rows_share_a_number_where_they_hold_the_same_and_rows_of_zeros_have_none(row_bytes):
+    rows = np.random.default_rng(0).integers(0, 256, (40, row_bytes), np.uint8)
+    rows[8], rows[9], rows[11] = rows[3], 0, 0
+    rows[12], rows[12, -1] = rows[3], rows[3, -1] ^ 1
+    sums = sum_rows(rows.reshape(-1), row_bytes)
+    assert np.flatnonzero(sums == 0).tolist() == [9, 11]
+    assert np.flatnonzero(sums == sums[3]).tolist() == [3, 8]
+    assert np.unique(sums).size == 40 - 2
+    assert count_zero_rows(rows.reshape(-1), row_bytes) == 2
