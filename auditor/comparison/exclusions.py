@@ -40,18 +40,14 @@ def unmatched_exclusions(config: ModelConfig, expectations: Expectations) -> tup
 
 def _unmatched(selection: Selection, expectations: Expectations) -> tuple[str, ...]:
     left = dict.fromkeys(selection.entries)
-    naming = expectations.naming
-    experts: set[str] = set()
     for name in _names(expectations):
+        for entry in (*selection.matching(name.rpartition(".")[0]), *selection.matching(name)):
+            left.pop(entry, None)
         if not left:
             return ()
-        module = name.rpartition(".")[0]
-        for entry in (*selection.matching(module), *selection.matching(name)):
-            left.pop(entry, None)
-        if left and "{expert}" in name:
-            parts = name.split(".")
-            experts.update(".".join(parts[:end]) for end in range(len(parts), 0, -1))
-    return tuple(entry for entry in left if not _may_name_experts(entry, naming, experts))
+    of_experts = (name.split(".") for name in _names(expectations) if "{expert}" in name)
+    experts = {".".join(parts[:end]) for parts in of_experts for end in range(1, len(parts) + 1)}
+    return tuple(entry for entry in left if not _may_name_experts(entry, expectations.naming, experts))
 
 
 def _may_name_experts(entry: str, naming: Naming, experts: set[str]) -> bool:
@@ -64,8 +60,10 @@ def _may_name_experts(entry: str, naming: Naming, experts: set[str]) -> bool:
 
 
 def _names(expectations: Expectations) -> Iterable[str]:
-    """The names of all tensors, those of the experts of a layer as one."""
+    """The names of all tensors, those of the experts of a layer as one; companions last, as lists name weights."""
     yield from (row.suffix for row in expectations.top)
-    for template in expectations.templates:
-        for prefix in map(expectations.naming.prefix, template.layers):
-            yield from (prefix + row.suffix for row in template.rows)
+    for companions in (False, True):
+        for template in expectations.templates:
+            suffixes = [row.suffix for row in template.rows if (row.companion is not None) == companions]
+            for prefix in map(expectations.naming.prefix, template.layers):
+                yield from (prefix + suffix for suffix in suffixes)
