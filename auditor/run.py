@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from auditor.comparison import count, value_facts
 from auditor.comparison.derive import count_subjects, expectations_of, facts_of, settle, unread_formats
@@ -41,7 +42,7 @@ from auditor.verdict.gate import FailOn
 from auditor.verdict.measure import Measure, policy_of
 from auditor.version import __version__
 from auditor_schemas.policy import Policy
-from auditor_schemas.report import AuditReport, Digest, Run, Tool
+from auditor_schemas.report import AuditReport, Digest, Run, RunNode, Tool
 from auditor_schemas.rule import Failure
 
 if TYPE_CHECKING:
@@ -350,6 +351,7 @@ def _report(evidence: Evidence, measure: Measure, reading: Reading | None, start
             started_at=start.at,
             duration_s=round(time.perf_counter() - start.clock, 3),
             resumed_shards=content.resumed if content is not None else None,
+            nodes=() if content is None else tuple(RunNode(**asdict(each)) for each in content.nodes),
         ),
         family=configuration.family.name if configuration.family else None,
         verdict=verdict,

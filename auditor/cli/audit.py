@@ -52,14 +52,18 @@ def _reading(options: argparse.Namespace, progress: "Any") -> "Any":
     from auditor.errors import UsageError
 
     if options.depth == "headers":
-        given = [name for name in ("seed", "sample_bytes", "jobs", "resume") if getattr(options, name) is not None]
+        given = [
+            name
+            for name in ("seed", "sample_bytes", "jobs", "resume", "gpu_share")
+            if getattr(options, name) is not None
+        ]
         given += ["resume_shared"] * options.resume_shared + ["no_digests"] * options.no_digests
         given += ["device"] * (options.device != "auto") + ["engine"] * (options.engine != "local")
         if given:
             name = given[0].replace("_", "-")
             raise UsageError(f"--{name} is for reading tensor data: add --depth sample or --depth full")
         return None
-    from auditor.content import SAMPLE_BYTES, Reading
+    from auditor.content import GPU_SHARE, SAMPLE_BYTES, Reading
 
     if options.sample_bytes is not None and options.depth == "full":
         raise UsageError("--sample-bytes bounds a sample: use --depth sample, or leave it out")
@@ -73,6 +77,7 @@ def _reading(options: argparse.Namespace, progress: "Any") -> "Any":
         resume_shared=options.resume_shared,
         digests=not options.no_digests,
         engine=options.engine,
+        gpu_share=options.gpu_share or GPU_SHARE,
         **told_by(progress),
     )
 
@@ -96,7 +101,7 @@ def _begin(options: argparse.Namespace) -> "str | Source":
 
 def _no_gpu(report: "AuditReport", options: argparse.Namespace) -> str:
     """Why `--device auto` took the CPU, '' where it did not or where there was nothing to take."""
-    if options.device != "auto" or report.probes is None or report.run.device != "cpu":
+    if options.device != "auto" or options.engine != "local" or report.probes is None or report.run.device != "cpu":
         return ""
     from auditor.content.gpu import available
 
@@ -154,6 +159,12 @@ def reading_options(group: "argparse._ArgumentGroup", *, parts: bool = False) ->
         help="where bytes are read: this machine, or the nodes of a Ray cluster (default: local)",
     )
     group.add_argument(
+        "--gpu-share",
+        type=fraction,
+        metavar="FRACTION",
+        help="how much of a GPU a unit of work takes on a cluster's nodes that have one (default: 0.125)",
+    )
+    group.add_argument(
         "--resume",
         metavar="PLACE",
         required=parts,
@@ -187,6 +198,17 @@ def seed(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) >= 1 << 63:
         raise argparse.ArgumentTypeError(f"{text!r}: needs a whole number from 0 to 2^63 - 1")
     return int(text)
+
+
+def fraction(text: str) -> float:
+    """A number above 0, up to 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: needs a number above 0, up to 1")
+    return share
 
 
 def positive(text: str) -> int:

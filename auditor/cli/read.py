@@ -25,7 +25,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read, and print what was done."""
-    from auditor.content import Reading
+    from auditor.content import GPU_SHARE, Reading
     from auditor.questions.read import part_of, read_part
     from auditor.run import Subject
 
@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
         resume_shared=options.resume_shared,
         digests=not options.no_digests,
         engine=options.engine,
+        gpu_share=options.gpu_share or GPU_SHARE,
         **told_by(progress),
     )
     subject = Subject(

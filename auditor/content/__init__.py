@@ -14,6 +14,8 @@ from auditor.text import quoted
 
 SAMPLE_BYTES = 2 << 30
 MOST_PARTS = 10_000
+# Of a GPU for each unit on a cluster: a core copies a fraction of what the bus to a GPU carries, so eight feed one.
+GPU_SHARE = 1 / 8
 # What `engine` may be.
 ENGINES = r"^(?:local|ray(?:://[A-Za-z0-9.\[\]:_-]{1,255}:[0-9]{1,5})?)$"
 NEEDED = ("numpy", "numba", "llvmlite", "xxhash")
@@ -53,6 +55,7 @@ class Reading:
     `seed` None draws one, `jobs` None takes every core, `resume` names a place for what is finished, `resume_shared`
     says that others may write to it as well and are trusted with the verdict. `part` (I, N) reads the Ith of N shares
     of the shards into that place, and nothing else. `engine` is where it is read: `local`, or `ray`, or ray://HOST:PORT.
+    `gpu_share` is how much of a GPU a unit takes on a cluster's nodes that have one.
     `standing` is told what `progress` is, and by whom it is read; `warning` what to think of beside the report.
     """
 
@@ -66,6 +69,7 @@ class Reading:
     digests: bool = True
     part: tuple[int, int] | None = None
     engine: str = "local"
+    gpu_share: float = GPU_SHARE
     progress: Progress | None = field(default=None, compare=False)
     preparing: Preparing | None = field(default=None, compare=False)
     standing: Callable[[Standing], None] | None = field(default=None, compare=False)
@@ -87,8 +91,8 @@ class Reading:
             raise UsageError("a part is of a reading at depth full, into a place that --resume names")
         if not re.fullmatch(ENGINES, self.engine):
             raise UsageError(f"engine {quoted(self.engine)}: choose local, ray or ray://HOST:PORT")
-        if self.engine != "local" and self.device == "cuda":
-            raise UsageError("--device cuda is for this machine: Ray's nodes compute on their processors")
+        if not (0 < self.gpu_share <= 1):
+            raise UsageError(f"gpu_share {self.gpu_share}: needs more than 0, up to 1")
         if self.sample_bytes < 1:
             raise UsageError(f"sample_bytes {self.sample_bytes}: needs at least 1 byte")
 

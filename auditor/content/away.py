@@ -2,18 +2,22 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec.structs import replace
 
+from auditor.content.asked import answers
+from auditor.content.gpu import available
 from auditor.content.plan import ShardPlan
 from auditor.content.probes import ShardValues, TensorValues
-from auditor.content.units import answers
 from auditor.errors import AuditorError, ReadError, code_of
 from auditor.sources.entry import HERE
 from auditor.version import __version__
 from auditor_schemas.codes import Code
+
+if TYPE_CHECKING:
+    from auditor.content.device import Device
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -35,21 +39,29 @@ class Order(msgspec.Struct, frozen=True):
     plan: ShardPlan
     stamp: str | None
     digests: bool
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What was read, or why it was not: `here` where it is for what this machine is, has or sees."""
+    """What was read, on which device, or why it was not: `here` where it is for what this machine is, has or sees.
+
+    `no_gpu`: a processor of this machine would read it.
+    """
 
     values: ShardValues | None = None
     error: str = ""
     code: Code | None = None
     here: bool = False
+    device: str = "cpu"
+    no_gpu: bool = False
 
 
-def ordered(opening: Opening, plan: ShardPlan, stamp: str | None, *, digests: bool) -> bytes:
+def ordered(
+    opening: Opening, plan: ShardPlan, stamp: str | None, *, digests: bool, device: Literal["cpu", "cuda"] = "cpu"
+) -> bytes:
     """A unit of work; of a stamp only what means the same elsewhere."""
     known = None if stamp is None else stamp.partition(HERE)[0]
-    return msgspec.msgpack.encode(Order(__version__, opening, plan, known, digests))
+    return msgspec.msgpack.encode(Order(__version__, opening, plan, known, digests, device))
 
 
 def answered(data: bytes, plan: ShardPlan, stamp_of: Callable[[str], str | None]) -> Answer:
@@ -90,18 +102,35 @@ def read_away(data: bytes) -> bytes:
         order = msgspec.msgpack.decode(data, type=Order)
         if order.tool != __version__:
             return _said(f"has auditor {__version__}, not {order.tool}", None)
-        reader = _reader(order.opening, order.digests)
-        stamp = reader.source.stamp(order.plan.file)
-        if order.stamp is not None and _portable(stamp) != order.stamp:
-            return _said(f"does not see the same {order.plan.file}", "changed")
-        values = reader.read(order.plan)
+        answer = _read(order) if order.device == "cpu" else _read_on_gpu(order)
     except ImportError as error:
         return _said(f"lacks {error.name}: pip install 'checkpoint-auditor[content]'", None)
     except AuditorError as error:
-        return msgspec.msgpack.encode(Answer(error=str(error), code=code_of(error), here=True))
+        return _said(str(error), code_of(error))
     except MemoryError:
-        return msgspec.msgpack.encode(Answer(error="is out of memory", code="out_of_memory", here=True))
-    return msgspec.msgpack.encode(Answer(values))
+        return _said("is out of memory", "out_of_memory")
+    return msgspec.msgpack.encode(answer)
+
+
+def _read(order: Order) -> Answer:
+    reader = _reader(order.opening, order.digests, order.device)
+    stamp = reader.source.stamp(order.plan.file)
+    if order.stamp is not None and _portable(stamp) != order.stamp:
+        return Answer(error=f"does not see the same {order.plan.file}", code="changed", here=True)
+    return Answer(reader.read(order.plan), device=reader.device.name)
+
+
+def _read_on_gpu(order: Order) -> Answer:
+    reason = available().reason
+    if not reason:
+        try:
+            return _read(order)
+        except (AuditorError, ImportError, MemoryError):
+            raise
+        except Exception as error:  # an edge: drivers, compilers and torch fail in ways of their own
+            first = str(error).strip().partition("\n")[0][:200]
+            reason = f"the GPU cannot be used: {type(error).__name__}: {first}"
+    return Answer(error=reason, here=True, no_gpu=True)
 
 
 def _said(what: str, code: Code | None) -> bytes:
@@ -113,14 +142,22 @@ def _portable(stamp: str | None) -> str | None:
 
 
 @cache
-def _reader(opening: Opening, digests: bool) -> Any:
-    """This process's reader of a source; kernels are compiled before the first unit."""
+def _reader(opening: Opening, digests: bool, kind: Literal["cpu", "cuda"]) -> Any:
+    """This process's reader of a source; kernels are compiled before the first unit.
+
+    Of GPUs the process sees the one that it was given a share of.
+    """
     from auditor.content.cpu import CpuDevice
     from auditor.content.kernels.compiled import prepare
     from auditor.content.shard import ShardReader
     from auditor.sources import open_source
 
     prepare(None)
+    device: Device = CpuDevice()
+    if kind == "cuda":
+        from auditor.content.cuda.device import CudaDevice
+
+        device = CudaDevice()
     source = open_source(
         opening.source,
         symlinks=opening.symlinks,  # type: ignore[arg-type]  # as it was given
@@ -129,4 +166,4 @@ def _reader(opening: Opening, digests: bool) -> Any:
         private=opening.private,
         roots=opening.roots,
     )
-    return ShardReader(source, CpuDevice(), digests=digests, tick=lambda _: None)
+    return ShardReader(source, device, digests=digests, tick=lambda _: None)

@@ -251,6 +251,15 @@ class ShardValues(Struct, frozen=True):
     stamps: dict[str, str | None] = field(default_factory=dict)
 
 
+class NodeShare(Struct, frozen=True):
+    """What a node of a cluster has read: units and bytes of tensors, and what computed there."""
+
+    node: str
+    device: str
+    units: int
+    bytes: int
+
+
 class Functional(Struct, frozen=True):
     """Dynamically quantised activations times an FP8 weight, against the float32 product; Frobenius norm."""
 
@@ -324,9 +333,11 @@ def weight_of(scales: TensorValues) -> str:
 class Content(Struct, frozen=True):
     """The probes, and what could not be read, each with its reason.
 
-    `resumed` counts the shards whose values are from a state folder; None where there was none.
+    `resumed` counts the shards whose values are from a state folder; None where there was none. `nodes` are those of a
+    cluster that have read something.
     """
 
     probes: Probes
     unread: tuple[Unread, ...]
     resumed: int | None = None
+    nodes: tuple[NodeShare, ...] = ()

@@ -2,19 +2,20 @@
 
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Literal
 
 from auditor.content import Reading, Standing
-from auditor.content.away import Opening, answered, ordered, read_away
+from auditor.content.away import Opening
 from auditor.content.cpu import CpuDevice, slab_bytes
 from auditor.content.cuda import LARGEST_BLOCK
 from auditor.content.device import Device
 from auditor.content.formats import Blocks, Formats
 from auditor.content.gpu import chosen
 from auditor.content.kernels.compiled import prepare
+from auditor.content.nodes import Shares, cluster_engine
 from auditor.content.parts import keep_terms, refuse_other_terms, share, terms_of
 from auditor.content.place import Place, open_place
 from auditor.content.plan import STRIP_BYTES, ShardPlan, whole_shards
@@ -26,7 +27,7 @@ from auditor.content.state import Seal, State, seed_of
 from auditor.content.units import largest_first, merged, units_of
 from auditor.engine import Engine
 from auditor.engine.local import Local, Meter, cores
-from auditor.errors import AuditorError, ReadError, Unread, UsageError, code_of
+from auditor.errors import AuditorError, Unread, UsageError, code_of
 from auditor.families.expectations import Expectations
 from auditor.families.naming import Naming
 from auditor.inventory.facts import Inventory
@@ -52,7 +53,9 @@ def read_content(
     Raises UsageError for a device, a state folder or a compiler that cannot serve.
     """
     formats = Formats(blocks, expectations)
-    make, device_name = _devices(reading.device, {each.shape for each in formats.every_blocks}, reading.jobs or cores())
+    shapes = {each.shape for each in formats.every_blocks}
+    # A cluster's nodes have devices of their own; what is computed here is then left to the processor.
+    make, device_name = _devices("cpu" if opening is not None else reading.device, shapes, reading.jobs or cores())
     fresh = secrets.randbits(32)
     seed = fresh if reading.seed is None else reading.seed
     place = unsaved = None
@@ -76,7 +79,8 @@ def read_content(
     if reading.depth == "sample":  # of which the seed chose what is read
         settings["seed"] = seed
     state = State(place, seal, source, settings) if place is not None else None
-    work = _Work(source, reading, make, plans, state, opening)
+    gpus = opening is not None and reading.device != "cpu" and _fits(reading.device, shapes)
+    work = _Work(source, reading, make, plans, state, opening, gpus=gpus)
     spot = None
     if reading.part is None and any(part.scale is not None for plan in plans for part in plan.parts):
         spot = _Spot(
@@ -107,7 +111,7 @@ def read_content(
         probes=Probes(
             depth=reading.depth,
             seed=seed,
-            device=device_name,
+            device=work.shares.devices or device_name,
             shards=shards,
             functional=functional,
             powers_of_two=any(each.powers_of_two for each in formats.every_blocks),
@@ -117,6 +121,7 @@ def read_content(
         ),
         unread=tuple(unread),
         resumed=None if reading.resume is None else work.resumed,
+        nodes=work.shares.nodes,
     )
 
 
@@ -172,8 +177,12 @@ class _Work:
         plans: tuple[ShardPlan, ...],
         state: State | None,
         opening: Opening | None = None,
+        *,
+        gpus: bool = False,
     ) -> None:
         self._opening = opening
+        self._gpus = gpus
+        self.shares = Shares()
         self.done: dict[str, ShardValues] = {}
         self.resumed = 0
         self._source = source
@@ -248,33 +257,17 @@ class _Work:
                 self._reading.jobs or cores(), self._worker, finished=self._finished, failed=self._failed, watch=watch
             )
             return
-        from auditor.engine.ray import Cluster, ElsewhereError, Ray
-
-        opening, digests = self._opening, self._reading.digests
-
-        def opened(unit: ShardPlan, data: bytes) -> ShardValues:
-            answer = answered(data, unit, self._source.stamp)
-            if answer.values is None:
-                raise ElsewhereError(answer.error, code=answer.code or "unsupported")
-            return answer.values
-
-        def failed(unit: ShardPlan, error: Exception) -> None:
-            self._failed(unit, ReadError(f"{unit.file}: {error}", code=code_of(error)))
-
-        with closing(Cluster(self._reading.engine.partition("://")[2] or "auto")) as cluster:
-            if cluster.open_to_others:
-                self._reading.warning("this Ray cluster has no token: whoever reaches it can run anything on it")
-            yield Ray[ShardPlan, ShardValues](
-                cluster,
-                read_away,
-                packed=lambda unit: ordered(opening, unit, self._source.stamp(unit.file), digests=digests),
-                opened=opened,
-                size=lambda unit: unit.bytes,
-                finished=self._finished,
-                failed=failed,
-                watch=watch,
-                most=self._reading.jobs,
-            )
+        with cluster_engine(
+            self._reading,
+            self._source,
+            self._opening,
+            self.shares,
+            gpus=self._gpus,
+            finished=self._finished,
+            failed=self._failed,
+            watch=watch,
+        ) as engine:
+            yield engine
 
     def _worker(self, meter: Meter) -> Callable[[ShardPlan], ShardValues]:
         device = self._make()
@@ -346,14 +339,18 @@ def _devices(
 
     The GPU reduces weight blocks: where there are none, or larger ones than it takes, `auto` is the CPU.
     """
-    largest = max(blocks, key=max, default=None)
-    fits = largest is not None and max(largest) <= LARGEST_BLOCK
-    gpus = chosen(wanted) if fits or wanted == "cuda" else None
+    gpus = chosen(wanted) if _fits(wanted, blocks) else None
     if gpus is None:
         return lambda: CpuDevice(slab_bytes(threads)), "cpu"
-    if largest is not None and not fits:
-        raise UsageError(f"--device cuda: weight blocks of {largest[0]} × {largest[1]} need the CPU")
     from auditor.content.cuda.device import CudaDevice
 
     turns = cycle(range(len(gpus.names)))
     return lambda: CudaDevice(next(turns)), gpus.name
+
+
+def _fits(wanted: Literal["auto", "cpu", "cuda"], blocks: Collection[tuple[int, int]]) -> bool:
+    """Whether a GPU is of use to these blocks, or asked for. Raises UsageError where it is and can be of none."""
+    largest = max(blocks, key=max, default=None)
+    if wanted == "cuda" and largest is not None and max(largest) > LARGEST_BLOCK:
+        raise UsageError(f"--device cuda: weight blocks of {largest[0]} × {largest[1]} need the CPU")
+    return wanted == "cuda" or (largest is not None and max(largest) <= LARGEST_BLOCK)

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from auditor.content.asked import answers
 from auditor.content.place import Place, this_machine
 from auditor.content.plan import STRIP_ROWS, ShardPlan
 from auditor.content.probes import Functional, ShardValues
-from auditor.content.units import answers
 from auditor.errors import UsageError
 from auditor.sources import Source
 from auditor.sources.entry import HERE

@@ -7,18 +7,16 @@ workers and nodes (`max_retries`), this module the nodes that cannot do a task: 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from auditor.engine.connect import ANSWER_S, imported, quiet, reach, refused, try_to_connect
 from auditor.errors import AuditorError, SourceError, UsageError
 from auditor.text import listed, shown
 from auditor.version import __version__
@@ -31,7 +29,6 @@ Result = TypeVar("Result")
 
 # A worker or node that dies in the middle; a task that always kills its worker ends after as many.
 DEATHS = 3
-_ANSWER_S = 15
 _POLL_S = 0.1
 _LOOK_S = 1.0  # between two looks at what the cluster has
 _AHEAD = 2  # tasks under way for each slot
@@ -44,27 +41,37 @@ class ElsewhereError(AuditorError):
     """What a node answered of a task is that it cannot do it; another one may."""
 
 
+class NoGpuError(ElsewhereError):
+    """What a node answered of a task is that the GPU which it has for Ray is none that computes."""
+
+
 @dataclass
 class _UnderWay(Generic[Task]):
     task: Task
     tried: dict[str, str] = field(default_factory=dict)  # nodes that could not, by id, in words
     code: Cause = "unreachable"  # why the last of them could not
+    kind: str = ""  # of what it runs on
+    errors: int = 0  # of what it ended with, and no node is known to be the reason
 
 
 class Cluster:
     """A connection to a Ray cluster, as a driver of it. `address` is host:port of its control service, or 'auto'.
 
+    `kinds` are what tasks may run on, `cpu` for a processor, `cuda` for a processor and `gpu_share` of a GPU: on a node
+    with GPUs these, on another one that, if it is among them.
     Raises UsageError where the extra, the token or a version is not as it has to be, SourceError where the cluster
     cannot be reached or has no node that may do anything, each within seconds and in one line.
     """
 
-    def __init__(self, address: str) -> None:
-        self._ray = _imported()
+    def __init__(self, address: str, kinds: Sequence[str] = ("cpu",), gpu_share: float = 1.0) -> None:
+        self.kinds = tuple(kinds)
+        self._gpu_share = gpu_share
+        self._ray = imported()
         self._handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
         self._connected = contextlib.ExitStack()
-        _reach(address)
-        _try(address)
-        self._connected.enter_context(_quiet())
+        reach(address)
+        try_to_connect(address)
+        self._connected.enter_context(quiet())
         try:
             self._ray.init(address=address, log_to_driver=False, configure_logging=False, namespace="auditor")
             self._address = self._ray.get_runtime_context().gcs_address
@@ -75,7 +82,7 @@ class Cluster:
             raise
         except BaseException as error:  # it raises SystemExit as well
             self.close()
-            raise _refused(address, f"{type(error).__name__}: {error}") from None
+            raise refused(address, f"{type(error).__name__}: {error}") from None
 
     def close(self) -> None:
         """Leave the cluster, and give standard output back."""
@@ -92,9 +99,17 @@ class Cluster:
         """The nodes that are alive and have a processor to give."""
         return [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
 
-    def slots(self, nodes: Sequence[dict[str, Any]]) -> int:
-        """How many tasks of a processor each may run at once on those."""
-        return sum(int(node["Resources"]["CPU"]) for node in nodes)
+    def places(self, without: Collection[str] = ()) -> dict[str, dict[str, int]]:
+        """How many tasks of each kind may run at once on which nodes, by id; GPUs of those `without` are none."""
+        found: dict[str, dict[str, int]] = {kind: {} for kind in self.kinds}
+        for node in self.nodes():
+            processors, gpus = int(node["Resources"]["CPU"]), node["Resources"].get("GPU", 0)
+            at_once = min(processors, int(gpus / self._gpu_share + 1e-9))
+            if "cuda" in found and at_once and node["NodeID"] not in without:
+                found["cuda"][node["NodeID"]] = at_once
+            elif "cpu" in found:
+                found["cpu"][node["NodeID"]] = processors
+        return found
 
     def stands(self) -> bool:
         """Whether its head still answers, which Ray itself waits a minute for."""
@@ -104,9 +119,11 @@ class Cluster:
             return True
         return False
 
-    def submit(self, call: Callable[[bytes], bytes], task: bytes, avoided: Sequence[str]) -> Any:
-        """Begin a task on a node that is none of those."""
+    def submit(self, call: Callable[[bytes], bytes], task: bytes, kind: str, avoided: Collection[str]) -> Any:
+        """Begin a task of a kind on a node that is none of those."""
         options: dict[str, Any] = {"num_cpus": 1, "max_retries": DEATHS, "retry_exceptions": False, "name": "auditor"}
+        if kind == "cuda":
+            options["num_gpus"] = self._gpu_share
         if avoided:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(avoided)})"}
         return self._ray.remote(_there).options(**options).remote(call, task)
@@ -147,6 +164,11 @@ class Cluster:
         nodes = self.nodes()
         if not nodes:
             raise SourceError("the Ray cluster has no node with a processor to give", code="unreachable")
+        if not any(self.places().values()):
+            raise SourceError(
+                f"--device cuda: the Ray cluster has no node with {self._gpu_share:g} of a GPU to give",
+                code="unreachable",
+            )
 
         def version() -> str:
             """Travels as it is: what a node lacks it cannot be asked for by name."""
@@ -164,7 +186,7 @@ class Cluster:
             ).remote(): node
             for node in nodes
         }
-        ready, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_S)
+        ready, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
         wrong = []
         for reference in ready:
             name = asked[reference]["NodeManagerAddress"]
@@ -177,10 +199,11 @@ class Cluster:
 
 
 class Ray(Generic[Task, Result]):
-    """Runs tasks on a cluster: `call`, a function of an importable module, turns `packed(task)` into an answer there.
+    """Runs tasks on a cluster: `call`, a function of an importable module, turns a packed task into an answer there.
 
-    `opened(task, answer)` makes a result of it, and raises ElsewhereError where the node could not do the task. `most`
-    bounds the tasks at once.
+    `packed(task, kind)` is what it needs to run on a processor or a GPU; `opened(task, node, answer)` makes a result of
+    the answer, and raises ElsewhereError where the node could not do the task. `told` is given a line where something
+    is not as the cluster says. `most` bounds the tasks at once.
     """
 
     def __init__(
@@ -188,12 +211,13 @@ class Ray(Generic[Task, Result]):
         cluster: Cluster,
         call: Callable[[bytes], bytes],
         *,
-        packed: Callable[[Task], bytes],
-        opened: Callable[[Task, bytes], Result],
+        packed: Callable[[Task, Any], bytes],
+        opened: Callable[[Task, str, bytes], Result],
         size: Callable[[Task], int],
         finished: Callable[[Task, Result], None],
         failed: Callable[[Task, Exception], None],
         watch: Callable[[int], None],
+        told: Callable[[str], None] = lambda _: None,
         most: int | None = None,
     ) -> None:
         self.broken: Exception | None = None
@@ -206,8 +230,10 @@ class Ray(Generic[Task, Result]):
         self._finished = finished
         self._failed = failed
         self._watch = watch
+        self._told = told
+        self._places: dict[str, dict[str, int]] = {}
+        self._without: set[str] = set()  # nodes whose GPU is none
         self._under_way: dict[Any, _UnderWay[Task]] = {}
-        self._nodes: list[dict[str, Any]] = []
         self._seen = 0.0  # when there was a node
         self._done = 0
         self.workers = self.nodes = self.retries = 0
@@ -215,22 +241,17 @@ class Ray(Generic[Task, Result]):
     def run(self, tasks: Sequence[Task], meanwhile: Callable[[], None] | None = None) -> None:
         """Do every task, the first ones first, as many at once as the cluster has room for and as many again."""
         waiting = deque(_UnderWay(task) for task in tasks)
-        beside, looked = meanwhile, self._look()
+        beside, looked = meanwhile, self._look(waiting)
         try:
             while waiting or self._under_way:
                 if time.monotonic() - looked > _LOOK_S and self._cluster.stands():
-                    looked = self._look()
-                    self._give_up(waiting)
+                    looked = self._look(waiting)
                 silent = time.monotonic() - looked
                 if silent > _GONE_S:
                     self.broken = SourceError("the Ray cluster's head does not answer any more", code="unreachable")
                     return
-                while (
-                    waiting
-                    and silent < _GONE_S / 2
-                    and len(self._under_way) < (self._most or max(1, self.workers * _AHEAD))
-                ):
-                    self._begin(waiting.popleft())
+                if silent < _GONE_S / 2:
+                    self._begin(waiting)
                 if beside is not None:
                     beside()
                     beside = None
@@ -241,55 +262,81 @@ class Ray(Generic[Task, Result]):
             self._cluster.cancel(list(self._under_way))
             raise
 
-    def _look(self) -> float:
-        """What the cluster has now, and when that is."""
-        self._nodes = self._cluster.nodes()
-        slots, now = self._cluster.slots(self._nodes), time.monotonic()
-        self.nodes, self.workers = len(self._nodes), slots if self._most is None else min(slots, self._most)
-        self._seen = now if self._nodes else self._seen
-        return now
-
-    def _give_up(self, waiting: deque[_UnderWay[Task]]) -> None:
-        """End what no node that is left may do, as Ray would wait for one for ever."""
+    def _look(self, waiting: deque[_UnderWay[Task]]) -> float:
+        """What the cluster has now, and when that is; what no node is left for has to wait no longer."""
+        now = time.monotonic()
+        self._places = self._cluster.places(self._without)
+        alive = {node for nodes in self._places.values() for node in nodes}
+        slots = sum(sum(nodes.values()) for nodes in self._places.values())
+        self.nodes, self.workers = len(alive), slots if self._most is None else min(slots, self._most)
+        self._seen = now if alive else self._seen
+        # Ray would wait for a node for ever.
         for reference, work in list(self._under_way.items()):
-            if work.tried and not self._left(work):
+            able = self._places[work.kind].keys() | (self._without & alive if work.kind == "cuda" else set())
+            if (alive or work.tried) and able <= work.tried.keys():
                 self._cluster.cancel([reference])
-                del self._under_way[reference]
-                waiting.appendleft(work)
-        if not self._nodes and time.monotonic() - self._seen > _NODELESS_S:
+                waiting.appendleft(self._under_way.pop(reference))
+        if now - self._seen > _NODELESS_S:
             self._cluster.cancel(list(self._under_way))
             for work in [*self._under_way.values(), *waiting]:
                 self._failed(work.task, AuditorError("the cluster has no node left", code=work.code))
             self._under_way.clear()
             waiting.clear()
+        return now
 
-    def _left(self, work: _UnderWay[Task]) -> bool:
-        """Whether a node is left that has not tried it."""
-        return any(node["NodeID"] not in work.tried for node in self._nodes)
-
-    def _begin(self, work: _UnderWay[Task]) -> None:
-        if work.tried and not self._left(work):
-            told = f"no node could read it: {listed(list(work.tried.values()), most=3)}"
-            self._failed(work.task, AuditorError(told, code=work.code))
-            return
-        reference = self._cluster.submit(self._call, self._packed(work.task), list(work.tried))
-        self._under_way[reference] = work
+    def _begin(self, waiting: deque[_UnderWay[Task]]) -> None:
+        """Begin tasks, as long as there is room for the next one."""
+        under_way = Counter(work.kind for work in self._under_way.values())
+        while waiting and (self._most is None or len(self._under_way) < self._most):
+            work = waiting[0]
+            kinds = [kind for kind, nodes in self._places.items() if nodes.keys() - work.tried.keys()]
+            if not kinds and not work.tried:
+                return
+            if not kinds:
+                told = f"no node could read it: {listed(list(work.tried.values()), most=3)}"
+                self._failed(waiting.popleft().task, AuditorError(told, code=work.code))
+                continue
+            free = (kind for kind in kinds if under_way[kind] < _AHEAD * sum(self._places[kind].values()))
+            kind = next(free, None)
+            if kind is None:
+                return
+            waiting.popleft()
+            work.kind = kind
+            under_way[kind] += 1
+            others = {node for other, nodes in self._places.items() if other != kind for node in nodes}
+            avoided = sorted(work.tried.keys() | others)
+            self._under_way[self._cluster.submit(self._call, self._packed(work.task, kind), kind, avoided)] = work
 
     def _end(self, reference: Any, waiting: deque[_UnderWay[Task]]) -> None:
         work = self._under_way.pop(reference)
+        node = name = ""
         try:
             node, name, before, answer = self._cluster.answer(reference)
             self.retries += before
-            result = self._opened(work.task, answer)
+            result = self._opened(work.task, name, answer)
         except ElsewhereError as error:
-            work.tried[node], work.code = f"{name}: {error}", error.code
-            self.retries += 1
+            self._elsewhere(work, node, name, error)
             waiting.appendleft(work)
         except AuditorError as error:
-            self._failed(work.task, error)
+            work.errors += 1
+            if node or error.code == "crashed" or work.errors > DEATHS:
+                self._failed(work.task, error)
+            else:
+                self.retries += 1
+                waiting.appendleft(work)
         else:
             self._done += self._size(work.task)
             self._finished(work.task, result)
+
+    def _elsewhere(self, work: _UnderWay[Task], node: str, name: str, error: ElsewhereError) -> None:
+        """Note why a node could not do a task."""
+        self.retries += 1
+        if not isinstance(error, NoGpuError) or "cpu" not in self._cluster.kinds:
+            work.tried[node], work.code = f"{name}: {error}", error.code
+        elif node not in self._without:
+            self._without.add(node)
+            self._places = self._cluster.places(self._without)
+            self._told(f"node {name} has a GPU for Ray that cannot be used, and its processors read: {error}")
 
 
 def lets_in_others(environment: Mapping[str, str], addresses: Iterable[str]) -> bool:
@@ -307,75 +354,3 @@ def _there(call: Callable[[bytes], bytes], task: bytes) -> tuple[str, str, int, 
     before = getattr(core, "get_current_task_attempt_number", int)()
     found = call(task)
     return ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), before, found  # type: ignore[no-untyped-call]  # ray
-
-
-def _imported() -> Any:
-    """Ray, told to tell nobody, as it reads its environment when it is imported."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
-    records = logging.getLogRecordFactory()
-    try:
-        with _quiet():
-            import ray
-            import ray.util.scheduling_strategies
-    except ImportError:
-        raise UsageError("--engine ray needs Ray: pip install 'checkpoint-auditor[ray]'") from None
-    finally:
-        logging.setLogRecordFactory(records)  # it gives every record of this process a field of its own
-    return ray
-
-
-def _reach(address: str) -> None:
-    """Look whether anybody listens, which Ray itself waits minutes for. Raises SourceError."""
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=_ANSWER_S / 3).close()
-    except OSError as error:
-        told = f"the Ray cluster at {shown(address)} cannot be reached: {error.strerror or error}"
-        raise SourceError(told, code="unreachable") from None
-
-
-def _try(address: str) -> None:
-    """Connect in a process of its own first: Ray may wait for minutes, end the process, and fill the terminal."""
-    program = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False); ray.shutdown()"
-    words = [sys.executable, "-c", program, address]
-    hasty = {**os.environ, "RAY_NUM_REDIS_GET_RETRIES": "2"}
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_ANSWER_S, env=hasty)  # noqa: S603  # our own
-    except subprocess.TimeoutExpired:
-        raise _refused(address, "it does not let this machine in within 15 s") from None
-    if done.returncode:
-        raise _refused(address, done.stderr)
-
-
-def _refused(address: str, told: str) -> AuditorError:
-    """An error of Ray's in a line of ours."""
-    low = told.lower()
-    where = "the Ray cluster of this machine" if address == "auto" else f"the Ray cluster at {shown(address)}"
-    if "version mismatch" in low:
-        lines = [line.strip() for line in told.splitlines() if "ray:" in line.lower() or "python:" in line.lower()]
-        return UsageError(f"{where} has another version of Ray or Python: {shown(', '.join(lines)[:200])}")
-    if "authenticat" in low or "token" in low:
-        return UsageError(f"{where} refuses the token: set RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN here")
-    if "could not find any running ray" in low:
-        return SourceError(
-            "no Ray cluster runs on this machine: name one, --engine ray://HOST:PORT", code="unreachable"
-        )
-    last = next((line.strip() for line in reversed(told.splitlines()) if line.strip()), told)
-    return SourceError(f"{where} cannot be used: {shown(last[:200])}", code="unreachable")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Standard output is ours: what Ray prints there, and what it writes by itself, goes to standard error."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    try:
-        os.dup2(2, 1)
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)

@@ -17,8 +17,8 @@ def main() -> None:
     engine = Ray(
         cluster,
         paced.nothing,
-        packed=str.encode,
-        opened=lambda _, answer: answer,
+        packed=lambda unit, _: unit.encode(),
+        opened=lambda _, node, answer: answer,
         size=len,
         finished=lambda unit, _: done.append(unit),
         failed=lambda unit, error: print(unit, error, file=sys.stderr),

@@ -18,7 +18,7 @@ from typing import Any
 BEGUN = time.perf_counter()
 
 import auditor  # noqa: E402  # its import counts
-from auditor.content import Reading, read  # noqa: E402
+from auditor.content import Reading, nodes  # noqa: E402
 from auditor.content.plan import ShardPlan  # noqa: E402
 from auditor.content.shard import ShardReader  # noqa: E402
 from auditor.engine.local import Local  # noqa: E402
@@ -143,7 +143,7 @@ def main() -> None:
         from auditor.engine.ray import Ray
 
         Ray.run = watch.times(Ray.run)
-        read.read_away = paced.read
+        nodes.read_away = paced.read
     reading = Reading(
         depth="full",
         seed=1,

@@ -124,6 +124,12 @@ def _provenance(report: AuditReport) -> tuple[tuple[str, str], ...]:
         ("tool", f"{report.tool.name} {report.tool.version}"),
         ("report schema", f"version {report.schema_version}"),
     ]
+    if run.nodes:
+        nodes = [
+            f"{each.node} ({each.device}): {text.size(each.bytes)} in {text.plural(each.units, 'unit')}"
+            for each in run.nodes
+        ]
+        pairs.append(("nodes", "; ".join(nodes)))
     if run.resumed_shards is not None:
         pairs.append(("resumed", f"{text.plural(run.resumed_shards, 'shard')} not read, but told by a state folder"))
     return tuple(pairs)

@@ -39,8 +39,17 @@ class Source(Record):
     versioned: bool = True
 
 
+class RunNode(Record):
+    """What a node of a cluster has read: units of work, bytes of tensors, and what computed there."""
+
+    node: str
+    device: str
+    units: int
+    bytes: int
+
+
 class Run(Record):
-    """How it was audited. `duration_s` in seconds.
+    """How it was audited. `duration_s` in seconds. `nodes` are those of a cluster, where one has read.
 
     `resumed_shards` counts the shards whose content was not read and is told by a state folder; null without one.
     """
@@ -52,6 +61,7 @@ class Run(Record):
     started_at: datetime
     duration_s: float
     resumed_shards: int | None = None
+    nodes: tuple[RunNode, ...] = ()
 
 
 class Digest(Record):

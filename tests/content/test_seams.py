@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from auditor.content.asked import answers
 from auditor.content.cpu import CpuDevice
 from auditor.content.formats import Beside, Blocks
 from auditor.content.plan import Part, ScaleAt, ShardPlan
 from auditor.content.probes import ShardValues
 from auditor.content.shard import ShardReader
-from auditor.content.units import answers, merged, units_of
+from auditor.content.units import merged, units_of
 from auditor.format.dtypes import packed_bytes
 from auditor.format.entries import elements
 from auditor.sources import open_source

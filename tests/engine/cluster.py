@@ -70,6 +70,11 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, dict]:
     return process.returncode, json.loads(out)
 
 
+def told(err: str) -> list[dict]:
+    """What progress was told, as lines of JSON."""
+    return [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+
+
 def stable(report: dict) -> dict:
     return {name: value for name, value in report.items() if name not in ("run", "source")}
 

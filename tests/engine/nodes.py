@@ -1,7 +1,7 @@
 """A Ray cluster on this machine, driven by words on standard input; in a process of its own, as Ray is process-wide.
 
-`address`; `kill` the newest node at once, or the `head`; `add` one; `blind` adds one that does not see the bucket, and
-`unblind` removes it.
+`address`; `kill` the newest node at once, or the `head`; `add` one; `blind` adds one that does not see the bucket,
+`gpu` one that says that it has a GPU, and `remove` removes the newest.
 """
 
 import sys
@@ -10,7 +10,11 @@ from itertools import count
 from ray.cluster_utils import Cluster
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
-ELSEWHERE = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+MORE: dict[str, dict[str, object]] = {
+    "add": {},
+    "blind": {"env_vars": {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}},
+    "gpu": {"num_gpus": 1},
+}
 
 
 def main() -> None:
@@ -29,9 +33,9 @@ def main() -> None:
             cluster.remove_node(nodes.pop(), allow_graceful=False)
         elif word == "head":
             cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
-        elif word in ("add", "blind"):
-            nodes.append(add(**({"env_vars": ELSEWHERE} if word == "blind" else {})))
-        elif word == "unblind":
+        elif word in MORE:
+            nodes.append(add(**MORE[word]))
+        elif word == "remove":
             cluster.remove_node(nodes.pop())
         print(cluster.address, file=told, flush=True)
     cluster.shutdown()

@@ -49,7 +49,7 @@ def take_the_source_away(nodes: Nodes, _: subprocess.Popen[str]) -> None:
     """From one node, which is another one: a process keeps the environment that it began with."""
     nodes.ask("kill")
     nodes.ask("blind")
-    nodes.ask("unblind")
+    nodes.ask("remove")
     nodes.ask("add")
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from auditor import cli
 from auditor.forge import forge
-from tests.engine.cluster import ROOT, Nodes, busy_workers, ended, reading, stable, wait_for
+from tests.engine.cluster import ROOT, Nodes, busy_workers, ended, reading, stable, told, wait_for
 from tests.servers.s3 import s3_server
 from tests.servers.serving import Server
 
@@ -37,7 +37,11 @@ def local(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
 def test_report_is_that_of_this_machine(nodes: Nodes, tiny: Path, options: tuple[str, ...], tmp_path: Path) -> None:
     code, report = ended(nodes.audit(tiny, *options))
     assert code == 0
-    assert report["run"]["engine"] == "ray"
+    run = report["run"]
+    assert (run["engine"], run["device"]) == ("ray", "cpu")
+    assert {each["device"] for each in run["nodes"]} == {"cpu"}
+    assert {each["node"] for each in run["nodes"]} <= {"127.0.0.2", "127.0.0.3", "127.0.0.4"}
+    assert sum(each["bytes"] for each in run["nodes"]) == report["coverage"]["payload_bytes_read"]
     path = tmp_path / "report.json"
     command = ["audit", str(tiny), "--depth", "full", "--seed", "1", "--quiet", *options, "--json", str(path)]
     assert cli.main(command) == 0
@@ -64,7 +68,7 @@ def test_parts_are_read_on_it_and_progress_names_its_nodes(
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
         assert out.startswith(f"part {part.replace('/', ' of ')} is read")
-        last = json.loads(err.splitlines()[-1])
+        last = told(err)[-1]
         assert last["done"] == last["total"]
         assert (last["nodes"], last["workers"], last["units_left"], last["retries"]) == (3, 3, 0, 0)
     code, report = ended(nodes.begin("audit", str(tiny), "--depth", "full", "--seed", "1", "--json", "-", *place))
@@ -72,19 +76,74 @@ def test_parts_are_read_on_it_and_progress_names_its_nodes(
     assert stable(report) == local
 
 
+def test_the_service_has_its_attempts_read_there(nodes: Nodes, tiny: Path, local: dict, tmp_path: Path) -> None:
+    order = {
+        "source": str(tiny), "revision": None, "depth": "full", "family": None, "seed": 1, "policy": None,
+        "baseline": None, "resume": str(tmp_path / "resume"), "report": str(tmp_path / "report.json"),
+        "device": "auto", "jobs": None, "engine": f"ray://{nodes.address}", "hosts": [], "private": False,
+        "roots": [str(tiny.parent)], "limits": {"memory": 16 << 30, "files": 4096, "nice": 10},
+    }  # fmt: skip
+    command = [sys.executable, "-m", "auditor.service.child"]
+    with subprocess.Popen(
+        command, env=nodes.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(json.dumps(order) + "\n")
+        child.stdin.flush()
+        said = [json.loads(line) for line in child.stdout]
+    assert said[-1] == {"done": True}
+    last = [each["progress"] for each in said if "progress" in each][-1]
+    assert (last["what"], last["nodes"], last["units_left"]) == ("bytes", 3, 0)
+    report = json.loads(Path(order["report"]).read_text("utf-8"))
+    assert report["run"]["engine"] == "ray"
+    assert stable(report)["probes"] == local["probes"]
+
+
+# --- GPUs ---
+
+
+def test_a_node_whose_gpu_is_none_says_so_once_and_its_processors_read(nodes: Nodes, tiny: Path, local: dict) -> None:
+    nodes.ask("gpu")
+    try:
+        process = nodes.audit(tiny)
+        out, err = process.communicate(timeout=120)
+        only = nodes.audit(tiny, "--device", "cuda")
+        code, incomplete = ended(only)
+    finally:
+        nodes.ask("remove")
+    report = json.loads(out)
+    assert (process.returncode, report["incomplete"]) == (0, [])
+    assert stable(report)["probes"] == local["probes"]
+    assert err.count("has a GPU for Ray that cannot be used, and its processors read: no CUDA device") == 1
+    assert report["run"]["device"] == "cpu"
+    assert code == 3
+    assert all("no CUDA device" in each for each in incomplete["incomplete"])
+    assert len(incomplete["incomplete"]) == incomplete["inventory"]["shards"]
+
+
+def test_a_cluster_without_the_gpus_that_are_asked_for_is_one_line(nodes: Nodes, tiny: Path) -> None:
+    process = nodes.audit(tiny, "--device", "cuda", "--gpu-share", "0.5")
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (3, "")
+    assert err == "auditor: --device cuda: the Ray cluster has no node with 0.5 of a GPU to give\n"
+
+
 # --- what dies ---
 
 
 def test_a_worker_that_is_killed_loses_its_units_alone(nodes: Nodes, slow: Server, local: dict) -> None:
     before = len(slow.requests)
-    process = nodes.audit("s3://models/tiny", "--no-cache")
+    process = nodes.audit("s3://models/tiny", "--no-cache", "--progress", "json")
     reading(slow, before)
     wait_for(lambda: bool(busy_workers(nodes.address)))
     for each in busy_workers(nodes.address):
         os.kill(each, signal.SIGKILL)
-    code, report = ended(process)
-    assert (code, report["incomplete"]) == (0, [])
+    out, err = process.communicate(timeout=120)
+    report = json.loads(out)
+    assert (process.returncode, report["incomplete"]) == (0, [])
     assert stable(report)["probes"] == local["probes"]
+    assert told(err)[-1]["retries"] > 0
 
 
 def test_a_node_that_dies_loses_its_units_alone_and_one_that_comes_is_used(
@@ -134,7 +193,7 @@ def test_a_node_that_does_not_see_the_source_leaves_its_units_to_others(nodes: N
     try:
         code, report = ended(nodes.audit("s3://models/tiny", "--no-cache"))
     finally:
-        nodes.ask("unblind")
+        nodes.ask("remove")
     assert (code, report["incomplete"]) == (0, [])
     assert stable(report)["probes"] == local["probes"]
 
@@ -210,12 +269,12 @@ import json, sys
 from auditor.engine.ray import Cluster, ElsewhereError, Ray
 from tests.engine.deeds import answer
 cluster, said = Cluster(sys.argv[1]), {}
-def opened(task, data):
+def opened(task, node, data):
     if task.startswith("nowhere"):
         raise ElsewhereError("lacks it")
     return data.decode()
 engine = Ray(
-    cluster, answer, packed=str.encode, opened=opened, size=len, watch=lambda done: None,
+    cluster, answer, packed=lambda task, kind: task.encode(), opened=opened, size=len, watch=lambda done: None,
     finished=lambda task, result: said.__setitem__(task, result),
     failed=lambda task, error: said.__setitem__(task, f"! {error}"),
 )

@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,15 @@ def test_a_policy_and_a_baseline_are_applied(installation: Installation, tmp_pat
     strict = attempt(installation, Order(source=str(tmp_path / "broken"), policy_text='[require]\ndepth = "full"\n'))
     assert strict.verdict == "failed"
     assert json.loads(installation.reports.get(strict.report) or b"")["policy"]["sha256"] == strict.policy_sha256
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
+def test_an_attempt_at_depth_full_reads_where_the_settings_say(installation: Installation, checkpoint: Path) -> None:
+    row = attempt(installation, Order(source=str(checkpoint), depth="full"), engine="ray://127.0.0.1:1")
+    assert (row.state, row.cause) == ("queued", "unreachable")
+    assert "the Ray cluster at 127.0.0.1:1 cannot be reached" in row.reason
+    row = attempt(installation, Order(source=str(checkpoint)), engine="ray://127.0.0.1:1")
+    assert (row.state, row.verdict) == ("finished", "passed")
 
 
 def test_content_is_read_at_depth_full(installation: Installation, checkpoint: Path) -> None:
