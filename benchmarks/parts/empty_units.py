@@ -18,7 +18,7 @@ def main() -> None:
         cluster,
         paced.nothing,
         packed=lambda unit, _: unit.encode(),
-        opened=lambda _, node, answer: answer,
+        opened=lambda *given: given[-1],
         size=len,
         finished=lambda unit, _: done.append(unit),
         failed=lambda unit, error: print(unit, error, file=sys.stderr),
