@@ -18,7 +18,7 @@ from auditor.service.web.pages.document import page
 from auditor.service.web.paging import Pages
 from auditor.service.web.problems import ConflictProblem, NotFoundProblem
 from auditor.service.web.state import state_of
-from auditor_reports.text import number, plural
+from auditor_reports.text import plural
 
 router = APIRouter(include_in_schema=False)
 _EACH = 50
@@ -163,12 +163,16 @@ def _waits(connection: Connection, row: Row[Any], settings: Settings, at: int) -
         return [f"Attempt {row.attempt} begins {views.within(row.due_at - at)}, after a pause."]
     kind = settings.headers if row.queue == "headers" else settings.content
     beside = queries.running(connection, queue=row.queue)
-    said = [f"{number(beside)} run in the queue {row.queue}; a worker runs {kind.each} at once."]
+    said = [f"{plural(beside, 'runs', 'run')} in the queue {row.queue}; a worker runs {kind.each} at once."]
     if kind.together is not None:
         said.append(f"All workers together run {kind.together} of them at once.")
     of_host, most = queries.running(connection, host=row.host), settings.sources.per_host
     if of_host >= most:
-        said.append(f"{number(of_host)} audits of {row.host} run, and at most {most} do at once.")
+        run, do = (
+            plural(of_host, f"audit of {row.host} runs", f"audits of {row.host} run"),
+            "does" if most == 1 else "do",
+        )
+        said.append(f"{run}, and at most {most} {do} at once.")
     return said
 
 

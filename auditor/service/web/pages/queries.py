@@ -99,7 +99,7 @@ def under_trial(connection: Connection, most: int) -> list[Row[Any]]:
 
 def waiting(connection: Connection, queue: str, most: int) -> list[Row[Any]]:
     """Audits that wait in a queue, the next one first; those that wait for their time are among them."""
-    some = ("id", "source", "depth", "host", "priority", "attempt", "created_at", "due_at", "cause")
+    some = ("id", "source", "depth", "host", "priority", "attempt", "created_at", "due_at", "cause", "job")
     found = select(*[audits.c[name] for name in some]).where(audits.c.queue == queue, audits.c.state == "queued")
     order = (audits.c.priority, audits.c.created_at, audits.c.id)
     return list(connection.execute(found.order_by(*order).limit(most)))

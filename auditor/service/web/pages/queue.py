@@ -1,6 +1,11 @@
 """What waits, what runs, and who runs it."""
 
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import Any
+
 from fastapi import APIRouter, Request
+from sqlalchemy import Row
 from starlette.responses import HTMLResponse
 
 from auditor.service.store.database import now
@@ -42,7 +47,7 @@ def queue(request: Request, caller: Reader) -> HTMLResponse:
                 "limits": "at once: " + ", ".join(limits),
                 "rows": [
                     {
-                        "place": number(place),
+                        "place": place,
                         "id": row.id,
                         "source": row.source,
                         "depth": row.depth,
@@ -50,7 +55,7 @@ def queue(request: Request, caller: Reader) -> HTMLResponse:
                         "asked": views.when(row.created_at, at),
                         "why": _why(row.attempt, row.due_at - at, row.cause),
                     }
-                    for place, row in enumerate(waiting[name], 1)
+                    for place, row in _placed(waiting[name])
                 ],
                 "more": plural(counts["queued"] - len(waiting[name]), "more audit waits", "more audits wait")
                 if counts["queued"] > len(waiting[name])
@@ -87,6 +92,12 @@ def queue(request: Request, caller: Reader) -> HTMLResponse:
         ],
         lives=any(row.ended is None for row in workers),
     )
+
+
+def _placed(rows: Sequence[Row[Any]]) -> Iterator[tuple[str, Row[Any]]]:
+    """Each with its place; what waits for a time has none, and takes none."""
+    places = count(1)
+    return (("–" if row.job is None else number(next(places)), row) for row in rows)
 
 
 def _why(attempt: int, due: int, cause: str | None) -> str:

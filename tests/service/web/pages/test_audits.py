@@ -1,6 +1,7 @@
 """Audits on pages: where each is and why, what can be done about it, the form that starts one, and the queue."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,9 @@ class TestLimitOfAHost:
         Presence(service.installation.database, "w").enter()
         audits.begin(audits.submit(Order(source="hf://org/a")).audit, 1, "w")
         waits = audits.submit(Order(source="hf://org/b")).audit
-        assert "1 audits of hf run, and at most 1 do at once" in words(people.somebody("read").get(f"/audits/{waits}"))
+        assert "1 audit of hf runs, and at most 1 does at once" in words(
+            people.somebody("read").get(f"/audits/{waits}")
+        )
 
 
 def test_an_audit_that_will_be_tried_again_says_when_and_what_ended_the_attempt_before(
@@ -312,6 +315,7 @@ def test_the_queue_shows_what_runs_what_waits_and_who_works(people: People, serv
     assert "hf://org/runs full" in text
     assert "3 of 163 shards (1.8 %) worker-1" in text
     assert text.index("hf://org/1") < text.index("hf://org/0")
+    assert re.search(r"hf://org/1 1 headers 1 .* hf://org/0 2 headers 5 .* hf://org/late – headers", text)
     assert "after throttled" in text
     assert "worker-1" in text
     assert "✔ lives 1" in text
