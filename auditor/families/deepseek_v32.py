@@ -32,7 +32,7 @@ class IndexerLayout(DeepseekLayout):
         for part in ("weight", "bias"):
             name = f"{prefix}.k_norm.{part}"
             dtype = self.key_norm_dtype or self.float_dtype
-            allowed = self.cast_from(dtype, ("F32",))
+            allowed = self.cast_from(dtype, () if dtype == "F32" else ("F32",))
             yield self.plain(name, (c.index_head_dim,), module, module, role="norm", dtype=dtype, allowed=allowed)
         name, shape = f"{prefix}.weights_proj.weight", (c.index_n_heads, c.hidden_size)
         yield self.plain(name, shape, module, module, allowed=("F32",))
