@@ -18,11 +18,11 @@ from auditor.cli.arguments import parser_for
 from auditor.forge import forge
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
-RAY = list(yaml.safe_load_all((DEPLOY / "ray-job.yaml").read_text("utf-8")))
+RAY = {name: list(yaml.safe_load_all((DEPLOY / f"ray-{name}.yaml").read_text("utf-8"))) for name in ("job", "cluster")}
 JOBS = list(yaml.safe_load_all((DEPLOY / "parts-kubernetes.yaml").read_text("utf-8")))
 
 
-@pytest.mark.parametrize("manifest", [*JOBS, RAY[1]], ids=lambda each: each["metadata"]["name"])
+@pytest.mark.parametrize("manifest", [*JOBS, RAY["job"][1]], ids=lambda each: each["metadata"]["name"])
 def test_kubernetes_takes_the_manifests(manifest: dict) -> None:
     kubernetes_validate.validate(manifest, "1.33", strict=True)
 
@@ -68,19 +68,45 @@ def test_the_array_reads_every_part(tmp_path: Path) -> None:
     assert {shlex.split(each)[0] for each in named} == {"audit"}
 
 
-def test_kuberay_takes_the_job() -> None:
+@pytest.mark.parametrize("name", RAY)
+def test_kuberay_takes_the_manifests(name: str) -> None:
     folder = os.environ.get("KUBERAY_CRDS")
     if folder is None:
         pytest.skip("KUBERAY_CRDS names no folder with KubeRay's definitions")
-    (path,) = Path(folder).glob("ray.io_rayjobs.*.yaml.gz")
+    (path,) = Path(folder).glob(f"ray.io_ray{name}s.*.yaml.gz")
     definition = yaml.safe_load(gzip.decompress(path.read_bytes()))
     (version,) = (each for each in definition["spec"]["versions"] if each["name"] == "v1")
     schema = strict(version["schema"]["openAPIV3Schema"])
-    jsonschema.validate(RAY[0], schema)
-    wrong = copy.deepcopy(RAY[0])
-    wrong["spec"]["rayClusterSpec"]["authOption"] = {}
+    jsonschema.validate(RAY[name][0], schema)
+    wrong = copy.deepcopy(RAY[name][0])
+    cluster_of(wrong)["authOption"] = {}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(wrong, schema)
+
+
+def cluster_of(manifest: dict) -> dict:
+    """The part that describes a cluster."""
+    return manifest["spec"].get("rayClusterSpec", manifest["spec"])
+
+
+def test_a_cluster_is_the_same_for_a_job_and_to_stay() -> None:
+    job, cluster = (cluster_of(RAY[name][0]) for name in ("job", "cluster"))
+    assert job == cluster
+    assert RAY["job"][1] == RAY["cluster"][1]
+    assert job["authOptions"] == {"mode": "token"}
+
+
+def test_the_image_has_the_ray_of_the_manifests_and_all_that_the_service_s_is_made_from() -> None:
+    lines, others = (
+        (DEPLOY / name).read_text("utf-8").replace("\\\n", " ").splitlines()
+        for name in ("Containerfile.ray", "Containerfile")
+    )
+    assert [line for line in lines if line.startswith(("FROM", "COPY"))] == [
+        line for line in others if line.startswith(("FROM", "COPY"))
+    ]
+    assert [line for line in lines if line.startswith("USER")][-1] == "USER 1000:1000"
+    pinned = (DEPLOY.parent / "ci" / "constraints.txt").read_text("utf-8").splitlines()
+    assert f"ray=={cluster_of(RAY['job'][0])['rayVersion']}" in pinned
 
 
 def strict(schema: dict) -> dict:
@@ -96,8 +122,9 @@ def strict(schema: dict) -> dict:
     return schema
 
 
-def test_the_ray_job_s_entrypoint_is_a_command_that_there_is() -> None:
-    words = shlex.split(RAY[0]["spec"]["entrypoint"])
+def test_what_the_cluster_is_given_to_run_is_a_command_that_there_is() -> None:
+    words = shlex.split(RAY["job"][0]["spec"]["entrypoint"])
     assert words[0] == "auditor"
     options = parser_for(words[1:]).parse_args(words[1:])
     assert (options.command, options.engine, options.depth) == ("audit", "ray", "full")
+    assert " ".join(words) in re.sub(r"\\\n# *", "", (DEPLOY / "ray-cluster.yaml").read_text("utf-8"))

@@ -79,9 +79,9 @@ def answered(data: bytes, plan: ShardPlan, stamp_of: Callable[[str], str | None]
     if not answers(plan, values):
         raise ReadError(f"{plan.file}: what came back is of another unit", code="unreadable")
     seen = {}
-    for file, stamp in values.stamps.items():
+    for file in {plan.file, *values.stamps}:
         own = stamp_of(file)
-        if _portable(own) != _portable(stamp):
+        if _portable(own) != _portable(values.stamps.get(file)):
             return Answer(error=f"sees another {file}", code="changed", here=True)
         seen[file] = own
     return replace(answer, values=replace(values, tensors=_held_once(values, plan), stamps=seen))

@@ -93,9 +93,10 @@ def test_what_comes_back_is_held_against_what_was_asked(source: Source, plan: Sh
     for values in others:
         with pytest.raises(ReadError, match="another unit"):
             answered(msgspec.msgpack.encode(Answer(values)), plan, source.stamp)
-    lie = replace(found.values, stamps={plan.file: "1:2"})
-    answer = answered(msgspec.msgpack.encode(Answer(lie)), plan, source.stamp)
-    assert (answer.values, answer.here, answer.code) == (None, True, "changed")
+    for stamps in ({plan.file: "1:2"}, {plan.file: None}, {}):
+        lie = replace(found.values, stamps=stamps)
+        answer = answered(msgspec.msgpack.encode(Answer(lie)), plan, source.stamp)
+        assert (answer.values, answer.here, answer.code) == (None, True, "changed")
 
 
 def test_stamps_that_come_back_are_this_machine_s(source: Source, plan: ShardPlan) -> None:

@@ -22,6 +22,7 @@ from auditor.content.parts import share
 from auditor.content.plan import ShardPlan
 from auditor.errors import UsageError
 from auditor.forge import forge
+from tests.servers.hub import Hub
 from tests.servers.s3 import s3_server
 from tests.servers.serving import Reply, Request, Server
 
@@ -145,6 +146,29 @@ def test_parts_that_are_killed_leave_what_they_finished(sound: Path, tmp_path: P
     assert report["run"]["resumed_shards"] == report["inventory"]["shards"]
 
 
+@pytest.mark.slow
+def test_parts_that_are_killed_over_and_over_are_one_audit_in_the_end(sound: Path, tmp_path: Path) -> None:
+    """Thirty kills: of parts of three and of four, which overlap, and of the audit that collects."""
+    place, drawn = tmp_path / "place", random.Random(1)
+    kept = ["--resume", str(place), "--jobs", "1", "--quiet"]
+    reading = [["read", str(sound), *kept, "--part", part] for part in ("1/3", "2/3", "3/3", "1/4", "4/4")]
+    collecting = ["audit", str(sound), "--depth", "full", "--seed", "1", *kept]
+    for _ in range(10):
+        begun = [
+            subprocess.Popen([sys.executable, "-m", "auditor", *words], stdout=subprocess.DEVNULL)
+            for words in (*drawn.sample(reading, 2), collecting)
+        ]
+        time.sleep(drawn.uniform(0.2, 2.5))
+        for each in begun:
+            each.send_signal(signal.SIGKILL)
+            each.wait(30)
+    assert [cli.main(words) for words in reading[:3]] == [0, 0, 0]
+    code, report = collected(sound, place)
+    assert code == 0
+    assert report["run"]["resumed_shards"] == report["inventory"]["shards"]
+    assert stable(report) == stable(collected(sound, tmp_path / "another")[1])
+
+
 # --- a bucket as the place ---
 
 
@@ -237,6 +261,40 @@ def test_parts_of_another_version_are_not_mixed(sound: Path, tmp_path: Path, mon
         read(sound, tmp_path / "place", "1/2")
     assert collected(sound, tmp_path / "place")[0] == 2
     assert "auditor 0.0.1" in capsys.readouterr().err
+
+
+def test_parts_of_another_revision_are_not_mixed(sound: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    hub = Hub("org/model", sound)
+    try:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        first, second = hub.main, hub.push(sound)
+        assert read("hf://org/model", tmp_path / "place", "1/2", "--revision", first) == 0
+        capsys.readouterr()
+        assert read("hf://org/model", tmp_path / "place", "2/2") == 2
+    finally:
+        hub.close()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert first in said
+    assert second in said
+
+
+@pytest.mark.parametrize("what", [b"[" * 100_000, b"\xff", "half", "another's", "a folder"])
+def test_whatever_stands_in_the_folder_counts_as_not_there(sound: Path, tmp_path: Path, what: bytes | str) -> None:
+    place = tmp_path / "place"
+    read(sound, place, "1/1")
+    for path in place.glob("*.json"):
+        whole = path.read_bytes()
+        path.unlink()
+        if what == "a folder":
+            path.mkdir()
+        elif what == "another's":
+            path.write_bytes(whole.replace(b'"machine":"', b'"machine":"0'))
+        else:
+            path.write_bytes(whole[: len(whole) // 2] if isinstance(what, str) else what)
+    code, report = collected(sound, place)
+    assert code == (3 if what == "a folder" else 0)  # which nothing is written in the place of
+    assert report["run"]["resumed_shards"] == 0
 
 
 def test_terms_of_another_checkpoint_are_no_concern(sound: Path, copy: Path, tmp_path: Path) -> None:

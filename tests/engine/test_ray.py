@@ -232,7 +232,10 @@ def test_an_address_where_nobody_listens_is_one_line(tiny: Path, capsys: pytest.
     assert "the Ray cluster at 127.0.0.1:1 cannot be reached" in said.err
 
 
-@pytest.mark.parametrize("engine", ["spark", "ray://", "ray://host", "ray://host:x", "ray:host:1", "ray://a b:1"])
+@pytest.mark.parametrize(
+    "engine",
+    ["spark", "ray://", "ray://host", "ray://host:x", "ray:host:1", "ray://a b:1", "ray://h:0", "ray://h:65536"],
+)
 def test_an_engine_that_is_none_is_one_line(tiny: Path, engine: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["audit", str(tiny), "--depth", "full", "--engine", engine]) == 2
     assert capsys.readouterr().err.count("\n") == 1
