@@ -25,12 +25,12 @@ SETTINGS = {
 
 
 class Nodes:
-    """A cluster on this machine, in a process of its own: three nodes with a processor each."""
+    """A cluster on this machine, in a process of its own: nodes with a processor each, of which the head is one."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], *, head: int = 1, others: int = 2) -> None:
         self.environment = environment
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.engine.nodes"], cwd=ROOT, env=environment, text=True,
+            [sys.executable, "-m", "tests.engine.nodes", str(head), str(others)], cwd=ROOT, env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(folder / "nodes.log").open("w"),
         )  # fmt: skip
         self.address = self.ask("address")
@@ -65,7 +65,7 @@ class Nodes:
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, dict]:
     """The exit code and the report, which is all that is on standard output."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=180)
     assert process.returncode in (0, 1, 3), err
     return process.returncode, json.loads(out)
 
@@ -93,7 +93,7 @@ def wait_for(asked: Callable[[], bool], seconds: float = 40) -> None:
 
 def reading(slow: Server, before: int) -> None:
     """Wait until nodes read tensor data, which is beyond the requests for headers."""
-    wait_for(lambda: sum(request.target.path.endswith(".safetensors") for request in slow.requests) > before + 6)
+    wait_for(lambda: sum(request.target.path.endswith(".safetensors") for request in slow.requests[before:]) > 6)
 
 
 def busy_workers(address: str) -> list[int]:

@@ -1,4 +1,6 @@
-"""A Ray cluster on this machine, driven by words on standard input; in a process of its own, as Ray is process-wide.
+"""A Ray cluster on this machine, driven by words on standard input: PROCESSORS of the head, and how many OTHERS.
+
+It is in a process of its own, as Ray is process-wide.
 
 `address`; `kill` the newest node at once, or the `head`; `add` one; `blind` adds one that does not see the bucket,
 `gpu` one that says that it has a GPU, and `remove` removes the newest.
@@ -21,12 +23,14 @@ def main() -> None:
     """Until standard input closes."""
     numbers = count(2)  # 127.0.0.1 is rewritten
     sys.stdout, told = sys.stderr, sys.stdout
-    cluster = Cluster(True, head_node_args={**NODE, "node_ip_address": f"127.0.0.{next(numbers)}"})
+    cluster = Cluster(
+        True, head_node_args={**NODE, "num_cpus": int(sys.argv[1]), "node_ip_address": f"127.0.0.{next(numbers)}"}
+    )
 
     def add(**more: object) -> object:
         return cluster.add_node(**NODE, node_ip_address=f"127.0.0.{next(numbers)}", **more)
 
-    nodes = [add(), add()]
+    nodes = [add() for _ in range(int(sys.argv[2]))]
     for line in sys.stdin:
         word = line.strip()
         if word == "kill":

@@ -75,6 +75,37 @@ def test_report_is_the_same_whatever_is_killed(
     assert judged(report) == alone
 
 
+def test_what_only_a_node_that_died_could_read_is_not_waited_for(nodes: Nodes, slow: Server, tmp_path: Path) -> None:
+    """The one that is left does not see the source: Ray itself would wait for another for ever."""
+    doomed = Nodes(tmp_path, nodes.environment, head=0, others=0)
+    try:
+        doomed.ask("blind")
+        doomed.ask("add")
+        before = len(slow.requests)
+        driver = doomed.audit(SOURCE, "--no-cache")
+        reading(slow, before)
+        doomed.ask("kill")
+        code, report = ended(driver)
+    finally:
+        doomed.close()
+    assert code == 3
+    assert any("no node could read it: 127.0.0.3: " in each for each in report["incomplete"]), report["incomplete"]
+
+
+def test_a_cluster_without_a_node_is_waited_for_a_minute(nodes: Nodes, slow: Server, tmp_path: Path) -> None:
+    doomed = Nodes(tmp_path, nodes.environment, head=0, others=1)
+    try:
+        before = len(slow.requests)
+        driver = doomed.audit(SOURCE, "--no-cache")
+        reading(slow, before)
+        doomed.ask("kill")
+        code, report = ended(driver)
+    finally:
+        doomed.close()
+    assert code == 3
+    assert any("the cluster has no node left" in each for each in report["incomplete"]), report["incomplete"]
+
+
 def test_a_head_that_is_killed_ends_the_audit_and_another_cluster_goes_on(
     nodes: Nodes, slow: Server, alone: str, tmp_path: Path
 ) -> None:
