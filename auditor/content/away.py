@@ -1,7 +1,10 @@
 """A unit of work that another machine reads: all it needs to know as bytes, and its facts as bytes."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -12,6 +15,7 @@ from auditor.content.gpu import available
 from auditor.content.plan import ShardPlan
 from auditor.content.probes import ShardValues, TensorValues
 from auditor.errors import AuditorError, ReadError, code_of
+from auditor.private import PrivateFolder, cache_folder
 from auditor.sources.entry import HERE
 from auditor.version import __version__
 from auditor_schemas.codes import Code
@@ -141,6 +145,23 @@ def _portable(stamp: str | None) -> str | None:
     return None if stamp is None else stamp.partition(HERE)[0]
 
 
+@contextmanager
+def _alone_here() -> Iterator[None]:
+    """Of the processes of a machine one at a time: the first one compiles, and the others take what it has kept."""
+    where = cache_folder("kernels")
+    with ExitStack() as held:
+        if where is not None:
+            # Where there is no place for a lock there is none for kernels either: each process compiles its own.
+            with suppress(OSError, ImportError):
+                import fcntl
+
+                PrivateFolder(where)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+                descriptor = os.open(Path(where) / "lock", flags, 0o600)
+                fcntl.flock(held.enter_context(open(descriptor, "wb")), fcntl.LOCK_EX)
+        yield
+
+
 @cache
 def _reader(opening: Opening, digests: bool, kind: Literal["cpu", "cuda"]) -> Any:
     """This process's reader of a source; kernels are compiled before the first unit.
@@ -152,7 +173,8 @@ def _reader(opening: Opening, digests: bool, kind: Literal["cpu", "cuda"]) -> An
     from auditor.content.shard import ShardReader
     from auditor.sources import open_source
 
-    prepare(None)
+    with _alone_here():
+        prepare(None)
     device: Device = CpuDevice()
     if kind == "cuda":
         from auditor.content.cuda.device import CudaDevice

@@ -303,6 +303,7 @@ class _Work:
         if len(found) == len(units) and unit.file not in self._refused:
             try:
                 self.done[unit.file] = merged(units, [found[each.begin] for each in units])
+                found.clear()
             except Exception as error:  # an edge: what a place held before may be anything
                 self._refuse(unit, error)
 

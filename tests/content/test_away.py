@@ -1,6 +1,9 @@
 """A unit that another machine reads: what goes there is all it needs, and what comes back is held against it."""
 
+import fcntl
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from auditor.content import away
 from auditor.content.away import Answer, Opening, Order, answered, ordered, read_away
 from auditor.content.cpu import CpuDevice
 from auditor.content.formats import Blocks, Formats
+from auditor.content.gpu import available
 from auditor.content.plan import ShardPlan, whole_shards
 from auditor.content.shard import ShardReader
 from auditor.errors import ReadError
@@ -107,3 +111,50 @@ def test_stamps_that_come_back_are_this_machine_s(source: Source, plan: ShardPla
     answer = answered(msgspec.msgpack.encode(Answer(replace(found.values, stamps=other))), plan, source.stamp)
     assert answer.values is not None
     assert answer.values.stamps == {file: source.stamp(file) for file in other}
+
+
+def test_what_this_machine_lacks_is_an_answer(source: Source, plan: ShardPlan, tmp_path: Path) -> None:
+    """In a process of its own, as nothing here may have been imported before."""
+    (tmp_path / "order").write_bytes(order(source, plan))
+    program = (
+        "import sys\n"
+        "for name in ('numpy', 'numba', 'xxhash'): sys.modules[name] = None\n"
+        "from auditor.content.away import read_away\n"
+        "sys.stdout.buffer.write(read_away(open(sys.argv[1], 'rb').read()))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "order")]
+    answer = decoded(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
+    assert (answer.here, answer.no_gpu) == (True, False)
+    assert answer.error == "lacks numpy: pip install 'checkpoint-auditor[content]'"
+
+
+@pytest.mark.skipif(not available().reason, reason="a GPU is here")
+def test_a_machine_without_the_gpu_that_it_was_taken_to_have_says_so(source: Source, plan: ShardPlan) -> None:
+    data = ordered(Opening(source.uri), plan, source.stamp(plan.file), digests=True, device="cuda")
+    answer = decoded(read_away(data))
+    assert (answer.values, answer.here, answer.no_gpu) == (None, True, True)
+    assert answer.error == available().reason
+
+
+def test_kernels_are_compiled_by_one_process_of_a_machine_at_a_time(
+    source: Source, plan: ShardPlan, tmp_path: Path
+) -> None:
+    (tmp_path / "order").write_bytes(order(source, plan))
+    folder = tmp_path / "auditor" / "kernels"
+    folder.mkdir(parents=True, mode=0o700)
+    program = (
+        "import sys, auditor.content.away as away, auditor.content.kernels.compiled\n"
+        "print('ready', flush=True)\n"
+        "print(len(away.read_away(open(sys.argv[1], 'rb').read())), flush=True)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "order")]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    with (folder / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(2)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert int(process.stdout.readline()) > 1000

@@ -20,7 +20,7 @@ SETTINGS = {
     "RAY_health_check_failure_threshold": "3",
     "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "schemas", ROOT / "reports"))),
     "AWS_ACCESS_KEY_ID": "a",
-    "AWS_SECRET_ACCESS_KEY": "b",
+    "AWS_SECRET_ACCESS_KEY": "the-secret-of-the-bucket",
 }
 
 

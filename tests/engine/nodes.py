@@ -2,8 +2,9 @@
 
 It is in a process of its own, as Ray is process-wide.
 
-`address`; `kill` the newest node at once, or the `head`; `add` one; `blind` adds one that does not see the bucket,
-`gpu` one that says that it has a GPU, and `remove` removes the newest.
+`address`, or the folder of its `session`; `kill` the newest node at once, or the `head`; `add` one; `blind` adds one that
+does not see the bucket, `gpu` one that says that it has a GPU, `with NAME=VALUE` one whose environment is another;
+`remove` removes the newest.
 """
 
 import sys
@@ -39,9 +40,13 @@ def main() -> None:
             cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
         elif word in MORE:
             nodes.append(add(**MORE[word]))
+        elif word.startswith("with "):
+            name, _, value = word.removeprefix("with ").partition("=")
+            nodes.append(add(env_vars={name: value}))
         elif word == "remove":
             cluster.remove_node(nodes.pop())
-        print(cluster.address, file=told, flush=True)
+        found = cluster.head_node.get_session_dir_path() if word == "session" else cluster.address
+        print(found, file=told, flush=True)
     cluster.shutdown()
 
 

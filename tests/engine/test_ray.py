@@ -15,7 +15,7 @@ import pytest
 
 from auditor import cli
 from auditor.forge import forge
-from tests.engine.cluster import ROOT, Nodes, busy_workers, ended, reading, stable, told, wait_for
+from tests.engine.cluster import ROOT, SETTINGS, Nodes, busy_workers, ended, reading, stable, told, wait_for
 from tests.servers.s3 import s3_server
 from tests.servers.serving import Server
 
@@ -198,6 +198,33 @@ def test_a_node_that_does_not_see_the_source_leaves_its_units_to_others(nodes: N
     assert stable(report)["probes"] == local["probes"]
 
 
+def test_nodes_that_lack_a_library_or_see_another_source_leave_their_units_to_others(
+    nodes: Nodes, local: dict, tmp_path: Path
+) -> None:
+    (tmp_path / "lacking").mkdir()
+    (tmp_path / "lacking" / "numba.py").write_text("raise ModuleNotFoundError('No module named numba', name='numba')")
+    other = forge(tmp_path / "models" / "tiny", break_name="nan-codes").directory
+    with s3_server(other.parent, "models") as server:
+        odd = {
+            "PYTHONPATH": f"{tmp_path / 'lacking'}{os.pathsep}{nodes.environment['PYTHONPATH']}",
+            "AWS_ENDPOINT_URL": server.url,
+        }
+        for name, value in odd.items():
+            nodes.ask(f"with {name}={value}")
+        try:
+            process = nodes.audit("s3://models/tiny", "--no-cache", "--progress", "json")
+            out, err = process.communicate(timeout=120)
+        finally:
+            for _ in odd:
+                nodes.ask("remove")
+    report = json.loads(out)
+    assert (process.returncode, report["incomplete"]) == (0, []), err
+    assert stable(report)["probes"] == local["probes"]
+    assert max(each.get("nodes", 0) for each in told(err)) == 5
+    assert told(err)[-1]["retries"] > 0
+    assert len(report["run"]["nodes"]) <= 3
+
+
 def test_a_source_that_no_node_sees_makes_the_audit_incomplete(nodes: Nodes, tiny: Path) -> None:
     with s3_server(tiny.parent, "others") as server:
         code, report = ended(nodes.audit("s3://others/tiny", "--no-cache", AWS_ENDPOINT_URL=server.url))
@@ -262,6 +289,36 @@ def test_a_node_with_another_auditor_is_named(nodes: Nodes) -> None:
     said = done.stdout.strip()
     assert said.startswith("UsageError --engine ray: needs auditor 9.9.9 on every node; 127.0.0."), done.stderr
     assert "\n" not in said
+
+
+def test_another_version_of_ray_or_python_is_one_line() -> None:
+    """In the words that Ray has for it."""
+    program = (
+        "from auditor.engine.connect import refused\n"
+        "from ray._private.utils import check_version_info\n"
+        "there = {'ray_version': '2.52.0', 'python_version': '3.10.1'}\n"
+        "try: check_version_info(there, 'This process', raise_on_mismatch=True)\n"
+        "except RuntimeError as error:\n"
+        "    found = refused('10.0.0.1:6379', f'RuntimeError: {error}')\n"
+        "    print(type(found).__name__, found)"
+    )
+    environment = {**os.environ, **SETTINGS}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith(
+        "UsageError the Ray cluster at 10.0.0.1:6379 has another version of Ray or Python: Ray: 2"
+    )
+    assert done.stdout.count("\n") == 1
+    assert "3.10.1" in done.stdout
+
+
+def test_no_secret_is_in_what_ray_keeps(nodes: Nodes) -> None:
+    """After all of the audits above: neither the bucket's nor the cluster's own."""
+    folder = Path(nodes.ask("session"))
+    secrets = [SETTINGS[name].encode() for name in ("AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN")]
+    files = [each for each in folder.rglob("*") if each.is_file()]
+    assert len(files) > 10
+    assert [each.name for each in files if any(secret in each.read_bytes() for secret in secrets)] == []
 
 
 # --- the engine by itself ---
