@@ -2,9 +2,9 @@
 
 It is in a process of its own, as Ray is process-wide.
 
-`address`, or the folder of its `session`; `kill` the newest node at once, or the `head`; `add` one; `blind` adds one that
-does not see the bucket, `gpu` one that says that it has a GPU, `with NAME=VALUE` one whose environment is another;
-`remove` removes the newest.
+`address`, or the folder of its `session`; `kill` the newest node at once, or the `head`; `add` one; `blind` adds one
+that does not see the bucket, `gpu` one that says that it has a GPU, `with NAME=VALUE` one whose environment is another,
+and `remove` removes the newest.
 """
 
 import sys
