@@ -60,7 +60,10 @@ class Lock:
     """The data folder, held by one process: on SQLite whoever holds it is the only worker."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises UsageError where another process holds it."""
+        """Raises UsageError where another process holds it, or where its owner could not use what this one writes."""
+        owner = folder.stat().st_uid
+        if owner != os.geteuid():
+            raise UsageError(f"{folder}: belongs to user {owner}, and this is {os.geteuid()}: run this as that user")
         self._descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -270,6 +270,16 @@ def test_restore_is_refused_where_something_is(made, settings, elsewhere) -> Non
         restore(there, str(made))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder to another user")
+def test_restore_into_another_users_folder_is_refused_and_leaves_nothing(made, elsewhere) -> None:
+    there = elsewhere()
+    there.data.mkdir(mode=0o700, exist_ok=True)
+    os.chown(there.data, 12345, -1)
+    with pytest.raises(UsageError, match="belongs to user 12345, and this is 0: run this as that user"):
+        restore(there, str(made))
+    assert list(there.data.iterdir()) == []
+
+
 def test_restore_that_was_ended_is_gone_on_with(made, elsewhere) -> None:
     there = elsewhere()
     there.data.mkdir(mode=0o700)
