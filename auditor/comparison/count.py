@@ -4,7 +4,7 @@ Each quantity has one home here; sums are sums of names. Scale tensors are never
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from auditor.comparison.match import is_exact
 from auditor.comparison.records import Census, Tally
@@ -25,8 +25,6 @@ MTP_BLOCK = (
 )  # fmt: skip
 MTP_EXTRAS = ("mtp_projection", "mtp_norms")
 MTP_COPIES = ("mtp_embedding", "mtp_head")
-# Towers that turn images into tokens, counted by themselves: no part of the language model.
-APART = ("vision",)
 # In the order in which they are shown; a family may have further ones.
 COMPONENTS = (*MAIN, *MTP_BLOCK, *MTP_EXTRAS, *MTP_COPIES)
 
@@ -115,12 +113,17 @@ def mtp_census(
     return counts
 
 
-def conventions(components: dict[str, int], scale_elements: int, config: ModelConfig) -> dict[str, int]:
-    """Every counting convention, as the sum of its components. Per token a router picks some experts of all."""
+def conventions(
+    components: dict[str, int], scale_elements: int, config: ModelConfig, apart: Collection[str] = ()
+) -> dict[str, int]:
+    """Every counting convention, as the sum of its components. Per token a router picks some experts of all.
+
+    `apart` are components that are no part of the main model, such as a tower that turns images into tokens.
+    """
     routed = config.routed_experts or 1
     share = config.experts_per_token or 0
     extras = (*MTP_EXTRAS, *MTP_COPIES)
-    main = [name for name in components if not name.startswith("mtp_") and name not in APART]
+    main = [name for name in components if not name.startswith("mtp_") and name not in apart]
     block = [name for name in components if name.startswith("mtp_") and name not in extras]
 
     def total(names: Iterable[str]) -> int:
@@ -150,11 +153,8 @@ def conventions(components: dict[str, int], scale_elements: int, config: ModelCo
 
 def figures(config: ModelConfig, family: Family, counts: dict[str, int]) -> tuple[Figure, ...]:
     """Each figure with its conventions; beside the published one only where the config is the released one."""
-    released = (
-        bool(family.published)
-        and config.export is None
-        and all(getattr(config, field) == value for field, value in family.released.items())
-    )
+    layout = {"exported_as": None, **family.released}
+    released = bool(family.published) and all(getattr(config, field) == value for field, value in layout.items())
     published = [
         each for each in family.published if all(getattr(config, name) == value for name, value in each.of.items())
     ]

@@ -104,7 +104,7 @@ def facts_of(
     matched = match(inventory, expectations, census)
     tally = count.tally(inventory, expectations, census)
     implied = {name: expected or 0 for name, (expected, _) in tally.components.items()}
-    counts = count.conventions(implied, tally.expected_scale_elements or 0, config)
+    counts = count.conventions(implied, tally.expected_scale_elements or 0, config, family.apart)
     return {
         **facts,
         "census": census,

@@ -43,7 +43,8 @@ def _nothing(tensors: Mapping[str, TensorHeader], config: Any, names: Sequence[s
 class Family(Struct, frozen=True, kw_only=True):
     """What a family file provides: which model_type it answers to, its config rules and its layout.
 
-    `released` are the layout fields of the published checkpoint: `published` figures are checked only there.
+    `released` are the layout fields of the published checkpoint: `published` figures are checked only there, and of an
+    export only where `exported_as` says that the release is one.
     `apart` are components that are counted by themselves, as no part of the main model.
     `solved` are integer fields that shapes may contradict, each dimension being linear in each; `shown` gives values of
     fields that decide which tensors there are, where unexpected ones show them. `experts_field` counts the routed

@@ -152,7 +152,7 @@ FAMILY = Family(
         "mla_use_output_gate": True, "attn_res_block_size": 12, "linear_layers": 69, "intermediate_size": 33792,
         "first_k_dense_replace": 1, "moe_layer_freq": 1, "moe_intermediate_size": 3072, "num_experts": 896,
         "num_experts_per_token": 16, "num_shared_experts": 2, "routed_expert_hidden_size": 3584,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": False, "exported_as": "compressed-tensors mxfp4-pack-quantized 4-bit float",
     },
     published=(
         Published(

@@ -45,7 +45,7 @@ def count_parameters(
     held = inventory or Inventory(())
     tally = count.tally(held, expectations, take_census(held, expectations))
     implied = {name: expected or 0 for name, (expected, _) in tally.components.items()}
-    counts = count.conventions(implied, tally.expected_scale_elements or 0, config)
+    counts = count.conventions(implied, tally.expected_scale_elements or 0, config, chosen.apart)
     with_headers = inventory is not None and bool(inventory.parts)
     return {
         "source": place,

@@ -123,6 +123,11 @@ class ModelConfig(BaseModel):
         """What an export declares over the family's own formats, an `Export` of auditor.families; None: nothing."""
         return self._export
 
+    @property
+    def exported_as(self) -> str | None:
+        """What the export calls its format; None where there is no export."""
+        return None if self._export is None else str(self._export.name)
+
     def under(self, export: Any) -> Self:
         """This config with what an export declares; no field of config.json, so that none can pretend to be it."""
         copy = self.model_copy()
