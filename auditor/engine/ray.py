@@ -67,6 +67,7 @@ class Cluster:
         self.kinds = tuple(kinds)
         self._gpu_share = gpu_share
         self._ray = imported()
+        self._there = self._ray.remote(_there)
         self._handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
         self._connected = contextlib.ExitStack()
         reach(address)
@@ -126,7 +127,7 @@ class Cluster:
             options["num_gpus"] = self._gpu_share
         if avoided:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(avoided)})"}
-        return self._ray.remote(_there).options(**options).remote(call, task)
+        return self._there.options(**options).remote(call, task)
 
     def ended(self, under_way: Sequence[Any]) -> list[Any]:
         """Those that have come to an end, after a moment at most."""

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -131,7 +132,11 @@ def test_pieces_say_together_what_one_pass_says(
     scales = b"" if part.scale is None else np.random.default_rng(seed).random(part.scale.bytes // 4, np.float32)
     shard = Shard(tmp_path_factory.mktemp("seams"), part, bytes(scales), codes.tobytes(), 8 * (gap // 8) + 6)
     units = units_of(shard.plan, digests=False, most=most)
-    found = [shard.read(unit, slabs[0]) for unit in units]
+    # As nodes send them and places keep them.
+    sent = [msgspec.msgpack.encode(shard.read(unit, slabs[0])) for unit in units]
+    found = [msgspec.msgpack.decode(each, type=ShardValues) for each in sent]
+    assert [msgspec.json.decode(msgspec.json.encode(each), type=ShardValues) for each in found] == found
+    assert all(len(each) < 100_000 for each in sent)
     assert all(answers(unit, values) for unit, values in zip(units, found, strict=True))
     assert sum(unit.bytes for unit in units) == shard.plan.bytes
     whole, together = shard.read(shard.plan, slabs[1]), merged(units, found)

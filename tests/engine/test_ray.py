@@ -291,6 +291,17 @@ def test_a_node_with_another_auditor_is_named(nodes: Nodes) -> None:
     assert "\n" not in said
 
 
+def test_a_cluster_without_a_processor_to_give_is_one_line(nodes: Nodes, tiny: Path, tmp_path: Path) -> None:
+    empty = Nodes(tmp_path, nodes.environment, head=0, others=0)
+    try:
+        process = empty.audit(tiny)
+        out, err = process.communicate(timeout=60)
+    finally:
+        empty.close()
+    assert (process.returncode, out) == (3, "")
+    assert err == "auditor: the Ray cluster has no node with a processor to give\n"
+
+
 def test_another_version_of_ray_or_python_is_one_line() -> None:
     """In the words that Ray has for it."""
     program = (

@@ -13,7 +13,7 @@ import pytest
 from auditor_reports import text
 from auditor_reports.html import render
 from auditor_schemas.inventory import LayoutRow
-from auditor_schemas.report import AuditReport
+from auditor_schemas.report import AuditReport, RunNode
 from tests.report_examples import broken, complete, finding, incomplete, many, sampled, sound
 
 VOID = {"meta", "input", "img", "br", "hr", "link"}
@@ -311,3 +311,11 @@ def test_names_with_markup_read_as_written() -> None:
     report = sound().model_copy(update={"layout": (
         LayoutRow(pattern="a<b>&amp;\"c'", shape=(1,), dtype="F32", count=1, files=()),)})  # fmt: skip
     assert html.unescape("a&lt;b&gt;&amp;amp;&#34;c&#39;") in page_of(report).text
+
+
+def test_page_says_which_nodes_read_what_and_with_what() -> None:
+    nodes = (RunNode(node="10.0.0.1", device="NVIDIA <H100>", units=3, bytes=3 << 30),
+             RunNode(node="10.0.0.2", device="cpu", units=1, bytes=1 << 20))  # fmt: skip
+    report = sound()
+    page = Page(render(report.model_copy(update={"run": report.run.model_copy(update={"nodes": nodes})})))
+    assert "10.0.0.1 (NVIDIA <H100>): 3 GiB in 3 units; 10.0.0.2 (cpu): 1 MiB in 1 unit" in page.text
