@@ -15,6 +15,7 @@ from auditor.conversion import grids
 from auditor.conversion.edges import WIDTH, Edges
 from auditor.conversion.facts import FORMULAS, Pair, PairValues, Place, Relation, Stored
 from auditor.conversion.plan import aligned
+from auditor.conversion.recoded import CODES, differences, recoded
 from auditor.conversion.streams import Stream
 from auditor.format.dtypes import FP8
 
@@ -101,6 +102,9 @@ class Values:
         self._seen, self._measured = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
         self._counts, self._measures = np.zeros(compare.COUNTS, np.int64), np.zeros(compare.MEASURES)
         self._formulas = np.zeros((2, compare.FORMULAS), np.int64)
+        self._same_blocks = _divided(pair.old) == _divided(pair.new)
+        coded = all(each.dtype == FP8 and each.scale is not None and each.blocks is not None for each in self._sides)
+        self._recodes = coded and self._same_blocks and aligned(pair) and self._width >= _LEAST_WIDTH
         # Two sides of codes may have had BF16 between them.
         self._open = [True, self._same_dtype]  # whether all blocks so far follow by some formula, by either way
         self._sums = np.zeros((*shape, compare.SUMS))
@@ -161,7 +165,8 @@ class Values:
         if self._in_bf16:
             self._in_bf16 = self._agrees(one, other, top, bottom, _in_bf16(self._scales[0]))
         self._measured[rows[0] : rows[-1] + 1] = True
-        self._measure(one, other, top, bottom)
+        if not self._measure_codes(one, other, top, rows):
+            self._measure(one, other, top, bottom)
 
     def _look_at_edges(self, one: Bytes, other: Bytes, top: int, bottom: int) -> None:
         def part(side: int, run: Bytes, high: int, wide: int) -> Floats:
@@ -212,7 +217,7 @@ class Values:
     def _measure(self, one: Bytes, other: Bytes, top: int, bottom: int) -> None:
         pair, rows = self._pair, self._rows[top:bottom]
         old, new = self._values(0, one, top, bottom), self._values(1, other, top, bottom)
-        self._follow((one, other), (old, new), rows)
+        self._follow((one, other), (old, new), rows, pair.old.columns, self._width)
         firsts = np.full(compare.FIRSTS, -1, np.int64)
         compare.measure(
             old, new, pair.old.columns, rows, self._width, self._floors(),
@@ -221,9 +226,42 @@ class Values:
         )  # fmt: skip
         for kind, index in enumerate(firsts.tolist()):
             if index >= 0 and kind not in self._first:
-                self._first[kind] = self._at(index, top, old, new)
+                self._first[kind] = self._at(index, top, float(old[index]), float(new[index]))
 
-    def _follow(self, runs: tuple[Bytes, Bytes], values: tuple[Floats, Floats], rows: Rows) -> None:
+    def _measure_codes(self, one: Bytes, other: Bytes, top: int, rows: Rows) -> bool:
+        """The same of codes that became others, each of a block one: by those that occur. False where it cannot be."""
+        if not self._recodes:
+            return False
+        pair, width = self._pair, self._width
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        scales = self._scales[0][first:last], self._scales[1][first:last]  # type: ignore[index]  # codes have them
+        found = recoded(one, other, pair.old.columns, rows, width, scales)
+        if found is None:
+            return False
+        values, grid = (found.old_rck.reshape(-1), found.new_rck.reshape(-1)), np.arange(first, last)
+        columns = found.code_rck.shape[1] * CODES
+        compare.find_largest(values[0], columns, grid, CODES, self._amax)
+        bound = _BOUNDS[FP8] * _SLACK
+        seen = differences(found, one, pair.old.columns, rows, width, self._floors()[first:last], bound)
+        if seen is None:
+            return False
+        self._follow((found.code_rck.reshape(-1),) * 2, values, grid, columns, CODES)
+        for kind in (compare.UNEQUAL, compare.REVERSE, compare.CHANGED):
+            self._counts[kind] += seen.unequal
+        self._measures[compare.SQUARES] += seen.squares
+        self._measures[compare.LARGEST] = max(self._measures[compare.LARGEST], seen.largest)
+        self._sums[first:last] += seen.sums_rcs
+        if seen.first >= 0 and compare.FIRST_UNEQUAL not in self._first:
+            r, c = rows[seen.first // pair.old.columns] - first, seen.first % pair.old.columns // width
+            place = r, c, one[seen.first]
+            self._first[compare.FIRST_UNEQUAL] = self._at(
+                seen.first, top, float(found.old_rck[place]), float(found.new_rck[place])
+            )
+        return True
+
+    def _follow(
+        self, runs: tuple[Bytes, Bytes], values: tuple[Floats, Floats], rows: Rows, columns: int, width: int
+    ) -> None:
         """By which formulas a strip's codes follow from the other side's values."""
         side = 1 if self._pair.new.dtype == FP8 else 0
         coded, scale = self._sides[side], self._scales[side]
@@ -232,12 +270,12 @@ class Values:
         source = values[1 - side]
         storage = _STORAGE.get(coded.scale.dtype, compare.AS_FLOAT32)
         if side == 1:
-            compare.find_largest(source, coded.columns, rows, self._width, self._amax)
+            compare.find_largest(source, columns, rows, width, self._amax)
         for way, counts in enumerate(self._formulas):
             if not self._open[way]:
                 continue
             each = source if way == 0 else _bf16(source)
-            compare.follow(each, runs[side], coded.columns, rows, self._width, scale, storage, counts)
+            compare.follow(each, runs[side], columns, rows, width, scale, storage, counts)
             # Where some block does not follow, the tensor does not, and no other block is looked at.
             self._open[way] = bool(counts.max() == self._measured.sum())
 
@@ -254,12 +292,12 @@ class Values:
             usable = np.minimum(usable, np.maximum(self._amax, CLAMP) / np.float32(448) * np.float32(2))
         return np.require(np.maximum(usable * _LEAST_NORMAL, np.float32(2.0**-126)), np.float32, ["C", "W"])
 
-    def _at(self, index: int, top: int, old: Floats, new: Floats) -> Place:
+    def _at(self, index: int, top: int, old: float, new: float) -> Place:
         stored = self._pair.new
         row, column = divmod(index, stored.columns)
         width = stored.row_bytes // max(1, stored.columns)
         begin = stored.begin + (top + row) * stored.row_bytes + column * width
-        return Place(top + row, column, f"{old[index]:.6g}", f"{new[index]:.6g}", begin, begin + width)
+        return Place(top + row, column, f"{old:.6g}", f"{new:.6g}", begin, begin + width)
 
     # --- what follows ---
 
@@ -281,7 +319,7 @@ class Values:
                 return Outcome("same_values")
         if new.dtype == FP8 and old.dtype != FP8 and counts[compare.REVERSE] == 0:
             return Outcome("same_values", f"NEW's FP8 × scale, {_ROUNDED[old.dtype]}, is OLD's")
-        if self._same_codes and new.dtype == FP8 and old.blocks == new.blocks:
+        if self._same_codes and new.dtype == FP8 and self._same_blocks:
             return self._by_scales()
         followed = self._followed()
         if followed is not None:
@@ -402,6 +440,10 @@ def _grid(pair: Pair) -> tuple[Rows, int, tuple[int, int]]:
             return _block_rows(stored), min(stored.blocks.shape[1], stored.columns), stored.scale.shape
     rows, columns = pair.old.rows, pair.old.columns
     return np.arange(rows) // _BLOCK, _BLOCK, (max(1, ceil(rows / _BLOCK)), max(1, ceil(columns / _BLOCK)))
+
+
+def _divided(stored: Stored) -> tuple[tuple[int, int], int] | None:
+    return None if stored.blocks is None else (stored.blocks.shape, stored.blocks.chunks)
 
 
 def _block_rows(stored: Stored) -> Rows:
