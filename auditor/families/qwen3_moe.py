@@ -1,11 +1,12 @@
 """The Qwen3-MoE layout: grouped-query attention, a norm for each head, and experts beside dense layers.
 
-Sources: a header dump of Qwen3-30B-A3B-FP8, two configs, and the modelling code in transformers.
+Sources: a header dump of Qwen3-30B-A3B-FP8, the model card of Qwen3-30B-A3B for the published figures, two configs, and
+the modelling code in transformers.
 """
 
 from collections.abc import Iterator, Sequence
 
-from auditor.families import Family
+from auditor.families import Family, Published
 from auditor.families.expectations import Row
 from auditor.families.grouped_query import SOLVED, GroupedQueryLayout
 from auditor.families.naming import Naming
@@ -65,4 +66,21 @@ FAMILY = Family(
     expectations=lambda config: Qwen3MoeLayout(config).expectations(),
     solved=(*SOLVED, "intermediate_size", "moe_intermediate_size", "num_experts"),
     experts_field="num_experts",
-)
+    released={
+        "vocab_size": 151936, "hidden_size": 2048, "num_hidden_layers": 48, "num_attention_heads": 32,
+        "num_key_value_heads": 4, "head_width": 128, "attention_bias": False, "moe_intermediate_size": 768,
+        "decoder_sparse_step": 1, "mlp_only_layers": (), "num_experts": 128, "num_experts_per_tok": 8,
+        "tie_word_embeddings": False,
+    },
+    published=(
+        Published(
+            name="main model, total", text="30.5B", billions=30.5, digits=1, convention="main_total",
+            source="the model card of Qwen3-30B-A3B",
+        ),
+        Published(
+            name="main model, activated per token", text="3.3B", billions=3.3, digits=1, convention="main_activated",
+            also=("main_activated_without_embedding",), source="the model card of Qwen3-30B-A3B",
+            note="no convention rounds to 3.3B; the count with both vocabulary matrices is cut off so",
+        ),
+    ),
+)  # fmt: skip

@@ -49,17 +49,20 @@ RELEASES = [
 # Entries of the releases' own lists of exclusions that name no tensor, such as a module that does not exist.
 UNMATCHED = ("glm-5.2-fp8", "mimo-v2.5", "mimo-v2.5-pro", "glm-5.3-flash-nvfp4")
 
-# Published figures of parameters; all hold by a convention but one of V3's, as its own documentation has two of them.
+# Published figures of parameters; all hold by a convention but one of V3's, of which its own documentation has another,
+# and one of Qwen3's, which was cut off and not rounded.
 FIGURES = {
     "v3": ("671B", "36.7B", "11.5B", "2.4B", "685B"),
+    "kimi-k2": ("1 trillion", "32 billion"),
     "kimi-k3": ("2.8T", "104B"),
+    "qwen3-30b-fp8": ("30.5B", "3.3B"),
     "v4-flash": ("284B", "13B", "304B"),
     "v4-flash-preview": ("284B", "13B", "291B"),
     "v4-pro": ("1.6T", "49B"),
     "v4-pro-preview": ("1.6T", "49B"),
     "v4.1-flash": ("552B", "16B", "763B"),
 }
-CONTRADICTED = ("v3",)
+CONTRADICTED = ("v3", "qwen3-30b-fp8")
 
 # Fewer routed experts, which are nearly all tensors of a release; every layer and schedule is as published.
 FEW = {
