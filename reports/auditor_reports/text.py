@@ -79,3 +79,11 @@ def value(content: Any) -> str:
     if len(text) > VALUE_CHARACTERS:
         return f"{text[:VALUE_CHARACTERS]}… ({number(len(text))} characters, complete in the JSON)"
     return text
+
+
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def power(exponent: int) -> str:
+    """A power of two."""
+    return f"2{str(exponent).translate(_SUPERSCRIPT)}"

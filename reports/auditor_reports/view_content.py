@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from auditor_reports import text
 from auditor_reports.charts import ColumnChart, HeatMap, Segment, column_chart, heat_map, stack
+from auditor_reports.view_texture import TextureView, texture_views
 from auditor_schemas.content import FunctionalCheck, ProbeGroup, Probes, RoundTrip, ScaleProbe, TensorProbe
 from auditor_schemas.report import AuditReport
 
@@ -82,6 +83,8 @@ class ContentView:
     bar: tuple[Segment, ...]
     kinds: tuple[KindView, ...]
     kinds_hidden: str | None
+    textures: tuple[TextureView, ...]
+    textures_hidden: str | None
     codes: HeatMap | None
     exponents: HeatMap | None
     scales: tuple[tuple[str, str, ColumnChart], ...]
@@ -102,7 +105,7 @@ def content_view(report: AuditReport) -> ContentView | None:
     trips = [group.round_trip for group in probes.groups if group.round_trip is not None]
     counts = {outcome: sum(getattr(trip, outcome) for trip in trips) for outcome in OUTCOMES}
     blocks = sum(counts.values())
-    kinds = _kinds(probes.groups)
+    kinds, textures = _kinds(probes.groups), texture_views(probes.groups)
     spots = _spots(probes)
     digest = report.content_digest
     return ContentView(
@@ -124,6 +127,8 @@ def content_view(report: AuditReport) -> ContentView | None:
         bar=stack([(outcome, count, "") for outcome, count in counts.items()], blocks),
         kinds=tuple(kinds[:KINDS]),
         kinds_hidden=_hidden(len(kinds), KINDS, "kind"),
+        textures=tuple(textures[:KINDS]),
+        textures_hidden=_hidden(len(textures), KINDS, "kind"),
         codes=_codes(probes.groups),
         exponents=_exponents(probes.groups),
         scales=_scales(probes.groups),
@@ -289,13 +294,6 @@ def _exponents(groups: Iterable[ProbeGroup]) -> HeatMap | None:
     )
 
 
-_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def _power(exponent: int) -> str:
-    return f"2{str(exponent).translate(_SUPERSCRIPT)}"
-
-
 def _exponent(exponent: int) -> str:
     return str(exponent).replace("-", "\N{MINUS SIGN}")
 
@@ -313,7 +311,7 @@ def _scales(groups: Iterable[ProbeGroup]) -> tuple[tuple[str, str, ColumnChart],
                 counts[exponent] = counts.get(exponent, 0) + count
         if not counts or max(counts) - min(counts) > 300:
             continue
-        series = [(_power(e), counts.get(e, 0)) for e in range(min(counts), max(counts) + 1)]
+        series = [(text.power(e), counts.get(e, 0)) for e in range(min(counts), max(counts) + 1)]
         values, powers = sum(s.values for s in members), sum(s.powers_of_two for s in members)
         chart = column_chart(series, text.number, f"Scales of {kind} by power of two")
         if chart is not None:

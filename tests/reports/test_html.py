@@ -12,6 +12,7 @@ import pytest
 
 from auditor_reports import text
 from auditor_reports.html import render
+from auditor_schemas.content import Texture
 from auditor_schemas.inventory import LayoutRow
 from auditor_schemas.report import AuditReport, RunNode
 from tests.report_examples import broken, complete, finding, incomplete, many, sampled, sound
@@ -272,6 +273,20 @@ def test_content_lists_the_worst_spot_checks_first_with_their_functional_error()
     )
     assert "within 5 %, 64 tokens on NVIDIA H100 80GB HBM3" in spots
     assert "4 NaN" in words
+
+
+def test_content_says_of_each_kind_what_its_bytes_look_like() -> None:
+    looks = Texture(small_codes=0.125, zero_run=640, sign_run=0, doubled_pages=3, zero_rows=0.25, doubled_rows=None)
+    others = Texture(small_codes=0.01, zero_run=64, sign_run=128, median_exponents=(-9, -7), far_values=0.5)
+    report = sampled()
+    assert report.probes is not None
+    group = report.probes.groups[0]
+    groups = tuple(group.model_copy(update={"layer": n, "texture": each}) for n, each in enumerate((looks, others)))
+    probes = report.probes.model_copy(update={"groups": groups})
+    shown = Page(render(report.model_copy(update={"probes": probes}))).text.partition("What the bytes of each kind")[2]
+    row = " ".join(shown.partition("values far from it")[2].split())
+    wanted = "12.5 % 640 zeros, 128 of one sign 3 25 % — 2⁻⁹ to 2⁻⁷ 50 %"
+    assert wanted in row
 
 
 def test_rules_that_could_not_look_stand_first_with_their_reason() -> None:
