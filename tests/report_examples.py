@@ -191,6 +191,16 @@ def sound() -> AuditReport:
     )  # fmt: skip
 
 
+def uneven() -> AuditReport:
+    """Experts that not every number of ranks divides."""
+    whole = sound()
+    ranks = tuple(
+        each.model_copy(update={"experts": 384, "fewest": 384 // n, "most": -(-384 // n)})
+        for each, n in ((each, each.expert_parallel) for each in whole.expert_parallelism)
+    )
+    return whole.model_copy(update={"expert_parallelism": ranks})
+
+
 def broken() -> AuditReport:
     """Damage of many kinds, with names made to harm whoever shows them; one finding waived, one known."""
     lost = (f"{LAYER}.{{17-18}}.mlp.experts.{{0-255}}.down_proj.weight", f"{LAYER}.18.self_attn.o_proj.weight")

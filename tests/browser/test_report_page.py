@@ -251,7 +251,7 @@ def test_search_by_a_hostile_name_finds_it(pages):
 # --- every way of reading ---
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, "uneven"])
 def test_phone_width_never_scrolls_sideways(name, pages):
     page = pages.open(name, width=390, height=844)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
