@@ -176,8 +176,8 @@ def death(figures: Figures, checkpoint: Forged, measured: Measured) -> None:
         f"read after {took:.2f} s. Ray knew of it after {noticed:.2f} s (health checks: each second, dead after "
         f"{HEALTH_S} without an answer).",
     ]
-    what = "a node killed half-way: time but for Ray's detection / ideal of what was left"
-    figures.targets.append(Target(what, (took - noticed) / ideal, 1.3, least=False))
+    what = "a node killed half-way: until all is read (bound: 1.3 × the ideal, and Ray's detection)"
+    figures.targets.append(Target(what, took, round(1.3 * ideal + noticed, 2), " s", least=False))
 
 
 def simulation(figures: Figures, release: Path, checkpoint: Forged, measured: Measured) -> None:
@@ -211,7 +211,7 @@ def parts(figures: Figures, release: Path, layout: Forged, rounds: int) -> None:
     shares = part("shares.py", release, PARTS_AT_ONCE)
     apart = (max(shares["bytes"]) - min(shares["bytes"])) / GB
     what = f"shares of {PARTS_AT_ONCE} parts of the release, apart (bound: the largest shard)"
-    figures.targets.append(Target(what, apart, shares["largest"] / GB, " GB", least=False))
+    figures.targets.append(Target(what, apart, round(shares["largest"] / GB, 2), " GB", least=False))
     place = layout.folder.with_name("place")
     words = ("read", str(layout.folder), "--resume", str(place), "--quiet", "--jobs", "1")
     running = [

@@ -130,8 +130,13 @@ class Cluster:
         return self._there.options(**options).remote(call, task)
 
     def ended(self, under_way: Sequence[Any]) -> list[Any]:
-        """Those that have come to an end, after a moment at most."""
-        return list(self._ray.wait(list(under_way), num_returns=len(under_way), timeout=_POLL_S, fetch_local=False)[0])
+        """Those that have come to an end: at once where there are some, else after a moment."""
+        if not under_way:
+            time.sleep(_POLL_S)
+            return []
+        if not self._ray.wait(list(under_way), num_returns=1, timeout=_POLL_S, fetch_local=False)[0]:
+            return []
+        return list(self._ray.wait(list(under_way), num_returns=len(under_way), timeout=0, fetch_local=False)[0])
 
     def answer(self, reference: Any) -> tuple[str, str, int, bytes]:
         """A node's id and name, how often it was begun before, and what it answered.
@@ -256,7 +261,7 @@ class Ray(Generic[Task, Result]):
                 if beside is not None:
                     beside()
                     beside = None
-                for reference in self._cluster.ended(list(self._under_way)) if self._under_way else ():
+                for reference in self._cluster.ended(list(self._under_way)):
                     self._end(reference, waiting)
                 self._watch(self._done)
         except BaseException:

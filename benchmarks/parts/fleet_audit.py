@@ -44,8 +44,7 @@ class Watch:
             del meanwhile  # the spot check, which is no engine's
             self.seen["before"] = time.perf_counter() - BEGUN
             begun = time.perf_counter()
-            if len(units) > 8:
-                run(engine, units[-4:])
+            run(engine, units[-4:])
             self.seen["first"] = time.perf_counter() - begun
             self.seen["units"].clear()
             for _ in range(self.rounds):
@@ -92,9 +91,9 @@ class Watch:
         def alive() -> int:
             return sum(node["Alive"] for node in ray.nodes())
 
-        nodes = alive()
+        before = alive()
         with suppress(Exception):  # the audit ends before
-            while alive() == nodes:
+            while alive() == before:
                 time.sleep(POLL_S)
             self.seen["noticed"] = time.monotonic()
 
