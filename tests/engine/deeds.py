@@ -19,3 +19,9 @@ def answer(task: bytes) -> bytes:
     if word == "long":
         time.sleep(60)
     return task
+
+
+def where(task: bytes) -> bytes:
+    """What the task was to run on, and which GPUs it sees there, after a moment."""
+    time.sleep(0.3)
+    return f"{task.decode()} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}".encode()

@@ -363,6 +363,41 @@ def engine_said(nodes: Nodes, *tasks: str) -> dict[str, str]:
     return found
 
 
+MIXED = """
+import json, sys
+from auditor.engine.ray import Cluster, Ray
+from tests.engine.deeds import where
+cluster, said = Cluster(sys.argv[1], ("cuda", "cpu"), 0.5), []
+engine = Ray(
+    cluster, where, packed=lambda task, kind: kind.encode(), opened=lambda task, node, data: (node, data.decode()),
+    size=len, watch=lambda done: None, failed=lambda task, error: said.append(str(error)),
+    finished=lambda task, result: said.append(result),
+)
+engine.run(list(map(str, range(30))))
+cluster.close()
+print(json.dumps([engine.workers, said]))
+"""
+
+
+def test_a_cluster_that_mixes_nodes_gives_shares_of_gpus_and_processors_at_once(nodes: Nodes) -> None:
+    """As far as scheduling goes: the node says that it has a GPU, and nothing computes on it."""
+    nodes.ask("gpu")
+    try:
+        command = [sys.executable, "-c", MIXED, nodes.address]
+        done = subprocess.run(command, env=nodes.environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    finally:
+        nodes.ask("remove")
+    assert done.returncode == 0, done.stderr
+    workers, said = json.loads(done.stdout)
+    assert (workers, len(said)) == (4, 30)  # one processor on each
+    on_gpus = {node for node, told in said if told == "cuda 0"}
+    on_processors = {node for node, told in said if told.split()[0] == "cpu"}
+    assert len(on_gpus) == 1
+    assert on_processors
+    assert on_gpus.isdisjoint(on_processors)
+    assert sum(told == "cuda 0" for _, told in said) + sum(told.split()[0] == "cpu" for _, told in said) == 30
+
+
 def test_a_task_that_always_kills_its_worker_ends_alone(nodes: Nodes, tmp_path: Path) -> None:
     once = f"once {tmp_path / 'mark'}"
     said = engine_said(nodes, *map(str, range(20)), "deadly", once, "raises", "nowhere")
