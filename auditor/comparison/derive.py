@@ -110,7 +110,7 @@ def facts_of(
         "census": census,
         "pairing": pair(inventory, expectations, matched),
         "config": config,
-        "quantization": config.quantization_config or Blocked("config.json declares no quantisation"),
+        "quantization": config.quantization_config or _undeclared(config),
         "quantised_by": _quantised_by(config, expectations),
         "naming": expectations.naming,
         "expected_architectures": family.architectures,
@@ -120,6 +120,10 @@ def facts_of(
         "tally": tally,
         "figures": count.figures(config, family, counts),
     }
+
+
+def _undeclared(config: ModelConfig) -> Blocked:
+    return Blocked(f"config.json declares no {'quantisation' if config.export is None else 'FP8 blocks'}")
 
 
 def _quantised_by(config: ModelConfig, expectations: Expectations) -> str | Blocked:

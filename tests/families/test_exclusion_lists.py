@@ -44,6 +44,12 @@ def test_an_export_whose_list_is_right_is_sound(exclude, tmp_path):
     assert (report.verdict, above_info(report), infos(report)) == ("passed", [], [])
 
 
+def test_exemptions_from_fp8_blocks_are_no_matter_of_an_export(tmp_path):
+    report = audit(forged(tmp_path / "checkpoint", exported(LIST)))
+    [outcome] = [each for each in report.outcomes if each.slug == "unmatched-exemption"]
+    assert (outcome.outcome, outcome.reason) == ("not_applicable", "config.json declares no FP8 blocks")
+
+
 @pytest.mark.parametrize("beside", [True, False])
 def test_a_forgotten_layer_is_one_finding_about_the_list(beside, tmp_path):
     folder = forged(tmp_path / "checkpoint", exported(LIST[:2]))
