@@ -34,8 +34,6 @@ class Watch:
         self.tells_half = tells_half
         self.seen: dict[str, Any] = {"seconds": [], "units": []}
         self._out = os.dup(1)  # standard output is not Ray's, and so diverted while it is connected
-        self._done = 0
-        self._before: int | None = None  # bytes that were done when a round began
 
     def times(self, run: Callable[..., None]) -> Callable[..., None]:
         """An engine's `run` that does the last units, and then all of them for each round."""
@@ -44,11 +42,11 @@ class Watch:
             del meanwhile  # the spot check, which is no engine's
             self.seen["before"] = time.perf_counter() - BEGUN
             begun = time.perf_counter()
-            run(engine, units[-4:])
+            if not self.tells_half:  # the audit's count of bytes is then that of one round
+                run(engine, units[-4:])
             self.seen["first"] = time.perf_counter() - begun
             self.seen["units"].clear()
             for _ in range(self.rounds):
-                self._before = self._done
                 with self._memory():
                     begun = time.perf_counter()
                     run(engine, units)
@@ -75,12 +73,8 @@ class Watch:
 
     def progress(self, done: int, total: int) -> None:
         """The audit's own count of bytes."""
-        self._done = done
-        if not self.tells_half or self._before is None or "left" in self.seen:
-            return
-        left = total - (done - self._before)
-        if 2 * left <= total:
-            self.seen["left"] = left
+        if self.tells_half and "left" not in self.seen and 2 * done >= total:
+            self.seen["left"] = total - done
             os.write(self._out, b"half\n")
             threading.Thread(target=self._notice, daemon=True).start()
 
