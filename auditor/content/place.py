@@ -136,7 +136,7 @@ def _inside(name: str) -> UsageError:
 def this_machine() -> str:
     """What tells this machine from others, as far as times and numbers of inodes go."""
     try:
-        known = Path("/etc/machine-id").read_text("ascii").strip()
+        known = Path("/etc/machine-id").read_text("utf-8").strip()
     except (OSError, ValueError):
         known = ""
     return f"{known} {socket.gethostname()}"
