@@ -147,7 +147,9 @@ def _seen(report: AuditReport) -> tuple[Covered, ...]:
     lines = [
         Covered(yes=whole, line=f"all {text.plural(coverage.shards, 'shard header')}" if whole else f"{headers} only")
     ]
-    if report.family is not None:
+    if report.meaning is not None:
+        lines.append(Covered(yes=True, line="every tensor held against the others, without a family"))
+    elif report.family is not None:
         lines.append(Covered(yes=True, line=f"every tensor that config.json implies, family {report.family}"))
     looked = sum(outcome.outcome in ("passed", "failed") for outcome in report.outcomes)
     if looked:
@@ -168,8 +170,12 @@ def _unseen(report: AuditReport) -> tuple[Covered, ...]:
     elif coverage.payload_bytes_read < inventory.payload_bytes:
         rest = inventory.payload_bytes - coverage.payload_bytes_read
         lines.append(f"{text.size(rest)} of tensor data not read")
-    if report.family is None:
+    if report.meaning is not None:
+        lines.append("what config.json implies: tensors that are all absent are not missed")
+    elif report.family is None:
         lines.append("no family known for this config: names and shapes not judged")
+    else:
+        lines.append("what no shape shows, such as the order inside a concatenated projection")
     for outcome, words in (("not_applicable", "not applicable"), ("errored", "crashed")):
         count = sum(o.outcome == outcome for o in report.outcomes)
         if count:

@@ -150,7 +150,10 @@ def test_every_view_says_what_a_pass_is_worth(tmp_path, capsys):
     assert json.loads(report.model_dump_json())["meaning"] == CONSISTENT
     assert CONSISTENT[1:] in FORMATS["html"].render(report)
     assert CONSISTENT in FORMATS["markdown"].render(report).replace("`", "")
-    assert "Consistent with itself." in FORMATS["html"].render(report)
+    page = FORMATS["html"].render(report)
+    assert "Consistent with itself." in page
+    assert "every tensor held against the others, without a family" in page
+    assert "every tensor that config.json implies" not in page
 
 
 def test_a_failed_audit_claims_no_consistency(tmp_path):

@@ -115,6 +115,7 @@ def test_sampled_audit_says_how_much_it_saw() -> None:
     assert "At depth sample: 1 error in 91,991 tensors of 163 shards; 0.3 % of tensor data was read." in words
     assert "1.92 GiB of 641 GiB of tensor data (0.3 %)" in words
     assert "not covered: 639 GiB of tensor data not read" in words
+    assert "not covered: what no shape shows, such as the order inside a concatenated projection" in words
 
 
 @REPORTS
