@@ -245,6 +245,34 @@ def versions() -> str:
     return ", ".join(named + [f"{name} {metadata.version(name)}" for name in distributions])
 
 
+def concluded(
+    figures: Figures, title: str, told: str, results: Path, options: argparse.Namespace, took_part: str
+) -> int:
+    """Print the page of a benchmark, and record it where the options ask for that; the exit code.
+
+    It is 1 where they are strict and a target is missed. `took_part` are the versions.
+    """
+    lines = [
+        title,
+        "",
+        f"{datetime.now(UTC):%Y-%m-%d}; {machine()}, {platform.system()}; {took_part}.",
+        "",
+        told,
+        "",
+        *figures.rows,
+        "",
+        "| target | measured | bound | met |",
+        "|---|---:|---:|---|",
+        *(target.row() for target in figures.targets),
+    ]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if options.record:
+        results.parent.mkdir(exist_ok=True)
+        results.write_text(text, "utf-8")
+    return 1 if options.strict and not all(target.met for target in figures.targets) else 0
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -265,25 +293,8 @@ def main() -> int:
         memory(figures, forge(folder / "sparse", 0, "--sparse"), "tensors of 1.85 GB")
         cold(figures, large)
     words = ["python benchmarks/content.py", f"--gigabytes {options.gigabytes:g}", f"--rounds {options.rounds}"]
-    lines = [
-        "# Audits of content, measured",
-        "",
-        f"{datetime.now(UTC):%Y-%m-%d}; {machine()}, {platform.system()}; {versions()}.",
-        "",
-        f"`{' '.join(words)}`; medians; forged checkpoints of {small} and {large}.",
-        "",
-        *figures.rows,
-        "",
-        "| target | measured | bound | met |",
-        "|---|---:|---:|---|",
-        *(target.row() for target in figures.targets),
-    ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.record:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(text, "utf-8")
-    return 1 if options.strict and not all(target.met for target in figures.targets) else 0
+    told = f"`{' '.join(words)}`; medians; forged checkpoints of {small} and {large}."
+    return concluded(figures, "# Audits of content, measured", told, RESULTS, options, versions())
 
 
 if __name__ == "__main__":

@@ -7,15 +7,13 @@ This process imports the standard library alone; whatever computes is a process 
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
-from content import MB, PARTS, Figures, Forged, Target, audit, forge, peak_anonymous, versions
-from headers import HERE, Command, auditor, in_turn, machine, middle
+from content import MB, PARTS, Figures, Forged, Target, audit, concluded, forge, peak_anonymous, versions
+from headers import HERE, Command, auditor, in_turn, middle
 
 RESULTS = HERE / "results" / "conversions.md"
 KINDS = {"bf16": "FP8 cast to BF16", "ue8m0": "FP8 with scales made powers of two"}
@@ -76,27 +74,12 @@ def main() -> int:
             new = convert(old, Path(name) / kind, kind)
             sides.append(str(new))
             compare(figures, old, new, kind, options.rounds, bound=0.8)
-    lines = [
-        "# Conversions, measured",
-        "",
-        f"{datetime.now(UTC):%Y-%m-%d}; {machine()}, {platform.system()}; {versions()}.",
-        "",
+    told = (
         f"`python benchmarks/conversions.py --gigabytes {options.gigabytes:g} --rounds {options.rounds}`; medians; a "
         f"warm page cache; forged checkpoints of {', '.join(sides)}. Rates are of the bytes of tensors that a process "
-        "reads: `diff --values` reads both sides, once each.",
-        "",
-        *figures.rows,
-        "",
-        "| target | measured | bound | met |",
-        "|---|---:|---:|---|",
-        *(target.row() for target in figures.targets),
-    ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.record:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(text, "utf-8")
-    return 1 if options.strict and not all(target.met for target in figures.targets) else 0
+        "reads: `diff --values` reads both sides, once each."
+    )
+    return concluded(figures, "# Conversions, measured", told, RESULTS, options, versions())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ computes is a process of its own.
 import argparse
 import json
 import os
-import platform
 import secrets
 import subprocess
 import sys
@@ -18,14 +17,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import content
-from content import GB, MB, PARTS, Figures, Forged, Target, forge
-from headers import HERE, Command, auditor, in_turn, machine, middle
+from content import GB, MB, PARTS, Figures, Forged, Target, concluded, forge
+from headers import HERE, Command, auditor, in_turn, middle
 
 ROOT = HERE.parent
 RESULTS = HERE / "results" / "fleet.md"
@@ -270,26 +268,12 @@ def main() -> int:
         parts(figures, folder / "v3", layout, options.rounds)
         start(figures, layout)
     words = ["python benchmarks/fleet.py", f"--gigabytes {options.gigabytes:g}", f"--rounds {options.rounds}"]
-    lines = [
-        "# Audits in parts and on Ray, measured",
-        "",
-        f"{datetime.now(UTC):%Y-%m-%d}; {machine()}, {platform.system()}; {versions()}.",
-        "",
+    told = (
         f"`{' '.join(words)}`; medians; a forged checkpoint of {large} in the page cache. A worker of Ray is a node "
-        "with one processor; each cluster, its nodes and the driver are processes of this machine.",
-        "",
-        *figures.rows,
-        "",
-        "| target | measured | bound | met |",
-        "|---|---:|---:|---|",
-        *(target.row() for target in figures.targets),
-    ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.record:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(text, "utf-8")
-    return 1 if options.strict and not all(target.met for target in figures.targets) else 0
+        "with one processor; each cluster, its nodes and the driver are processes of this machine."
+    )
+    title = "# Audits in parts and on Ray, measured"
+    return concluded(figures, title, told, RESULTS, options, versions())
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from typing import Any
 BEGUN = time.perf_counter()
 
 import auditor  # noqa: E402  # its import counts
-from auditor.content import Reading, nodes  # noqa: E402
-from auditor.content.plan import ShardPlan  # noqa: E402
-from auditor.content.shard import ShardReader  # noqa: E402
-from auditor.engine.local import Local  # noqa: E402
+from auditor.content import Reading, nodes  # noqa: E402  # as above
+from auditor.content.plan import ShardPlan  # noqa: E402  # as above
+from auditor.content.shard import ShardReader  # noqa: E402  # as above
+from auditor.engine.local import Local  # noqa: E402  # as above
 
 POLL_S = 0.02
 

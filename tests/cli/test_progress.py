@@ -75,8 +75,8 @@ def test_rate_and_time_left_are_told_once_known() -> None:
     lines.standing(AT)
     first, second = map(json.loads, stream.getvalue().splitlines())
     assert (first["rate"], first["left_s"]) == (0, None)
-    assert 0.5 * (1 << 30) < second["rate"] < 1 << 30
-    assert 3 < second["left_s"] < 6
+    assert 0 < second["rate"] < 1 << 30
+    assert second["left_s"] == pytest.approx(3 * (1 << 30) / second["rate"], rel=0.2)
     assert (second["nodes"], second["units_left"], second["retries"]) == (4, 15, 2)
 
 
