@@ -134,8 +134,10 @@ def test_problems_are_pages_for_people_and_problems_for_programs(people: People,
 
 def test_too_many_requests_are_a_page_that_says_when_there_is_room(people: People) -> None:
     client = people.nobody()
-    for _ in range(61):
+    for _ in range(200):  # 60 a minute, and some more where a minute turns in between
         answer = client.get("/", headers={"Authorization": "Bearer x"})
+        if answer.status_code == 429:
+            break
     assert answer.status_code == 429
     assert f"Try again in {answer.headers['retry-after']} s." in words(answer)
 
