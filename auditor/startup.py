@@ -103,6 +103,8 @@ def let_no_library_decide(*, limited: bool = False) -> None:
         import logging
 
         logging.disable()  # hashlib, for one, logs what it gets no memory for, with a traceback
+    # Where Rust has no memory for a backtrace, it waits for ever for the one that it is writing.
+    os.environ["RUST_BACKTRACE"] = "0"
     import ctypes
     import signal
 

@@ -55,8 +55,9 @@ def broken(tmp_path_factory):
 def _limited(kind: str, extra: int, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", LIMITED, kind, str(extra), *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "PYTHONPATH": PATH}
-    )
+        command, capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "PYTHONPATH": PATH, "RUST_BACKTRACE": "1"},  # as developers of Rust have it
+    )  # fmt: skip
 
 
 def _shell(line: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
