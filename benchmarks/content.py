@@ -1,6 +1,6 @@
 """Measures audits of content: kernels in RAM and whole processes, in turn with their peers, on forged data.
 
-    make benchmark-content    # or: python benchmarks/content.py [--record] [--gigabytes N] [--rounds N]
+    make benchmark-content    # or: python benchmarks/content.py [--record] [--gigabytes N] [--rounds N] [--against DIR]
 
 This process imports the standard library alone; whatever computes is a process of its own.
 """
@@ -97,10 +97,13 @@ def part(name: str, rounds: int, *words: str) -> Any:
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
-def audit(checkpoint: Forged, *words: str, device: str = "cpu") -> Command:
-    """A whole audit at depth full, as a process that must pass."""
-    name = " ".join(("audit --depth full", *words))
-    command = (auditor(), "audit", str(checkpoint.folder), "--depth", "full", "--device", device, "--quiet", *words)
+def audit(checkpoint: Forged, *words: str, device: str = "cpu", tree: Path | None = None) -> Command:
+    """A whole audit at depth full, as a process that must pass; by the auditor whose source `tree` is, if one is."""
+    name, program = " ".join(("audit --depth full", *words)), (auditor(),)
+    if tree is not None:
+        name, paths = f"earlier: {name}", ":".join(str(tree / each) for each in ("", "schemas", "reports"))
+        program = ("/usr/bin/env", f"PYTHONPATH={paths}", sys.executable, "-P", "-m", "auditor")
+    command = (*program, "audit", str(checkpoint.folder), "--depth", "full", "--device", device, "--quiet", *words)
     return Command(name, command)
 
 
@@ -141,13 +144,16 @@ def in_ram(figures: Figures, rounds: int) -> None:
     figures.rows.append(f"| round-trip verdict / torch by 128 rows, which suits this cache | {tuned:,.0f} × | | |")
 
 
-def warm(figures: Figures, small: Forged, large: Forged, rounds: int) -> None:
+def warm(figures: Figures, small: Forged, large: Forged, rounds: int, earlier: Path | None) -> None:
     """Whole processes on a warm page cache, all in turn, and once a round what memory gives.
 
-    Before each run all files are read, as systems let go of pages that were not used for some seconds.
+    Before each run all files are read, as systems let go of pages that were not used for some seconds. `earlier` is the
+    source of another version, which is to have been hardly faster.
     """
     bare, full = audit(large, "--no-digests"), audit(large)
     few = Command("few", audit(small, "--no-digests").words)
+    before_few = Command("earlier few", audit(small, "--no-digests", tree=earlier).words)
+    before_bare, before_full = audit(large, "--no-digests", tree=earlier), audit(large, tree=earlier)
     naive, hashing = peer("naive_scan", small, tensors=True), peer("hash_alone", large)
     reads: list[float] = []
     read_bytes = 0
@@ -161,7 +167,8 @@ def warm(figures: Figures, small: Forged, large: Forged, rounds: int) -> None:
         for folder in (small.folder, large.folder):
             subprocess.run(["cat", *folder.iterdir()], check=True, stdout=subprocess.DEVNULL)
 
-    runs = in_turn([few, bare, full, hashing, naive], rounds, before)
+    others = [] if earlier is None else [before_few, before_bare, before_full]
+    runs = in_turn([few, bare, full, hashing, naive, *others], rounds, before)
     ram = figures.add("RAM read, two threads, between the rounds of what follows", reads, read_bytes)
     figures.add(f"{bare.name}, {small.bytes / GB:.1f} GB", _times(runs, few), small.bytes)
     whole = figures.add(f"{bare.name}, {large.bytes / GB:.1f} GB", _times(runs, bare), large.bytes)
@@ -176,6 +183,17 @@ def warm(figures: Figures, small: Forged, large: Forged, rounds: int) -> None:
         Target(f"whole process on {large.bytes / GB:.0f} GB / naive scan", whole / slow, 25),
         Target("with SHA-256 / hashing alone", ours / alone, 0.75),
     ]
+    if earlier is not None:
+        figures.add(f"{before_bare.name}, {large.bytes / GB:.1f} GB", _times(runs, before_bare), large.bytes)
+        was = middle(runs[before_bare.name]) - middle(runs[before_few.name])
+        figures.rows.append(
+            f"| the same in steady state (difference) | {was:.3f} s | | {steady * more / was / GB:,.2f} GB/s |"
+        )
+        hashed = figures.add(before_full.name, _times(runs, before_full), large.bytes)
+        figures.targets += [
+            Target("steady state / earlier", was / more, 0.85),
+            Target("with SHA-256 / earlier", ours / hashed, 0.95),
+        ]
 
 
 def cold(figures: Figures, checkpoint: Forged) -> None:
@@ -278,6 +296,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--gigabytes", type=float, default=8, help="size of the larger checkpoint (default: 8)")
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds (default: 5)")
+    parser.add_argument("--against", type=Path, metavar="DIR", help="the source of an earlier version, to compare with")
     parser.add_argument("--dir", type=Path, help="where to forge: a disk with room for 1.3 × that, and for cold reads")
     parser.add_argument("--record", action="store_true", help="write benchmarks/results/content.md")
     parser.add_argument("--strict", action="store_true", help="exit 1 where a target is missed")
@@ -288,7 +307,7 @@ def main() -> int:
 
         in_ram(figures, options.rounds)
         small, large = forge(folder / "small", options.gigabytes / 4), forge(folder / "large", options.gigabytes)
-        warm(figures, small, large, options.rounds)
+        warm(figures, small, large, options.rounds, options.against and options.against.resolve())
         memory(figures, large, f"{large.bytes / GB:.1f} GB")
         memory(figures, forge(folder / "sparse", 0, "--sparse"), "tensors of 1.85 GB")
         cold(figures, large)
