@@ -14,9 +14,10 @@ from auditor import audit
 from auditor.content import Reading
 from auditor.errors import AuditorError, ReadError, SourceError, Unread, UsageError, code_of
 from auditor.forge import forge
+from auditor.gather import Subject
 from auditor.reporting.saved import read_report
 from auditor.rules import catalogue
-from auditor.run import Subject, Terms, conduct
+from auditor.run import Terms, conduct
 from auditor.sources import open_source
 from auditor.sources.folder import Folder
 from auditor.sources.http import transport

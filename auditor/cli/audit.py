@@ -24,7 +24,8 @@ def run(options: argparse.Namespace) -> int:
     reading = _reading(options, progress)
     begun = _begin(options)
     from auditor.cli import terminal  # noqa: F401  # while headers come, not when they all have
-    from auditor.run import Subject, Terms, conduct
+    from auditor.gather import Subject
+    from auditor.run import Terms, conduct
 
     subject = Subject(
         source=begun,

@@ -26,8 +26,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Read, and print what was done."""
     from auditor.content import GPU_SHARE, Reading
+    from auditor.gather import Subject
     from auditor.questions.read import part_of, read_part
-    from auditor.run import Subject
 
     progress = progress_of(options)
     reading = Reading(

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from auditor.errors import SourceError
+from auditor.gather import Evidence, Subject
 from auditor.inventory.facts import Inventory
 from auditor.patterns import count, expand, expand_file, patterns
 from auditor.reporting.saved import read_report
-from auditor.run import Evidence, Subject, Terms, conduct
+from auditor.run import Terms, conduct
 from auditor.text import shown, shown_json
 from auditor.verdict.attribute import Attributed
 from auditor.verdict.baseline import Baseline, tensors_of

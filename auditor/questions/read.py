@@ -2,8 +2,9 @@
 
 from auditor.content import check_extra
 from auditor.errors import UsageError
+from auditor.gather import Subject, gather
 from auditor.inventory.walk import Progress
-from auditor.run import Subject, Terms, gather, measure_of
+from auditor.run import Terms, measure_of
 from auditor.text import plural, shown, size
 from auditor.verdict.gate import INCOMPLETE
 

@@ -9,8 +9,8 @@ from auditor.conversion import Comparing
 from auditor.conversion.dropped import Declared
 from auditor.conversion.judge import judged
 from auditor.errors import UsageError
+from auditor.gather import Evidence
 from auditor.questions.diff import Side, difference, read_evidence
-from auditor.run import Evidence
 from auditor.sources import Source, open_source
 from auditor.text import shown
 from auditor_schemas.diff import CheckpointDiff

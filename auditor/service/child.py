@@ -112,7 +112,8 @@ def _audit(order: dict[str, Any], told: _Told) -> None:
 
     let_no_library_decide(limited=True)
     before_numpy()
-    from auditor.run import Subject, Terms, conduct
+    from auditor.gather import Subject
+    from auditor.run import Terms, conduct
     from auditor.sources import open_source
     from auditor.sources.begin import begin
     from auditor_schemas.policy import DEFAULT_LIMITS

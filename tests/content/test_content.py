@@ -32,10 +32,11 @@ from auditor.content.state import Seal, State
 from auditor.errors import ReadError, UsageError
 from auditor.forge import forge
 from auditor.forge.plan import LIKES, Like
+from auditor.gather import Subject
 from auditor.inventory.walk import walk
 from auditor.opening import open_checkpoint
 from auditor.patterns import expand
-from auditor.run import Subject, Terms, conduct
+from auditor.run import Terms, conduct
 from auditor.sources import open_source
 from auditor.sources.folder import Folder
 from auditor_schemas.policy import DEFAULT_LIMITS

@@ -19,9 +19,10 @@ from pydantic import ValidationError
 from auditor.forge import forge
 from auditor.format.entries import Fault, Index, Shard
 from auditor.format.index import parse_index
+from auditor.gather import Subject
 from auditor.inventory.facts import Inventory
 from auditor.inventory.walk import read_config, walk
-from auditor.run import Subject, Terms, conduct
+from auditor.run import Terms, conduct
 from auditor.sources.entry import Entry
 from auditor.sources.folder import Folder
 from auditor_schemas.index import CheckpointIndex
