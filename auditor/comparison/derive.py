@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from auditor.comparison import count, value_facts
 from auditor.comparison.causes import CAUSES, causes_of
+from auditor.comparison.causes.other_family import named_as_another
 from auditor.comparison.exclusions import unmatched_exclusions
 from auditor.comparison.infer import infer
 from auditor.comparison.match import match, take_census
@@ -99,8 +100,10 @@ def facts_of(
         # How another format pairs weights with scales is not known, and without a family any format may be.
         alone = family is not None and not family.expects
         pairing = pair(inventory) if configuration.foreign is None and not alone else blocked
-        facts |= {"census": census, "pairing": pairing}
-        return {**facts, **dict.fromkeys((*derived, "tally", "figures"), blocked)}
+        facts |= {"census": census, "pairing": pairing, **dict.fromkeys((*derived, "tally", "figures"), blocked)}
+        if family is not None and family.expects and configuration.fields is not None:
+            facts["other_family"] = named_as_another(inventory, family)
+        return facts
     matched = match(inventory, expectations, census)
     tally = count.tally(inventory, expectations, census)
     implied = {name: expected or 0 for name, (expected, _) in tally.components.items()}

@@ -245,6 +245,21 @@ class Cause(Struct, frozen=True):
     explains: tuple[str, ...]
 
 
+class OtherFamily(Cause, frozen=True):
+    """Names by which the tensors are those of `families`, which name them alike, and not of the one that is asked.
+
+    `count` of the stored ones tell it, `example` for one. `there` of the `expected` names are stored; None where the
+    config is none of the family's. `beside` is what would go with the tensors that are explained.
+    """
+
+    families: tuple[str, ...]
+    example: str
+    count: int
+    there: int | None = None
+    expected: int | None = None
+    beside: tuple[str, ...] = ()
+
+
 class Renaming(Cause, frozen=True):
     """Names that hold `found` where the layout has `needed`; `stored` for example, which should be `example`."""
 

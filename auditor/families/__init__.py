@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from auditor.errors import ReadError, UsageError
 from auditor.families.expectations import Expectations
+from auditor.families.fingerprint import Fingerprint
 from auditor.format.entries import TensorHeader
 from auditor_schemas.config import ModelConfig
 
@@ -50,8 +51,9 @@ class Family(Struct, frozen=True, kw_only=True):
     fields that decide which tensors there are, where unexpected ones show them. `experts_field` counts the routed
     experts; a layer with a tensor of kind `dense_mark` is dense. `nested` is the object of
     config.json that holds the layout's fields, where they are not at its top. `formats` are values of fields of
-    quantization_config that the config model reads itself, beside those of FP8 blocks. `expects` is false for what is
-    no family: nothing follows from its config, which may be of any kind or absent.
+    quantization_config that the config model reads itself, beside those of FP8 blocks. `fingerprint` are names that
+    tell the family, or one that names its tensors alike. `expects` is false for what is no family: nothing follows
+    from its config, which may be of any kind or absent.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Family(Struct, frozen=True, kw_only=True):
     formats: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     experts_field: str = "n_routed_experts"
     dense_mark: str = "mlp.gate_proj.weight"
+    fingerprint: Fingerprint = Fingerprint()
     expects: bool = True
 
 

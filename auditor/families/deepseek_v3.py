@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from auditor.families import Family, Published
 from auditor.families.expectations import Row
+from auditor.families.fingerprint import Fingerprint
 from auditor.families.layout import Layout
 from auditor.format.entries import TensorHeader
 from auditor.patterns import layer_of
@@ -172,6 +173,7 @@ FAMILY = Family(
     architectures=("DeepseekV3ForCausalLM",),
     config=DeepseekV3Config,
     expectations=lambda config: DeepseekLayout(config).expectations(),
+    fingerprint=Fingerprint(("model.layers.#.self_attn.kv_a_layernorm.weight",)),
     solved=SOLVED,
     shown=shown_by_presence,
     released={

@@ -6,6 +6,7 @@ from typing import ClassVar
 from auditor.families import Family
 from auditor.families.deepseek_v3 import SOLVED, DeepseekLayout, shown_by_presence
 from auditor.families.expectations import Expectations, Row
+from auditor.families.fingerprint import Fingerprint
 from auditor.format.dtypes import Dtype
 from auditor_schemas.config import DeepseekV32Config
 
@@ -49,6 +50,9 @@ FAMILY = Family(
     architectures=("DeepseekV32ForCausalLM",),
     config=DeepseekV32Config,
     expectations=_expectations,
+    fingerprint=Fingerprint(
+        ("model.layers.#.self_attn.kv_a_layernorm.weight", "model.layers.#.self_attn.indexer.k_norm.weight")
+    ),
     solved=(*SOLVED, "index_n_heads", "index_head_dim"),
     shown=shown_by_presence,
 )

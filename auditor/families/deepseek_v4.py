@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from auditor.families import Family, Published
 from auditor.families.expectations import Row
+from auditor.families.fingerprint import Fingerprint
 from auditor.families.layout import Layout
 from auditor.families.naming import Naming, Stack
 from auditor.families.scaling import Quantiser, fp4_groups, fp8_blocks
@@ -252,6 +253,7 @@ FAMILY = Family(
     architectures=("DeepseekV4ForCausalLM",),
     config=DeepseekV4Config,
     expectations=lambda config: DeepseekV4Layout(config).expectations(),
+    fingerprint=Fingerprint(("layers.#.attn.kv_norm.weight", "layers.#.attn.compressor.ape")),
     published=_PUBLISHED,
     apart=("router_table",),
     solved=SOLVED,

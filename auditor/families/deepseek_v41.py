@@ -9,6 +9,7 @@ from typing import ClassVar
 from auditor.families import Family, Published
 from auditor.families.deepseek_v4 import SOLVED, DeepseekV4Layout
 from auditor.families.expectations import Row
+from auditor.families.fingerprint import Fingerprint
 from auditor.families.scaling import Quantiser, fp8_blocks
 from auditor_schemas.configs.deepseek_v41 import DeepseekV41Config, DeepseekV41Vision
 
@@ -129,6 +130,7 @@ FAMILY = Family(
     architectures=("DeepseekV41ForCausalLM",),
     config=DeepseekV41Config,
     expectations=lambda config: DeepseekV41Layout(config).expectations(),
+    fingerprint=Fingerprint(("layers.#.attn.kv_norm.weight", "layers.#.ffn.gate.bias_vl")),
     nested="text_config",
     formats={"expert_dtype": ("fp4",)},
     apart=("vision", "engram_table"),

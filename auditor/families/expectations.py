@@ -120,13 +120,14 @@ class Expectations(Struct, frozen=True, dict=True):
         return rows
 
     def beside(self, name: str) -> tuple[str, ...]:
-        """What is of no use without a tensor: the companions of codes, by the expected format or the published one."""
+        """What is of no use without a tensor: the companions of codes, by the expected format or the layout's own."""
         row = self.row_of(name)
         if row is not None and row.role == "scale":
             return ()
-        if row is None or row.quantiser is None:
+        quantiser = self.own if row is None or row.quantiser is None else row.quantiser
+        if quantiser is None:
             return (self.naming.scale(name),)
-        return tuple(companion.of(name) for companion in row.quantiser.companions)
+        return tuple(companion.of(name) for companion in quantiser.companions)
 
     def codes_of(self, name: str) -> str | None:
         """The codes that a companion goes with; None for another tensor."""

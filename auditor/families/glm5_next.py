@@ -13,6 +13,7 @@ from auditor.families.deepseek_v3 import SOLVED, shown_by_presence
 from auditor.families.deepseek_v32 import IndexerLayout
 from auditor.families.delta_attention import DeltaAttention
 from auditor.families.expectations import Row
+from auditor.families.fingerprint import Fingerprint
 from auditor.families.naming import Naming, Stack
 from auditor.format.dtypes import Dtype
 from auditor_schemas.configs.glm5_next import Glm5NextConfig, Glm5NextVision
@@ -145,6 +146,9 @@ FAMILY = Family(
     architectures=("Glm5NextForConditionalGeneration",),
     config=Glm5NextConfig,
     expectations=lambda config: Glm5NextLayout(config).expectations(),
+    fingerprint=Fingerprint(
+        ("model.language_model.layers.#.input_layernorm.weight", "model.language_model.layers.#.self_attn.A_log")
+    ),
     solved=(*SOLVED, "index_n_heads", "index_head_dim", "linear_num_heads", "linear_head_dim"),
     shown=shown_by_presence,
     nested="text_config",

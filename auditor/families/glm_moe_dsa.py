@@ -10,6 +10,7 @@ from auditor.families import Family
 from auditor.families.deepseek_v3 import SOLVED, DeepseekLayout, shown_by_presence
 from auditor.families.deepseek_v32 import IndexerLayout
 from auditor.families.expectations import Expectations, Row
+from auditor.families.fingerprint import Fingerprint
 from auditor.families.naming import Naming
 from auditor.format.dtypes import Dtype
 from auditor_schemas.configs.glm_moe_dsa import GlmMoeDsaConfig
@@ -45,6 +46,9 @@ FAMILY = Family(
     architectures=("GlmMoeDsaForCausalLM",),
     config=GlmMoeDsaConfig,
     expectations=_expectations,
+    fingerprint=Fingerprint(
+        ("model.layers.#.self_attn.kv_a_layernorm.weight", "model.layers.#.self_attn.indexer.k_norm.weight")
+    ),
     solved=(*SOLVED, "index_n_heads", "index_head_dim"),
     shown=shown_by_presence,
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from auditor.families import Family, Published
 from auditor.families.deepseek_v3 import SOLVED, DeepseekLayout, shown_by_presence
 from auditor.families.expectations import Row
+from auditor.families.fingerprint import Fingerprint
 from auditor.format.dtypes import Dtype
 from auditor_schemas.config import DeepseekV3Config
 
@@ -33,6 +34,7 @@ FAMILY = Family(
     architectures=("DeepseekV3ForCausalLM",),
     config=DeepseekV3Config,
     expectations=lambda config: KimiK2Layout(config).expectations(),
+    fingerprint=Fingerprint(("model.layers.#.self_attn.kv_a_layernorm.weight",)),
     solved=SOLVED,
     shown=shown_by_presence,
     released={

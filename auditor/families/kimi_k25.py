@@ -9,6 +9,7 @@ from typing import ClassVar
 from auditor.families import Family
 from auditor.families.deepseek_v3 import SOLVED, DeepseekLayout, shown_by_presence
 from auditor.families.expectations import Row
+from auditor.families.fingerprint import Fingerprint
 from auditor.families.kimi_vision import tower_rows
 from auditor.families.naming import Naming, Stack
 from auditor_schemas.configs.kimi_k25 import KimiK25Config
@@ -38,6 +39,13 @@ FAMILY = Family(
     architectures=("KimiK25ForConditionalGeneration",),
     config=KimiK25Config,
     expectations=lambda config: KimiK25Layout(config).expectations(),
+    fingerprint=Fingerprint(
+        (
+            "language_model.model.layers.#.self_attn.kv_a_layernorm.weight",
+            "language_model.model.layers.#.mlp.gate.weight",
+            "mm_projector.proj.#.weight",
+        )
+    ),
     solved=SOLVED,
     shown=shown_by_presence,
     nested="text_config",

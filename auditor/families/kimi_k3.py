@@ -9,6 +9,7 @@ from math import ceil
 from auditor.families import Family, Published
 from auditor.families.delta_attention import DeltaAttention
 from auditor.families.expectations import Row
+from auditor.families.fingerprint import Fingerprint
 from auditor.families.kimi_k25 import EMBEDDING, HEAD, STEM
 from auditor.families.kimi_vision import tower_rows
 from auditor.families.layout import Layout
@@ -139,6 +140,9 @@ FAMILY = Family(
     architectures=("KimiK3ForConditionalGeneration",),
     config=KimiK3Config,
     expectations=lambda config: KimiK3Layout(config).expectations(),
+    fingerprint=Fingerprint(
+        ("language_model.model.layers.#.self_attn.A_log", "language_model.model.layers.#.block_sparse_moe.gate.weight")
+    ),
     solved=(
         "vocab_size", "hidden_size", "num_attention_heads", "q_lora_rank", "kv_lora_rank", "qk_nope_head_dim",
         "qk_rope_head_dim", "v_head_dim", "intermediate_size", "moe_intermediate_size", "num_experts",

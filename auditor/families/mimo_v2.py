@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from auditor.families import Family
 from auditor.families.expectations import Row
+from auditor.families.fingerprint import Fingerprint
 from auditor.families.layout import Layout
 from auditor.families.mimo_towers import audio_rows, vision_rows
 from auditor.families.naming import Naming, Stack
@@ -121,6 +122,7 @@ FAMILY = Family(
     architectures=("MiMoV2ForCausalLM",),
     config=MimoV2Config,
     expectations=lambda config: MimoV2Layout(config).expectations(),
+    fingerprint=Fingerprint(("model.layers.#.self_attn.attention_sink_bias", "model.layers.#.mlp.gate.weight")),
     solved=(
         "vocab_size", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "v_head_dim",
         "swa_num_attention_heads", "swa_num_key_value_heads", "swa_head_dim", "swa_v_head_dim", "intermediate_size",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from auditor.families import Family
 from auditor.families.expectations import Row
+from auditor.families.fingerprint import Fingerprint
 from auditor.families.grouped_query import SOLVED, GroupedQueryLayout
 from auditor.families.naming import Naming
 from auditor_schemas.configs.minimax_m2 import MinimaxM2Config
@@ -56,6 +57,7 @@ FAMILY = Family(
     architectures=("MiniMaxM2ForCausalLM",),
     config=MinimaxM2Config,
     expectations=lambda config: MinimaxM2Layout(config).expectations(),
+    fingerprint=Fingerprint(("model.layers.#.block_sparse_moe.e_score_correction_bias",)),
     solved=(*SOLVED, "intermediate_size", "num_local_experts"),
     experts_field="num_local_experts",
 )

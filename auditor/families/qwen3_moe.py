@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from auditor.families import Family, Published
 from auditor.families.expectations import Row
+from auditor.families.fingerprint import Fingerprint
 from auditor.families.grouped_query import SOLVED, GroupedQueryLayout
 from auditor.families.naming import Naming
 from auditor.families.scaling import Quantiser, fp8_blocks
@@ -64,6 +65,10 @@ FAMILY = Family(
     architectures=("Qwen3MoeForCausalLM",),
     config=Qwen3MoeConfig,
     expectations=lambda config: Qwen3MoeLayout(config).expectations(),
+    fingerprint=Fingerprint(
+        ("model.layers.#.self_attn.q_norm.weight", "model.layers.#.mlp.gate.weight"),
+        lacks=("model.layers.#.mlp.gate.e_score_correction_bias", "model.layers.#.mlp.shared_expert_gate.weight"),
+    ),
     solved=(*SOLVED, "intermediate_size", "moe_intermediate_size", "num_experts"),
     experts_field="num_experts",
     released={

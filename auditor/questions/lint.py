@@ -49,7 +49,7 @@ _OF_CONFIG = frozenset(
         "QNT121",
     }
 )
-_OF_INDEX = frozenset({"FIL102", "FIL106", "IDX102", "IDX104", "IDX112"})
+_OF_INDEX = frozenset({"FIL102", "FIL106", "IDX102", "IDX104", "IDX112", "NAM112"})
 _OF_NAMES = frozenset(
     {
         "CFG107",

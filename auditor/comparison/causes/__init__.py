@@ -14,6 +14,7 @@ from auditor.comparison.causes.fused import find_fusions
 from auditor.comparison.causes.left_out import left_out
 from auditor.comparison.causes.lost import lost
 from auditor.comparison.causes.misdeclared import find_misdeclared
+from auditor.comparison.causes.other_family import find_other_family
 from auditor.comparison.causes.packed import find_packing
 from auditor.comparison.causes.partition import expert_rank, stage, tensor_rank
 from auditor.comparison.causes.renamed import find_renamings, foreign
@@ -29,6 +30,7 @@ Find = Callable[[Inventory, Expectations, Match], tuple[Cause, ...]]
 # `exported` and `lost` have no rule of their own: those about files tell of them.
 CAUSES: dict[str, Find] = {
     "exported": find_part,
+    "other_family": find_other_family,
     "empty": empty,
     "misdeclared": find_misdeclared,
     "packed": find_packing,

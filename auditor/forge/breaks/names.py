@@ -91,6 +91,12 @@ def _unless_head(plan: Plan, name: str) -> str:
     return name if name == plan.naming.head else f"language_model.{name}"
 
 
+@breaks_as("other-model-type", "model_type is another family's", "NAM112", also=("CFG103",))
+def other_model_type(plan: Plan) -> None:
+    """As scripts rewrite it for a loader that does not know the model."""
+    plan.config["model_type"] = "deepseek_v3" if plan.config["model_type"] == "minimax_m2" else "minimax_m2"
+
+
 @breaks_as("layers-from-one", "layers are numbered from 1", "NAM111")
 def layers_from_one(plan: Plan) -> None:
     """As exporters count that come from other languages."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from auditor.inventory.facts import ConfigFault
 from auditor.rules.recorded import of_config
-from auditor_schemas.rule import Failure, Rule, Scope, Severity
+from auditor_schemas.rule import ConfigField, Failure, Rule, Scope, Severity
 
 RULE = Rule(
     id="CFG103",
@@ -18,4 +18,4 @@ RULE = Rule(
 
 def check(field_faults: tuple[ConfigFault, ...]) -> Iterator[Failure]:
     """One failure per fault of config.json of this kind."""
-    return of_config(RULE, field_faults)
+    return of_config(RULE, field_faults, blames=lambda fault: (ConfigField(fault.field),) if fault.field else ())
