@@ -5,7 +5,7 @@ from auditor.families.expectations import Expectations, Row
 from auditor.format.entries import TensorHeader, is_fp8
 from auditor.inventory.facts import Inventory
 from auditor.opening import open_checkpoint
-from auditor.text import nearest, shown, size
+from auditor.text import listed, nearest, shown, size
 
 
 def describe(
@@ -27,7 +27,8 @@ def describe(
     lines.append(f"  actual    {_actual(header)}")
     lines.extend(_places(inventory, name))
     lines.extend(_partner(inventory, expected, name, header))
-    sound = row is not None and header is not None and header.shape == row.shape and header.dtype == row.dtype
+    sound = row is not None and header is not None and header.shape == row.shape
+    sound = sound and row is not None and header is not None and header.dtype in (row.dtype, *row.allowed)
     sound = sound and sum(name in shard.tensors for shard in inventory.parts) == 1
     return "\n".join(lines) + "\n", sound
 
@@ -40,7 +41,10 @@ def _expectation(row: Row | None, derived: bool) -> str:
             else "unknown: config.json is not usable"
         )
     optional = ", may be absent" if row.optional else ""
-    return f"{row.dtype} {row.shape}, {row.component.replace('_', ' ')}{optional}"
+    further = f" or {listed(row.allowed)}" if row.allowed else ""
+    packed = row.shape_of_weight is not None and row.shape_of_weight != row.shape and row.quantiser is not None
+    weight = f", {row.quantiser.name} of {row.shape_of_weight}" if packed and row.quantiser is not None else ""
+    return f"{row.dtype}{further} {row.shape}{weight}, {row.component.replace('_', ' ')}{optional}"
 
 
 def _actual(header: TensorHeader | None) -> str:
@@ -68,8 +72,16 @@ def _partner(inventory: Inventory, expected: Expectations, name: str, header: Te
     if weight is not None:
         return _other(inventory, "weight", weight)
     if (header is not None and is_fp8(header)) or (row is not None and row.quantised):
-        return [line for other in expected.beside(name) for line in _other(inventory, "scale", other)]
+        companions = () if row is None or row.quantiser is None else row.quantiser.companions
+        kinds = {each.of(name): _KINDS.get(each.meaning, "scale") for each in companions}
+        absent = {each.of(name) for each in companions if each.optional and each.of(name) not in inventory.tensors}
+        others = [other for other in expected.beside(name) if other not in absent]
+        return [line for other in others for line in _other(inventory, kinds.get(other, "scale"), other)]
     return []
+
+
+# What a companion is called that is no scale.
+_KINDS = {"shape": "shape", "zero_point": "zeros", "order": "order"}
 
 
 def _other(inventory: Inventory, kind: str, other: str) -> list[str]:
