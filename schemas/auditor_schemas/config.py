@@ -143,6 +143,11 @@ class ModelConfig(BaseModel):
         return 0
 
     @property
+    def mtp_told(self) -> str:
+        """What says how many MTP modules there are, and that number, as a message has it."""
+        return f"{self.mtp_field} is {self.mtp_modules}"
+
+    @property
     def routed_experts(self) -> int | None:
         """Routed experts of an MoE layer; None where every layer is dense."""
         return None

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from auditor.comparison.records import Match
 from auditor.families.expectations import Expectations
+from auditor.families.naming import Naming
 from auditor_schemas.config import ModelConfig
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -22,7 +23,7 @@ def check(match: Match, expectations: Expectations, config: ModelConfig) -> Iter
     for layer, names in match.missing_layers.items():
         if layer in expectations.mtp_layers:
             yield RULE.failure(
-                f"{config.mtp_field} is {config.mtp_modules}, layer {layer} has no tensor",
+                f"{config.mtp_told}, {_name(expectations.naming, layer)} has no tensor",
                 field=config.mtp_field,
                 tensors=names,
                 takes=names,
@@ -30,3 +31,9 @@ def check(match: Match, expectations: Expectations, config: ModelConfig) -> Iter
                 actual=0,
                 fold=RULE.slug,
             )
+
+
+def _name(naming: Naming, layer: int) -> str:
+    """An MTP module as its tensors have it: a further layer, or one of a stack of its own."""
+    stack, _ = naming.place(layer)
+    return f"layer {layer}" if stack == naming.stacks[0].prefix else naming.prefix(layer).rstrip(".")

@@ -28,7 +28,7 @@ def check(match: Match, config: ModelConfig) -> Iterator[Failure]:
         modules[-1] = (modules[-1][0], (*modules[-1][1], *rest))
     for layer, names in modules:
         yield RULE.failure(
-            f"{config.mtp_field} is {config.mtp_modules}, layer {layer} is an MTP module",
+            f"{config.mtp_told}, layer {layer} is an MTP module",
             file="config.json",
             field=config.mtp_field,
             tensors=names,

@@ -4,7 +4,7 @@ Sources: the released config.json of V4-Flash and V4-Pro, of the preview and of 
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -17,6 +17,8 @@ Schedule = Annotated[tuple[Cardinal, ...], Field(max_length=1 << 16, fail_fast=T
 
 class DeepseekV4Config(ModelConfig):
     """config.json of the DeepSeek-V4 layout."""
+
+    mtp_field: ClassVar[str] = "compress_ratios"
 
     quantization_config: QuantizationConfig | None = None
     expert_dtype: Annotated[
@@ -59,6 +61,11 @@ class DeepseekV4Config(ModelConfig):
     def mtp_modules(self) -> int:
         """The number of MTP stages."""
         return max(0, len(self.compress_ratios) - self.num_hidden_layers) if self.num_nextn_predict_layers else 0
+
+    @property
+    def mtp_told(self) -> str:
+        """The ratios, whatever num_nextn_predict_layers is beside that there are some."""
+        return f"compress_ratios has {len(self.compress_ratios)} entries, {self.mtp_modules} of them for MTP"
 
     @property
     def routed_experts(self) -> int | None:

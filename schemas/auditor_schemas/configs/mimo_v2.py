@@ -99,6 +99,12 @@ class MimoV2Config(ModelConfig):
         return 3 if self.num_nextn_predict_layers is None else self.num_nextn_predict_layers
 
     @property
+    def mtp_told(self) -> str:
+        """The field, or that there is none."""
+        told = super().mtp_told
+        return f"{told} where it is absent" if self.num_nextn_predict_layers is None else told
+
+    @property
     def routed_experts(self) -> int | None:
         """Routed experts of an MoE layer."""
         return self.n_routed_experts
