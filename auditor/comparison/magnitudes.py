@@ -100,6 +100,9 @@ def _bits(values: TensorValues, thresholds: Thresholds) -> Magnitude | None:
         return Magnitude(
             values, "bits", message, {"share": thresholds.far_exponents}, {"share": far, "median": 2.0**middle}
         )
+    if 2.0**middle > thresholds.heavy_value:
+        message = f"half of the {values.dtype} values read are {2.0**middle:.3g} and more"
+        return Magnitude(values, "bits", message, {"median": thresholds.heavy_value}, {"median": 2.0**middle})
     if 2.0**middle < thresholds.light_median and values.role not in ("bias", "router_bias"):
         message = f"half of the {values.dtype} values read are below {2.0 ** (middle + 1):.3g}"
         return Magnitude(values, "bits", message, {"median": thresholds.light_median}, {"median": 2.0**middle})

@@ -230,7 +230,10 @@ def _small(values: TensorValues, kind: _Kind | None, thresholds: Thresholds) -> 
 
 
 def failures(rule: Rule, found: Sequence[Outlier], outlie: str) -> Iterator[Failure]:
-    """One failure per tensor of such scales; the first says how many `outlie`, for they fold."""
+    """One failure per tensor of such scales; the first says how many `outlie`, for they fold.
+
+    Impossible ones take along what else is said of the scales: bytes of something else are of any sign and size.
+    """
     for position, each in enumerate(found):
         scales = each.values.scales
         assert scales is not None
@@ -248,6 +251,6 @@ def failures(rule: Rule, found: Sequence[Outlier], outlie: str) -> Iterator[Fail
                 "median": scales.median,
                 "maximum": scales.maximum,
             },
-            takes=(RoundTrip(weight),),
+            takes=(RoundTrip(weight), *((each.values.name,) if each.impossible else ())),
             fold=rule.slug,
         )

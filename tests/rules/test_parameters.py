@@ -32,7 +32,7 @@ def test_a_release_says_nothing_and_is_known_as_it_is(name):
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("rope_theta", 1000, "rope_theta is 1,000, DeepSeek-V3, DeepSeek-V3.1 have 10,000"),
+        ("rope_theta", 1000, "rope_theta is 1,000, DeepSeek-V3 and DeepSeek-V3.1 have 10,000"),
         ("rms_norm_eps", 1e-5, "rms_norm_eps is 1e-05"),
         ("scoring_func", "relu", "scoring_func is 'relu'"),
         ("routed_scaling_factor", 1.0, "routed_scaling_factor is 1.0"),
@@ -47,7 +47,16 @@ def test_a_release_says_nothing_and_is_known_as_it_is(name):
 def test_a_parameter_that_no_release_of_these_sizes_has_is_one_warning_with_both_values(field, value, said):
     (message,) = _told(_config(**{field: value}))
     assert message.startswith(said)
-    assert "DeepSeek-V3, DeepSeek-V3.1 have" in message
+    assert "DeepSeek-V3 and DeepSeek-V3.1 have" in message
+
+
+def test_of_rope_scaling_only_what_differs_is_told():
+    scaling = {**_config()["rope_scaling"], "factor": 4}
+    del scaling["mscale"]
+    assert _told(_config(rope_scaling=scaling)) == [
+        "rope_scaling.factor is 4, DeepSeek-V3 and DeepSeek-V3.1 have 40; "
+        "rope_scaling.mscale is null, DeepSeek-V3 and DeepSeek-V3.1 have 1.0"
+    ]
 
 
 def test_several_parameters_are_one_warning():
@@ -79,7 +88,7 @@ def test_rope_may_be_written_in_either_way():
     config["rope_parameters"] = {**scaling, "rope_type": "yarn", "rope_theta": config.pop("rope_theta")}
     assert _told(config) == []
     config["rope_parameters"]["factor"] = 41
-    assert len(_told(config)) == 1
+    assert _told(config) == ["rope_scaling.factor is 41, DeepSeek-V3 and DeepSeek-V3.1 have 40"]
 
 
 def test_softmax_does_not_go_with_a_correction_bias_whatever_the_sizes():
@@ -95,6 +104,13 @@ def test_token_ids_are_below_the_size_of_the_vocabulary():
         "eos_token_id is 129,280, vocab_size is 129,280: tokens are 0 to 129,279"
     ]
     assert len(_told(_config(eos_token_id=[1, 200_000], pad_token_id=-1, bos_token_id=None))) == 1
+
+
+def test_several_token_ids_beyond_the_vocabulary_are_one_warning():
+    """As of a config.json whose vocab_size is another model's."""
+    assert _told(_config(eos_token_id=[1, 200_000], bos_token_id=129_280)) == [
+        "bos_token_id is 129,280, eos_token_id is 200,000, vocab_size is 129,280: tokens are 0 to 129,279"
+    ]
 
 
 @pytest.mark.parametrize("odd", [[], {}, "x", True, 1e400, [[1]], {"factor": []}])

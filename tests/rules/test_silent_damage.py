@@ -118,6 +118,11 @@ class TestMagnitudes:
         assert len(_messages("foreign-bits", _tensor("w", exponents=dict.fromkeys(range(-126, 127), 1)))) == 1
         assert _messages("foreign-bits", _tensor("w", exponents={-6: 60, -40: 40})) == []
 
+    def test_values_of_which_half_are_heavy_are_other_bits_and_not_one_heavy_value(self):
+        norm = _tensor("w", maximum=2.5e38, exponents={108: 60, 92: 40})
+        assert _messages("foreign-bits", norm) == ["half of the BF16 values read are 3.25e+32 and more"]
+        assert _messages("heavy-value", norm) == []
+
     def test_biases_may_be_small_and_few_values_say_nothing(self):
         assert _messages("foreign-bits", _tensor("w", exponents={-40: 90}, role="bias")) == []
         assert _messages("foreign-bits", _tensor("w", exponents={-53: 7})) == []
@@ -158,6 +163,19 @@ class TestMagnitudes:
         assert len(_messages("impossible-scale", *usual, scales(9, 2e-4 / 2**21))) == 1
         assert _messages("impossible-scale", *usual, scales(9, 2e-4 / 2**19)) == []
 
+    def test_scales_that_are_other_bytes_are_told_once_whatever_their_signs(self):
+        """As in the other byte order: of any size and sign. A single negative scale keeps its own rule."""
+
+        def scales(number: int, **more: Any) -> TensorValues:
+            name = f"model.layers.{number}.self_attn.o_proj.weight_scale_inv"
+            values = {"values": 6, "columns": 3, "minimum": 1e-4, "median": 2e-4, "maximum": 4e-4} | more
+            return _tensor(name, (2, 3), "F32", scales=ScaleValues(**values), role="scale")
+
+        swapped = scales(9, negative=3, median=3e18, maximum=9e28)
+        probes = _probes(*(scales(number) for number in range(5)), swapped)
+        (failure,) = CHECKS["impossible-scale"].check(outliers=outliers(probes, DEFAULT_THRESHOLDS))
+        assert swapped.name in failure.takes
+
 
 class TestTexture:
     """What codes and rows look like."""
@@ -178,6 +196,16 @@ class TestTexture:
         assert [each for each in slugs if _messages(each, weight)] == [slug]
         lenient = Thresholds(code_runs=4096, small_codes=0.2)
         assert _messages(slug, weight, thresholds=lenient) == []
+
+    def test_random_bytes_across_two_pages_are_one_page_at_least(self):
+        from auditor.content.probes import BlockValues
+
+        weight = _tensor(
+            "w", dtype="F8_E4M3", texture=Texture(pages=9, small=0.12, small_pages=0), blocks=BlockValues(blocks=6)
+        )
+        assert _messages("foreign-codes", weight)[0].startswith(
+            "1 page of 4 KiB, of 9 read, is like random bytes: 12 %"
+        )
 
     def test_rows_of_zeros_above_a_sixteenth_of_a_whole_matrix_are_found(self):
         padded = _tensor("lm_head.weight", matrix=RowValues(256, zeros=17))

@@ -18,6 +18,7 @@ RULE = Rule(
 )
 
 _MOST = 200  # characters of a value that are shown
+_FEW = 4  # fields within a value that are told one by one
 
 
 def check(config_fields: Mapping[str, Any]) -> Iterator[Failure]:
@@ -33,7 +34,7 @@ def check(config_fields: Mapping[str, Any]) -> Iterator[Failure]:
         odd.pop("scoring_func", None)  # another rule tells
     if not odd:
         return
-    told = [f"{name} is {_shown(value)}, {_known(alike, name)}" for name, (value, _) in odd.items()]
+    told = [_told(name, value, _held(alike, name)) for name, (value, _) in odd.items()]
     yield RULE.failure(
         "; ".join(told),
         file="config.json",
@@ -43,16 +44,35 @@ def check(config_fields: Mapping[str, Any]) -> Iterator[Failure]:
     )
 
 
-def _known(alike: list[Release], name: str) -> str:
+def _held(alike: list[Release], name: str) -> list[tuple[str, Any]]:
+    return [(each.name, each.parameters[name]) for each in alike if name in each.parameters]
+
+
+def _told(name: str, value: Any, held: list[tuple[str, Any]]) -> str:
+    """A value and those of releases; of fields within it those that no release has."""
+    if isinstance(value, dict) and all(isinstance(known, dict) for _, known in held):
+        within = {key: [(release, known.get(key)) for release, known in held] for key in sorted({*value, *held[0][1]})}
+        odd = {key: known for key, known in within.items() if value.get(key) not in [each for _, each in known]}
+        if 0 < len(odd) <= _FEW:
+            return "; ".join(_told(f"{name}.{shown(key[:32])}", value.get(key), known) for key, known in odd.items())
+    return f"{name} is {_shown(value)}, {_known(held)}"
+
+
+def _known(held: list[tuple[str, Any]]) -> str:
     """'DeepSeek-V3 has 10,000', where releases differ each value with those that have it."""
     values: dict[str, list[str]] = {}
-    for each in alike:
-        if name in each.parameters:
-            values.setdefault(_shown(each.parameters[name]), []).append(each.name)
-    return ", ".join(
-        f"{listed(dict.fromkeys(names), most=2)} {'has' if len(set(names)) == 1 else 'have'} {value}"
-        for value, names in values.items()
-    )
+    for release, value in held:
+        values.setdefault(_shown(value), []).append(release)
+    return ", ".join(f"{_names(list(dict.fromkeys(names)))} {value}" for value, names in values.items())
+
+
+def _names(names: list[str]) -> str:
+    match names:
+        case [one]:
+            return f"{one} has"
+        case [one, other]:
+            return f"{one} and {other} have"
+    return f"{listed(names, most=2)} have"
 
 
 def _shown(value: object) -> str:
