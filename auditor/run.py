@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from auditor.comparison import count, value_facts
-from auditor.comparison.derive import count_subjects, facts_of, unread_formats
+from auditor.comparison.derive import count_subjects, facts_of, unjudged, unread_formats
 from auditor.comparison.parallel import expert_parallelism, parallelism, pipeline_parallelism
 from auditor.comparison.records import Match
 from auditor.comparison.structure.facts import unread_patterns
@@ -265,7 +265,7 @@ def _incomplete(
     reasons = [*evidence.inventory.reasons, *(content.unread if content is not None else ())]
     if reading is not None and content is None:
         reasons.append(Unread(_CANCELLED, "cancelled"))
-    reasons.extend(reason for reason in (configuration.unsupported, configuration.over_limit) if reason)
+    reasons.extend(unjudged(configuration, evidence.inventory))
     reasons.extend(unread_formats(facts))
     reasons.extend(unread_patterns(facts))
     reasons.extend(crashed)

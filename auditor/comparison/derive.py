@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from auditor.comparison import count, value_facts
 from auditor.comparison.causes import CAUSES, causes_of
-from auditor.comparison.causes.other_family import named_as_another
+from auditor.comparison.causes.other_family import families_by_names, named_as_another
 from auditor.comparison.exclusions import unmatched_exclusions
 from auditor.comparison.infer import infer
 from auditor.comparison.match import match, take_census
@@ -187,6 +187,16 @@ def explain(
     assert family is not None
     every = frozenset().union(*names_by_cause.values())
     return {**facts, "corrections": infer(inventory, config, family, left, limits, every)}
+
+
+def unjudged(configuration: Configuration, inventory: Inventory) -> list[Unread]:
+    """Why nothing follows from config.json; of an unknown model_type with the families that the names tell."""
+    unsupported, over_limit = configuration.unsupported, configuration.over_limit
+    if unsupported is not None and configuration.family is None:
+        told = families_by_names(inventory)
+        names = f"; the tensors are named as in {' and '.join(told)}" if told else ""
+        unsupported = Unread(f"{unsupported}{names}", unsupported.code)
+    return [each for each in (unsupported, over_limit) if each is not None]
 
 
 def unread_formats(facts: dict[str, Any]) -> list[Unread]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from auditor.comparison.derive import expectations_of, explain, facts_of, settle, unread_formats
+from auditor.comparison.derive import expectations_of, explain, facts_of, settle, unjudged, unread_formats
 from auditor.comparison.match import match, take_census
 from auditor.comparison.records import Renaming
 from auditor.errors import SourceError, UsageError
@@ -113,8 +113,8 @@ def lint(folder: str, *, family: str | None = None) -> Linted:
     if config.state == "absent" and index is None:
         raise SourceError(f"{shown(folder)}: neither {CONFIG} nor {INDEX} is there")
     unread: list[str] = [f"{INDEX}: {index.reason}"] if index is not None and index.state == "unread" else []
-    unread += [each for each in (configuration.unsupported, configuration.over_limit) if each]
     facts = _facts(config, configuration, index)
+    unread += unjudged(configuration, facts["inventory"])
     unread += unread_formats(facts)
     failures, rules = _failures(facts, index)
     findings = attribute(failures, Inventory((), index))  # locations come from the index alone

@@ -3,6 +3,7 @@
 from copy import deepcopy
 
 import pytest
+from msgspec.structs import replace
 
 from auditor import audit
 from auditor.cli import main
@@ -119,3 +120,22 @@ def test_damage_to_the_telling_names_alone_is_damage(tmp_path):
     plan = small("v3").copy()
     plan.drop(lambda name: name.endswith("kv_a_layernorm.weight"))
     assert {rule for rule, _ in roots(plan, tmp_path / "c")} == {"NAM101"}
+
+
+def test_an_unknown_model_type_is_told_with_the_families_that_the_names_tell(tmp_path, capsys):
+    plan = small("glm-5.3-flash-fp8").copy()
+    plan.config["model_type"] = "glm6_next"
+    write(plan, tmp_path, strips=None)
+    report = audit(tmp_path)
+    assert report.verdict == "incomplete"
+    assert report.incomplete[0].endswith("audits without one; the tensors are named as in glm-5.3-flash")
+    assert main(["lint", str(tmp_path)]) == 3
+    assert "named as in glm-5.3-flash" in capsys.readouterr().out
+
+
+def test_names_of_no_known_family_are_told_as_none(tmp_path):
+    plan = small("v3").copy()
+    plan.config["model_type"] = "other"
+    plan.rewrite(lambda each: (replace(each, name=f"transformer.{each.name}"),))
+    write(plan, tmp_path, strips=None)
+    assert audit(tmp_path).incomplete[0].endswith("audits without one")

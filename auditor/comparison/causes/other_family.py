@@ -41,6 +41,13 @@ def named_as_another(inventory: Inventory, family: Family) -> tuple[OtherFamily,
     return tuple(OtherFamily(tuple(inventory.tensors), *told) for told in _told(found, strange))
 
 
+def families_by_names(inventory: Inventory) -> tuple[str, ...]:
+    """The families that name tensors as they are named here; none where no known one does."""
+    there = kinds_of(inventory.tensors)
+    found = [each for each in families().values() if each.fingerprint.is_in(there)]
+    return next((names for names, _, _ in _told(found, there)), ())
+
+
 def _told(found: Sequence[Family], strange: Mapping[str, Sequence[str]]) -> Iterator[tuple[tuple[str, ...], str, int]]:
     """The families that names tell which are not expected, one of these names, and how many there are.
 
