@@ -31,7 +31,7 @@ _STORAGE = {"BF16": compare.AS_BFLOAT16, "F16": compare.AS_HALF}
 # Half the distance of two neighbours, relative to the value, and the least normal number.
 _BOUNDS = {"F32": 2.0**-24, "BF16": 2.0**-8, "F16": 2.0**-11, FP8: 2.0**-4}
 _FLOORS = {"F32": 2.0**-126, "BF16": 2.0**-126, "F16": 2.0**-14}
-_LEAST_NORMAL = np.float32(2.0**-6)  # of E4M3
+_LEAST_NORMAL, _LEAST = np.float32(2.0**-6), np.float32(2.0**-9)  # of E4M3
 _SLACK = 1 + 2.0**-10  # for the arithmetic of the error itself
 # Formulas by which what is stored is not what the codes were made with.
 _FAULTS = (compare.SCALE_IN_BF16, compare.SCALE_IN_F16)
@@ -280,10 +280,13 @@ class Values:
             self._open[way] = bool(counts.max() == self._measured.sum())
 
     def _floors(self) -> Floats:
-        """The least normal number of the new format, for each block."""
-        new, scale = self._pair.new, self._scales[1]
+        """The least normal number of the new format, for each block, or the least of the old side's codes there."""
+        (old, new), (of_old, scale) = self._sides, self._scales
         if new.dtype != FP8:
-            return np.full(self._amax.shape, _FLOORS[new.dtype], np.float32)
+            floor = np.full(self._amax.shape, _FLOORS[new.dtype], np.float32)
+            if old.dtype == FP8 and of_old is not None and of_old.shape == floor.shape:
+                floor = np.fmax(floor, np.where(np.isfinite(of_old), np.abs(of_old), 0) * _LEAST, dtype=np.float32)
+            return np.require(floor, np.float32, ["C", "W"])
         if scale is None:
             return np.full(self._amax.shape, _LEAST_NORMAL, np.float32)
         usable = np.where(np.isfinite(scale), np.abs(scale), np.float32(0))
@@ -324,10 +327,12 @@ class Values:
         followed = self._followed()
         if followed is not None:
             return followed
-        if new.dtype != FP8 and counts[compare.CUT] == 0:
+        if new.dtype in _STORAGE and counts[compare.CUT] == 0:
             return Outcome("rounded", f"towards zero, to {new.dtype}")
         if new.dtype == "F32" and counts[compare.THROUGH_BF16] == 0:
             return Outcome("rounded", "through BF16")
+        if self._in_bf16:
+            return Outcome("different", fault="scales rounded through BF16")
         return Outcome("rounded" if counts[compare.BEYOND] == 0 else "different")
 
     def _by_scales(self) -> Outcome:
@@ -379,7 +384,7 @@ class Values:
         old, new = self._sides
         if new.dtype == FP8 and new.scale is None and old.scale is not None:
             return "its scales are not there"
-        fault = "scales rounded through BF16" if self._in_bf16 else self._edges.fault()
+        fault = self._edges.fault()
         if fault:
             return fault
         sums = np.where(self._measured[:, :, None], self._sums, self._seen[:, :, None] * 1.0)

@@ -128,6 +128,43 @@ def test_one_stale_tensor_of_another_checkpoint_is_found(ask, codes, tmp_path):
     assert tensor.blocks_unlike == tensor.blocks
 
 
+def test_a_stale_f32_tensor_and_wrong_scales_in_a_cast_to_f32_are_no_rounding(ask, codes):
+    """F32 holds whatever F32 held, so that nothing of it can have been cut off."""
+    bias = "model.layers.3.mlp.gate.e_score_correction_bias"
+    made = {**cast(codes, torch.float32), bias: codes[bias].flip(0)}
+    made[ONE] = weight_dequant(codes[ONE], 1 / codes[ONE + SCALE])
+    values = ask(made)
+    assert values.verdict == "unfaithful"
+    found = _different(values)
+    assert found.keys() == {bias, ONE}
+    assert found[ONE].fault == "scales inverted"
+
+
+def test_a_plain_tensor_that_differs_a_little_is_not_said_to_have_scales(ask, codes, tmp_path):
+    """Norms near 1 of two checkpoints are each other's times a factor near 1."""
+    forge(tmp_path / "other", like="tiny", seed=1)
+    norm = "model.layers.3.input_layernorm.weight"
+    values = ask({**cast(codes), norm: loaded(tmp_path / "other")[norm]})
+    assert {name: each.fault for name, each in _different(values).items()} == {norm: ""}
+
+
+def test_what_differs_where_a_code_is_zero_is_held_against_the_least_code(ask, codes):
+    """And not against the least number of BF16, of which every weight is 10^36 times as much."""
+    old = {**codes, ONE: codes[ONE].clone()}
+    old[ONE].view(torch.uint8)[200, 17] = 0
+    made = cast(old)
+    made[ONE][200, 17] = 0.01
+    ((name, tensor),) = _different(ask(made, old=old)).items()
+    assert (name, tensor.beyond) == (ONE, 1)
+    assert tensor.largest_error == pytest.approx(0.01 / (float(codes[ONE + SCALE][1, 0]) * 2**-9), rel=0.01)
+
+
+def test_scales_rounded_through_bf16_are_told_also_where_values_stay_within_the_bound(ask, codes):
+    """As where a weight's blocks happen to have scales that BF16 hardly moves."""
+    made = cast(codes, change=lambda _, scale: _bf16(scale))
+    assert {each.relation for each in ask(made).tensors} == {"different"}
+
+
 def test_a_tensor_of_a_step_later_is_found_with_how_far_it_is(ask, codes):
     made = cast(codes)
     made[ONE] = (made[ONE].float() * (1 + 0.01 * torch.randn(made[ONE].shape))).bfloat16()
@@ -136,6 +173,7 @@ def test_a_tensor_of_a_step_later_is_found_with_how_far_it_is(ask, codes):
     assert name == ONE
     assert 0.005 < tensor.rms_error < 0.02
     assert tensor.likeness > 0.99
+    assert tensor.fault == ""
 
 
 def test_one_flipped_bit_is_found_where_it_is(ask, codes):
