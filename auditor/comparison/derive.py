@@ -200,11 +200,11 @@ def unjudged(configuration: Configuration, inventory: Inventory) -> list[Unread]
 
 
 def unread_formats(facts: dict[str, Any]) -> list[Unread]:
-    """The formats of weights that nothing declares and no family reads: what these weights hold is not audited."""
+    """The formats of weights that nothing declares: what these weights hold is not audited."""
     if isinstance(facts["config"], Blocked) or not isinstance(facts["quantization"], Blocked):
         return []
     return [
-        Unread(f"{plural(each.count, 'weight')} are {each.format}, which no family reads", "unsupported")
+        Unread(f"{plural(each.count, 'weight')} are {each.format}, which nothing declares", "unsupported")
         for each in facts["packed"]
     ]
 

@@ -47,10 +47,9 @@ class Declared(Struct, frozen=True):
         if not self.value:
             return f"{self.field} in {self.file} is of a format that no family reads; {UNSHOWN}"
         why = f" ({self.why})" if self.why else ""
-        return (
-            f"{self.field} in {self.file} is {self.value}: {self.name}, which no family reads{why}; "
-            f"supported: {SUPPORTED}"
-        )
+        # Another family's config model may read this field.
+        reads = "this family does not read" if self.field.endswith(".expert_dtype") else "no family reads"
+        return f"{self.field} in {self.file} is {self.value}: {self.name}, which {reads}{why}; supported: {SUPPORTED}"
 
 
 def of_config(

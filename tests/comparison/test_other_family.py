@@ -83,6 +83,15 @@ def test_what_a_rewritten_model_type_asks_of_config_json_follows_from_it(like, m
     assert (rule, told in message) == ("NAM112", True)
 
 
+def test_a_format_that_is_the_other_familys_own_is_not_said_to_be_nobodys(tmp_path):
+    plan = small("v4.1-flash").copy()
+    plan.config["model_type"] = "deepseek_v3"
+    write(plan, tmp_path, strips=None)
+    report = audit(tmp_path)
+    assert {each.rule for each in report.findings if each.severity == "error"} == {"NAM112"}
+    assert "is 'fp4': fp4, which this family does not read; supported" in report.incomplete[0]
+
+
 def test_a_forced_family_is_named_beside_the_model_type(tmp_path):
     plan = with_config_of("v4.1-flash", "v3")
     plan.config["model_type"] = "deepseek_v41"
