@@ -17,6 +17,7 @@ _FILE_RANGE = re.compile(r"(?<=-)\{([0-9]{1,9})-([0-9]{1,9})\}(?=-of-)")
 # expert's. Families know more (families/naming.py).
 _LAYER = re.compile(r"((?:[a-z_]+\.){0,3}?(?:layers|mtp))\.(0|[1-9][0-9]{0,8})\.")
 _EXPERT = re.compile(rf"{_LAYER.pattern}([a-z_]+\.experts)\.(0|[1-9][0-9]{{0,8}})\.")
+_EITHER = re.compile(rf"{_LAYER.pattern}(?:([a-z_]+\.experts)\.(0|[1-9][0-9]{{0,8}})\.)?")
 _VOCABULARY = ("embed_tokens.weight", "lm_head.weight", "shared_head.head.weight", "embed.weight")
 
 
@@ -42,13 +43,19 @@ def kind_of(name: str) -> str:
 
     Modules of their own, such as `mtp.0`, keep what they are called.
     """
-    layer = _LAYER.match(name)
-    if layer is None:
-        return escaped(name)
-    apart = "mtp" in layer[1]
-    found = _EXPERT.match(name)
-    rest = f"{found[3]}.{{expert}}.{escaped(name[found.end() :])}" if found else escaped(name[layer.end() :])
-    return f"{layer[1]}.{rest}" if apart else rest
+    return layer_and_kind(name)[1]
+
+
+def layer_and_kind(name: str) -> tuple[int | None, str]:
+    """Both by one look at the name."""
+    found = _EITHER.match(name)
+    if found is None:
+        return None, escaped(name)
+    stack, layer, experts, _ = found.groups()
+    rest = escaped(name[found.end() :])
+    if experts is not None:
+        rest = f"{experts}.{{expert}}.{rest}"
+    return int(layer), f"{stack}.{rest}" if "mtp" in stack else rest
 
 
 def escaped(text: str) -> str:
@@ -65,26 +72,26 @@ def patterns(names: Iterable[str]) -> tuple[str, ...]:
 
     Each distinct name is covered exactly once. An opening brace in a name is written [{].
     """
-    return tuple(sorted(pattern for them in _alike(names) for pattern in _fold(them)))
+    return tuple(sorted(pattern for texts, numbers in _alike(names).items() for pattern in _fold(texts, numbers)))
 
 
-def _alike(names: Iterable[str]) -> list[list[str]]:
-    """The distinct names, those together that differ in their numbers alone."""
-    kinds: dict[tuple[str, ...], list[str]] = {}
-    for name in dict.fromkeys(names):
-        texts = _NUMBER.split(name)[::2]
-        kinds.setdefault(tuple(texts) if len(texts) <= _MOST_NUMBERS + 1 else (name,), []).append(name)
-    return list(kinds.values())
+def _alike(names: Iterable[str]) -> dict[tuple[str, ...], set[tuple[int, ...]]]:
+    """The numbers of the distinct names, those together that differ in their numbers alone, by the texts between."""
+    kinds: dict[tuple[str, ...], set[tuple[int, ...]]] = {}
+    for name in names:
+        parts = _NUMBER.split(name)
+        texts, numbers = tuple(parts[::2]), tuple(map(int, parts[1::2]))
+        if len(numbers) > _MOST_NUMBERS:
+            texts, numbers = (name,), ()
+        kinds.setdefault(texts, set()).add(numbers)
+    return kinds
 
 
-def _fold(them: list[str]) -> Iterator[str]:
+def _fold(texts: tuple[str, ...], alike: set[tuple[int, ...]]) -> Iterator[str]:
     """Names that are alike, as patterns."""
-    if len(them) == 1:
-        yield escaped(them[0])
-        return
-    texts = [escaped(text) for text in _NUMBER.split(them[0])[::2]]
-    for numbers in ranges({tuple(map(int, _NUMBER.split(name)[1::2])) for name in them}):
-        yield "".join(text + number for text, number in zip(texts, (*numbers, ""), strict=True))
+    between = list(map(escaped, texts))
+    for numbers in ranges(alike):
+        yield "".join(text + number for text, number in zip(between, (*numbers, ""), strict=True))
 
 
 def ranges(numbers: set[tuple[int, ...]]) -> Iterator[tuple[str, ...]]:
@@ -129,8 +136,7 @@ def expand(pattern: str) -> Iterator[str]:
     parts = _RANGE.split(pattern)
     parts[::3] = map(_plain, parts[::3])
     runs = [range(int(a), int(b) + 1) for a, b in zip(parts[1::3], parts[2::3], strict=True)]
-    for numbers in product(*runs):
-        yield "".join(text + str(n) for text, n in zip(parts[::3], numbers, strict=False)) + parts[-1]
+    yield from map("%d".join(text.replace("%", "%%") for text in parts[::3]).__mod__, product(*runs))
 
 
 def expand_file(pattern: str, most: int) -> tuple[str, ...]:

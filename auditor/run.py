@@ -15,7 +15,7 @@ from auditor.comparison.derive import count_subjects, facts_of, unjudged, unread
 from auditor.comparison.parallel import expert_parallelism, parallelism, pipeline_parallelism
 from auditor.comparison.records import Match
 from auditor.comparison.structure.facts import unread_patterns
-from auditor.content import Reading, check_extra
+from auditor.content import Reading, check_extra, check_numba
 from auditor.content.probes import Content
 from auditor.errors import AuditorError, SourceError, Unread, UsageError, code_of
 from auditor.families.configure import Configuration
@@ -130,16 +130,18 @@ def conduct(
 ) -> tuple[Evidence, AuditReport]:
     """One audit: what was read, and what follows from it.
 
-    `summarised`: with what only a saved report shows, storage and parallelism.
+    `summarised`: with what only a saved report shows, storage, parallelism, and of values groups and digests.
     """
     if subject.reading is not None and subject.reading.part is not None:
         raise UsageError("a part of a reading has no verdict: leave the part out to judge them all")
     if subject.reading is not None:
         check_extra(subject.reading.depth)
+        if subject.reading.resume is None:  # else it may be that all is read, and needs no kernels
+            check_numba(subject.reading.depth)
     start = _Start(datetime.now(UTC), time.perf_counter())
     measure = measure_of(subject, terms)
     evidence = gather(subject, measure, progress)
-    report = _report(evidence, measure, subject.reading, start)
+    report = _report(evidence, measure, subject.reading, start, summarised=summarised)
     return evidence, report.model_copy(update=_summaries(evidence)) if summarised else report
 
 
@@ -170,7 +172,9 @@ def _baseline(path: str | PathLike[str] | None, depth: str, most: int) -> "Basel
 # --- what follows from it ---
 
 
-def _report(evidence: Evidence, measure: Measure, reading: Reading | None, start: _Start) -> AuditReport:
+def _report(
+    evidence: Evidence, measure: Measure, reading: Reading | None, start: _Start, *, summarised: bool
+) -> AuditReport:
     """Facts, failures, findings, verdict, and the report of them all."""
     inventory, configuration, content = evidence.inventory, evidence.configuration, evidence.content
     facts = _facts(evidence, measure.policy, reading)
@@ -222,7 +226,7 @@ def _report(evidence: Evidence, measure: Measure, reading: Reading | None, start
         coverage=coverage,
         parallelism=(),
         **_map(evidence, facts, match, failures),
-        **_probes(content),
+        **_probes(content, summarised=summarised),
         **{"figures": () if isinstance(facts["figures"], Blocked) else facts["figures"], **structure(facts, verdict)},
     )
 
@@ -290,12 +294,14 @@ def _map(evidence: Evidence, facts: dict[str, Any], match: Match | None, failure
     }
 
 
-def _probes(content: Content | None) -> dict[str, Any]:
+def _probes(content: Content | None, *, summarised: bool) -> dict[str, Any]:
     """The report's part about values, where content was read."""
     if content is None:
         return {}
     from auditor.reporting import evidence
 
+    if not summarised:
+        return {"probes": evidence.outline(content.probes)}
     return {"probes": evidence.probes(content.probes), "content_digest": evidence.content_digest(content.probes)}
 
 

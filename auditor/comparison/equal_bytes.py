@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
-from auditor.comparison.value_groups import alike, by_expert, by_layer, goes_with_codes
+from auditor.comparison.value_groups import alike
 from auditor.content.probes import Probes, TensorValues
 from auditor_schemas.policy import Thresholds
 
@@ -54,10 +54,10 @@ def is_compared(values: TensorValues, probes: Probes, thresholds: Thresholds, *,
         return False
     if not values.read or values.constant or values.zeros == values.read:
         return False
-    if goes_with_codes(values) and _telling(values) < SCALES:
+    if values.goes_with_codes and _telling(values) < SCALES:
         return False
-    prefix = probes.naming.prefix_in(values.name)
-    copied = bool(prefix) and values.name[len(prefix) :] in probes.naming.copies
+    name = probes.names[values.name]
+    copied = name.layer is not None and name.suffix in probes.naming.copies
     return not copied and not (tied and values.name == probes.naming.head)
 
 
@@ -95,12 +95,11 @@ def _is_told(
     """Whether tensors are equal because their experts or layers are."""
     found = set()
     for each in values:
-        layer, expert = probes.naming.layer_of(each.name), probes.naming.expert_of(each.name)
-        suffix = each.name[len(probes.naming.prefix_in(each.name)) :]
-        if layer is not None and expert is not None and (layer, expert) in experts:
-            found.add(("expert", experts[layer, expert], probes.naming.kind_of(each.name)))
-        elif layer is not None and layer in layers:
-            found.add(("layer", layers[layer], suffix))
+        name = probes.names[each.name]
+        if name.layer is not None and name.expert is not None and (name.layer, name.expert) in experts:
+            found.add(("expert", experts[name.layer, name.expert], name.kind))
+        elif name.layer is not None and name.layer in layers:
+            found.add(("layer", layers[name.layer], name.suffix))
         else:
             return False
     return len(found) == 1
@@ -108,19 +107,12 @@ def _is_told(
 
 def _whole_experts(probes: Probes) -> dict[tuple[int, int], int]:
     """Routed experts that are copies of each other, with the number of their set."""
-    groups: dict[tuple[int, ...], dict[str, TensorValues]] = {
-        key: {suffix: values for suffix, values in members.items() if not goes_with_codes(values)}
-        for key, members in by_expert(probes).items()
-    }
-    return {(key[0], key[1]): number for number, keys in enumerate(alike(groups)) for key in keys}
+    return {key: number for number, keys in enumerate(alike(probes.expert_weights)) for key in keys}
 
 
 def _whole_layers(probes: Probes) -> dict[int, int]:
     """The same of layers."""
-    groups: dict[tuple[int, ...], dict[str, TensorValues]] = {
-        (layer,): members for layer, members in by_layer(probes).items()
-    }
-    return {key[0]: number for number, keys in enumerate(alike(groups)) for key in keys}
+    return {key: number for number, keys in enumerate(alike(probes.layers)) for key in keys}
 
 
 def _strips(
@@ -133,20 +125,23 @@ def _strips(
     matrices = [
         values
         for values in held
-        if values.bands and len(values.shape) > 1 and values.name not in later and not goes_with_codes(values)
+        if values.bands and len(values.shape) > 1 and values.name not in later and not values.goes_with_codes
     ]
     if not matrices:
         return []
-    numbers = np.concatenate([np.frombuffer(values.bands, "<u8") for values in matrices])
-    numbers = np.sort(numbers[numbers != 0])
-    twice = {int(each) for each in numbers[1:][numbers[1:] == numbers[:-1]].tolist()}
-    if not twice:
+    numbers = np.frombuffer(b"".join([values.bands for values in matrices]), "<u8")
+    ordered = np.sort(numbers[numbers != 0])
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not twice.size:
         return []
+    ends = np.cumsum([len(values.bands) // _WIDTH for values in matrices])
+    places = np.flatnonzero(np.isin(numbers, twice))
+    owners = np.searchsorted(ends, places, side="right")
     sets: dict[int, list[Strip]] = {}
-    for values in matrices:
-        for position, number in enumerate(np.frombuffer(values.bands, "<u8").tolist()):
-            if number in twice:
-                sets.setdefault(number, []).append(Strip(values, position, len(values.bands) // _WIDTH))
+    for place, owner in zip(places.tolist(), owners.tolist(), strict=True):
+        of = len(matrices[owner].bands) // _WIDTH
+        strip = Strip(matrices[owner], place - int(ends[owner]) + of, of)
+        sets.setdefault(int(numbers[place]), []).append(strip)
     return [each for each in sets.values() if not _is_vocabulary_alone(each, probes)]
 
 

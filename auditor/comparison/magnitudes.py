@@ -41,7 +41,7 @@ def odd_magnitudes(probes: Probes, thresholds: Thresholds) -> tuple[Magnitude, .
     kinds: dict[str, list[TensorValues]] = {}
     for values in tensors:
         if values.role in ("weight", "norm") and _count(values) >= ENOUGH:
-            kinds.setdefault(probes.naming.kind_of(values.name), []).append(values)
+            kinds.setdefault(probes.names[values.name].kind, []).append(values)
     for members in kinds.values():
         if len(members) >= PEERS:
             for odd in _apart(members, thresholds, probes):
@@ -125,7 +125,7 @@ def _apart(members: Sequence[TensorValues], thresholds: Thresholds, probes: Prob
     spread = sorted(abs(each - middle) for each in medians)[len(medians) // 2]
     limit = max(log2(thresholds.kind_apart), DEVIATIONS * spread)
     for values, median in zip(members, medians, strict=True):
-        expert = probes.naming.expert_of(values.name) is not None
+        expert = probes.names[values.name].expert is not None
         if median - middle >= limit or (middle - median >= limit and not expert):
             message = (
                 f"half of the values are below {2.0 ** (median + 1):.3g}, those of {len(members):,} tensors of its kind"

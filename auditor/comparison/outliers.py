@@ -1,13 +1,13 @@
 """Tensors of block scales that are wrong by orders of magnitude: how far from their kind, and which weights follow."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite, log2
 
 from msgspec import Struct
 
 from auditor.comparison.bad_values import place
 from auditor.content.probes import Probes, ScaleValues, TensorValues, weight_of
-from auditor.families.naming import Naming
+from auditor.families.naming import Name
 from auditor.format.dtypes import FP8
 from auditor.text import plural
 from auditor_schemas.policy import DEFAULT_THRESHOLDS, Thresholds
@@ -50,43 +50,47 @@ def outliers(probes: Probes, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> tup
 
     Scales of activations are as they are, and those of groups in E4M3 have a scale of their own.
     """
-    tensors = [values for values in probes.scales() if _is_comparable(values)]
-    kinds = _kinds(tensors, probes.naming, thresholds)
-    apart = {values.name: _deviation(values, kinds.get(probes.naming.kind_of(values.name))) for values in tensors}
-    dead = _dead(apart, probes.naming)
+    tensors = [(values, median) for values in probes.scales if (median := _median(values)) > 0]
+    kinds = _kinds(tensors, probes.names, thresholds)
+    kind_of = [kinds.get(probes.names[values.name].kind) for values, _ in tensors]
+    apart = [_deviation(median, kind) for (_, median), kind in zip(tensors, kind_of, strict=True)]
+    experts = [_expert(probes.names[values.name]) for values, _ in tensors]
+    dead = _dead(experts, apart)
     found = []
-    for values in tensors:
-        largest, kind = _largest_code(values, probes), kinds.get(probes.naming.kind_of(values.name))
-        may_be_dead = _expert(values.name, probes.naming) in dead
+    for (values, median), kind, far, expert in zip(tensors, kind_of, apart, experts, strict=True):
+        largest = _largest_code(values, probes)
         outlier = (
             _find_unscaled(values, largest)
-            or _whole(values, kind, apart[values.name], largest, may_be_dead=may_be_dead)
-            or _single(values, kind, largest, thresholds)
-            or _small(values, kind, thresholds)
+            or _whole(values, median, kind, far, largest, may_be_dead=expert in dead)
+            or _single(values, median, kind, largest, thresholds)
+            or _small(values, median, kind, thresholds)
         )
         if outlier is not None:
             found.append(outlier)
     return tuple(found)
 
 
-def _is_comparable(values: TensorValues) -> bool:
+def _median(values: TensorValues) -> float:
+    """The median of comparable scales; 0 where there is none, or they are not comparable."""
     scales = values.scales
-    return scales is not None and scales.kind != "input" and values.dtype != FP8 and _median(scales) > 0
+    if scales is None or scales.kind == "input" or values.dtype == FP8:
+        return 0.0
+    return scales.median if scales.median is not None and isfinite(scales.median) else 0.0
 
 
 class _Kind:
     """The medians of all tensors of a kind: their middle, how many there are, and the ratio at which one outlies."""
 
-    def __init__(self, members: Sequence[ScaleValues], apart: float) -> None:
-        medians = [_median(each) for each in members]
+    def __init__(self, members: Sequence[tuple[ScaleValues, float]], apart: float) -> None:
+        medians = [median for _, median in members]
         self.tensors = len(medians)
         self.middle = _middle(medians)
         spread = _middle([abs(log2(each / self.middle)) for each in medians])
         self.limit = max(log2(apart), DEVIATIONS * spread)
         self.agrees = DEVIATIONS * spread <= log2(apart)
         # How far the largest scale is above its tensor's median, and the smallest below, in the middle of the kind.
-        self.above = _middle([(each.maximum or 0.0) / _median(each) for each in members])
-        self.below = _middle([_median(each) / each.minimum if each.minimum else 1.0 for each in members])
+        self.above = _middle([(each.maximum or 0.0) / median for each, median in members])
+        self.below = _middle([median / each.minimum if each.minimum else 1.0 for each, median in members])
 
 
 def _middle(values: Sequence[float]) -> float:
@@ -94,24 +98,21 @@ def _middle(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def _kinds(tensors: Sequence[TensorValues], naming: Naming, thresholds: Thresholds) -> dict[str, _Kind]:
+def _kinds(
+    tensors: Sequence[tuple[TensorValues, float]], names: Mapping[str, Name], thresholds: Thresholds
+) -> dict[str, _Kind]:
     """Kinds with enough tensors to compare. Those of dead experts, at the clamp throughout, say nothing of a kind."""
-    members: dict[str, list[ScaleValues]] = {}
-    for values in tensors:
+    members: dict[str, list[tuple[ScaleValues, float]]] = {}
+    for values, median in tensors:
         assert values.scales is not None
-        if _median(values.scales) > CLAMP:
-            members.setdefault(naming.kind_of(values.name), []).append(values.scales)
+        if median > CLAMP:
+            members.setdefault(names[values.name].kind, []).append((values.scales, median))
     return {kind: _Kind(each, thresholds.kind_apart) for kind, each in members.items() if len(each) >= PEERS}
 
 
-def _median(scales: ScaleValues) -> float:
-    return scales.median if scales.median is not None and isfinite(scales.median) else 0.0
-
-
-def _deviation(values: TensorValues, kind: _Kind | None) -> float:
+def _deviation(median: float, kind: _Kind | None) -> float:
     """How many powers of two a tensor's median lies above its kind's, or below, as a share of the limit."""
-    assert values.scales is not None
-    return 0.0 if kind is None else log2(_median(values.scales) / kind.middle) / kind.limit
+    return 0.0 if kind is None else log2(median / kind.middle) / kind.limit
 
 
 def _largest_code(values: TensorValues, probes: Probes) -> float:
@@ -140,11 +141,10 @@ def _find_unscaled(values: TensorValues, largest: float) -> Outlier | None:
 
 
 def _whole(
-    values: TensorValues, kind: _Kind | None, apart: float, largest: float, *, may_be_dead: bool
+    values: TensorValues, median: float, kind: _Kind | None, apart: float, largest: float, *, may_be_dead: bool
 ) -> Outlier | None:
     """What is odd about the tensor's median."""
     assert values.scales is not None
-    median = _median(values.scales)
     weight = largest * median
     middle = None if kind is None else kind.middle
     if kind is not None and (apart > 1 or (apart < -1 and not may_be_dead)):
@@ -167,27 +167,27 @@ def _times(ratio: float) -> str:
     return f"{ratio:,.0f}" if ratio < 1e6 else f"{ratio:.2g}"
 
 
-def _expert(name: str, naming: Naming) -> tuple[int, int] | None:
+def _expert(name: Name) -> tuple[int, int] | None:
     """A routed expert by layer and number."""
-    layer, expert = naming.layer_of(name), naming.expert_of(name)
-    return None if layer is None or expert is None else (layer, expert)
+    return None if name.layer is None or name.expert is None else (name.layer, name.expert)
 
 
-def _dead(apart: dict[str, float], naming: Naming) -> set[tuple[int, int] | None]:
+def _dead(experts: Sequence[tuple[int, int] | None], apart: Sequence[float]) -> set[tuple[int, int] | None]:
     """The experts that are never chosen, which explains small scales: they decay as a whole, in every matrix read."""
     members: dict[tuple[int, int], list[float]] = {}
-    for name, deviation in apart.items():
-        expert = _expert(name, naming)
+    for expert, deviation in zip(experts, apart, strict=True):
         if expert is not None:
             members.setdefault(expert, []).append(deviation)
     return {expert for expert, each in members.items() if all(deviation < -0.5 for deviation in each)}
 
 
-def _single(values: TensorValues, kind: _Kind | None, largest: float, thresholds: Thresholds) -> Outlier | None:
+def _single(
+    values: TensorValues, median: float, kind: _Kind | None, largest: float, thresholds: Thresholds
+) -> Outlier | None:
     """What is odd about the tensor's largest scale. A dead tensor's median is the clamp: its kind's counts instead."""
     scales = values.scales
     assert scales is not None
-    base = max(_median(scales), kind.middle if kind is not None else 0.0)
+    base = max(median, kind.middle if kind is not None else 0.0)
     if scales.maximum is None or not isfinite(scales.maximum):
         return None
     usual = thresholds.scale_above if scales.kind == "block" else ALONE
@@ -209,11 +209,11 @@ def _single(values: TensorValues, kind: _Kind | None, largest: float, thresholds
     )
 
 
-def _small(values: TensorValues, kind: _Kind | None, thresholds: Thresholds) -> Outlier | None:
+def _small(values: TensorValues, median: float, kind: _Kind | None, thresholds: Thresholds) -> Outlier | None:
     """What is odd about the smallest scale of blocks that are not all but empty."""
     scales = values.scales
     assert scales is not None
-    median, least = _median(scales), scales.minimum
+    least = scales.minimum
     if scales.kind != "block" or least is None or least <= CLAMP or median <= CLAMP:
         return None
     limit = max(thresholds.scale_below, ALIKE * kind.below if kind is not None else 0.0)

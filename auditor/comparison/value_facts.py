@@ -7,8 +7,6 @@ from auditor.comparison.equal_bytes import equal_bytes
 from auditor.comparison.magnitudes import odd_magnitudes
 from auditor.comparison.outliers import outliers
 from auditor.comparison.value_groups import (
-    by_expert,
-    by_layer,
     copies,
     is_correction_bias,
     tied_head,
@@ -96,8 +94,8 @@ def count_value_subjects(
         if config is None or isinstance(config, Blocked)
         else int(tied_head(probes, config) is not None),
         "MTP copies compared": sum(1 for _ in copies(probes)),
-        "experts read": len(by_expert(probes)),
-        "layers read": len(by_layer(probes)),
+        "experts read": len(probes.experts),
+        "layers read": len(probes.layers),
     }
 
 

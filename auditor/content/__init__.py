@@ -99,10 +99,14 @@ class Reading:
 
 
 def check_extra(depth: str) -> None:
-    """Raise UsageError, in one line, where reading content lacks a library, or numba does not work here."""
+    """Raise UsageError, in one line, where reading content lacks a library."""
     absent = [name for name in NEEDED if find_spec(name) is None]
     if absent:
         raise UsageError(f"--depth {depth} needs {', '.join(absent)}: pip install 'checkpoint-auditor[content]'")
+
+
+def check_numba(depth: str) -> None:
+    """Raise UsageError, in one line, where numba does not work here. It takes long to import."""
     try:
         import numba  # noqa: F401  # it refuses versions of numpy and of Python that it does not know
     except Exception as error:  # an edge: it is its own program

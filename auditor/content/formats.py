@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Literal
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from auditor.families.expectations import Expectations, Row
 from auditor.families.naming import Naming
@@ -27,7 +26,7 @@ ScaleKind = Literal["block", "group", "tensor", "input"]
 _LARGEST = {(1, "F8_E4M3"): 448.0, (1, "I8"): 127.0, (2, "U8"): 6.0, (2, "I8"): 6.0, (8, "I32"): 8.0}
 
 
-class Blocks(Struct, frozen=True):
+class Blocks(Struct, frozen=True, omit_defaults=True):
     """How FP8 weights are divided: rows and columns of a block, and whether scales are powers of two.
 
     Blocks of rows begin anew in each of `chunks` equal parts of the rows.
@@ -52,7 +51,7 @@ class Codes(Struct, frozen=True):
     dtypes: tuple[str, ...] = SCALE_DTYPES
 
 
-class Beside(Struct, frozen=True):
+class Beside(Struct, frozen=True, omit_defaults=True):
     """What a tensor is to the `weight` whose codes it goes with: scales of a kind, or the unpacked shape.
 
     `largest` is what the largest |code| makes of a scale of 1, 0 where it divides. `unpacked` is the shape to be said.
@@ -116,7 +115,7 @@ class Formats:
         found = self._beside[row]
         if found is None or not _holds(header.dtype, companion):
             return None
-        return replace(found, weight=weight)
+        return Beside(weight, found.kind, found.powers_of_two, found.largest, found.unpacked)
 
     def _goes_with(self, companion: Companion, row: Row | None) -> Beside | None:
         if row is None or row.quantiser is None or row.shape_of_weight is None:

@@ -18,7 +18,7 @@ STRIP_BYTES = 64 << 20
 STRIP_ROWS = 128
 
 
-class ScaleAt(Struct, frozen=True):
+class ScaleAt(Struct, frozen=True, omit_defaults=True, gc=False):
     """Where a weight's block scales stand: bytes `begin` to `end` of a shard, a grid of floats, or of U8 as E8M0."""
 
     file: str
@@ -50,7 +50,7 @@ class ScaleAt(Struct, frozen=True):
         return ScaleAt(self.file, begin, end, (last - first, self.shape[1]), self.dtype, self.name)
 
 
-class Part(Struct, frozen=True):
+class Part(Struct, frozen=True, omit_defaults=True, gc=False):
     """One tensor to read, at bytes `begin` to `end` of its shard.
 
     `rows` are half-open ranges of rows (of blocks' rows, for FP8 weights); empty for the whole tensor. `too_wide`:
@@ -144,7 +144,7 @@ class Part(Struct, frozen=True):
         return begin, min(begin + height, (chunk + 1) * self.chunk_rows)
 
 
-class ShardPlan(Struct, frozen=True):
+class ShardPlan(Struct, frozen=True, omit_defaults=True):
     """What to read of one shard, in the order of the file. `whole`: every byte from `begin` to `end` (0: its size)."""
 
     file: str
@@ -184,66 +184,94 @@ def shard_plan(shard: Shard, parts: list[Part], *, whole: bool) -> ShardPlan:
 
 def readable(shard: Shard) -> Iterator[str]:
     """The tensors whose bytes are all in the file and as many as shape and dtype say; the others are findings."""
-    return (name for name in shard.tensors if _is_readable(shard, name))
+    return (name for name, header in shard.tensors.items() if _span(shard, header) is not None)
 
 
-def _is_readable(shard: Shard, name: str) -> bool:
-    header = shard.tensors[name]
-    begin, end = shard.span(name)
-    return begin < end <= shard.size and end - begin == packed_bytes(header.dtype, elements(header.shape))
+def _span(shard: Shard, header: TensorHeader) -> tuple[int, int] | None:
+    """A tensor's byte range in the file, where it can be read."""
+    begin, end = header.data_offsets
+    before = shard.data_begin
+    if not begin < end <= shard.size - before or end - begin != packed_bytes(header.dtype, elements(header.shape)):
+        return None
+    return before + begin, before + end
+
+
+class _Alike(Struct, frozen=True):
+    """What tensors of one row, dtype and shape have in common, where they go with no codes.
+
+    `grid` is the shape of their block scales, None where they have no blocks.
+    """
+
+    codes: Codes
+    blocks: Blocks | None
+    grid: tuple[int, int] | None
+    format: str | None
+    packing: int
+    below: int | None
+    role: str | None
 
 
 def parts_of(shard: Shard, inventory: Inventory, formats: Formats) -> Iterator[Part]:
     """Every tensor of a shard that can be read, whole, with what its row says of it."""
-    names = list(readable(shard))
-    for name, row in zip(names, formats.rows_of(names), strict=True):
-        yield _part(shard, name, row, inventory, formats)
+    found = [(name, header, span) for name, header in shard.tensors.items() if (span := _span(shard, header))]
+    every: dict[tuple[Row | None, str, tuple[int, ...]], _Alike] = {}
+    is_vocabulary = formats.naming.is_vocabulary
+    for (name, header, span), row in zip(found, formats.rows_of([name for name, _, _ in found]), strict=True):
+        key = row, header.dtype, header.shape
+        alike = every.get(key)
+        if alike is None:
+            alike = every[key] = _alike(header, row, formats)
+        beside = formats.beside(name, header, row)
+        scale = None if alike.grid is None or beside is not None else _scale(inventory, alike, name)
+        wide = scale is not None and _is_wide(header, scale, alike.blocks)
+        yield Part(
+            name,
+            header.dtype,
+            header.shape,
+            *span,
+            (),
+            None if wide else scale,
+            wide,
+            None if scale is None else alike.blocks,
+            beside,
+            alike.format,
+            alike.packing,
+            alike.below,
+            is_vocabulary(name),
+            alike.role,
+        )
 
 
-def _part(shard: Shard, name: str, row: Row | None, inventory: Inventory, formats: Formats) -> Part:
-    header = shard.tensors[name]
-    begin, end = shard.span(name)
-    beside = formats.beside(name, header, row)
-    codes = formats.codes(row)
+def _alike(header: TensorHeader, row: Row | None, formats: Formats) -> _Alike:
+    codes, shape = formats.codes(row), header.shape
     known = row is not None and row.quantiser is not None and header.dtype == row.dtype
-    blocks = codes.blocks if header.dtype == FP8 and beside is None else None
-    scale = None if blocks is None else _scale(inventory, codes, name, header, blocks)
-    wide = scale is not None and _is_wide(header, scale, blocks)
-    return Part(
-        name,
-        header.dtype,
-        header.shape,
-        begin,
-        end,
-        (),
-        None if wide else scale,
-        wide,
-        None if scale is None else blocks,
-        beside,
+    table = row is not None and header.dtype in ("I32", "I64") and len(shape) == 2
+    blocks, grid = codes.blocks if header.dtype == FP8 else None, None
+    if blocks is not None and len(shape) == 2 and shape[0] % blocks.chunks == 0:
+        rows = blocks.chunks * ceil(shape[0] // blocks.chunks / blocks.shape[0])
+        grid = rows, ceil(shape[1] / blocks.shape[1])
+    return _Alike(
+        codes,
+        blocks,
+        grid,
         codes.format if known else None,
         codes.packing if known else 1,
-        row.below if row is not None and header.dtype in ("I32", "I64") and len(header.shape) == 2 else None,
-        formats.naming.is_vocabulary(name),
+        row.below if row is not None and table else None,
         None if row is None else row.role,
     )
 
 
-def _scale(
-    inventory: Inventory, codes: Codes, weight_name: str, weight: TensorHeader, blocks: Blocks
-) -> ScaleAt | None:
+def _scale(inventory: Inventory, alike: _Alike, weight: str) -> ScaleAt | None:
     """A weight's block scales, where they are a grid of numbers that covers it."""
-    name = codes.scale(weight_name)
+    name = alike.codes.scale(weight)
     shard = inventory.shard_of(name)
-    if shard is None or len(weight.shape) != 2 or not _is_readable(shard, name):
+    if shard is None or alike.grid is None:
         return None
-    rows, columns = weight.shape
-    if rows % blocks.chunks:
-        return None
-    grid = (blocks.chunks * ceil(rows // blocks.chunks / blocks.shape[0]), ceil(columns / blocks.shape[1]))
     scale = shard.tensors[name]
-    if scale.shape != grid or scale.dtype not in codes.dtypes:
+    span = _span(shard, scale)
+    if span is None or scale.shape != alike.grid or scale.dtype not in alike.codes.dtypes:
         return None
-    return ScaleAt(shard.path, *shard.span(name), grid, scale.dtype, name)
+    return ScaleAt(shard.path, *span, alike.grid, scale.dtype, name)
 
 
 def _is_wide(weight: TensorHeader, scale: ScaleAt, blocks: Blocks | None) -> bool:

@@ -4,7 +4,7 @@ A block is addressed by its row and column in the weight's grid of blocks; codes
 Byte ranges are half-open and count from the start of the file. Nothing here reads or judges.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -12,14 +12,15 @@ from msgspec import Struct, field
 
 from auditor.content.formats import ScaleKind
 from auditor.errors import Unread
-from auditor.families.naming import Naming
+from auditor.families.conventions import is_companion
+from auditor.families.naming import Name, Naming
 from auditor.families.scaling import SCALE_SUFFIX, scale_name
 from auditor_schemas.codes import Code
 
 Outcome = Literal["exact", "value_equal", "changed", "undefined"]
 
 
-class BlockNote(Struct, frozen=True):
+class BlockNote(Struct, frozen=True, omit_defaults=True, gc=False):
     """One weight block worth pointing at: the first of its kind in a tensor.
 
     `scale` is the block's, as stored; `largest` its largest |code|; `error` the largest relative error of its
@@ -35,7 +36,7 @@ class BlockNote(Struct, frozen=True):
     end: int
 
 
-class BlockValues(Struct, frozen=True):
+class BlockValues(Struct, frozen=True, omit_defaults=True, gc=False):
     """The weight blocks of an FP8 weight that were read, and how they round-trip.
 
     `largest` counts blocks by largest |code| (0 to 127; 126 is 448, 127 is NaN). exact, value_equal, changed
@@ -68,7 +69,7 @@ class BlockValues(Struct, frozen=True):
     first_other: BlockNote | None = None
 
 
-class Position(Struct, frozen=True):
+class Position(Struct, frozen=True, omit_defaults=True, gc=False):
     """Where a value stands: flat element index in the tensor, and its bytes in the file."""
 
     element: int
@@ -77,7 +78,7 @@ class Position(Struct, frozen=True):
     text: str
 
 
-class ScaleValues(Struct, frozen=True):
+class ScaleValues(Struct, frozen=True, omit_defaults=True, gc=False):
     """The values of one tensor of block scales, all of them.
 
     `exponents` counts the finite positive ones by floor(log2(value)), `clamped` those at 1e-4 / 448, which an
@@ -117,7 +118,7 @@ class ScaleValues(Struct, frozen=True):
     largest_code: float = 448.0
 
 
-class TableValues(Struct, frozen=True):
+class TableValues(Struct, frozen=True, omit_defaults=True, gc=False):
     """A table of whole numbers that are to be at least 0 and `below` a bound, those of one row all different.
 
     `outside` counts numbers, `repeated` rows that hold one twice, both among the `rows` read.
@@ -131,7 +132,7 @@ class TableValues(Struct, frozen=True):
     first_repeated: Position | None = None
 
 
-class Texture(Struct, frozen=True):
+class Texture(Struct, frozen=True, omit_defaults=True, gc=False):
     """What the codes of an FP8 weight look like, where blocks are whole chunks of 64 codes wide.
 
     `small` is the largest share of codes below 0.125 (of 448), but not ±0, in one of `pages` of 4 KiB that has codes of
@@ -150,7 +151,7 @@ class Texture(Struct, frozen=True):
     first_sign: Position | None = None
 
 
-class RowValues(Struct, frozen=True):
+class RowValues(Struct, frozen=True, omit_defaults=True, gc=False):
     """The rows of a matrix that were read: how many are zeros, and how many of the others hold what another does.
 
     Only rows of vocabularies are compared.
@@ -161,7 +162,7 @@ class RowValues(Struct, frozen=True):
     doubled: int = 0
 
 
-class Seam(Struct, frozen=True):
+class Seam(Struct, frozen=True, omit_defaults=True, gc=False):
     """What a piece of a tensor tells beside its values, for these to be put together with those of the next piece.
 
     `first` are the bits of its first element where all have the same. `head` and `tail` are bytes at its ends, for the
@@ -178,7 +179,7 @@ class Seam(Struct, frozen=True):
     codes: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
-class TensorValues(Struct, frozen=True):
+class TensorValues(Struct, frozen=True, omit_defaults=True, gc=False):
     """What was read of one tensor. `read` counts elements; `rows` are the rows read, empty for all of them.
 
     Minimum and maximum are over finite values, of FP8 over codes without their scales; None where there is
@@ -231,8 +232,13 @@ class TensorValues(Struct, frozen=True):
         """Whether every element was read."""
         return self.read == self.elements
 
+    @property
+    def goes_with_codes(self) -> bool:
+        """Whether it goes with a weight's codes, as expected or by its name: scales, an offset, an order, a shape."""
+        return self.role == "scale" or self.scales is not None or is_companion(self.name)
 
-class ShardValues(Struct, frozen=True):
+
+class ShardValues(Struct, frozen=True, omit_defaults=True, gc=False):
     """What was read of one shard. `sha256` is of the whole file; `zero_tail` counts zero bytes at its end.
 
     `bytes_read` are bytes of tensors. `unjudged` says why weights of it were not judged by blocks, where
@@ -299,23 +305,60 @@ class Probes(Struct, frozen=True, dict=True):
         """Whether every byte was read."""
         return self.depth == "full" and not self.partial
 
-    def weights(self) -> Iterator[TensorValues]:
+    @cached_property
+    def names(self) -> dict[str, Name]:
+        """What the name of each tensor read says."""
+        return self.naming.read(self.tensors)
+
+    @cached_property
+    def weights(self) -> Sequence[TensorValues]:
         """FP8 weights whose blocks were looked at."""
-        return (values for values in self.tensors.values() if values.blocks is not None)
+        return [values for values in self.tensors.values() if values.blocks is not None]
 
-    def scales(self) -> Iterator[TensorValues]:
+    @cached_property
+    def scales(self) -> Sequence[TensorValues]:
         """Scales of every kind."""
-        return (values for values in self.tensors.values() if values.scales is not None)
+        return [values for values in self.tensors.values() if values.scales is not None]
 
-    def block_scales(self) -> Iterator[TensorValues]:
+    @cached_property
+    def block_scales(self) -> Sequence[TensorValues]:
         """Scales of weight blocks that are judged beside them."""
-        return (values for values in self.scales() if values.scales is not None and values.scales.kind == "block")
+        return [values for values in self.scales if values.scales is not None and values.scales.kind == "block"]
+
+    @cached_property
+    def experts(self) -> dict[tuple[int, int], dict[str, TensorValues]]:
+        """Routed experts by layer and number, each with its tensors by their kind."""
+        found: dict[tuple[int, int], dict[str, TensorValues]] = {}
+        for values, name in zip(self.tensors.values(), self.names.values(), strict=True):
+            if name.expert is not None and name.layer is not None:
+                found.setdefault((name.layer, name.expert), {})[name.kind] = values
+        return found
+
+    @cached_property
+    def expert_weights(self) -> dict[tuple[int, int], dict[str, TensorValues]]:
+        """The same without what goes with codes."""
+        return {
+            key: {kind: values for kind, values in members.items() if not values.goes_with_codes}
+            for key, members in self.experts.items()
+        }
+
+    @cached_property
+    def layers(self) -> dict[int, dict[str, TensorValues]]:
+        """The weight matrices of each decoder layer by what follows its number; what only MTP has is left out."""
+        naming = self.naming
+        found: dict[int, dict[str, TensorValues]] = {}
+        for values, name in zip(self.tensors.values(), self.names.values(), strict=True):
+            if name.layer is None or len(values.shape) < 2 or values.goes_with_codes:
+                continue
+            if not f".{name.suffix}".endswith(naming.marks) and name.suffix not in naming.copies:
+                found.setdefault(name.layer, {})[name.suffix] = values
+        return found
 
     @cached_property
     def companions(self) -> dict[str, list[TensorValues]]:
         """The scales of each weight that were read, by the name of its codes."""
         found: dict[str, list[TensorValues]] = {}
-        for values in self.scales():
+        for values in self.scales:
             found.setdefault(weight_of(values), []).append(values)
         return found
 

@@ -7,22 +7,18 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Literal
 
-from auditor.content import Reading, Standing
+from auditor.content import Reading, Standing, check_numba
 from auditor.content.away import Opening
-from auditor.content.cpu import CpuDevice, slab_bytes
 from auditor.content.cuda import LARGEST_BLOCK
 from auditor.content.device import Device
 from auditor.content.formats import Blocks, Formats
 from auditor.content.gpu import chosen
-from auditor.content.kernels.compiled import prepare
 from auditor.content.nodes import Shares, cluster_engine
 from auditor.content.parts import keep_terms, refuse_other_terms, share, terms_of
 from auditor.content.place import Place, open_place
 from auditor.content.plan import STRIP_BYTES, ShardPlan, whole_shards
 from auditor.content.probes import Content, Functional, Probes, ShardValues
 from auditor.content.sample import sampled_shards
-from auditor.content.shard import ShardReader
-from auditor.content.spot import FEW, MOST, spot_checks
 from auditor.content.state import Seal, State, seed_of
 from auditor.content.units import largest_first, merged, units_of
 from auditor.engine import Engine
@@ -155,6 +151,8 @@ class _Spot:
         plans, state, name = self.plans, self.state, self.device_name
         found = state.load_functional(plans, name) if state is not None else None
         if found is None:
+            from auditor.content.spot import FEW, MOST, spot_checks
+
             # A figure, and no finding: where the CPU reads everything, a few weights are enough.
             few = name == "cpu" and self.reading.depth == "full"
             where, most = ("cpu" if name == "cpu" else "cuda"), (FEW if few else MOST)
@@ -218,7 +216,7 @@ class _Work:
 
         try:
             if waiting:
-                prepare(self._reading.preparing)
+                self._prepare()
                 with self._engine(watch) as engine:
                     engine.run(largest_first(waiting), beside)
                     broken = engine.broken
@@ -239,6 +237,13 @@ class _Work:
         if self._unsaved is not None:
             self._unread.append(self._unsaved)
         return tuple(self._unread)
+
+    def _prepare(self) -> None:
+        """Have the kernels; where all was read before nobody waits for numba."""
+        check_numba(self._reading.depth)
+        from auditor.content.kernels.compiled import prepare
+
+        prepare(self._reading.preparing)
 
     def _unjudged(self) -> Iterator[Unread]:
         """Shards whose weights lack their scales, unless the scales' shard has a line: one cause, one line."""
@@ -270,6 +275,8 @@ class _Work:
             yield engine
 
     def _worker(self, meter: Meter) -> Callable[[ShardPlan], ShardValues]:
+        from auditor.content.shard import ShardReader
+
         device = self._make()
         self._devices.append(device)
         reader = ShardReader(self._source, device, digests=self._reading.digests, tick=meter.tick)
@@ -342,11 +349,17 @@ def _devices(
     """
     gpus = chosen(wanted) if _fits(wanted, blocks) else None
     if gpus is None:
-        return lambda: CpuDevice(slab_bytes(threads)), "cpu"
+        return lambda: _cpu(threads), "cpu"
     from auditor.content.cuda.device import CudaDevice
 
     turns = cycle(range(len(gpus.names)))
     return lambda: CudaDevice(next(turns)), gpus.name
+
+
+def _cpu(threads: int) -> Device:
+    from auditor.content.cpu import CpuDevice, slab_bytes
+
+    return CpuDevice(slab_bytes(threads))
 
 
 def _fits(wanted: Literal["auto", "cpu", "cuda"], blocks: Collection[tuple[int, int]]) -> bool:

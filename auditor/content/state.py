@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -93,6 +93,7 @@ class State:
         self._seal = seal
         self._source = source
         self._settings = {"tool": __version__, "values": _VALUES, "source": source.identity, **settings}
+        self._asked: dict[str, _Asked] = {}
         self._machine = hashlib.sha256(this_machine().encode()).hexdigest()[:16]
 
     def load(self, plan: ShardPlan) -> ShardValues | None:
@@ -134,26 +135,39 @@ class State:
 
     def _stamps(self, plan: ShardPlan) -> dict[str, str | None]:
         """The present stamps of the files that a result follows from."""
-        return {file: self._source.stamp(file) for file in sorted(_files(plan))}
+        return {file: self._source.stamp(file) for file in self._asked_of(plan).files}
 
     def _key(self, plan: ShardPlan, stamps: dict[str, str | None]) -> str | None:
         """What a result follows from, wherever it was read; None where nothing tells whether a file has changed since.
 
         Of each stamp what means the same on every machine: size and time of a shared folder's file, an ETag.
         """
-        known = [(file, stamps.get(file)) for file in sorted(_files(plan))]
+        asked = self._asked_of(plan)
+        known = [(file, stamps.get(file)) for file in asked.files]
         if any(stamp is None for _, stamp in known):
             return None
         depends = {
             **self._settings,
-            "plan": hashlib.sha256(msgspec.json.encode(plan)).hexdigest(),
+            "plan": asked.plan,
             "stamps": [[file, str(stamp).partition(HERE)[0]] for file, stamp in known],
         }
         return hashlib.sha256(msgspec.json.encode(depends, order="sorted")).hexdigest()
 
+    def _asked_of(self, plan: ShardPlan) -> "_Asked":
+        name = _name(plan)
+        found = self._asked.get(name)
+        if found is None:
+            files = {plan.file} | {part.scale.file for part in plan.parts if part.scale is not None}
+            digest = hashlib.sha256(msgspec.msgpack.encode(plan)).hexdigest()
+            found = self._asked[name] = _Asked(sorted(files), digest)
+        return found
 
-def _files(plan: ShardPlan) -> set[str]:
-    return {plan.file} | {part.scale.file for part in plan.parts if part.scale is not None}
+
+class _Asked(NamedTuple):
+    """What a plan asks for: the files that its result follows from, in order, and a digest of the plan itself."""
+
+    files: list[str]
+    plan: str
 
 
 def _name(plan: ShardPlan) -> str:

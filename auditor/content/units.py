@@ -9,8 +9,6 @@ from msgspec.structs import replace
 from auditor.content.device import PAGE
 from auditor.content.plan import STRIP_ROWS, Part, ShardPlan
 from auditor.content.probes import ShardValues, TensorValues
-from auditor.content.scales import CODES
-from auditor.content.seams import joined
 from auditor.errors import ReadError
 
 UNIT_BYTES = 500_000_000  # few enough that workers end together, and far more than it costs to begin one
@@ -55,6 +53,8 @@ def _pieces(part: Part, most: int) -> list[Part]:
     Whole are vocabularies, of which a digest is made and rows are compared; floats that are scales, of which a median
     is told; and what has no rows, or blocks that begin anew within it.
     """
+    from auditor.content.scales import CODES
+
     beside = part.beside is not None and (part.beside.kind == "shape" or part.dtype not in CODES)
     chunked = part.blocks is not None and part.blocks.chunks > 1
     uneven = part.row_bytes * part.row_count != part.end - part.begin
@@ -107,6 +107,8 @@ def merged(units: Sequence[ShardPlan], found: Sequence[ShardValues]) -> ShardVal
 
 def _tensors(units: Sequence[ShardPlan], found: Sequence[ShardValues]) -> Iterator[TensorValues]:
     """The tensors of all units, of which pieces are put together."""
+    from auditor.content.seams import joined
+
     parts = {part.name: part for unit in units for part in unit.parts if part.piece}
     every = (values for each in found for values in each.tensors)
     for (name, in_pieces), values in groupby(every, lambda each: (each.name, each.seam is not None)):

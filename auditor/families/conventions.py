@@ -197,6 +197,7 @@ CERTAIN_COMPANIONS = frozenset(
         "qscale_weight", "weight.absmax", "weight._scale", "weight._shift",
     }
 )  # fmt: skip
+_LAST = frozenset(part.rpartition(".")[2] for part in CERTAIN_COMPANIONS)
 # Names that other things have as well: they are companions beside codes alone.
 _OTHERS = frozenset(each for convention in CONVENTIONS for each in convention.companions) - CERTAIN_COMPANIONS
 # Scales of what is not stored, the cache of keys and values: beside a module or in it.
@@ -219,6 +220,11 @@ def split(name: str) -> tuple[str, str]:
     elif middle == "quant_state" and before.endswith(".weight"):
         part = f"weight.quant_state.{last}"
     return (name[: -len(part) - 1], part) if dot and part and len(part) < len(name) else (name, "")
+
+
+def is_companion(name: str) -> bool:
+    """Whether a name is that of a companion and of nothing else."""
+    return name.rpartition(".")[2] in _LAST and split(name)[1] in CERTAIN_COMPANIONS
 
 
 def is_packed(dtype: str) -> bool:

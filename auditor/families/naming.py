@@ -1,7 +1,7 @@
 """How a family names its tensors: where layer and expert numbers stand, and what has a name of its own."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 from msgspec import Struct, field
@@ -17,6 +17,15 @@ class Stack(Struct, frozen=True):
 
     prefix: str
     first: int = 0
+
+
+class Name(Struct, frozen=True, gc=False):
+    """What a tensor's name says. `suffix` follows the layer's prefix; of a name outside the layers it is the whole."""
+
+    layer: int | None
+    expert: int | None
+    suffix: str
+    kind: str
 
 
 class Naming(Struct, frozen=True, dict=True):
@@ -74,6 +83,28 @@ class Naming(Struct, frozen=True, dict=True):
             return f"{self.experts}{{expert}}.{escaped(name[found.end() :])}"
         return escaped(name[len(self.prefix_in(name)) :])
 
+    def read(self, names: Iterable[str]) -> dict[str, Name]:
+        """What each name says, as the four above do of one, by one look at it."""
+        look, firsts = self._either.match, self._firsts
+        kinds: dict[tuple[bool, str], str] = {}
+        read: dict[str, Name] = {}
+        for name in names:
+            found = look(name)
+            if found is None:
+                read[name] = Name(None, None, name, escaped(name))
+                continue
+            stack, layer, expert = found.groups()
+            rest = name[found.end() :]
+            key = expert is None, rest
+            kind = kinds.get(key)
+            if kind is None:
+                before = "" if expert is None else f"{self.experts}{{expert}}."
+                kind = kinds[key] = f"{before}{escaped(rest)}"
+            number = None if expert is None else int(expert)
+            suffix = rest if expert is None else name[found.end(2) + 1 :]
+            read[name] = Name(firsts[stack] + int(layer), number, suffix, kind)
+        return read
+
     def scale(self, weight: str) -> str:
         """The name of a weight's block scale, by the family's own convention."""
         stem, dot, last = weight.rpartition(".")
@@ -89,7 +120,13 @@ class Naming(Struct, frozen=True, dict=True):
 
     def is_vocabulary(self, name: str) -> bool:
         """Whether a name is one of the embedding or the head, or of a copy that an MTP module stores."""
+        if not name.endswith(self._vocabulary):
+            return False
         return name in (self.embedding, self.head) or name[len(self.prefix_in(name)) :] in self.copies
+
+    @cached_property
+    def _vocabulary(self) -> tuple[str, ...]:
+        return (self.embedding, self.head, *self.copies)
 
     @cached_property
     def _firsts(self) -> dict[str, int]:
@@ -98,6 +135,10 @@ class Naming(Struct, frozen=True, dict=True):
     @cached_property
     def _layer(self) -> re.Pattern[str]:
         return re.compile(rf"({'|'.join(re.escape(stack.prefix) for stack in self.stacks)}){_NUMBER}\.")
+
+    @cached_property
+    def _either(self) -> re.Pattern[str]:
+        return re.compile(rf"{self._layer.pattern}(?:{re.escape(self.experts)}{_NUMBER}\.)?")
 
     @cached_property
     def _expert(self) -> re.Pattern[str]:

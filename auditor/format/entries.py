@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, pairwise
+from math import prod
 from typing import Any, Literal
 
 from msgspec import Struct, field
@@ -185,7 +186,4 @@ def is_fp8(header: TensorHeader) -> bool:
 
 def elements(shape: Sequence[int]) -> int:
     """The number of elements of a shape."""
-    product = 1
-    for dimension in shape:
-        product *= dimension
-    return product
+    return prod(shape)

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from auditor.content import check_extra
+from auditor.content import check_extra, check_numba
 from auditor.content.formats import Blocks, Formats
 from auditor.conversion import Comparing
 from auditor.conversion.dropped import Declared
@@ -19,6 +19,7 @@ from auditor_schemas.diff import CheckpointDiff
 def compare_values(old: str, new: str, how: Comparing) -> CheckpointDiff:
     """The difference of two checkpoints, with what their values say. Raises SourceError, UsageError."""
     check_extra("full")
+    check_numba("full")
     for label, path in (("OLD", old), ("NEW", new)):
         if Path(path).is_file():
             raise UsageError(f"--values reads tensor data, and {label} is a file: {shown(path)}; give a checkpoint")

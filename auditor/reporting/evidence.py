@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from auditor.comparison.magnitudes import far_share, median_exponent
 from auditor.content.probes import BlockValues, Outcome, Probes, ScaleValues, TensorValues
-from auditor.patterns import expand, kind_of, layer_of, patterns
+from auditor.patterns import expand, layer_and_kind, patterns
 from auditor_schemas.content import (
     ContentDigest,
     FunctionalCheck,
@@ -33,12 +33,21 @@ def probes(seen: Probes) -> ReportProbes:
     """What was read: by layer and kind, weight by weight where they are not too many, and the functional checks."""
     groups: dict[tuple[int | None, str, str], list[TensorValues]] = {}
     for values in seen.tensors.values():
-        groups.setdefault((layer_of(values.name), kind_of(values.name), values.dtype), []).append(values)
-    weights = list(seen.weights())
+        groups.setdefault((*layer_and_kind(values.name), values.dtype), []).append(values)
     ordered = sorted(groups, key=lambda key: (key[0] is None, key[0] or 0, key[1], key[2]))
+    return outline(seen).model_copy(
+        update={
+            "groups": tuple(_group(*key, groups[key]) for key in ordered),
+            "tensors": tuple(map(_tensor, _choose(seen.weights))),
+        }
+    )
+
+
+def outline(seen: Probes) -> ReportProbes:
+    """The same without groups and weights, which only a saved report shows."""
     return ReportProbes(
-        groups=tuple(_group(*key, groups[key]) for key in ordered),
-        tensors=tuple(map(_tensor, _choose(weights))),
+        groups=(),
+        tensors=(),
         functional=tuple(
             FunctionalCheck(
                 tensor=each.tensor,
@@ -51,7 +60,7 @@ def probes(seen: Probes) -> ReportProbes:
             )
             for each in seen.functional
         ),
-        scale_formula=_scale_formula([each.scales for each in seen.scales() if each.scales is not None]),
+        scale_formula=_scale_formula([each.scales for each in seen.scales if each.scales is not None]),
     )
 
 
@@ -70,7 +79,7 @@ def _scale_formula(scales: Sequence[ScaleValues]) -> ScaleFormula | None:
     return next((formula for formula, count in counts.items() if count >= _FOLLOW * usable), "none")
 
 
-def _choose(weights: list[TensorValues]) -> list[TensorValues]:
+def _choose(weights: Sequence[TensorValues]) -> Sequence[TensorValues]:
     if len(weights) <= _LISTED:
         return weights
     return [each for each in weights if each.blocks is not None and _verdict(each.blocks) != "exact"][:_LISTED]
@@ -87,7 +96,7 @@ def content_digest(seen: Probes) -> ContentDigest | None:
         sha256=hashlib.sha256(canonical.encode()).hexdigest(),
         shards=tuple(ShardDigest(file=file, bytes=size, sha256=sha256) for file, size, sha256 in shards),
         tensors=tuple(
-            TensorDigests(pattern=pattern, xxh3_128=tuple(digests[name] for name in expand(pattern)))
+            TensorDigests(pattern=pattern, xxh3_128=tuple(map(digests.__getitem__, expand(pattern))))
             for pattern in patterns(digests)
         ),
     )
@@ -153,13 +162,14 @@ def _scales(scales: Sequence[ScaleValues]) -> ScaleProbe:
 
 def _totals(of: Sequence[object], *names: str) -> dict[str, Any]:
     """The sums of some values of theirs, by name."""
-    return {name: sum(getattr(each, name) for each in of) for name in names}
+    return {name: sum(map(attrgetter(name), of)) for name in names}
 
 
 def _sum(counts: Iterable[dict[int, int]]) -> dict[int, int]:
-    total: Counter[int] = Counter()
+    total: dict[int, int] = {}
     for each in counts:
-        total.update(each)
+        for key, count in each.items():
+            total[key] = total.get(key, 0) + count
     return dict(sorted(total.items()))
 
 

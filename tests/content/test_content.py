@@ -451,7 +451,7 @@ def test_an_interrupted_spot_check_is_incomplete_and_made_up_for(copy: Path, tmp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("auditor.content.read.spot_checks", interrupt)
+        patch.setattr("auditor.content.spot.spot_checks", interrupt)
         report = audit(copy, depth="full", reading=reading)
     assert report.verdict == "incomplete"
     (reason,) = report.incomplete  # it is made beside the reading, which the interruption ends

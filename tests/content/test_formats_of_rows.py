@@ -142,7 +142,7 @@ def test_blocks_of_every_form_come_back_as_they_were(tmp_path: Path, name: str, 
     plan, expectations = planned(BLOCKS[name])
     probes = seen(plan, expectations, tmp_path, depth=depth)
     assert found(probes) == {}
-    blocks = {values.name: values.blocks for values in probes.weights()}
+    blocks = {values.name: values.blocks for values in probes.weights}
     scales = {name: probes.companions[name][0].shape for name in blocks}
     assert all(each.blocks == each.exact + each.value_equal for each in blocks.values())
     assert not any(each.foreign for each in blocks.values())
@@ -164,7 +164,7 @@ def test_other_formats_are_sound_and_say_why_nothing_is_quantised_again(tmp_path
     plan, expectations = planned(OTHERS[name])
     probes = seen(plan, expectations, tmp_path, depth=depth)
     assert found(probes) == {}
-    assert list(probes.weights()) == []
+    assert list(probes.weights) == []
     assert probes.unjudged.keys() == {OTHERS[name].name}
     if depth == "full":
         read = {values.name for values in probes.tensors.values() if values.format == OTHERS[name].name}
@@ -306,13 +306,13 @@ def test_scales_of_large_grids_are_read_beside_each_strip(tmp_path: Path, monkey
     whole = seen(plan, expectations, tmp_path)
     monkeypatch.setattr("auditor.content.plan.STRIP_BYTES", 1000)
     beside = seen(plan, expectations, tmp_path)
-    assert {values.name: values.blocks for values in whole.weights()} == {
-        values.name: values.blocks for values in beside.weights()
+    assert {values.name: values.blocks for values in whole.weights} == {
+        values.name: values.blocks for values in beside.weights
     }
     sampled = seen(plan, expectations, tmp_path, depth="sample", sample_bytes=1_500_000)
     assert found(sampled) == {}
     assert sum(shard.bytes_read for shard in sampled.shards) <= 1_500_000
-    assert any(values.blocks for values in sampled.weights())
+    assert any(values.blocks for values in sampled.weights)
 
 
 @pytest.mark.parametrize("name", ["MXFP4 as U8", "NVFP4", "INT4"])

@@ -78,8 +78,8 @@ def test_blocks_are_judged_beside_scales_of_another_dtype(tmp_path: Path, dtype:
     plan.alter(lambda name: name.endswith("_scale_inv"), dtype=dtype)
     write(plan, tmp_path, strips=Content(plan, 0).strips)
     seen = probes(tmp_path, Blocks((128, 128), powers_of_two=True))
-    assert sum(values.blocks.exact for values in seen.weights() if values.blocks) > 500
-    assert not sum(values.blocks.foreign for values in seen.weights() if values.blocks)
+    assert sum(values.blocks.exact for values in seen.weights if values.blocks) > 500
+    assert not sum(values.blocks.foreign for values in seen.weights if values.blocks)
 
 
 def test_a_third_of_a_large_grid_negative_fails_at_depth_full(tmp_path: Path) -> None:

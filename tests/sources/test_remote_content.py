@@ -110,7 +110,7 @@ def test_an_interrupted_spot_check_leaves_what_was_read(there, monkeypatch, capf
         raise KeyboardInterrupt
 
     there.hear(monkeypatch)
-    monkeypatch.setattr("auditor.content.read.spot_checks", interrupt)
+    monkeypatch.setattr("auditor.content.spot.spot_checks", interrupt)
     code, _, report = audited(there, capfd, *options("full"))
     assert code == 3
     assert report is not None

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from auditor.comparison.bad_values import Bad, failures, own_round_trip, share
-from auditor.comparison.value_groups import goes_with_codes
 from auditor.content.probes import Probes, TensorValues
 from auditor.format.dtypes import FP8
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
@@ -23,7 +22,7 @@ def check(probes: Probes) -> Iterator[Failure]:
     found = [
         Bad(values, values.read, values.read)
         for values in probes.tensors.values()
-        if values.constant and values.read > 1 and not values.zeros and not goes_with_codes(values) and _finite(values)
+        if values.constant and values.read > 1 and not values.zeros and not values.goes_with_codes and _finite(values)
     ]
     return failures(
         RULE,

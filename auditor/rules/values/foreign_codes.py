@@ -23,7 +23,7 @@ def check(probes: Probes, policy: Policy) -> Iterator[Failure]:
     found = [
         # Bytes that begin within a page share two, neither of which has to be above the eighth that is counted.
         Bad(values, max(1, values.texture.small_pages), values.texture.pages, values.texture.first_small)
-        for values in probes.weights()
+        for values in probes.weights
         if values.texture is not None and values.texture.small > policy.thresholds.small_codes
     ]
     return failures(

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.value_groups import alike, by_expert, goes_with_codes
-from auditor.content.probes import Probes, TensorValues
+from auditor.comparison.value_groups import alike
+from auditor.content.probes import Probes
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -18,8 +18,8 @@ RULE = Rule(
 
 def check(whole_digests: Probes) -> Iterator[Failure]:
     """One failure per set of routed experts, of whichever layers, with equal weights (of FP8 the codes); they fold."""
-    experts = by_expert(whole_digests)
-    groups = alike({key: _weights(members) for key, members in experts.items()})
+    weights = whole_digests.expert_weights
+    groups = alike(weights)
     total = sum(map(len, groups))
     for position, keys in enumerate(groups):
         (layer, expert), (layer_of_copy, other) = keys[0], keys[1]
@@ -28,8 +28,8 @@ def check(whole_digests: Probes) -> Iterator[Failure]:
             message += f", and {len(keys) - 2:,} more do"
         if position == 0 and len(groups) > 1:
             message += f"; {total:,} experts are such copies or originals, in {len(groups):,} sets"
-        names = [values.name for key in keys for values in _weights(experts[key[0], key[1]]).values()]
-        copy = next(iter(_weights(experts[layer_of_copy, other]).values()))
+        names = [values.name for key in keys for values in weights[key].values()]
+        copy = next(iter(weights[layer_of_copy, other].values()))
         yield RULE.failure(
             message,
             expected="experts that differ",
@@ -39,7 +39,3 @@ def check(whole_digests: Probes) -> Iterator[Failure]:
             tensors=names,
             fold=RULE.slug,
         )
-
-
-def _weights(members: dict[str, TensorValues]) -> dict[str, TensorValues]:
-    return {suffix: values for suffix, values in members.items() if not goes_with_codes(values)}

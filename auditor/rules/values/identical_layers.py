@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.value_groups import alike, by_layer
+from auditor.comparison.value_groups import alike
 from auditor.content.probes import Probes
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -18,10 +18,9 @@ RULE = Rule(
 
 def check(whole_digests: Probes) -> Iterator[Failure]:
     """One failure per set of layers whose weight matrices are all equal; they fold."""
-    layers = by_layer(whole_digests)
-    groups = alike({(layer,): members for layer, members in layers.items()})
-    for keys in groups:
-        numbers = [key[0] for key in keys]
+    layers = whole_digests.layers
+    groups = alike(layers)
+    for numbers in groups:
         names = [values.name for number in numbers for values in layers[number].values()]
         copy = next(iter(layers[numbers[1]].values()))
         yield RULE.failure(

@@ -33,7 +33,7 @@ def check(probes: Probes, narrow_blocks: int) -> Iterator[Failure]:
     """
     found: list[_Found] = []
     read = 0
-    for values in probes.weights():
+    for values in probes.weights:
         blocks = values.blocks
         assert blocks is not None
         read += blocks.blocks

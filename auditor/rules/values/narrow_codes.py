@@ -20,7 +20,7 @@ def check(probes: Probes, narrow_blocks: int) -> Iterator[Failure]:
     """One failure where blocks reach 240 and none exceeds it."""
     if not narrow_blocks:
         return
-    read = sum(values.blocks.blocks for values in probes.weights() if values.blocks is not None)
+    read = sum(values.blocks.blocks for values in probes.weights if values.blocks is not None)
     yield RULE.failure(
         f"no code exceeds 240, the range of E4M3FNUZ, in {plural(read, 'weight block')} read; those of E4M3 reach 448",
         expected={"largest": 448},

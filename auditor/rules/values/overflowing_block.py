@@ -18,7 +18,7 @@ RULE = Rule(
 
 def check(probes: Probes) -> Iterator[Failure]:
     """One failure per weight with blocks whose codes and scales are numbers and whose weights are not."""
-    found = [(values, values.blocks) for values in probes.weights() if values.blocks and values.blocks.overflowing]
+    found = [(values, values.blocks) for values in probes.weights if values.blocks and values.blocks.overflowing]
     total = sum(blocks.overflowing for _, blocks in found)
     for position, (values, blocks) in enumerate(found):
         first = blocks.first_overflowing

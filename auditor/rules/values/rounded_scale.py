@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from math import ceil, log
+from operator import attrgetter
 
 from auditor.comparison.bad_values import Bad, failures, round_trip_of_scale
-from auditor.content.probes import Probes, ScaleValues, TensorValues, weight_of
+from auditor.content.probes import Probes, weight_of
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(
@@ -26,19 +27,25 @@ SHARE = 0.5
 
 def check(probes: Probes) -> Iterator[Failure]:
     """One failure per F32 tensor of scales all of which BF16 or F16 has, powers of two set aside; they fold."""
-    tensors = [values for values in probes.block_scales() if values.dtype == "F32"]
+    tensors = [
+        (values, scales, sum(scales.exponents.values()) - scales.powers_of_two)
+        for values in probes.block_scales
+        if values.dtype == "F32" and (scales := values.scales) is not None
+    ]
+    every = sum(other for _, _, other in tensors)
     enough = ceil(log(max(1, len(tensors)) * SURE, CHANCE))
-    found: dict[str, tuple[TensorValues, str]] = {}
-    for dtype, count in (("BF16", _in_bf16), ("F16", _in_f16)):
-        whole = [values for values in tensors if _other(values) and count(values) == _other(values)]
-        together = sum(map(_other, whole)) >= ENOUGH and sum(map(count, tensors)) > SHARE * sum(map(_other, tensors))
-        for values in whole:
-            if together or _other(values) >= enough:
-                found.setdefault(values.name, (values, dtype))
+    found: dict[str, tuple[Bad, str]] = {}
+    for dtype, count in (("BF16", attrgetter("bf16")), ("F16", attrgetter("f16"))):
+        counts = [count(scales) - scales.powers_of_two for _, scales, _ in tensors]
+        whole = [each for each, there in zip(tensors, counts, strict=True) if there == each[2] > 0]
+        together = sum(other for _, _, other in whole) >= ENOUGH and sum(counts) > SHARE * every
+        for values, scales, other in whole:
+            if together or other >= enough:
+                found.setdefault(values.name, (Bad(values, other, scales.values), dtype))
     precision = {name: dtype for name, (_, dtype) in found.items()}
     return failures(
         RULE,
-        [Bad(values, _other(values), _scales(values).values) for values, _ in found.values()],
+        [bad for bad, _ in found.values()],
         lambda bad: _message(bad, precision[bad.values.name]),
         expected="scales of 24 significant bits",
         actual=lambda bad: {"weight": weight_of(bad.values), "scales": bad.count, "of": bad.of},
@@ -50,21 +57,3 @@ def check(probes: Probes) -> Iterator[Failure]:
 def _message(bad: Bad, dtype: str) -> str:
     bits = 8 if dtype == "BF16" else 11
     return f"all {bad.of:,} block scales are F32 and have no more than the {bits} significant bits of {dtype}"
-
-
-def _scales(values: TensorValues) -> ScaleValues:
-    assert values.scales is not None
-    return values.scales
-
-
-def _other(values: TensorValues) -> int:
-    """Finite positive scales that are no powers of two."""
-    return sum(_scales(values).exponents.values()) - _scales(values).powers_of_two
-
-
-def _in_bf16(values: TensorValues) -> int:
-    return _scales(values).bf16 - _scales(values).powers_of_two
-
-
-def _in_f16(values: TensorValues) -> int:
-    return _scales(values).f16 - _scales(values).powers_of_two

@@ -19,7 +19,7 @@ RULE = Rule(
 def check(ue8m0_probes: Probes) -> Iterator[Failure]:
     """One failure per tensor of block scales with positive values that are no powers of two; they fold."""
     found = []
-    for values in ue8m0_probes.block_scales():
+    for values in ue8m0_probes.block_scales:
         scales = values.scales
         assert scales is not None
         count = sum(scales.exponents.values()) - scales.powers_of_two

@@ -21,7 +21,7 @@ RULE = Rule(
 def check(free_probes: Probes) -> Iterator[Failure]:
     """One failure where every usable scale is a power of two and not all are 1."""
     scales = [
-        values.scales for values in free_probes.block_scales() if values.scales is not None and values.dtype in FLOATS
+        values.scales for values in free_probes.block_scales if values.scales is not None and values.dtype in FLOATS
     ]
     usable = sum(sum(each.exponents.values()) for each in scales)
     powers = sum(each.powers_of_two for each in scales)
