@@ -109,7 +109,8 @@ def _conversions(kinds: Iterable[ComparedKind]) -> Iterator[str]:
     for kind in kinds:
         if kind.relation in ("same_values", "requantised", "rounded"):
             way = kind.new_format if kind.old_format == kind.new_format else f"{kind.old_format} → {kind.new_format}"
-            text = f"{way}: {kind.formula}" if kind.formula else way
+            formula = kind.formula or ("by no known formula" if kind.relation == "rounded" else "")
+            text = f"{way}: {formula}" if formula else way
             found[text] = found.get(text, 0) + kind.count
     yield from sorted(found, key=lambda text: -found[text])
 

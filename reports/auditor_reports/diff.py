@@ -101,7 +101,7 @@ def _values(values: ConversionValues) -> list[dict[str, Any]]:
     tensors = [
         [
             _RELATIONS[each.relation],
-            _name(each.old, each.new),
+            [_name(each.old, each.new)],
             each.message,
             _place(each.first),
             _error(each.largest_error),

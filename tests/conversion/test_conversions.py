@@ -129,7 +129,7 @@ def test_bf16_cut_to_size_is_lossy_and_says_so(ask, codes):
     assert any("towards zero" in each for each in values.conversions)
 
 
-def test_codes_by_no_known_formula_within_the_bound_are_lossy(ask, codes):
+def test_codes_by_no_known_formula_within_the_bound_are_lossy_and_told_as_such(ask, codes):
     wide = cast(codes)
 
     def scaled_to_300(weight):
@@ -141,6 +141,7 @@ def test_codes_by_no_known_formula_within_the_bound_are_lossy(ask, codes):
     assert values.verdict == "lossy"
     kind = next(kind for kind in values.kinds if kind.relation == "rounded")
     assert kind.largest_error <= 2**-4 * 1.001
+    assert any(each.endswith("by no known formula") for each in values.conversions)
 
 
 def test_a_renamed_checkpoint_is_paired_by_its_digests(ask, codes):
