@@ -162,19 +162,25 @@ def _alone_here() -> Iterator[None]:
         yield
 
 
+def compile_kernels() -> None:
+    """On another machine: have kernels there, so that no unit waits for them."""
+    from auditor.content.kernels.compiled import prepare
+
+    with _alone_here():
+        prepare(None)
+
+
 @cache
 def _reader(opening: Opening, digests: bool, kind: Literal["cpu", "cuda"]) -> Any:
-    """This process's reader of a source; kernels are compiled before the first unit.
+    """This process's reader of a source, with its kernels.
 
     Of GPUs the process sees the one that it was given a share of.
     """
     from auditor.content.cpu import CpuDevice
-    from auditor.content.kernels.compiled import prepare
     from auditor.content.shard import ShardReader
     from auditor.sources import open_source
 
-    with _alone_here():
-        prepare(None)
+    compile_kernels()
     device: Device = CpuDevice()
     if kind == "cuda":
         from auditor.content.cuda.device import CudaDevice

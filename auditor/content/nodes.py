@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from auditor.content import Reading
-from auditor.content.away import Opening, answered, ordered, read_away
+from auditor.content.away import Opening, answered, compile_kernels, ordered, read_away
 from auditor.content.plan import ShardPlan
 from auditor.content.probes import NodeShare, ShardValues
 from auditor.engine import Engine
@@ -76,6 +76,12 @@ def cluster_engine(
     with closing(Cluster(reading.engine.partition("://")[2] or "auto", kinds, reading.gpu_share)) as cluster:
         if cluster.open_to_others:
             reading.warning("this Ray cluster has no token: whoever reaches it can run anything on it")
+
+        def waiting() -> None:
+            if reading.preparing is not None:
+                reading.preparing("compiling kernels on the nodes")
+
+        cluster.everywhere(compile_kernels, waiting)
         yield Ray[ShardPlan, ShardValues](
             cluster,
             read_away,

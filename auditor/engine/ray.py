@@ -34,6 +34,7 @@ _LOOK_S = 1.0  # between two looks at what the cluster has
 _AHEAD = 2  # tasks under way for each slot
 # A head that does not answer so long is gone: Ray itself ends the whole process after a minute, with exit code 1.
 _GONE_S = 20
+_FIRST_S = 120  # for what nodes do before their first task
 _NODELESS_S = 60  # without a node, before what is left is given up
 
 
@@ -78,7 +79,7 @@ class Cluster:
             self._address = self._ray.get_runtime_context().gcs_address
             self._restore()
             self._examine()
-        except AuditorError:
+        except (AuditorError, KeyboardInterrupt):
             self.close()
             raise
         except BaseException as error:  # it raises SystemExit as well
@@ -184,14 +185,7 @@ class Cluster:
                 return ""
             return there
 
-        strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        ask = self._ray.remote(version)
-        asked = {
-            ask.options(
-                num_cpus=0, max_retries=0, scheduling_strategy=strategy(node["NodeID"], soft=False)
-            ).remote(): node
-            for node in nodes
-        }
+        asked = self._ask(version, nodes)
         ready, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
         wrong = []
         for reference in ready:
@@ -202,6 +196,28 @@ class Cluster:
                     wrong.append(f"{name} has {f'auditor {shown(found)}' if found else 'no auditor'}")
         if wrong:
             raise UsageError(f"--engine ray: needs auditor {__version__} on every node; {listed(wrong, most=3)}")
+
+    def _ask(self, call: Callable[[], object], nodes: Sequence[dict[str, Any]]) -> dict[Any, dict[str, Any]]:
+        """Have each of these nodes do something that takes no processor from tasks; the nodes by what they answer."""
+        strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        ask = self._ray.remote(call)
+        return {
+            ask.options(
+                num_cpus=0, max_retries=0, scheduling_strategy=strategy(node["NodeID"], soft=False)
+            ).remote(): node
+            for node in nodes
+        }
+
+    def everywhere(self, call: Callable[[], object], waiting: Callable[[], None] = lambda: None) -> None:
+        """Have each node do something before its first task; what fails or takes minutes is left to the tasks to say.
+
+        `waiting` is called where it takes longer than a moment.
+        """
+        asked = list(self._ask(call, self.nodes()))
+        _, left = self._ray.wait(asked, num_returns=len(asked), timeout=_LOOK_S)
+        if left:
+            waiting()
+            self._ray.wait(left, num_returns=len(left), timeout=_FIRST_S)
 
 
 class Ray(Generic[Task, Result]):
