@@ -2,6 +2,7 @@
 
 import json
 from importlib import resources
+from math import ceil, floor, log2
 from pathlib import Path
 from typing import Any
 
@@ -327,3 +328,12 @@ def test_an_expert_that_was_quantised_from_zeros_is_one_finding(tmp_path: Path, 
     assert failures.keys() == {"zeroed-expert"}
     (failure,) = failures["zeroed-expert"]
     assert "expert 1 of layer 2 is 0 in all 3 matrices" in failure.message
+
+
+@pytest.mark.parametrize("formula", ["ceil(log2(amax / 6))", "floor(log2(amax)) - 2"])
+def test_any_block_of_e2m1_comes_back_with_the_same_values_so_that_a_round_trip_would_tell_nothing(formula):
+    codes = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+    for amax in codes[1:]:
+        scale = 2.0 ** (ceil(log2(amax / 6)) if formula.startswith("ceil") else floor(log2(amax)) - 2)
+        assert scale <= 1
+        assert {code / scale for code in codes if code <= amax} <= set(codes)
