@@ -7,9 +7,10 @@ import numpy as np
 from auditor.content.device import Bytes
 from auditor.content.plan import STRIP_BYTES
 from auditor.conversion.facts import Pair, PairValues, Place
+from auditor.conversion.outcome import Outcome
 from auditor.conversion.plan import strips
 from auditor.conversion.streams import Stream
-from auditor.conversion.values import READ, Outcome, Values, same, told
+from auditor.conversion.values import READ, Values, same, told
 
 _MOST_ROWS = 1 << 23
 

@@ -15,12 +15,13 @@ from auditor.content.state import Seal, seed_of
 from auditor.conversion import Comparing
 from auditor.conversion.facts import Compared, PairValues, Stored, TaskValues, Unpaired
 from auditor.conversion.measure import Comparer
+from auditor.conversion.outcome import Outcome
 from auditor.conversion.pairing import Pairing, alike, by_digests, paired
 from auditor.conversion.plan import Task, ranges, sampled, tasks_of
 from auditor.conversion.renames import Names, read_renames
 from auditor.conversion.state import State
 from auditor.conversion.streams import Stream
-from auditor.conversion.values import Outcome, told
+from auditor.conversion.values import told
 from auditor.conversion.weights import Side
 from auditor.engine.local import Local, Meter, cores
 from auditor.errors import AuditorError, Unread, code_of

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from math import ceil, sqrt
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,19 @@ from auditor.content.device import Bytes
 from auditor.content.fp8 import CLAMP, decode_table, encode_bf16
 from auditor.content.kernels import compare
 from auditor.content.scales import Floats
-from auditor.conversion import grids
 from auditor.conversion.edges import WIDTH, Edges
-from auditor.conversion.facts import FORMULAS, Pair, PairValues, Place, Relation, Stored
+from auditor.conversion.facts import Pair, PairValues, Place, Stored
+from auditor.conversion.outcome import (
+    BOUNDS,
+    SLACK,
+    STORAGE,
+    Measured,
+    Outcome,
+    blocks_apart,
+    fault_of,
+    likeness_of,
+    outcome_of,
+)
 from auditor.conversion.plan import aligned
 from auditor.conversion.recoded import CODES, differences, recoded
 from auditor.conversion.streams import Stream
@@ -27,25 +37,10 @@ _BLOCK = 128  # of floats on both sides, which have no blocks of their own
 _LEAST_WIDTH = 16  # of blocks, where looking at a row of each pays
 _TABLE = decode_table()
 _FORMS = {"F32": compare.FLOAT32, "BF16": compare.BFLOAT16, "F16": compare.HALF}
-_STORAGE = {"BF16": compare.AS_BFLOAT16, "F16": compare.AS_HALF}
-# Half the distance of two neighbours, relative to the value, and the least normal number.
-_BOUNDS = {"F32": 2.0**-24, "BF16": 2.0**-8, "F16": 2.0**-11, FP8: 2.0**-4}
+# The least normal number.
 _FLOORS = {"F32": 2.0**-126, "BF16": 2.0**-126, "F16": 2.0**-14}
 _LEAST_NORMAL, _LEAST = np.float32(2.0**-6), np.float32(2.0**-9)  # of E4M3
-_SLACK = 1 + 2.0**-10  # for the arithmetic of the error itself
-# Formulas by which what is stored is not what the codes were made with.
-_FAULTS = (compare.SCALE_IN_BF16, compare.SCALE_IN_F16)
-_ROUNDED = {"BF16": "to the nearest BF16", "F16": "to the nearest F16", "F32": "exact in F32"}
 READ = (*_FORMS, FP8)  # dtypes whose values are compared
-
-
-class Outcome(NamedTuple):
-    """Which relation, by which formula, and what was recognised."""
-
-    relation: Relation
-    formula: str = ""
-    fault: str = ""
-    formulas: tuple[str, ...] = ()
 
 
 def told(
@@ -88,10 +83,7 @@ class Values:
     def __init__(self, streams: tuple[Stream, Stream], pair: Pair) -> None:
         self._pair = pair
         self._sides = (pair.old, pair.new)
-        self._scales = tuple(
-            None if each.scale is None else np.require(stream.scales(each.scale), np.float32, ["C", "W"])
-            for stream, each in zip(streams, self._sides, strict=True)
-        )
+        self._scales = _scales_of(streams[0], pair.old), _scales_of(streams[1], pair.new)
         self._scale_rows = tuple(None if each.blocks is None else _block_rows(each) for each in self._sides)
         self._rows, self._width, shape = _grid(pair)
         self._read = sum(each.scale.bytes for each in self._sides if each.scale is not None)
@@ -117,17 +109,21 @@ class Values:
         for top, one, other in runs:
             self._read += one.size + other.size
             self._strip(one, other, top)
-        outcome = self._outcome()
+        found = Measured(
+            self._pair, self._scales, self._same_codes, self._same_scales, self._same_blocks, self._in_bf16,
+            self._seen, self._measured, self._counts, self._formulas, self._sums, self._amax,
+        )  # fmt: skip
+        outcome = outcome_of(found)
         if outcome.relation != "different":
             exact = outcome.relation in ("same_bytes", "same_values")
             return self._told(outcome, None if exact else self._first.get(compare.FIRST_UNEQUAL))
         if not outcome.fault:
-            outcome = outcome._replace(fault=self._recognised())
+            outcome = outcome._replace(fault=fault_of(found, self._edges))
         return self._told(
             outcome,
             self._first.get(compare.FIRST_BEYOND) or self._first.get(compare.FIRST_UNEQUAL),
-            blocks_unlike=int(np.count_nonzero(self._apart())),
-            likeness=self._likeness(),
+            blocks_unlike=blocks_apart(found),
+            likeness=likeness_of(found),
             old_sketch=self._edges.sketch(0),
             new_sketch=self._edges.sketch(1),
         )
@@ -221,7 +217,7 @@ class Values:
         firsts = np.full(compare.FIRSTS, -1, np.int64)
         compare.measure(
             old, new, pair.old.columns, rows, self._width, self._floors(),
-            _FORMS.get(pair.new.dtype, -1), _FORMS.get(pair.old.dtype, -1), _BOUNDS[pair.new.dtype] * _SLACK,
+            _FORMS.get(pair.new.dtype, -1), _FORMS.get(pair.old.dtype, -1), BOUNDS[pair.new.dtype] * SLACK,
             self._counts, self._measures, firsts, self._sums,
         )  # fmt: skip
         for kind, index in enumerate(firsts.tolist()):
@@ -241,7 +237,7 @@ class Values:
         values, grid = (found.old_rck.reshape(-1), found.new_rck.reshape(-1)), np.arange(first, last)
         columns = found.code_rck.shape[1] * CODES
         compare.find_largest(values[0], columns, grid, CODES, self._amax)
-        bound = _BOUNDS[FP8] * _SLACK
+        bound = BOUNDS[FP8] * SLACK
         seen = differences(found, one, pair.old.columns, rows, width, self._floors()[first:last], bound)
         if seen is None:
             return False
@@ -268,7 +264,7 @@ class Values:
         if coded.dtype != FP8 or scale is None or coded.scale is None or not aligned(self._pair):
             return
         source = values[1 - side]
-        storage = _STORAGE.get(coded.scale.dtype, compare.AS_FLOAT32)
+        storage = STORAGE.get(coded.scale.dtype, compare.AS_FLOAT32)
         if side == 1:
             compare.find_largest(source, columns, rows, width, self._amax)
         for way, counts in enumerate(self._formulas):
@@ -302,107 +298,6 @@ class Values:
         begin = stored.begin + (top + row) * stored.row_bytes + column * width
         return Place(top + row, column, f"{old:.6g}", f"{new:.6g}", begin, begin + width)
 
-    # --- what follows ---
-
-    def _outcome(self) -> Outcome:
-        old, new = self._sides
-        counts = self._counts
-        if self._same_codes and self._same_scales:
-            same = old.scale is None or new.scale is None or old.scale.dtype == new.scale.dtype
-            return Outcome("same_bytes" if same else "same_values")
-        if counts[compare.NOT_FINITE]:
-            beyond = f"values beyond the largest {new.dtype}" if counts[compare.UNEQUAL] == 0 else ""
-            return Outcome("different", fault=beyond)
-        if counts[compare.UNEQUAL] == 0:
-            if counts[compare.CHANGED] and old.dtype != FP8:
-                return Outcome("rounded", _ROUNDED[new.dtype])
-            if old.dtype == FP8 and new.dtype != FP8:
-                return Outcome("same_values", f"FP8 × scale, {_ROUNDED[new.dtype]}")
-            if new.dtype != FP8 or old.dtype == FP8:
-                return Outcome("same_values")
-        if new.dtype == FP8 and old.dtype != FP8 and counts[compare.REVERSE] == 0:
-            return Outcome("same_values", f"NEW's FP8 × scale, {_ROUNDED[old.dtype]}, is OLD's")
-        if self._same_codes and new.dtype == FP8 and self._same_blocks:
-            return self._by_scales()
-        followed = self._followed()
-        if followed is not None:
-            return followed
-        if new.dtype in _STORAGE and counts[compare.CUT] == 0:
-            return Outcome("rounded", f"towards zero, to {new.dtype}")
-        if new.dtype == "F32" and counts[compare.THROUGH_BF16] == 0:
-            return Outcome("rounded", "through BF16")
-        if self._in_bf16:
-            return Outcome("different", fault="scales rounded through BF16")
-        return Outcome("rounded" if counts[compare.BEYOND] == 0 else "different")
-
-    def _by_scales(self) -> Outcome:
-        """Codes are the same, so that the scales decide: within what their own dtype rounds, and no more."""
-        one, other = self._scales
-        at = self._pair.new.scale
-        if one is None or other is None or at is None:
-            return Outcome("different")
-        bound = {"BF16": 2.0**-8, "F16": 2.0**-11}.get(at.dtype, 0.0)
-        with np.errstate(all="ignore"):
-            moved = np.abs(other.astype(np.float64) - one) / np.abs(one)
-        if (moved[self._seen] <= bound * _SLACK).all():
-            return Outcome("rounded", f"scales to the nearest {at.dtype}")
-        return Outcome("different")
-
-    def _followed(self) -> Outcome | None:
-        """The formulas by which every block follows from the other side."""
-        blocks, short = int(self._seen.sum()), int((self._seen & ~self._measured).sum())
-        coded = self._pair.new if self._pair.new.dtype == FP8 else self._pair.old
-        fit: list[str] = []
-        for through, counts in zip(("", " of values rounded to BF16"), self._formulas.tolist(), strict=True):
-            for formula, count in enumerate(counts):
-                if not count or count + short != blocks:
-                    continue
-                if formula in _FAULTS and not fit:
-                    return Outcome("different", FORMULAS[formula], FORMULAS[formula].partition(", ")[2])
-                if formula not in _FAULTS:
-                    dtype = "" if coded.scale is None else coded.scale.dtype
-                    stored = f", scales to the nearest {dtype}" if dtype in _STORAGE else ""
-                    fit.append(FORMULAS[formula] + through + stored)
-        return Outcome("requantised", fit[0], formulas=tuple(fit)) if fit else None
-
-    def _apart(self) -> Mask:
-        """Blocks whose values differ beyond the bound, told by their sums."""
-        old, new, both = (self._sums[:, :, place] for place in range(compare.SUMS))
-        with np.errstate(all="ignore"):
-            near = old + new - 2 * both <= _BOUNDS[self._pair.new.dtype] ** 2 * old
-        apart: Mask = ~near & self._measured
-        return apart
-
-    def _likeness(self) -> float:
-        """The correlation of new and old values, in blocks that are not the same."""
-        old, new, both = self._sums[self._measured].reshape(-1, compare.SUMS).sum(axis=0).tolist()
-        size = sqrt(old * new) if np.isfinite(old * new) and old * new > 0 else 0.0
-        return both / size if size else 0.0
-
-    def _recognised(self) -> str:
-        """What was done to a pair that differs; empty where that does not show."""
-        old, new = self._sides
-        if new.dtype == FP8 and new.scale is None and old.scale is not None:
-            return "its scales are not there"
-        fault = self._edges.fault()
-        if fault:
-            return fault
-        sums = np.where(self._measured[:, :, None], self._sums, self._seen[:, :, None] * 1.0)
-        fine = new.dtype != FP8 or self._same_codes
-        # A code has eight mantissas: what BF16 rounds of them with a scale does not average out.
-        tolerance = 2.0**-7 if fine else 2.0**-5
-        shape = self._amax.shape
-        if self._scales[0] is not None and self._scales[0].shape == shape:
-            right = self._scales[0].astype(np.float64)
-            if self._same_codes and self._scales[1] is not None:
-                tolerance = 2.0**-20  # the scales alone have changed
-            return grids.fault_of(sums, right, coded="old", tolerance=tolerance)
-        if self._scales[1] is None or self._scales[1].shape != shape:
-            return grids.fault_of(sums, np.ones(shape), coded="", tolerance=tolerance)
-        with np.errstate(all="ignore"):  # the scales that codes would have had to be multiplied by
-            right = self._scales[1] * sums[:, :, compare.OLD] / sums[:, :, compare.BOTH]
-        return grids.fault_of(sums, right, coded="new", tolerance=tolerance)
-
 
 _ARRAYS: dict[str, Any] = {"BF16": np.uint16, "F16": np.float16, "F32": np.uint32, FP8: np.uint8}
 
@@ -426,6 +321,10 @@ def same(one: Bytes, other: Bytes) -> bool:
     return bool(compare.same(one[:whole].view(np.uint64), other[:whole].view(np.uint64))) and bool(
         compare.same(one[whole:], other[whole:])
     )
+
+
+def _scales_of(stream: Stream, side: Stored) -> Floats | None:
+    return None if side.scale is None else np.require(stream.scales(side.scale), np.float32, ["C", "W"])
 
 
 def _in_bf16(scale: Floats | None) -> Floats | None:
