@@ -1,7 +1,6 @@
 """Values that a tensor should not hold: which tensors have them, how many, where the first stands, in words."""
 
 from collections.abc import Callable, Iterator, Sequence
-from operator import attrgetter
 
 from msgspec import Struct
 
@@ -30,14 +29,16 @@ SCALES = {
 
 
 def bad_scales(probes: Probes, *kinds: str) -> list[Bad]:
-    """Tensors of scales that hold values of these kinds, named as the fields of ScaleValues."""
+    """Tensors of scales that hold values of these odd kinds, named as the fields of ScaleValues."""
     found = []
-    of_each_kind = [map(attrgetter(f"scales.{kind}"), probes.scales) for kind in kinds]
-    for values, *counts in zip(probes.scales, *of_each_kind, strict=True):
-        if any(counts) and (scales := values.scales) is not None:
+    for values in probes.odd_scales:
+        scales = values.scales
+        assert scales is not None
+        count = sum(getattr(scales, kind) for kind in kinds)
+        if count:
             places = [scales.first[kind] for kind in kinds if kind in scales.first]
             first = min(places, key=lambda place: place.element, default=None)
-            found.append(Bad(values, sum(counts), scales.values, first))
+            found.append(Bad(values, count, scales.values, first))
     return found
 
 

@@ -78,7 +78,7 @@ def count_value_subjects(
         "shapes read": sum(values.shape_said is not None for values in tensors),
         "expected tensors read": sum(values.role is not None for values in tensors),
         "unquantised matrices read": sum(values.matrix is not None for values in tensors),
-        "vocabulary matrices read": sum(probes.naming.is_vocabulary(values.name) for values in tensors),
+        "vocabulary matrices read": sum(map(probes.naming.is_vocabulary, probes.tensors)),
         "weights whose texture was read": sum(
             values.texture is not None and values.texture.pages > 0 for values in tensors
         ),

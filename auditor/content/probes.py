@@ -321,6 +321,15 @@ class Probes(Struct, frozen=True, dict=True):
         return [values for values in self.tensors.values() if values.scales is not None]
 
     @cached_property
+    def odd_scales(self) -> Sequence[TensorValues]:
+        """Those that hold a value which no scale should have."""
+        return [
+            each
+            for each in self.scales
+            if (s := each.scales) and s.nan | s.infinite | s.zero | s.negative | s.subnormal
+        ]
+
+    @cached_property
     def block_scales(self) -> Sequence[TensorValues]:
         """Scales of weight blocks that are judged beside them."""
         return [values for values in self.scales if values.scales is not None and values.scales.kind == "block"]

@@ -23,7 +23,10 @@ def check(probes: Probes, zeroed_experts: Mapping[tuple[int, int], tuple[TensorV
     found = [
         Bad(values, values.read, values.read)
         for values in probes.tensors.values()
-        if entirely_zero(values, probes.naming) and not may_be_zero(values) and values.name not in pruned
+        if values.zeros
+        and entirely_zero(values, probes.naming)
+        and not may_be_zero(values)
+        and values.name not in pruned
     ]
     return failures(
         RULE,

@@ -37,7 +37,7 @@ def check(probes: Probes) -> Iterator[Failure]:
     found: dict[str, tuple[Bad, str]] = {}
     for dtype, count in (("BF16", attrgetter("bf16")), ("F16", attrgetter("f16"))):
         counts = [count(scales) - scales.powers_of_two for _, scales, _ in tensors]
-        whole = [each for each, there in zip(tensors, counts, strict=True) if there == each[2] > 0]
+        whole = [each for each, there in zip(tensors, counts, strict=True) if there == each[2] != 0]
         together = sum(other for _, _, other in whole) >= ENOUGH and sum(counts) > SHARE * every
         for values, scales, other in whole:
             if together or other >= enough:

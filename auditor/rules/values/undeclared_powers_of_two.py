@@ -23,10 +23,12 @@ def check(free_probes: Probes) -> Iterator[Failure]:
     scales = [
         values.scales for values in free_probes.block_scales if values.scales is not None and values.dtype in FLOATS
     ]
+    if any(each.powers_of_two < sum(each.exponents.values()) for each in scales):
+        return
     usable = sum(sum(each.exponents.values()) for each in scales)
     powers = sum(each.powers_of_two for each in scales)
     ones = sum(each.powers_of_two for each in scales if each.minimum == each.maximum == 1)
-    if powers < usable or powers - ones < ENOUGH:
+    if powers - ones < ENOUGH:
         return
     yield RULE.failure(
         f"all {plural(usable, 'block scale')} read are powers of two, and quantization_config has no scale_fmt ue8m0",

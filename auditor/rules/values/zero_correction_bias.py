@@ -18,7 +18,7 @@ RULE = Rule(
 
 def check(probes: Probes) -> Iterator[Failure]:
     """One failure for all correction biases of zeros together."""
-    biases = [values for values in probes.tensors.values() if is_correction_bias(values) and values.read]
+    biases = [values for values in filter(is_correction_bias, probes.tensors.values()) if values.read]
     zero = [values for values in biases if values.zeros == values.read]
     if not zero:
         return
