@@ -107,6 +107,8 @@ class Run:
 
     def audits(self) -> str:
         """Full audits on both devices, with and without digests, in turn: alike in all but times and device."""
+        if self.device == "none":
+            raise RuntimeError("the kernels have not run on a GPU")
         small, large = forge(self.folder / "small", GIGABYTES / 4), forge(self.folder / "large", GIGABYTES)
         times: dict[tuple[str, str], list[float]] = {}
         compared = 0

@@ -13,7 +13,9 @@ mkdir -p "$2"
 wheels=$(CDPATH='' cd -- "$1" && pwd)
 out=$(CDPATH='' cd -- "$2" && pwd)
 python=${PYTHON:-python3}
-"$python" -c 'import torch, triton' || { echo "$python has no torch or no triton" >&2; exit 2; }
+for name in torch triton; do
+  "$python" -c "import $name" 2>/dev/null || { echo "$python has no $name that can be imported" >&2; exit 2; }
+done
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
