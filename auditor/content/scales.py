@@ -179,9 +179,9 @@ class CodeSurvey:
         """A run of the tensor's bytes, from flat index `element` on."""
         counts = np.zeros(256, np.int64)
         survey.count_codes(run, counts)
-        top = self._top(counts)
+        ends = self._ends(counts)
         for code in np.flatnonzero((counts > 0) & (self._counts == 0)).tolist():
-            if not self._value[code] > 0 or code == top:  # what is pointed at
+            if not self._value[code] > 0 or code in ends:  # what is pointed at
                 self._firsts[code] = element + int(np.argmax(run == code))
         self._counts += counts
 
@@ -200,10 +200,11 @@ class CodeSurvey:
                 self._firsts[code] = first
             self._counts[code] += count
 
-    def _top(self, counts: npt.NDArray[np.int64]) -> int:
-        """The code of the largest scale."""
+    def _ends(self, counts: npt.NDArray[np.int64]) -> tuple[int, ...]:
+        """The codes of the smallest and the largest scale."""
         there = np.flatnonzero((counts > 0) & (self._value > 0))
-        return int(there[np.argmax(self._value[there])]) if there.size else -1
+        ordered = there[np.argsort(self._value[there])].tolist()
+        return tuple(ordered[:1] + ordered[-1:])
 
     def _position(self, kind: npt.NDArray[np.bool_]) -> Position | None:
         places = [(self._firsts[code], code) for code in np.flatnonzero(kind).tolist() if code in self._firsts]
@@ -236,5 +237,6 @@ class CodeSurvey:
             exponents={each: int(counts[ordered][exponents == each].sum()) for each in sorted(set(exponents.tolist()))},
             first={name: place for name, place in firsts.items() if place is not None},
             largest=self._position(np.arange(256) == ordered[-1]) if ordered.size else None,
+            smallest=self._position(np.arange(256) == ordered[0]) if ordered.size else None,
             **_of(self._beside),
         )

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditor.content.fp8 import CLAMP, LARGEST
-from auditor.content.plan import Part
+from auditor.content.plan import Beside, Part
 from auditor.content.probes import ScaleValues
-from auditor.content.scales import Survey, as_floats
+from auditor.content.scales import CodeSurvey, Survey, as_floats
 
 CLAMPED_SCALE = CLAMP / LARGEST
 ODD = [0.0, -0.0, math.inf, -math.inf, math.nan, 1e-45, -1e-45, 1e-39, -2.5, 2.0**-126, 2.0**-22, float(CLAMPED_SCALE)]
@@ -108,3 +108,23 @@ def test_scales_are_counted_by_the_formulas_that_give_them(seed: int) -> None:
     other = probe_scales(np.random.default_rng(seed).uniform(1e-4, 2e-4, (50, 400)).astype(np.float32))
     assert other.published < 18_700
     assert other.reciprocal < 17_500
+
+
+@given(st.lists(st.integers(0, 255), min_size=1, max_size=40), st.integers(1, 4))
+def test_the_largest_and_the_smallest_scale_of_8_bits_have_their_places(codes: list[int], runs: int) -> None:
+    stored = np.array(codes, np.uint8)
+    survey = CodeSurvey(
+        Part("w.scale", "F8_E8M0", stored.shape, 1000, 1000 + stored.size), Beside("w", "block", True, 448.0)
+    )
+    element = 0
+    for run in np.array_split(stored, runs):
+        if run.size:
+            survey.add(run.copy(), element)
+            element += run.size
+    found, sound = survey.result(), [code for code in codes if code != 0xFF]
+    if sound:
+        assert found.largest is not None
+        assert found.smallest is not None
+        places = found.smallest.element, found.largest.element
+        assert places == (codes.index(min(sound)), codes.index(max(sound)))
+        assert found.smallest.begin == 1000 + codes.index(min(sound))

@@ -462,6 +462,7 @@ class TestUnscaledCodes:
         assert failure.message == (
             f"all 98,304 values are values of E4M3, up to 448: FP8 codes stored as {dtype}, their scales not applied"
         )
+        assert failure.takes == (WEIGHT,)  # that its median is far from its kind is the same thing
 
     def test_a_sample_says_how_much_it_looked_at(self):
         strip = _tensor(WEIGHT, read=49_152, rows=((0, 128),), **self.CODES)

@@ -33,6 +33,7 @@ def check(probes: Probes) -> Iterator[Failure]:
         _message,
         expected="weights",
         actual=lambda bad: {"minimum": bad.values.minimum, "maximum": bad.values.maximum},
+        takes=lambda values: (values.name,),
         whole=True,
     )
 
