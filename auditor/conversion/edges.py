@@ -64,7 +64,7 @@ def alike(one: Sketch, other: Sketch) -> bool:
 
 def _doubled(values: npt.NDArray[np.floating]) -> bool:
     half, odd = divmod(len(values), 2)
-    return not odd and half >= _LEAST and _alike(values[:half], values[half:])
+    return not odd and half >= _LEAST and values.min() < values.max() and _alike(values[:half], values[half:])
 
 
 def _alike(one: npt.NDArray[np.floating], other: npt.NDArray[np.floating]) -> bool:

@@ -86,7 +86,7 @@ def outcome_of(found: Measured) -> Outcome:
 
 
 def _by_scales(found: Measured) -> Outcome:
-    """Codes are the same, so that the scales decide: within what their own dtype rounds, and no more."""
+    """Codes are the same, so that the scales decide: within what their own dtype rounds, or by a formula."""
     one, other = found.scales
     at = found.pair.new.scale
     if one is None or other is None or at is None:
@@ -96,7 +96,7 @@ def _by_scales(found: Measured) -> Outcome:
         moved = np.abs(other.astype(np.float64) - one) / np.abs(one)
     if (moved[found.seen] <= bound * SLACK).all():
         return Outcome("rounded", f"scales to the nearest {at.dtype}")
-    return Outcome("different")
+    return _followed(found) or Outcome("different")
 
 
 def _followed(found: Measured) -> Outcome | None:

@@ -106,6 +106,17 @@ def test_scales_made_powers_of_two_requantise_every_block(ask, codes, between):
     assert any("values rounded to BF16" in each for each in formulas) == (between is torch.bfloat16)
 
 
+@pytest.mark.parametrize("between", [torch.float32, torch.bfloat16])
+def test_fp8_made_of_fp8_by_way_of_floats_follows_by_the_formula_where_codes_survive_too(ask, codes, between):
+    """Codes come back, and scales move: by their last bit in F32, by what BF16 rounds of the largest weight."""
+    values = ask(quantised(cast(codes, between), codes, weight_quant))
+    assert values.verdict == "faithful"
+    assert {kind.formula for kind in values.kinds if kind.relation == "requantised"} <= {
+        "amax / 448",
+        "amax / 448 of values rounded to BF16",
+    }
+
+
 def test_f32_rounded_to_bf16_is_lossy_with_its_errors(ask, codes):
     wide = cast(codes, torch.float32)
     values = ask(
