@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from auditor.comparison import count, value_facts
 from auditor.comparison.causes import CAUSES, causes_of
-from auditor.comparison.causes.other_family import families_by_names, named_as_another
+from auditor.comparison.causes.other_family import families_by_names, named_as_another, wider_families
 from auditor.comparison.exclusions import unmatched_exclusions
 from auditor.comparison.infer import infer
 from auditor.comparison.match import match, take_census
@@ -95,6 +95,7 @@ def facts_of(
             "match",
             "corrections",
             "unmatched_exclusions",
+            "wider_families",
             *CAUSES,
         )
         # How another format pairs weights with scales is not known, and without a family any format may be.
@@ -180,6 +181,7 @@ def explain(
     names_by_cause = {name: {each for cause in causes for each in cause.explains} for name, causes in found.items()}
     there = set().union(*(names for cause, names in names_by_cause.items() if cause not in ("lost", "exported")))
     facts = {**found, "match": matched.present(there) if there else matched, "corrections": ()}
+    facts["wider_families"] = wider_families(inventory, expectations, matched)
     if left.faults < 2:
         return facts
     config, family = configuration.config, configuration.family

@@ -83,6 +83,18 @@ def test_what_a_rewritten_model_type_asks_of_config_json_follows_from_it(like, m
     assert (rule, told in message) == ("NAM112", True)
 
 
+def test_a_layout_that_adds_to_the_expected_one_is_named_where_its_tensors_are_too_many(tmp_path):
+    plan = small("v3.2").copy()
+    plan.config["model_type"] = "deepseek_v3"
+    write(plan, tmp_path, strips=None)
+    report = audit(tmp_path)
+    assert report.verdict == "passed"
+    (message,) = [each.message for each in report.findings if each.rule == "NAM102"]
+    assert message == (
+        "no tensor of this name follows from the config; the tensors are named as in deepseek-v3.2 and glm-5"
+    )
+
+
 def test_a_format_that_is_the_other_familys_own_is_not_said_to_be_nobodys(tmp_path):
     plan = small("v4.1-flash").copy()
     plan.config["model_type"] = "deepseek_v3"

@@ -12,23 +12,34 @@ from auditor.inventory.facts import Inventory
 
 def find_other_family(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[OtherFamily, ...]:
     """One cause for all that disagrees, where no family that names tensors as expected has names that are there."""
-    if not match.missing or not match.unexpected:
+    found, same, strange = _compared(inventory, expectations, match) if match.missing else ([], False, {})
+    if same or not found:
         return ()
-    strange = kinds_of(match.unexpected)
-    every = list(families().values())
-    if not any(kind in strange for family in every for kind in family.fingerprint.has):
-        return ()
-    there = kinds_of(inventory.tensors)
-    expected = kinds_of(expectations.names)
-    found = [family for family in every if family.fingerprint.is_in(there)]
-    if any(family.fingerprint.is_in(expected) for family in found):
-        return ()
-    strange = {kind: names for kind, names in strange.items() if kind not in expected}
     stored = (*match.unexpected, *match.misshapen, *match.mistyped)
     explains = tuple(dict.fromkeys((*stored, *match.missing, *match.absent)))
     common = expectations.size - len(match.missing) - len(match.absent)
     beside = tuple(chain.from_iterable(map(expectations.beside, match.unexpected)))
     return tuple(OtherFamily(explains, *told, common, expectations.size, beside) for told in _told(found, strange))
+
+
+def wider_families(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[str, ...]:
+    """The families told by names beside those that are expected: they have these and more."""
+    found, same, strange = _compared(inventory, expectations, match)
+    return next((names for names, _, _ in _told(found, strange)), ()) if same else ()
+
+
+def _compared(
+    inventory: Inventory, expectations: Expectations, match: Match
+) -> tuple[list[Family], bool, dict[str, list[str]]]:
+    """The families that all names tell, whether one of them is expected, and the names of kinds that are not."""
+    strange = kinds_of(match.unexpected)
+    every = list(families().values()) if strange else []
+    if not any(kind in strange for family in every for kind in family.fingerprint.has):
+        return [], False, {}
+    there, expected = kinds_of(inventory.tensors), kinds_of(expectations.names)
+    found = [family for family in every if family.fingerprint.is_in(there)]
+    same = any(family.fingerprint.is_in(expected) for family in found)
+    return found, same, {kind: names for kind, names in strange.items() if kind not in expected}
 
 
 def named_as_another(inventory: Inventory, family: Family) -> tuple[OtherFamily, ...]:

@@ -18,8 +18,11 @@ RULE = Rule(
 )
 
 
-def check(match: Match, policy: Policy, expectations: Expectations) -> Iterator[Failure]:
+def check(
+    match: Match, policy: Policy, expectations: Expectations, wider_families: tuple[str, ...]
+) -> Iterator[Failure]:
     """One failure per unexpected tensor that no other rule speaks of and the policy does not allow."""
+    wider = f"; the tensors are named as in {' and '.join(wider_families)}" if wider_families else ""
     for name, header in match.unexpected.items():
         if (
             expectations.naming.layer_of(name) in match.undeclared_mtp
@@ -28,7 +31,7 @@ def check(match: Match, policy: Policy, expectations: Expectations) -> Iterator[
         ):
             continue
         yield RULE.failure(
-            "no tensor of this name follows from the config",
+            f"no tensor of this name follows from the config{wider}",
             tensor=name,
             actual={"shape": list(header.shape), "dtype": header.dtype},
         )
