@@ -24,8 +24,6 @@ DEVIATIONS = 4.0
 PEERS = 3
 # Weights of 448 and more in half of the blocks; a scale of 1 makes them, and trained ones are of the order of 0.0001.
 HEAVY = 448.0
-# What no kind and no weight of a model spans: beyond, nothing but a mistake is left.
-IMPOSSIBLE, IMPOSSIBLE_WEIGHT = 2.0**20, 2.0**16
 # With scales of 1 the codes themselves are the weights; a cast of weights to codes leaves none of this size.
 UNSCALED = 224.0
 # The least that an all but empty block gets, with some room for powers of two.
@@ -61,7 +59,7 @@ def outliers(probes: Probes, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> tup
         largest = _largest_code(values, probes)
         outlier = (
             _find_unscaled(values, largest)
-            or _whole(values, median, kind, far, largest, may_be_dead=expert in dead)
+            or _whole(values, median, kind, None if far < 0 and expert in dead else far, largest, thresholds)
             or _single(values, median, kind, largest, thresholds)
             or _small(values, median, kind, thresholds)
         )
@@ -141,25 +139,31 @@ def _find_unscaled(values: TensorValues, largest: float) -> Outlier | None:
 
 
 def _whole(
-    values: TensorValues, median: float, kind: _Kind | None, apart: float, largest: float, *, may_be_dead: bool
+    values: TensorValues,
+    median: float,
+    kind: _Kind | None,
+    apart: float | None,
+    largest: float,
+    thresholds: Thresholds,
 ) -> Outlier | None:
-    """What is odd about the tensor's median."""
+    """What is odd about the tensor's median; `apart` is None where nothing odd is meant by how far it is below."""
     assert values.scales is not None
     weight = largest * median
     middle = None if kind is None else kind.middle
-    if kind is not None and (apart > 1 or (apart < -1 and not may_be_dead)):
+    if kind is not None and apart is not None and abs(apart) > 1:
         ratio = median / kind.middle
         times = f"{_times(ratio)} times" if ratio >= 1 else f"{_times(1 / ratio)} times below"
         others = f"{plural(kind.tensors, 'tensor')} of its kind"
         message = f"median scale {median:.3g} is {times} the {kind.middle:.3g} of {others}"
-        if weight > IMPOSSIBLE_WEIGHT:
+        heavy, far = weight > thresholds.heavy_value, thresholds.impossible_scale
+        if heavy:
             message += f" and makes weights of {weight:.3g}"
-        impossible = ratio > IMPOSSIBLE or weight > IMPOSSIBLE_WEIGHT or (kind.agrees and ratio < 1 / IMPOSSIBLE)
+        impossible = heavy or ratio > far or (kind.agrees and ratio < 1 / far)
         return Outlier(values, message, None, middle, impossible)
     if weight >= HEAVY:
         gives = "gives half of the blocks weights" if values.scales.kind == "block" else "makes weights"
         message = f"median scale {median:.3g} {gives} of {weight:.3g} and more"
-        return Outlier(values, message, None, middle, weight > IMPOSSIBLE_WEIGHT)
+        return Outlier(values, message, None, middle, weight > thresholds.heavy_value)
     return None
 
 
@@ -193,13 +197,14 @@ def _single(
     usual = thresholds.scale_above if scales.kind == "block" else ALONE
     limit = max(usual, ALIKE * kind.above if kind is not None and scales.kind == "block" else 0.0)
     weight, alone = largest * scales.maximum, base > CLAMP and scales.maximum >= limit * base
-    if not alone and weight <= IMPOSSIBLE_WEIGHT:
+    heavy = weight > thresholds.heavy_value
+    if not alone and not heavy:
         return None
     at = f" at {place(values, scales.largest)}" if scales.largest is not None else ""
     message = f"scale {scales.maximum:.3g}{at} is {_times(scales.maximum / base)} times the median {base:.3g}"
-    if weight > IMPOSSIBLE_WEIGHT:
+    if heavy:
         message += f" and makes weights of {weight:.3g}"
-    impossible = weight > IMPOSSIBLE_WEIGHT or (base > CLAMP and scales.maximum > IMPOSSIBLE * base)
+    impossible = heavy or (base > CLAMP and scales.maximum > thresholds.impossible_scale * base)
     return Outlier(
         values,
         message,

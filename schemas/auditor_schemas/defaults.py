@@ -27,6 +27,7 @@ THRESHOLDS: dict[str, float] = {
     "scale_above": 128.0,
     "scale_below": 64.0,
     "kind_apart": 64.0,
+    "impossible_scale": 2.0**20,
     "zero_rows": 0.0625,
     "doubled_rows": 0.05,
     "code_runs": 1_024,

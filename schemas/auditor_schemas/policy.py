@@ -83,7 +83,8 @@ class Thresholds(BaseModel):
         default=int(THRESHOLDS["equal_values"]), description="Values of the smallest tensors held against each other."
     )
     heavy_value: Factor = Field(
-        default=THRESHOLDS["heavy_value"], description="The largest |value| of an unquantised tensor that passes."
+        default=THRESHOLDS["heavy_value"],
+        description="The largest |value|, stored or made of codes and scales, that passes.",
     )
     light_median: Share = Field(
         default=THRESHOLDS["light_median"], description="The least median |value| of an unquantised tensor that passes."
@@ -100,6 +101,10 @@ class Thresholds(BaseModel):
     )
     kind_apart: Factor = Field(
         default=THRESHOLDS["kind_apart"], description="How far a tensor's median may be from those of its kind."
+    )
+    impossible_scale: Factor = Field(
+        default=THRESHOLDS["impossible_scale"],
+        description="From how far on scales are beyond what a model has, from their kind or the rest of their tensor.",
     )
     zero_rows: Share = Field(
         default=THRESHOLDS["zero_rows"], description="The share of a matrix's rows that may be zeros."

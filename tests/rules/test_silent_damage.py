@@ -162,6 +162,11 @@ class TestMagnitudes:
         usual = [scales(number, 2e-4) for number in range(5)]
         assert len(_messages("impossible-scale", *usual, scales(9, 2e-4 / 2**21))) == 1
         assert _messages("impossible-scale", *usual, scales(9, 2e-4 / 2**19)) == []
+        lenient = Thresholds(impossible_scale=2.0**22)
+        assert _messages("impossible-scale", *usual, scales(9, 2e-4 / 2**21), thresholds=lenient) == []
+        assert _messages("impossible-scale", *usual, scales(9, 2e-4 * 2**19)) == []
+        strict = Thresholds(heavy_value=1_000.0)
+        assert len(_messages("impossible-scale", *usual, scales(9, 2e-4 * 2**19), thresholds=strict)) == 1
 
     def test_scales_that_are_other_bytes_are_told_once_whatever_their_signs(self):
         """As in the other byte order: of any size and sign. A single negative scale keeps its own rule."""
