@@ -95,6 +95,16 @@ def test_a_layout_that_adds_to_the_expected_one_is_named_where_its_tensors_are_t
     )
 
 
+def test_single_names_of_another_family_among_all_that_are_expected_tell_none(tmp_path):
+    plan = small("v3").copy()
+    first = next(plan.tensors())
+    for name in ("layers.3.ffn.gate.bias_vl", "layers.3.attn.kv_norm.weight"):
+        plan.insert(first.name, replace(first, name=name))
+    write(plan, tmp_path, strips=None)
+    found = {each.rule: each.message for each in audit(tmp_path).findings if each.severity != "info"}
+    assert found == {"NAM102": "no tensor of this name follows from the config"}
+
+
 def test_a_format_that_is_the_other_familys_own_is_not_said_to_be_nobodys(tmp_path):
     plan = small("v4.1-flash").copy()
     plan.config["model_type"] = "deepseek_v3"

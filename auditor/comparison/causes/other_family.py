@@ -12,7 +12,7 @@ from auditor.inventory.facts import Inventory
 
 def find_other_family(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[OtherFamily, ...]:
     """One cause for all that disagrees, where no family that names tensors as expected has names that are there."""
-    found, same, strange = _compared(inventory, expectations, match) if match.missing else ([], False, {})
+    found, same, strange = _compared(inventory, expectations, match) if match.missing else ([], [], {})
     if same or not found:
         return ()
     stored = (*match.unexpected, *match.misshapen, *match.mistyped)
@@ -25,20 +25,21 @@ def find_other_family(inventory: Inventory, expectations: Expectations, match: M
 def wider_families(inventory: Inventory, expectations: Expectations, match: Match) -> tuple[str, ...]:
     """The families told by names beside those that are expected: they have these and more."""
     found, same, strange = _compared(inventory, expectations, match)
-    return next((names for names, _, _ in _told(found, strange)), ()) if same else ()
+    wider = [each for each in found if any({*own.fingerprint.has} < {*each.fingerprint.has} for own in same)]
+    return next((names for names, _, _ in _told(wider, strange)), ())
 
 
 def _compared(
     inventory: Inventory, expectations: Expectations, match: Match
-) -> tuple[list[Family], bool, dict[str, list[str]]]:
-    """The families that all names tell, whether one of them is expected, and the names of kinds that are not."""
+) -> tuple[list[Family], list[Family], dict[str, list[str]]]:
+    """The families that all names tell, those of them that are expected, and the names of kinds that are not."""
     strange = kinds_of(match.unexpected)
     every = list(families().values()) if strange else []
     if not any(kind in strange for family in every for kind in family.fingerprint.has):
-        return [], False, {}
+        return [], [], {}
     there, expected = kinds_of(inventory.tensors), kinds_of(expectations.names)
     found = [family for family in every if family.fingerprint.is_in(there)]
-    same = any(family.fingerprint.is_in(expected) for family in found)
+    same = [family for family in found if family.fingerprint.is_in(expected)]
     return found, same, {kind: names for kind, names in strange.items() if kind not in expected}
 
 
