@@ -90,7 +90,8 @@ def far_share(values: TensorValues) -> float:
 
 
 def _bits(values: TensorValues, thresholds: Thresholds) -> Magnitude | None:
-    if _count(values) < ENOUGH:
+    known = _count(values)  # of a few values in another order one may look like 0 or NaN
+    if values.read < ENOUGH or (known < ENOUGH and 2 * known < values.read):
         return None
     middle, far = median_exponent(values), far_share(values)
     if far > thresholds.far_exponents:

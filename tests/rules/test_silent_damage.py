@@ -118,6 +118,11 @@ class TestMagnitudes:
         assert len(_messages("foreign-bits", _tensor("w", exponents=dict.fromkeys(range(-126, 127), 1)))) == 1
         assert _messages("foreign-bits", _tensor("w", exponents={-6: 60, -40: 40})) == []
 
+    def test_a_bias_of_eight_values_in_another_order_is_found_where_one_of_them_looks_like_zero(self):
+        bias = _tensor("b", (8,), dtype="F32", role="router_bias", exponents=dict.fromkeys(range(-90, 91, 30), 1))
+        assert len(_messages("foreign-bits", bias)) == 1
+        assert _messages("foreign-bits", _tensor("b", (7,), dtype="F32", exponents=bias.exponents)) == []
+
     def test_values_of_which_half_are_heavy_are_other_bits_and_not_one_heavy_value(self):
         norm = _tensor("w", maximum=2.5e38, exponents={108: 60, 92: 40})
         assert _messages("foreign-bits", norm) == ["half of the BF16 values read are 3.25e+32 and more"]
