@@ -207,6 +207,14 @@ class TestTexture:
         lenient = Thresholds(code_runs=4096, small_codes=0.2)
         assert _messages(slug, weight, thresholds=lenient) == []
 
+    def test_a_weight_of_one_code_throughout_is_told_once(self):
+        from auditor.content.probes import BlockValues
+
+        texture = Texture(pages=24, sign_run=98_304)
+        weight = _tensor("w", dtype="F8_E4M3", constant=True, texture=texture, blocks=BlockValues(blocks=6))
+        assert _messages("one-sign-codes", weight) == []
+        assert len(_messages("constant-tensor", weight)) == 1
+
     def test_random_bytes_across_two_pages_are_one_page_at_least(self):
         from auditor.content.probes import BlockValues
 

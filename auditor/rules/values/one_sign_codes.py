@@ -22,7 +22,9 @@ def check(probes: Probes, policy: Policy) -> Iterator[Failure]:
     found = [
         Bad(values, values.texture.sign_run, values.read, values.texture.first_sign)
         for values in probes.weights
-        if values.texture is not None and values.texture.sign_run >= policy.thresholds.code_runs
+        if values.texture is not None
+        and values.texture.sign_run >= policy.thresholds.code_runs
+        and not values.constant  # which has a rule of its own
     ]
     return failures(
         RULE,
