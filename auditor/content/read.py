@@ -151,7 +151,6 @@ class _Spot:
         plans, state, name = self.plans, self.state, self.device_name
         found = state.load_functional(plans, name) if state is not None else None
         if found is None:
-            check_numba(self.reading.depth)
             from auditor.content.spot import FEW, MOST, spot_checks
 
             # A figure, and no finding: where the CPU reads everything, a few weights are enough.

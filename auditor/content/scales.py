@@ -7,13 +7,13 @@ import numpy.typing as npt
 
 from auditor.content.device import Bytes
 from auditor.content.formats import Beside
-from auditor.content.fp8 import decode_table
+from auditor.content.fp8 import Floats
 from auditor.content.kernels import survey
 from auditor.content.plan import Part
 from auditor.content.probes import Position, ScaleValues
-from auditor.format.dtypes import FP8, packed_bytes
+from auditor.content.stored import CODES, as_floats
+from auditor.format.dtypes import packed_bytes
 
-Floats = npt.NDArray[np.float32]
 # The median of more values than this, which no release has in one grid, is told to the 8 bits of BF16.
 EXACT_VALUES = 1 << 20
 
@@ -36,31 +36,6 @@ def survey_of(part: Part) -> "Survey | CodeSurvey | None":
     if part.dtype in CODES:
         return CodeSurvey(part, beside)
     return Survey(part, powers_of_two=beside.powers_of_two)
-
-
-def as_floats(data: Any, dtype: str) -> Floats:
-    """Scales stored in one of SCALE_DTYPES, or as codes, as float32, which holds all of them but F64's exactly.
-
-    U8 are the exponents that F8_E8M0 has.
-    """
-    if dtype == "F32":
-        return np.frombuffer(data, np.float32)
-    if dtype == "BF16":
-        return (np.frombuffer(data, np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
-    if dtype in CODES:
-        return CODES[dtype][np.frombuffer(data, np.uint8)]
-    with np.errstate(over="ignore"):  # infinite as float32: no scale either way
-        return np.frombuffer(data, np.float16 if dtype == "F16" else np.float64).astype(np.float32)
-
-
-def _exponents() -> Floats:
-    """The powers of two that the codes of E8M0 stand for, from 2^-127 on; 0xFF is NaN."""
-    powers = np.ldexp(np.float32(1), np.arange(255) - _BIAS)
-    return np.append(powers, np.float32(np.nan))
-
-
-_E8M0 = _exponents()
-CODES = {"F8_E8M0": _E8M0, "U8": _E8M0, FP8: decode_table()}
 
 
 class Survey:

@@ -9,7 +9,7 @@ import numpy as np
 from auditor.content.functional import check
 from auditor.content.plan import Part, ScaleAt, ShardPlan
 from auditor.content.probes import Functional
-from auditor.content.scales import as_floats
+from auditor.content.stored import as_floats
 from auditor.errors import ReadError
 from auditor.families.naming import Naming
 from auditor.sources import Source

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from auditor.content.device import PAGE
 from auditor.content.plan import STRIP_ROWS, Part, ShardPlan
 from auditor.content.probes import ShardValues, TensorValues
+from auditor.content.stored import CODES
 from auditor.errors import ReadError
 
 UNIT_BYTES = 500_000_000  # few enough that workers end together, and far more than it costs to begin one
@@ -53,8 +54,6 @@ def _pieces(part: Part, most: int) -> list[Part]:
     Whole are vocabularies, of which a digest is made and rows are compared; floats that are scales, of which a median
     is told; and what has no rows, or blocks that begin anew within it.
     """
-    from auditor.content.scales import CODES
-
     beside = part.beside is not None and (part.beside.kind == "shape" or part.dtype not in CODES)
     chunked = part.blocks is not None and part.blocks.chunks > 1
     uneven = part.row_bytes * part.row_count != part.end - part.begin

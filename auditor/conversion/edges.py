@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from auditor.content.scales import Floats
+from auditor.content.fp8 import Floats
 from auditor.conversion.facts import Pair, Sketch
 
 WIDTH = 8  # rows and columns that are kept

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from auditor.content.fp8 import Floats
 from auditor.content.kernels import compare
-from auditor.content.scales import Floats
 from auditor.conversion import grids
 from auditor.conversion.edges import Edges
 from auditor.conversion.facts import FORMULAS, Pair, Relation

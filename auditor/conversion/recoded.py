@@ -6,9 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from auditor.content.device import Bytes
-from auditor.content.fp8 import decode_table
+from auditor.content.fp8 import Floats, decode_table
 from auditor.content.kernels.pairs import find_code, pair_codes
-from auditor.content.scales import Floats
 
 CODES = 256
 _TABLE = decode_table()

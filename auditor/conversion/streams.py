@@ -4,9 +4,10 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 
 from auditor.content.device import Buffer, Bytes
+from auditor.content.fp8 import Floats
 from auditor.content.plan import ScaleAt
-from auditor.content.scales import Floats, as_floats
 from auditor.content.shard import stamp_of
+from auditor.content.stored import as_floats
 from auditor.errors import ReadError
 from auditor.format.entries import Shard
 from auditor.sources import File, Source

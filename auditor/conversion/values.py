@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from auditor.content.device import Bytes
-from auditor.content.fp8 import CLAMP, decode_table, encode_bf16
+from auditor.content.fp8 import CLAMP, Floats, decode_table, encode_bf16
 from auditor.content.kernels import compare
-from auditor.content.scales import Floats
 from auditor.conversion.edges import WIDTH, Edges
 from auditor.conversion.facts import Pair, PairValues, Place, Stored
 from auditor.conversion.outcome import (

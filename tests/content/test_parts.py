@@ -255,7 +255,7 @@ def test_parts_read_with_and_without_digests_are_not_mixed(sound: Path, tmp_path
         assert "without digests" in said
 
 
-def test_a_numba_that_does_not_work_here_is_one_line_where_all_parts_are_read(sound: Path, tmp_path: Path) -> None:
+def test_where_all_parts_are_read_numba_is_not_asked_for(sound: Path, tmp_path: Path) -> None:
     place = tmp_path / "place"
     assert cli.main(["read", str(sound), "--resume", str(place), "--part", "1/1", "--quiet"]) == 0
     (tmp_path / "broken").mkdir()
@@ -263,8 +263,7 @@ def test_a_numba_that_does_not_work_here_is_one_line_where_all_parts_are_read(so
     words = [sys.executable, "-m", "auditor", "audit", str(sound), "--depth", "full", "--resume", str(place)]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'broken'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "Numba needs another NumPy" in done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_parts_of_another_version_are_not_mixed(sound: Path, tmp_path: Path, monkeypatch, capsys) -> None:
