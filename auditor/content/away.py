@@ -1,11 +1,15 @@
-"""A unit of work that another machine reads: all it needs to know as bytes, and its facts as bytes."""
+"""A unit of work that another machine reads: all it needs to know as bytes, and its facts as bytes.
+
+Both are MessagePack, compressed: names repeat, and what is below 100 KB travels inline.
+"""
 
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -22,6 +26,10 @@ from auditor_schemas.codes import Code
 
 if TYPE_CHECKING:
     from auditor.content.device import Device
+
+Message = TypeVar("Message")
+
+_LARGEST = 256 << 20  # bytes that come out of those that travelled; a shard of 600,000 tensors has no more
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -60,12 +68,22 @@ class Answer(msgspec.Struct, frozen=True):
     no_gpu: bool = False
 
 
+def packed(message: Order | Answer) -> bytes:
+    """A message as it travels."""
+    return zlib.compress(msgspec.msgpack.encode(message), 1)
+
+
+def unpacked(data: bytes, kind: type[Message]) -> Message:
+    """The message. Raises zlib.error or msgspec.DecodeError for what is none, or would be larger than any."""
+    return msgspec.msgpack.decode(zlib.decompressobj().decompress(data, _LARGEST), type=kind)
+
+
 def ordered(
     opening: Opening, plan: ShardPlan, stamp: str | None, *, digests: bool, device: Literal["cpu", "cuda"] = "cpu"
 ) -> bytes:
     """A unit of work; of a stamp only what means the same elsewhere."""
     known = None if stamp is None else stamp.partition(HERE)[0]
-    return msgspec.msgpack.encode(Order(__version__, opening, plan, known, digests, device))
+    return packed(Order(__version__, opening, plan, known, digests, device))
 
 
 def answered(data: bytes, plan: ShardPlan, stamp_of: Callable[[str], str | None]) -> Answer:
@@ -74,8 +92,8 @@ def answered(data: bytes, plan: ShardPlan, stamp_of: Callable[[str], str | None]
     Raises ReadError for one that is none, or of another unit or file.
     """
     try:
-        answer = msgspec.msgpack.decode(data, type=Answer)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        answer = unpacked(data, Answer)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, zlib.error):
         raise ReadError(f"{plan.file}: what came back is no result", code="unreadable") from None
     values = answer.values
     if values is None:
@@ -103,7 +121,7 @@ def _held_once(values: ShardValues, plan: ShardPlan) -> tuple[TensorValues, ...]
 def read_away(data: bytes) -> bytes:
     """On another machine: read what an order says. Never raises for what can be said in an answer."""
     try:
-        order = msgspec.msgpack.decode(data, type=Order)
+        order = unpacked(data, Order)
         if order.tool != __version__:
             return _said(f"has auditor {__version__}, not {order.tool}", None)
         answer = _read(order) if order.device == "cpu" else _read_on_gpu(order)
@@ -113,7 +131,7 @@ def read_away(data: bytes) -> bytes:
         return _said(str(error), code_of(error))
     except MemoryError:
         return _said("is out of memory", "out_of_memory")
-    return msgspec.msgpack.encode(answer)
+    return packed(answer)
 
 
 def _read(order: Order) -> Answer:
@@ -138,7 +156,7 @@ def _read_on_gpu(order: Order) -> Answer:
 
 
 def _said(what: str, code: Code | None) -> bytes:
-    return msgspec.msgpack.encode(Answer(error=what, code=code, here=True))
+    return packed(Answer(error=what, code=code, here=True))
 
 
 def _portable(stamp: str | None) -> str | None:

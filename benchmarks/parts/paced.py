@@ -3,9 +3,7 @@
 import os
 import time
 
-import msgspec
-
-from auditor.content.away import Order, read_away
+from auditor.content.away import Order, read_away, unpacked
 
 
 def read(data: bytes) -> bytes:
@@ -13,7 +11,7 @@ def read(data: bytes) -> bytes:
     begun, pace = time.monotonic(), float(os.environ.get("PACE", "0"))
     answer = read_away(data)
     if pace:
-        plan = msgspec.msgpack.decode(data, type=Order).plan
+        plan = unpacked(data, Order).plan
         time.sleep(max(0, plan.bytes / pace - (time.monotonic() - begun)))
     return answer
 

@@ -4,6 +4,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from auditor.content import away
-from auditor.content.away import Answer, Opening, Order, answered, ordered, read_away
+from auditor.content.away import Answer, Opening, Order, answered, ordered, packed, read_away, unpacked
 from auditor.content.cpu import CpuDevice
 from auditor.content.formats import Blocks, Formats
 from auditor.content.gpu import available
@@ -43,7 +44,7 @@ def order(source: Source, plan: ShardPlan, **more: object) -> bytes:
 
 
 def decoded(data: bytes) -> Answer:
-    return msgspec.msgpack.decode(data, type=Answer)
+    return unpacked(data, Answer)
 
 
 def test_what_another_machine_reads_is_what_this_one_does(source: Source, plan: ShardPlan) -> None:
@@ -65,7 +66,7 @@ def test_a_machine_that_sees_another_file_says_so(copy: Path, source: Source, pl
     elif what == "gone":
         (copy / plan.file).unlink()
     else:
-        data = msgspec.msgpack.encode(replace(msgspec.msgpack.decode(data, type=Order), tool="0.0.1"))
+        data = packed(replace(unpacked(data, Order), tool="0.0.1"))
     answer = decoded(read_away(data))
     assert answer.values is None
     assert answer.here
@@ -75,17 +76,15 @@ def test_a_machine_that_sees_another_file_says_so(copy: Path, source: Source, pl
 def test_what_is_not_allowed_here_is_not_allowed_there(source: Source, plan: ShardPlan, tmp_path: Path) -> None:
     answer = decoded(read_away(order(source, plan, roots=(str(tmp_path / "elsewhere"),))))
     assert answer.values is None
-    remote = replace(
-        msgspec.msgpack.decode(order(source, plan), type=Order), opening=Opening("http://127.0.0.1:9", private=False)
-    )
-    answer = decoded(read_away(msgspec.msgpack.encode(remote)))
+    remote = replace(unpacked(order(source, plan), Order), opening=Opening("http://127.0.0.1:9", private=False))
+    answer = decoded(read_away(packed(remote)))
     assert answer.values is None
 
 
 def test_what_comes_back_is_held_against_what_was_asked(source: Source, plan: ShardPlan) -> None:
     found = decoded(read_away(order(source, plan)))
     assert found.values is not None
-    for data in (b"", b"\xc1", b"\x90" * 100_000, msgspec.msgpack.encode([1])):
+    for data in (b"", b"\xc1", *map(zlib.compress, (b"\xc1", b"\x90" * 100_000, msgspec.msgpack.encode([1])))):
         with pytest.raises(ReadError, match="no result"):
             answered(data, plan, source.stamp)
     tensors = found.values.tensors
@@ -96,11 +95,20 @@ def test_what_comes_back_is_held_against_what_was_asked(source: Source, plan: Sh
     ]
     for values in others:
         with pytest.raises(ReadError, match="another unit"):
-            answered(msgspec.msgpack.encode(Answer(values)), plan, source.stamp)
+            answered(packed(Answer(values)), plan, source.stamp)
     for stamps in ({plan.file: "1:2"}, {plan.file: None}, {}):
         lie = replace(found.values, stamps=stamps)
-        answer = answered(msgspec.msgpack.encode(Answer(lie)), plan, source.stamp)
+        answer = answered(packed(Answer(lie)), plan, source.stamp)
         assert (answer.values, answer.here, answer.code) == (None, True, "changed")
+
+
+def test_what_would_be_larger_than_any_message_is_none(
+    source: Source, plan: ShardPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = read_away(order(source, plan))
+    monkeypatch.setattr(away, "_LARGEST", 1000)
+    with pytest.raises(ReadError, match="no result"):
+        answered(found, plan, source.stamp)
 
 
 def test_stamps_that_come_back_are_this_machine_s(source: Source, plan: ShardPlan) -> None:
@@ -108,7 +116,7 @@ def test_stamps_that_come_back_are_this_machine_s(source: Source, plan: ShardPla
     found = decoded(read_away(order(source, plan)))
     assert found.values is not None
     other = {file: f"{str(stamp).partition(HERE)[0]}{HERE}another" for file, stamp in found.values.stamps.items()}
-    answer = answered(msgspec.msgpack.encode(Answer(replace(found.values, stamps=other))), plan, source.stamp)
+    answer = answered(packed(Answer(replace(found.values, stamps=other))), plan, source.stamp)
     assert answer.values is not None
     assert answer.values.stamps == {file: source.stamp(file) for file in other}
 
