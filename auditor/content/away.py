@@ -182,6 +182,7 @@ def _alone_here() -> Iterator[None]:
 
 def compile_kernels() -> None:
     """On another machine: have kernels there, so that no unit waits for them."""
+    import auditor.content.shard  # noqa: F401  # and with it every kernel
     from auditor.content.kernels.compiled import prepare
 
     with _alone_here():

@@ -241,6 +241,7 @@ class _Work:
     def _prepare(self) -> None:
         """Have the kernels; where all was read before nobody waits for numba."""
         check_numba(self._reading.depth)
+        import auditor.content.shard  # noqa: F401  # and with it every kernel
         from auditor.content.kernels.compiled import prepare
 
         prepare(self._reading.preparing)

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from auditor.threads import Thread
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -69,20 +71,19 @@ class Local(Generic[Task, Result]):
         """Do every task, the first ones first; and in the caller's thread, which only waits for them, `meanwhile`."""
         for task in tasks:
             self._waiting.put(task)
-        threads = [
-            threading.Thread(target=self._work, name=f"content-{number}", daemon=True)
-            for number in range(min(self._jobs, len(tasks)))
-        ]
+        threads = [Thread(self._work, f"content-{number}") for number in range(min(self._jobs, len(tasks)))]
         self.workers = len(threads)
-        for thread in threads:
-            thread.start()
+        begun: list[Thread] = []
         try:
+            for thread in threads:
+                thread.start()
+                begun.append(thread)
             if meanwhile is not None:
                 meanwhile()
             self._collect(len(threads))
         except BaseException:
             self._meter.stopping = True
-            for thread in threads:
+            for thread in begun:
                 thread.join()
             self._hand_over()
             raise

@@ -2,12 +2,12 @@
 
 from __future__ import annotations  # the models are named here, not imported
 
-import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from auditor.errors import AuditorError
 from auditor.format.files import CONFIG, HEAD, INDEX, POINTER, SINGLE, SUFFIX, companions, series
+from auditor.threads import Thread
 from auditor_schemas.defaults import LIMITS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def fetch(source: Source) -> None:
         except AuditorError:
             pass  # the walk meets it again, where somebody listens
 
-    threading.Thread(target=run, name="auditor-begin", daemon=True).start()
+    Thread(run, "auditor-begin").start()
 
 
 def need_of(path: str, limits: Limits) -> Need:

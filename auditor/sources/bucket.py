@@ -23,6 +23,7 @@ from auditor.sources.http.transport import Transport
 from auditor.sources.listing import PAGE_KEYS, S3, Dialect, listing
 from auditor.sources.remote import Remote, needs
 from auditor.text import quoted, shown
+from auditor.threads import Thread
 
 if TYPE_CHECKING:
     from auditor.sources.cache import Cache
@@ -158,7 +159,7 @@ class Bucket(Remote):
             except Exception as error:  # handed over to who waits
                 pages.put(error)
 
-        threading.Thread(target=ask, name="auditor-listing", daemon=True).start()
+        Thread(ask, "auditor-listing").start()
         files: dict[str, Entry] = {}
         deadline = self.transport.deadline()
         while True:

@@ -6,6 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from auditor.threads import Thread
+
 
 class Crew:
     """At most so many threads, which do jobs in the order in which they are given and end when none is left."""
@@ -24,7 +26,7 @@ class Crew:
             fresh = max(0, min(self.most - self._threads, len(self._jobs)))
             self._threads += fresh
         for _ in range(fresh):
-            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+            Thread(self._work, self._name).start()
 
     def _work(self) -> None:
         while True:

@@ -166,3 +166,14 @@ def test_kernels_are_compiled_by_one_process_of_a_machine_at_a_time(
                 process.wait(2)
             fcntl.flock(lock, fcntl.LOCK_UN)
             assert int(process.stdout.readline()) > 1000
+
+
+def test_kernels_are_there_before_a_unit_asks_for_them() -> None:
+    """In a process of its own, as nothing here may have been imported before."""
+    program = (
+        "from auditor.content.away import compile_kernels; compile_kernels()\n"
+        "from auditor.content.kernels.strips import reduce_strip\n"
+        "print(len(reduce_strip.overloads))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout == "1\n"
