@@ -113,10 +113,17 @@ def check_numba(depth: str) -> None:
         raise unusable(error, f"--depth {depth}: numba") from error
 
 
+_ROOM = 64 << 20  # bytes, less than kernels take to be compiled
+
+
 def unusable(error: Exception, numba: str) -> Exception:
     """What to raise where `numba` failed: it is of no use here, unless it is this process that lacks memory."""
     # A SystemError is what C code without memory leaves behind that says nothing.
     if isinstance(error, MemoryError | SystemError) or "Cannot allocate memory" in str(error):
+        return MemoryError(str(error))
+    try:
+        bytes(_ROOM)
+    except MemoryError:  # without memory it may also say that a frame is not callable
         return MemoryError(str(error))
     reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
     return UsageError(f"{numba} makes no kernels that can be used: {reason}")
