@@ -182,11 +182,10 @@ def _alone_here() -> Iterator[None]:
 
 def compile_kernels() -> None:
     """On another machine: have kernels there, so that no unit waits for them."""
-    import auditor.content.shard  # noqa: F401  # and with it every kernel
-    from auditor.content.kernels.compiled import prepare
+    from auditor.content.kernels.needed import prepare_audit
 
     with _alone_here():
-        prepare(None)
+        prepare_audit()
 
 
 @cache

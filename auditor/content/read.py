@@ -241,10 +241,9 @@ class _Work:
     def _prepare(self) -> None:
         """Have the kernels; where all was read before nobody waits for numba."""
         check_numba(self._reading.depth)
-        import auditor.content.shard  # noqa: F401  # and with it every kernel
-        from auditor.content.kernels.compiled import prepare
+        from auditor.content.kernels.needed import prepare_audit
 
-        prepare(self._reading.preparing)
+        prepare_audit(self._reading.preparing)
 
     def _unjudged(self) -> Iterator[Unread]:
         """Shards whose weights lack their scales, unless the scales' shard has a line: one cause, one line."""

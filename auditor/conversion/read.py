@@ -9,7 +9,7 @@ import xxhash
 from msgspec import Struct
 
 from auditor.content.cpu import slab_bytes
-from auditor.content.kernels.compiled import prepare
+from auditor.content.kernels.needed import prepare_comparison
 from auditor.content.place import open_place
 from auditor.content.state import Seal, seed_of
 from auditor.conversion import Comparing
@@ -234,7 +234,7 @@ class _Work:
         if self._cancelled or not tasks:
             return
         try:
-            prepare(self._how.preparing)
+            prepare_comparison(self._how.preparing)
             engine.run(tasks)
         except KeyboardInterrupt:
             self._cancelled = True

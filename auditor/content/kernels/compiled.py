@@ -5,9 +5,11 @@ another for one package alone. It notices no change in other files, so a kernel 
 What is kept is code, so nothing is kept, nor taken, where others may write to the user's cache folder.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from threading import Lock
+from types import ModuleType
 from typing import Any, TypeVar, cast
 
 import numba
@@ -18,7 +20,7 @@ from auditor.private import doubt
 Function = TypeVar("Function", bound=Callable[..., object])
 Signature = tuple[Any, ...]  # numba's types of the arguments
 
-_kernels: list[tuple[Any, Signature]] = []  # filled where kernels are defined
+_kernels: dict[str, list[tuple[Any, Signature]]] = {}  # by module, filled where they are defined
 _one_at_a_time = Lock()
 
 
@@ -37,19 +39,19 @@ def kernel(*signatures: Signature) -> Callable[[Function], Function]:
 
     def decorate(function: Function) -> Function:
         dispatcher = _with_cache(function) or _dispatcher(function, cache=False)
-        _kernels.extend((dispatcher, signature) for signature in signatures)
+        _kernels.setdefault(function.__module__, []).extend((dispatcher, each) for each in signatures)
         return cast(Function, dispatcher)
 
     return decorate
 
 
-def prepare(preparing: Preparing | None = None) -> None:
-    """Have every kernel loaded; where one has to be compiled, `preparing` is given the reason to wait.
+def prepare(modules: Iterable[ModuleType], preparing: Preparing | None = None) -> None:
+    """Have every kernel of these loaded; where one has to be compiled, `preparing` is given the reason to wait.
 
     Raises UsageError, in one line, where numba cannot compile them.
     """
     with _one_at_a_time:
-        for dispatcher, signature in _kernels:
+        for dispatcher, signature in chain.from_iterable(_kernels[module.__name__] for module in modules):
             if signature in dispatcher.overloads:
                 continue
             try:

@@ -6,7 +6,7 @@ import torch
 
 from auditor.content.fp8 import decode_table
 from auditor.content.kernels import compare
-from auditor.content.kernels.compiled import prepare
+from auditor.content.kernels.needed import prepare_comparison
 
 ROWS, COLUMNS, WIDTH = 37, 300, 128
 GRID_ROWS = np.arange(ROWS) // 16
@@ -15,7 +15,7 @@ GRID = (3, 3)
 
 @pytest.fixture(autouse=True, scope="module")
 def _prepared():
-    prepare()
+    prepare_comparison()
 
 
 @pytest.fixture
