@@ -1,6 +1,7 @@
 """Tensors, and strips of 128 rows, that hold the bytes of others: no chance, and no writer's intention but a few."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
@@ -10,7 +11,6 @@ from auditor_schemas.policy import Thresholds
 
 # Scales of 24 bits are told by so many that are no powers of two; of powers of two a few occur all over.
 SCALES = 16
-_WIDTH = 8  # bytes of the number of a strip
 
 
 class Strip(Struct, frozen=True):
@@ -71,14 +71,14 @@ def _key(values: TensorValues) -> object:
     """What equal bytes have in common; None where nothing tells them."""
     if values.xxh3 is not None:
         return values.xxh3
-    zero = bytes(_WIDTH)
-    if not values.whole or not values.bands or any(band == zero for band in _cut(values.bands)):
+    if not values.whole or not values.bands or 0 in _numbers(values.bands):
         return None
     return values.dtype, values.shape, values.bands
 
 
-def _cut(bands: bytes) -> Iterator[bytes]:
-    return (bands[begin : begin + _WIDTH] for begin in range(0, len(bands), _WIDTH))
+def _numbers(bands: bytes) -> "memoryview[int]":
+    """The number of each strip."""
+    return memoryview(bands).cast("Q")
 
 
 def _untold(several: Sequence[Sequence[TensorValues]], probes: Probes) -> list[Sequence[TensorValues]]:
@@ -119,29 +119,22 @@ def _strips(
     held: Sequence[TensorValues], several: Sequence[Sequence[TensorValues]], probes: Probes
 ) -> list[list[Strip]]:
     """Sets of equal strips. Of tensors that are equal as a whole only the first takes part."""
-    import numpy as np
-
     later = {values.name for each in several for values in each[1:]}
     matrices = [
         values
         for values in held
         if values.bands and len(values.shape) > 1 and values.name not in later and not values.goes_with_codes
     ]
-    if not matrices:
+    numbers = list(filter(None, _numbers(b"".join([values.bands for values in matrices]))))
+    if len(set(numbers)) == len(numbers):
         return []
-    numbers = np.frombuffer(b"".join([values.bands for values in matrices]), "<u8")
-    ordered = np.sort(numbers[numbers != 0])
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if not twice.size:
-        return []
-    ends = np.cumsum([len(values.bands) // _WIDTH for values in matrices])
-    places = np.flatnonzero(np.isin(numbers, twice))
-    owners = np.searchsorted(ends, places, side="right")
+    often = {number for number, count in Counter(numbers).items() if count > 1}
     sets: dict[int, list[Strip]] = {}
-    for place, owner in zip(places.tolist(), owners.tolist(), strict=True):
-        of = len(matrices[owner].bands) // _WIDTH
-        strip = Strip(matrices[owner], place - int(ends[owner]) + of, of)
-        sets.setdefault(int(numbers[place]), []).append(strip)
+    for values in matrices:
+        strips = _numbers(values.bands)
+        for position, number in enumerate(strips):
+            if number in often:
+                sets.setdefault(number, []).append(Strip(values, position, len(strips)))
     return [each for each in sets.values() if not _is_vocabulary_alone(each, probes)]
 
 

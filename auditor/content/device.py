@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from auditor.content.plan import PAGE
+
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -47,7 +49,7 @@ Reproduce = Callable[
     Reproduced,
 ]
 
-PAGE, _LINE = 4096, 64
+_LINE = 64
 
 
 def place_for(offset: int) -> int:

@@ -18,6 +18,8 @@ from auditor.format.entries import TensorHeader
 # What block scales are stored as: F32 by the published format, the others by later ones and by writers that another
 # rule reports.
 SCALE_DTYPES = ("F32", "BF16", "F16", "F64", "F8_E8M0")
+# Those in which a scale is one of 256 codes.
+CODE_DTYPES = ("F8_E8M0", "U8", FP8)
 
 # What scales are of: of blocks that are judged beside them, of other groups, of a whole weight, of activations.
 ScaleKind = Literal["block", "group", "tensor", "input"]

@@ -16,6 +16,8 @@ from auditor.inventory.facts import Inventory
 STRIP_BYTES = 64 << 20
 # Rows of a strip that a sample takes, and that tensors are compared by.
 STRIP_ROWS = 128
+# Bytes of a page of a file, by which small codes are counted and memory is laid out.
+PAGE = 4096
 
 
 class ScaleAt(Struct, frozen=True, omit_defaults=True, gc=False):

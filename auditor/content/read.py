@@ -5,12 +5,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from auditor.content import Reading, Standing, check_numba
 from auditor.content.away import Opening
 from auditor.content.cuda import LARGEST_BLOCK
-from auditor.content.device import Device
 from auditor.content.formats import Blocks, Formats
 from auditor.content.gpu import chosen
 from auditor.content.nodes import Shares, cluster_engine
@@ -29,6 +28,9 @@ from auditor.families.naming import Naming
 from auditor.inventory.facts import Inventory
 from auditor.sources import Source
 from auditor.text import listed, quoted, shown
+
+if TYPE_CHECKING:
+    from auditor.content.device import Device
 
 
 def read_content(
@@ -171,7 +173,7 @@ class _Work:
         self,
         source: Source,
         reading: Reading,
-        make: Callable[[], Device],
+        make: "Callable[[], Device]",
         plans: tuple[ShardPlan, ...],
         state: State | None,
         opening: Opening | None = None,
@@ -342,7 +344,7 @@ def too_wide(plans: Sequence[ShardPlan]) -> Iterator[Unread]:
 
 def _devices(
     wanted: Literal["auto", "cpu", "cuda"], blocks: Collection[tuple[int, int]], threads: int
-) -> tuple[Callable[[], Device], str]:
+) -> "tuple[Callable[[], Device], str]":
     """What makes the device of each of so many threads, and the name that the report shows; `blocks` are their shapes.
 
     The GPU reduces weight blocks: where there are none, or larger ones than it takes, `auto` is the CPU.
@@ -356,7 +358,7 @@ def _devices(
     return lambda: CudaDevice(next(turns)), gpus.name
 
 
-def _cpu(threads: int) -> Device:
+def _cpu(threads: int) -> "Device":
     from auditor.content.cpu import CpuDevice, slab_bytes
 
     return CpuDevice(slab_bytes(threads))

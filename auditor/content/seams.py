@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from auditor.content.device import PAGE
 from auditor.content.kernels.strips import CHUNK
-from auditor.content.plan import Part
+from auditor.content.plan import PAGE, Part
 from auditor.content.probes import BlockValues, RowValues, Seam, TableValues, TensorValues, Texture
 from auditor.content.scales import CodeSurvey
 from auditor.content.texture import doubled_between, joined_runs, joined_texture

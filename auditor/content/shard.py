@@ -14,13 +14,13 @@ import xxhash
 
 from auditor.content.blocks import Judge
 from auditor.content.cpu import SLAB_BYTES
-from auditor.content.device import PAGE, Bytes, Device, Pending
+from auditor.content.device import Bytes, Device, Pending
 from auditor.content.elements import Values
 from auditor.content.integers import SaidShape, Table
 from auditor.content.kernels.looks import most_of
 from auditor.content.kernels.reduce import zeros_at_end
 from auditor.content.kernels.strips import CHUNK
-from auditor.content.plan import STRIP_ROWS, Part, ScaleAt, ShardPlan
+from auditor.content.plan import PAGE, STRIP_ROWS, Part, ScaleAt, ShardPlan
 from auditor.content.probes import Seam, ShardValues, TensorValues
 from auditor.content.scales import CodeSurvey, survey_of
 from auditor.content.stored import as_floats

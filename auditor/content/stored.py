@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from auditor.content.formats import CODE_DTYPES
 from auditor.content.fp8 import Floats, decode_table
 from auditor.format.dtypes import FP8
 
@@ -32,4 +33,4 @@ def _exponents() -> Floats:
 
 
 _E8M0 = _exponents()
-CODES = {"F8_E8M0": _E8M0, "U8": _E8M0, FP8: decode_table()}
+CODES = {dtype: decode_table() if dtype == FP8 else _E8M0 for dtype in CODE_DTYPES}

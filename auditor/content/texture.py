@@ -8,11 +8,11 @@ import numpy.typing as npt
 import xxhash
 from msgspec.structs import replace
 
-from auditor.content.device import PAGE, Bytes, Extremes
+from auditor.content.device import Bytes, Extremes
 from auditor.content.fp8 import CLAMP, LARGEST
 from auditor.content.kernels import looks
 from auditor.content.kernels.strips import CHUNK, sum_rows
-from auditor.content.plan import STRIP_ROWS, Part
+from auditor.content.plan import PAGE, STRIP_ROWS, Part
 from auditor.content.probes import Position, RowValues, Texture
 
 Floats = npt.NDArray[np.float32]

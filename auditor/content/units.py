@@ -6,10 +6,9 @@ from math import ceil, lcm
 
 from msgspec.structs import replace
 
-from auditor.content.device import PAGE
-from auditor.content.plan import STRIP_ROWS, Part, ShardPlan
+from auditor.content.formats import CODE_DTYPES
+from auditor.content.plan import PAGE, STRIP_ROWS, Part, ShardPlan
 from auditor.content.probes import ShardValues, TensorValues
-from auditor.content.stored import CODES
 from auditor.errors import ReadError
 
 UNIT_BYTES = 500_000_000  # few enough that workers end together, and far more than it costs to begin one
@@ -54,7 +53,7 @@ def _pieces(part: Part, most: int) -> list[Part]:
     Whole are vocabularies, of which a digest is made and rows are compared; floats that are scales, of which a median
     is told; and what has no rows, or blocks that begin anew within it.
     """
-    beside = part.beside is not None and (part.beside.kind == "shape" or part.dtype not in CODES)
+    beside = part.beside is not None and (part.beside.kind == "shape" or part.dtype not in CODE_DTYPES)
     chunked = part.blocks is not None and part.blocks.chunks > 1
     uneven = part.row_bytes * part.row_count != part.end - part.begin
     if part.row_count < 2 or part.digested or beside or chunked or uneven or part.dtype == "F64":

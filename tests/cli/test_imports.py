@@ -47,6 +47,15 @@ def test_a_full_audit_imports_ray_for_its_engine_alone(checkpoint: Path) -> None
     assert "ray" not in _imported("audit", str(checkpoint), "--depth", "full", "--quiet", "--fail-on", "never")
 
 
+def test_collecting_parts_imports_no_numeric_library(tmp_path: Path) -> None:
+    forge(tmp_path / "tiny", like="tiny")
+    source, place = str(tmp_path / "tiny"), ("--quiet", "--resume", str(tmp_path / "place"))
+    _imported("read", source, "--part", "1/1", *place)
+    collecting = ("audit", source, "--depth", "full", "--seed", "1", *place)
+    _imported(*collecting)  # which makes the spot check, and keeps it
+    assert {"numpy", "numba", "torch", "xxhash"} & _imported(*collecting) == set()
+
+
 def test_text_formats_import_neither_tables_nor_page_library(checkpoint: Path, tmp_path: Path) -> None:
     formats = [f"--{name}={tmp_path / name}" for name in ("json", "sarif", "junit", "markdown")]
     assert {"pandas", "numpy", "jinja2", "rich"} & _imported("audit", str(checkpoint), "--quiet", *formats) == set()

@@ -5,9 +5,8 @@ import pytest
 import xxhash
 
 from auditor.content.cpu import CpuDevice
-from auditor.content.device import PAGE
 from auditor.content.kernels.looks import most_of
-from auditor.content.plan import Part
+from auditor.content.plan import PAGE, Part
 from auditor.content.probes import Texture
 from auditor.content.texture import CodeTexture, Exponents, Pages, Rows, Strips
 

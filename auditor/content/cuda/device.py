@@ -17,8 +17,9 @@ from auditor.content.cuda import LARGEST_BLOCK
 from auditor.content.cuda.kernel import COUNT_BYTES, RESULT_BYTES, Shape, extremes_of, reduce
 from auditor.content.cuda.place import Cuda, Mark, Place
 from auditor.content.cuda.reproduce import reproduce
-from auditor.content.device import PAGE, Bytes, Extremes, Reproduced, place_for
+from auditor.content.device import Bytes, Extremes, Reproduced, place_for
 from auditor.content.kernels.strips import sum_strip
+from auditor.content.plan import PAGE
 
 # A copy of 16 MiB takes some 0.3 ms even on the fastest bus, far longer than it takes to start one.
 SLAB_BYTES = 16 << 20

@@ -13,8 +13,9 @@ import torch
 import triton
 import triton.language as tl
 
-from auditor.content.device import PAGE, Bytes, Extremes
+from auditor.content.device import Bytes, Extremes
 from auditor.content.kernels.strips import CHUNK
+from auditor.content.plan import PAGE
 
 RESULT_BYTES = 10  # per block: int32 codes other than ±0, int32 chunks alike, int8 and uint8 maximum
 COUNT_BYTES = 4  # per page: int32 small codes
