@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import content
@@ -59,7 +60,7 @@ class Nodes:
         return f"ray://{address}", seconds
 
     def ask(self, word: str) -> float:
-        """Have a node added, or the newest killed; the seconds that it took."""
+        """Have the newest node killed; the seconds that it took."""
         assert self._process.stdin is not None
         print(word, file=self._process.stdin, flush=True)
         return self._answer()[1]
@@ -93,6 +94,31 @@ def audit(checkpoint: Forged, engine: str, rounds: int, *words: str) -> Any:
     return part("fleet_audit.py", checkpoint.folder, engine, rounds, *words)
 
 
+def by_turns(checkpoint: Forged, rounds: int, each: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+    """Audits side by side, of which one at a time does its units, so that all rounds see the same machine.
+
+    `each` is an engine and more words by name.
+    """
+    words = (sys.executable, str(PARTS / "fleet_audit.py"), str(checkpoint.folder))
+    pipe, lines, running = subprocess.PIPE, {}, {}
+
+    def heard(name: str) -> None:
+        out = running[name].stdout
+        assert out is not None
+        lines[name] = out.readline()
+
+    for name, (engine, *more) in each.items():
+        command = [*words, engine, str(rounds), "--turns", *more]
+        running[name] = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        heard(name)
+    for _ in range(rounds):
+        for name, process in running.items():
+            assert process.stdin is not None
+            print(file=process.stdin, flush=True)
+            heard(name)
+    return {name: json.loads(line) for name, line in lines.items()}
+
+
 @dataclass(frozen=True)
 class Measured:
     """What one worker took: rates of units of this machine's engine, the rate of a whole run on Ray, an empty unit."""
@@ -102,42 +128,50 @@ class Measured:
     empty: float
 
 
+def ratio(some: list[float], others: list[float]) -> float:
+    """Of two that took turns: the median of each round's."""
+    return median(one / other for one, other in zip(some, others, strict=True))
+
+
 def engines(figures: Figures, checkpoint: Forged, rounds: int) -> Measured:
     """Both engines with one and two workers."""
-    found: dict[tuple[str, int, str], Any] = {}
-    for way, words in WAYS.items():
-        for jobs in (1, 2):
-            found["local", jobs, way] = audit(checkpoint, "local", rounds, "--jobs", str(jobs), *words)
-    with nodes(0) as cluster:
-        begun = [cluster.seconds]
-        for jobs in (1, 2):
-            if jobs == 2:
-                begun.append(cluster.ask("add"))
-            for way, words in WAYS.items():
-                found["ray", jobs, way] = audit(checkpoint, cluster.address, rounds, *words)
-        empty = part("empty_units.py", cluster.address, EMPTY_UNITS)
-    rates = {}
-    for (engine, jobs, way), each in found.items():
-        what = f"{engine}, {'one worker' if jobs == 1 else 'two workers'}, {way}"
-        rates[engine, jobs, way] = figures.add(what, each["seconds"], checkpoint.bytes)
-    starts = []
-    for way in WAYS:
+    found: dict[str, dict[str, Any]] = {}
+    with nodes(0) as one, nodes(0, 0) as two:
+        for way, words in WAYS.items():
+            each = {
+                "local, one worker": ("local", "--jobs", "1", *words),
+                "local, two workers": ("local", "--jobs", "2", *words),
+                "ray, one worker": (one.address, *words),
+                "ray, two workers": (two.address, *words),
+            }
+            found[way] = by_turns(checkpoint, rounds, each)
+        begun = one.seconds
+        empty = part("empty_units.py", two.address, EMPTY_UNITS)
+    alone, starts = 0.0, []
+    for way, of_way in found.items():
+        took = {name: seen["seconds"] for name, seen in of_way.items()}
+        for name, seconds in took.items():
+            rate = figures.add(f"{name}, {way}", seconds, checkpoint.bytes)
+            alone = alone or (rate if name == "ray, one worker" else 0)
         for engine in ("local", "ray"):
-            gain = rates[engine, 2, way] / rates[engine, 1, way]
+            gain = ratio(took[f"{engine}, one worker"], took[f"{engine}, two workers"])
             figures.targets.append(Target(f"{engine}: two workers / one, {way}", gain, 1.7))
-            seen = found[engine, 2, way]
+            seen = of_way[f"{engine}, two workers"]
             starts.append(f"{engine}, {way}: {seen['before']:.1f} and {seen['first']:.1f} s")
-        more = 100 * (rates["local", 2, way] / rates["ray", 2, way] - 1)
+        more = 100 * (ratio(took["ray, two workers"], took["local, two workers"]) - 1)
         figures.targets.append(Target(f"Ray's time beyond local's, two workers, {way}", more, 5, " %", least=False))
     figures.targets.append(Target("an empty unit", 1000 * empty, 5, " ms", least=False))
     figures.rows += [
         "",
-        f"Not in these rates: a head and a node begin in {begun[0]:.1f} s, another node in {begun[1]:.1f} s. Until the "
-        "first unit begins (imports, headers, Ray's connection), and until four small ones are read (workers begin and "
-        f"load kernels): {'; '.join(starts)}.",
+        f"Not in these rates: a head and a node begin in {begun:.1f} s. Until the first unit begins (imports, headers, "
+        "Ray's connection), and until four small ones are read (workers begin and load kernels): "
+        f"{'; '.join(starts)}.",
     ]
-    units = {way: [size / took for size, took in found["local", 1, way]["units"] if size > 100 * MB] for way in WAYS}
-    return Measured(units, rates["ray", 1, "with digests"], empty)
+    units = {
+        way: [size / took for size, took in of_way["local, one worker"]["units"] if size > 100 * MB]
+        for way, of_way in found.items()
+    }
+    return Measured(units, alone, empty)
 
 
 def memory(figures: Figures, layout: Forged) -> None:
@@ -248,7 +282,7 @@ def versions() -> str:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--gigabytes", type=float, default=6, help="size of what is read (default: 6)")
+    parser.add_argument("--gigabytes", type=float, default=12, help="size of what is read (default: 12)")
     parser.add_argument("--rounds", type=int, default=3, help="measured rounds (default: 3)")
     parser.add_argument("--dir", type=Path, help="where to forge: a disk with room for that")
     parser.add_argument("--record", action="store_true", help="write benchmarks/results/fleet.md")

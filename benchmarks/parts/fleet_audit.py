@@ -1,7 +1,8 @@
 """One full audit whose engine does its units several times over: FOLDER ENGINE ROUNDS.
 
 The first units come once before, so that workers, kernels and files are there. Prints as JSON what took how long, the
-driver's anonymous memory and what lies in the object store; `--half` tells on a line before when half is read.
+driver's anonymous memory and what lies in the object store; `--half` tells on a line before when half is read. With
+`--turns` each round waits for a line on standard input, and says `ready` before.
 """
 
 import argparse
@@ -29,9 +30,10 @@ POLL_S = 0.02
 class Watch:
     """What is seen of the one engine of an audit. `tells_half` says when half is read, and notes a node's death."""
 
-    def __init__(self, rounds: int, *, tells_half: bool) -> None:
+    def __init__(self, rounds: int, *, tells_half: bool, turns: bool) -> None:
         self.rounds = rounds
         self.tells_half = tells_half
+        self.turns = turns
         self.seen: dict[str, Any] = {"seconds": [], "units": []}
         self._out = os.dup(1)  # standard output is not Ray's, and so diverted while it is connected
 
@@ -47,6 +49,9 @@ class Watch:
             self.seen["first"] = time.perf_counter() - begun
             self.seen["units"].clear()
             for _ in range(self.rounds):
+                if self.turns:
+                    os.write(self._out, b"ready\n")
+                    sys.stdin.readline()
                 with self._memory():
                     begun = time.perf_counter()
                     run(engine, units)
@@ -126,8 +131,9 @@ def main() -> None:
     parser.add_argument("--no-digests", action="store_true")
     parser.add_argument("--jobs", type=int)
     parser.add_argument("--half", action="store_true")
+    parser.add_argument("--turns", action="store_true")
     options = parser.parse_args()
-    watch = Watch(options.rounds, tells_half=options.half)
+    watch = Watch(options.rounds, tells_half=options.half, turns=options.turns)
     Local.run = watch.times(Local.run)
     ShardReader.read = watch.units(ShardReader.read)
     if options.engine != "local":

@@ -1,7 +1,7 @@
 """A Ray cluster of this machine, driven on standard input: a head without a processor, and nodes with one each: PACE….
 
-Each node's units read no faster than its PACE in bytes a second (0: as fast as they can). `add` starts another one,
-`kill` ends the newest at once. Each word is answered by the address and the seconds it took, as JSON.
+Each node's units read no faster than its PACE in bytes a second (0: as fast as they can). `kill` ends the newest at
+once. Each word is answered by the address and the seconds it took, as JSON.
 """
 
 import json
@@ -32,9 +32,7 @@ def main() -> None:
         print(json.dumps([cluster.address, time.perf_counter() - begun]), file=told, flush=True)
         word = sys.stdin.readline().strip()
         begun = time.perf_counter()
-        if word == "add":
-            nodes.append(add("0"))
-        elif word == "kill":
+        if word == "kill":
             cluster.remove_node(nodes.pop(), allow_graceful=False)
         else:
             break
