@@ -1,6 +1,6 @@
 """A unit of work that another machine reads: all it needs to know as bytes, and its facts as bytes.
 
-Both are MessagePack, compressed: names repeat, and what is below 100 KB travels inline.
+Both are MessagePack, compressed, as names repeat.
 """
 
 import os

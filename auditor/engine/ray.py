@@ -1,7 +1,8 @@
 """Content work on the nodes of a Ray cluster that is there already; imported for `--engine ray` alone.
 
-A task travels as bytes and comes back as bytes, inline; nothing is put into the object store. Ray counts the deaths of
-workers and nodes (`max_retries`), this module the nodes that cannot do a task: never both for one reason.
+A task travels as bytes and comes back as bytes, inline: in several pieces, as what is above 100 KB goes through the
+object store, and a large shard's facts are more. Ray counts the deaths of workers and nodes (`max_retries`), this
+module the nodes that cannot do a task: never both for one reason.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _AHEAD = 2  # tasks under way for each slot
 _GONE_S = 20
 _FIRST_S = 120  # for what nodes do before their first task
 _NODELESS_S = 60  # without a node, before what is left is given up
+_PIECES, _PIECE_BYTES = 4, 90_000
 
 
 class ElsewhereError(AuditorError):
@@ -69,6 +71,7 @@ class Cluster:
         self._gpu_share = gpu_share
         self._ray = imported()
         self._there = self._ray.remote(_there)
+        self._pieces: dict[Any, list[Any]] = {}  # of an answer, by the reference that stands for it
         self._handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
         self._connected = contextlib.ExitStack()
         reach(address)
@@ -122,13 +125,16 @@ class Cluster:
         return False
 
     def submit(self, call: Callable[[bytes], bytes], task: bytes, kind: str, avoided: Collection[str]) -> Any:
-        """Begin a task of a kind on a node that is none of those."""
+        """Begin a task of a kind on a node that is none of those; what stands for its answer."""
         options: dict[str, Any] = {"num_cpus": 1, "max_retries": DEATHS, "retry_exceptions": False, "name": "auditor"}
+        options["num_returns"] = 1 + _PIECES
         if kind == "cuda":
             options["num_gpus"] = self._gpu_share
         if avoided:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(avoided)})"}
-        return self._there.options(**options).remote(call, task)
+        reference, *pieces = self._there.options(**options).remote(call, task)
+        self._pieces[reference] = pieces
+        return reference
 
     def ended(self, under_way: Sequence[Any]) -> list[Any]:
         """Those that have come to an end: at once where there are some, else after a moment."""
@@ -146,18 +152,19 @@ class Cluster:
         """
         errors = self._ray.exceptions
         try:
-            found: tuple[str, str, int, bytes] = self._ray.get(reference)
+            (node, name, before), *pieces = self._ray.get([reference, *self._pieces.pop(reference)])
         except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError) as error:
             told = f"killed its worker {DEATHS + 1} times ({type(error).__name__})"
             raise AuditorError(told, code="crashed") from None
         except errors.RayError as error:
             first = str(error).strip().partition("\n")[0][:200]
             raise AuditorError(f"{type(error).__name__}: {first}", code="unreadable") from None
-        return found
+        return node, name, before, b"".join(pieces)
 
     def cancel(self, under_way: Sequence[Any]) -> None:
         """End what is under way."""
         for reference in under_way:
+            self._pieces.pop(reference, None)
             with contextlib.suppress(Exception):  # it has ended, or its node has
                 self._ray.cancel(reference, force=True)
 
@@ -366,13 +373,15 @@ def lets_in_others(environment: Mapping[str, str], addresses: Iterable[str]) -> 
     return environment.get("RAY_AUTH_MODE") != "token" and not all(each.startswith("127.") for each in addresses)
 
 
-def _there(call: Callable[[bytes], bytes], task: bytes) -> tuple[str, str, int, bytes]:
-    """On a node: do a task; the node's id and address go along, and how often the task was begun before."""
+def _there(call: Callable[[bytes], bytes], task: bytes) -> tuple[tuple[str, str, int], *tuple[bytes, ...]]:
+    """On a node: do a task; the node's id and address go along, how often the task was begun before, and the answer."""
     import ray
     from ray._private.worker import global_worker
 
     # Nothing public tells; a later Ray may not either, and then it is not told.
     core = getattr(global_worker, "core_worker", None)
     before = getattr(core, "get_current_task_attempt_number", int)()
-    found = call(task)
-    return ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), before, found  # type: ignore[no-untyped-call]  # ray
+    answer = memoryview(call(task))
+    cuts = [number * _PIECE_BYTES for number in range(_PIECES)]
+    pieces = [bytes(answer[begin:end]) for begin, end in zip(cuts, [*cuts[1:], None], strict=True)]
+    return (ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), before), *pieces  # type: ignore[no-untyped-call]  # ray

@@ -7,13 +7,15 @@ from pathlib import Path
 
 
 def answer(task: bytes) -> bytes:
-    """The task itself, after a moment; but one that says so kills its worker, one its worker once."""
+    """The task itself, or so many bytes as it says; but one that says so kills its worker, one its worker once."""
     word, _, where = task.decode().partition(" ")
     if word == "deadly":
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "once" and not Path(where).exists():
         Path(where).touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if word == "bytes":
+        return bytes(number % 251 for number in range(int(where)))
     if word == "raises":
         raise ValueError("as it was asked to")
     if word == "long":

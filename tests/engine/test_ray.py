@@ -363,6 +363,39 @@ def engine_said(nodes: Nodes, *tasks: str) -> dict[str, str]:
     return found
 
 
+LARGE = """
+import json, sys
+from auditor.engine.ray import Cluster, Ray
+from tests.engine.deeds import answer
+
+class Looked(Cluster):
+    def answer(self, reference):
+        from ray.experimental import get_object_locations
+        parts = [reference, *self._pieces[reference]]
+        stored.append(any(each["node_ids"] for each in get_object_locations(parts).values()))
+        return super().answer(reference)
+
+cluster, said, stored = Looked(sys.argv[1]), {}, []
+engine = Ray(
+    cluster, answer, packed=lambda size, kind: f"bytes {size}".encode(), opened=lambda size, node, data: data,
+    size=lambda size: 1, watch=lambda done: None, failed=lambda size, error: said.__setitem__(size, str(error)),
+    finished=lambda size, data: said.__setitem__(size, [stored[-1], data == answer(f"bytes {size}".encode())]),
+)
+engine.run([0, 1, 89_999, 90_000, 90_001, 200_000, 350_000, 1_000_000])
+cluster.close()
+print(json.dumps(said))
+"""
+
+
+def test_answers_come_back_whole_and_past_the_object_store(nodes: Nodes) -> None:
+    command = [sys.executable, "-c", LARGE, nodes.address]
+    done = subprocess.run(command, env=nodes.environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    *usual, huge = json.loads(done.stdout).values()
+    assert usual == [[False, True]] * 7
+    assert huge == [True, True]
+
+
 EVERYWHERE = """
 import sys
 from auditor.engine.ray import Cluster
