@@ -38,6 +38,7 @@ PARTS_AT_ONCE = 4
 HEALTH_S = 3  # a node is dead that does not answer so long
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_REPORT_URL": "none",
     "RAY_AUTH_MODE": "token",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": str(HEALTH_S),

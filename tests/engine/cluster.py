@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 TOKEN = "a token of forty characters, at the least"
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_REPORT_URL": "none",  # where a head says that they are off
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": TOKEN,
     "RAY_health_check_period_ms": "1000",
@@ -28,9 +29,11 @@ class Nodes:
     """A cluster on this machine, in a process of its own: nodes with a processor each, of which the head is one."""
 
     def __init__(self, folder: Path, environment: dict[str, str], *, head: int = 1, others: int = 2) -> None:
-        self.environment = environment
+        # With this file in its home a head does not ask the cloud's metadata service where it is.
+        (folder / "ray_bootstrap_config.yaml").write_text("{}\n", "utf-8")
+        self.environment = {**environment, "HOME": str(folder)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.engine.nodes", str(head), str(others)], cwd=ROOT, env=environment, text=True,
+            [sys.executable, "-m", "tests.engine.nodes", str(head), str(others)], cwd=ROOT, env=self.environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(folder / "nodes.log").open("w"),
         )  # fmt: skip
         self.address = self.ask("address")

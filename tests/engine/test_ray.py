@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -321,6 +322,22 @@ def test_another_version_of_ray_or_python_is_one_line() -> None:
     )
     assert done.stdout.count("\n") == 1
     assert "3.10.1" in done.stdout
+
+
+def test_a_cluster_tells_nobody_and_asks_nobody(nodes: Nodes, tmp_path: Path) -> None:
+    """Ray's own processes send through a proxy where there is one; this one is never reached."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        at = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        head = Nodes(tmp_path, {**nodes.environment, "http_proxy": at, "https_proxy": at}, head=0, others=0)
+        try:
+            log = Path(head.ask("session")) / "logs" / "dashboard.log"
+            wait_for(lambda: log.is_file() and "Usage reporting is disabled" in log.read_text("utf-8"))
+            time.sleep(1)
+        finally:
+            head.close()
+        proxy.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
 
 
 def test_no_secret_is_in_what_ray_keeps(nodes: Nodes) -> None:
