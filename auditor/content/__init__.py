@@ -17,8 +17,9 @@ MOST_PARTS = 10_000
 # Of a GPU for each unit on a cluster: a core copies a fraction of what the bus to a GPU carries, so eight feed one.
 GPU_SHARE = 1 / 8
 # What `engine` may be.
+_HOST = r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,64}\])"
 _PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-ENGINES = rf"^(?:local|ray(?:://[A-Za-z0-9.\[\]:_-]{{1,255}}:{_PORT})?)$"
+ENGINES = rf"^(?:local|ray(?:://{_HOST}:{_PORT})?)$"
 NEEDED = ("numpy", "numba", "llvmlite", "xxhash")
 
 # Bytes of tensors read, and how many are to be read.

@@ -15,6 +15,7 @@ from auditor.errors import AuditorError, SourceError, UsageError
 from auditor.text import shown
 
 ANSWER_S = 15
+_LET_IN_S = 12  # of those, beside what Ray takes to be imported here and there
 
 
 def imported() -> Any:
@@ -40,12 +41,17 @@ def reach(address: str) -> None:
     """Look whether anybody listens, which Ray itself waits minutes for. Raises SourceError."""
     if address == "auto":
         return
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=ANSWER_S / 3).close()
+        socket.create_connection(end_of(address), timeout=ANSWER_S / 3).close()
     except OSError as error:
         told = f"the Ray cluster at {shown(address)} cannot be reached: {error.strerror or error}"
         raise SourceError(told, code="unreachable") from None
+
+
+def end_of(address: str) -> tuple[str, int]:
+    """Host and port of an address, of IPv6 without its brackets."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def try_to_connect(address: str) -> None:
@@ -54,9 +60,9 @@ def try_to_connect(address: str) -> None:
     words = [sys.executable, "-c", program, address]
     hasty = {**os.environ, "RAY_NUM_REDIS_GET_RETRIES": "2"}
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=ANSWER_S, env=hasty)  # noqa: S603  # our own
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_LET_IN_S, env=hasty)  # noqa: S603  # our own
     except subprocess.TimeoutExpired:
-        raise refused(address, "it does not let this machine in within 15 s") from None
+        raise refused(address, f"it does not let this machine in within {_LET_IN_S} s") from None
     if done.returncode:
         raise refused(address, done.stderr)
 

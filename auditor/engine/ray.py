@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from auditor.engine.connect import ANSWER_S, imported, quiet, reach, refused, try_to_connect
+from auditor.engine.connect import ANSWER_S, end_of, imported, quiet, reach, refused, try_to_connect
 from auditor.errors import AuditorError, SourceError, UsageError
 from auditor.text import listed, shown
 from auditor.version import __version__
@@ -118,9 +118,8 @@ class Cluster:
 
     def stands(self) -> bool:
         """Whether its head still answers, which Ray itself waits a minute for."""
-        host, _, port = self._address.rpartition(":")
         with contextlib.suppress(OSError):
-            socket.create_connection((host, int(port)), timeout=_LOOK_S).close()
+            socket.create_connection(end_of(self._address), timeout=_LOOK_S).close()
             return True
         return False
 

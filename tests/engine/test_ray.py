@@ -260,9 +260,42 @@ def test_an_address_where_nobody_listens_is_one_line(tiny: Path, capsys: pytest.
     assert "the Ray cluster at 127.0.0.1:1 cannot be reached" in said.err
 
 
+def test_an_address_of_ipv6_is_one(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["audit", str(tiny), "--depth", "full", "--engine", "ray://[::1]:1"]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("auditor: the Ray cluster at [::1]:1 cannot be reached: ")
+    assert "known" not in said  # as a name with its brackets is not
+
+
+def test_who_takes_a_connection_and_says_nothing_is_one_line_within_15_s(tiny: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        engine = f"ray://127.0.0.1:{mute.getsockname()[1]}"
+        command = [sys.executable, "-m", "auditor", "audit", str(tiny), "--depth", "full", "--engine", engine]
+        begun = time.monotonic()
+        done = subprocess.run(command, env={**os.environ, **SETTINGS}, capture_output=True, text=True, timeout=60)
+    assert time.monotonic() - begun < 15
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.endswith("cannot be used: it does not let this machine in within 12 s\n")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "engine",
-    ["spark", "ray://", "ray://host", "ray://host:x", "ray:host:1", "ray://a b:1", "ray://h:0", "ray://h:65536"],
+    [
+        "spark",
+        "ray://",
+        "ray://host",
+        "ray://host:x",
+        "ray:host:1",
+        "ray://a b:1",
+        "ray://h:0",
+        "ray://h:65536",
+        "ray://h:1:2",
+        "ray://::1:6379",
+        "ray://[::1]",
+        "ray://[h]:1",
+        "ray://[::1:1",
+    ],
 )
 def test_an_engine_that_is_none_is_one_line(tiny: Path, engine: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["audit", str(tiny), "--depth", "full", "--engine", engine]) == 2
