@@ -3,8 +3,8 @@
 It is in a process of its own, as Ray is process-wide.
 
 `address`, or the folder of its `session`; `kill` the newest node at once, or the `head`; `add` one; `blind` adds one
-that does not see the bucket, `gpu` one that says that it has a GPU, `with NAME=VALUE` one whose environment is another,
-and `remove` removes the newest.
+that does not see the bucket, `gpu` one that says that it has a GPU which is none, `cuda` one with this machine's first,
+`with NAME=VALUE` one whose environment is another, and `remove` removes the newest.
 """
 
 import sys
@@ -16,7 +16,8 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": Fal
 MORE: dict[str, dict[str, object]] = {
     "add": {},
     "blind": {"env_vars": {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}},
-    "gpu": {"num_gpus": 1},
+    "gpu": {"num_gpus": 1, "env_vars": {"CUDA_VISIBLE_DEVICES": "99"}},
+    "cuda": {"num_gpus": 1},
 }
 
 

@@ -123,6 +123,24 @@ def test_a_node_whose_gpu_is_none_says_so_once_and_its_processors_read(nodes: No
     assert len(incomplete["incomplete"]) == incomplete["inventory"]["shards"]
 
 
+@pytest.mark.gpu
+def test_a_node_with_a_gpu_and_nodes_without_read_at_once(cuda: str, nodes: Nodes, local: dict) -> None:
+    nodes.ask("cuda")
+    try:
+        code, report = ended(nodes.audit("s3://models/tiny", "--no-cache"))
+    finally:
+        nodes.ask("remove")
+    assert (code, report["incomplete"]) == (0, [])
+    on_gpu, on_processors = (
+        {each["node"] for each in report["run"]["nodes"] if each["device"] == device} for device in (cuda, "cpu")
+    )
+    assert len(on_gpu) == 1
+    assert on_processors
+    assert on_gpu.isdisjoint(on_processors)
+    assert report["run"]["device"] == ", ".join(sorted((cuda, "cpu")))
+    assert stable(report)["probes"] == local["probes"]
+
+
 def test_a_cluster_without_the_gpus_that_are_asked_for_is_one_line(nodes: Nodes, tiny: Path) -> None:
     process = nodes.audit(tiny, "--device", "cuda", "--gpu-share", "0.5")
     out, err = process.communicate(timeout=120)
@@ -490,12 +508,12 @@ def test_a_cluster_that_mixes_nodes_gives_shares_of_gpus_and_processors_at_once(
     assert done.returncode == 0, done.stderr
     workers, said = json.loads(done.stdout)
     assert (workers, len(said)) == (4, 30)  # one processor on each
-    on_gpus = {node for node, told in said if told == "cuda 0"}
+    on_gpus = {node for node, told in said if told == "cuda 99"}
     on_processors = {node for node, told in said if told.split()[0] == "cpu"}
     assert len(on_gpus) == 1
     assert on_processors
     assert on_gpus.isdisjoint(on_processors)
-    assert sum(told == "cuda 0" for _, told in said) + sum(told.split()[0] == "cpu" for _, told in said) == 30
+    assert sum(told == "cuda 99" for _, told in said) + sum(told.split()[0] == "cpu" for _, told in said) == 30
 
 
 def test_a_task_that_always_kills_its_worker_ends_alone(nodes: Nodes, tmp_path: Path) -> None:
