@@ -33,8 +33,8 @@ class Nodes:
         (folder / "ray_bootstrap_config.yaml").write_text("{}\n", "utf-8")
         self.environment = {**environment, "HOME": str(folder)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.engine.nodes", str(head), str(others)], cwd=ROOT, env=self.environment, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(folder / "nodes.log").open("w"),
+            [sys.executable, "-m", "tests.engine.nodes", str(head), str(others)], cwd=ROOT, env=self.environment,
+            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(folder / "nodes.log").open("w"),
         )  # fmt: skip
         self.address = self.ask("address")
 
