@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from auditor.comparison import count, value_facts
 from auditor.comparison.causes import CAUSES, causes_of
-from auditor.comparison.causes.other_family import families_by_names, named_as_another, wider_families
+from auditor.comparison.causes.other_family import named_as, named_as_another
 from auditor.comparison.exclusions import unmatched_exclusions
 from auditor.comparison.infer import infer
 from auditor.comparison.match import match, take_census
@@ -95,7 +95,6 @@ def facts_of(
             "match",
             "corrections",
             "unmatched_exclusions",
-            "wider_families",
             *CAUSES,
         )
         # How another format pairs weights with scales is not known, and without a family any format may be.
@@ -177,11 +176,12 @@ def explain(
     inventory: Inventory, configuration: Configuration, expectations: Expectations, matched: Match, limits: Limits
 ) -> dict[str, Any]:
     """What accounts for many disagreements at once, and the fields that what is left of them contradicts."""
+    if matched.unexpected:
+        matched = replace(matched, named_as=named_as(inventory.tensors, expectations.names))
     found, left = causes_of(inventory, expectations, matched)
     names_by_cause = {name: {each for cause in causes for each in cause.explains} for name, causes in found.items()}
     there = set().union(*(names for cause, names in names_by_cause.items() if cause not in ("lost", "exported")))
     facts = {**found, "match": matched.present(there) if there else matched, "corrections": ()}
-    facts["wider_families"] = wider_families(inventory, expectations, matched)
     if left.faults < 2:
         return facts
     config, family = configuration.config, configuration.family
@@ -195,8 +195,8 @@ def unjudged(configuration: Configuration, inventory: Inventory) -> list[Unread]
     """Why nothing follows from config.json; of an unknown model_type with the families that the names tell."""
     unsupported, over_limit = configuration.unsupported, configuration.over_limit
     if unsupported is not None and configuration.family is None:
-        told = families_by_names(inventory)
-        names = f"; the tensors are named as in {' and '.join(told)}" if told else ""
+        told = named_as(inventory.tensors, ())
+        names = f"; the tensors are named as in {' and '.join(told.families)}" if told is not None else ""
         unsupported = Unread(f"{unsupported}{names}", unsupported.code)
     return [each for each in (unsupported, over_limit) if each is not None]
 

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from auditor.families.expectations import Expectations, Row, component_of
 from auditor.families.scaling import Companion, Quantiser
@@ -45,7 +46,8 @@ class Match(Struct, frozen=True, dict=True):
     the names of tensors whose shape or dtype is not the row's. `unexpected` has no row. `missing_layers`
     are the layers of which not one tensor is there, with the names they need; `undeclared_mtp` the layers
     behind the declared ones that hold an MTP module; `beyond` the other unexpected names of a layer or an expert
-    whose number the config does not have, each with what is numbered, its number, and how many there are.
+    whose number the config does not have, each with what is numbered, its number, and how many there are. `named_as`
+    are the families that unexpected names tell, once somebody has looked.
     """
 
     missing: dict[str, Row]
@@ -56,6 +58,7 @@ class Match(Struct, frozen=True, dict=True):
     missing_layers: dict[int, tuple[str, ...]] = field(default_factory=dict)
     undeclared_mtp: dict[int, tuple[str, ...]] = field(default_factory=dict)
     beyond: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    named_as: "NamedAs | None" = None
 
     @property
     def faults(self) -> int:
@@ -71,30 +74,18 @@ class Match(Struct, frozen=True, dict=True):
         """What is left to explain once these names are."""
         if not names:
             return self
-        return Match(
-            _without(self.missing, names),
-            _without(self.absent, names),
-            _without(self.unexpected, names),
-            _without(self.misshapen, names),
-            _without(self.mistyped, names),
-            self.present(names).missing_layers,
-            self.undeclared_mtp,
-            self.beyond,
+        return replace(
+            self.present(names),
+            missing=_without(self.missing, names),
+            unexpected=_without(self.unexpected, names),
+            misshapen=_without(self.misshapen, names),
+            mistyped=_without(self.mistyped, names),
         )
 
     def present(self, names: Collection[str]) -> "Match":
         """The same where these names are there in another way: no copy is absent, no layer of one missing whole."""
         layers = {layer: held for layer, held in self.missing_layers.items() if not any(map(names.__contains__, held))}
-        return Match(
-            self.missing,
-            _without(self.absent, names),
-            self.unexpected,
-            self.misshapen,
-            self.mistyped,
-            layers,
-            self.undeclared_mtp,
-            self.beyond,
-        )
+        return replace(self, absent=_without(self.absent, names), missing_layers=layers)
 
 
 def _without(held: dict[str, _Held], names: Collection[str]) -> dict[str, _Held]:
@@ -245,16 +236,26 @@ class Cause(Struct, frozen=True):
     explains: tuple[str, ...]
 
 
-class OtherFamily(Cause, frozen=True):
-    """Names by which the tensors are those of `families`, which name them alike, and not of the one that is asked.
+class NamedAs(Struct, frozen=True):
+    """Families that name tensors alike, and as the stored ones are named; `count` names tell it, `example` for one.
 
-    `count` of the stored ones tell it, `example` for one. `there` of the `expected` names are stored; None where the
-    config is none of the family's. `beside` is what would go with the tensors that are explained.
+    `wider`: they have all names that tell a family that is expected, and more.
     """
 
     families: tuple[str, ...]
     example: str
     count: int
+    wider: bool
+
+
+class OtherFamily(Cause, frozen=True):
+    """The tensors are `named` as in other families than the one that is asked.
+
+    `there` of the `expected` names are stored; None where the config is none of the family's. `beside` is what would go
+    with the tensors that are explained.
+    """
+
+    named: NamedAs
     there: int | None = None
     expected: int | None = None
     beside: tuple[str, ...] = ()

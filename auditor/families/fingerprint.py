@@ -10,7 +10,7 @@ _NUMBER = re.compile(r"(?<=\.)(0|[1-9][0-9]{0,8})(?=\.)")
 
 
 class Fingerprint(Struct, frozen=True):
-    """Kinds of names, `#` for each number: of each in `has` there is a tensor, of those in `lacks` there is none.
+    """Kinds of names, `#` for the number: of each in `has` there is a tensor, of those in `lacks` there is none.
 
     They are names that no export changes, as it does those of weights that it quantises. None in `has`: nothing tells.
     """
@@ -25,9 +25,15 @@ class Fingerprint(Struct, frozen=True):
         )
 
 
-def kinds_of(names: Iterable[str]) -> dict[str, list[str]]:
-    """The names of each kind."""
+def telling(names: Iterable[str], fingerprints: Iterable[Fingerprint]) -> dict[str, list[str]]:
+    """The names of each kind that is in one of the fingerprints; a kind is a name of its own."""
+    ends: dict[str, set[str]] = {}  # by what stands before the number, what may follow it
+    for kind in {kind for each in fingerprints for kind in (*each.has, *each.lacks)}:
+        begin, end = kind.split("#")
+        ends.setdefault(re.escape(begin), set()).add(re.escape(end))
+    kinds = (rf"{begin}(?:#|{_NUMBER.pattern})(?:{'|'.join(some)})" for begin, some in ends.items())
+    tells = re.compile("|".join(kinds)).fullmatch
     found: dict[str, list[str]] = {}
-    for name in names:
+    for name in filter(tells, names):
         found.setdefault(_NUMBER.sub("#", name), []).append(name)
     return found

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from auditor import audit
 from auditor.cli import main
 from auditor.families import families
-from auditor.families.fingerprint import kinds_of
+from auditor.families.fingerprint import telling
 from auditor.forge import LIKES
 from auditor.forge.plan import Plan
 from auditor.forge.write import write
@@ -139,7 +139,8 @@ def test_config_and_index_tell_it_without_shards(tmp_path, capsys):
 @pytest.mark.parametrize("like", LIKES)
 def test_the_names_of_a_release_tell_its_own_family(like):
     plan = small(like)
-    told = {family.name for family in families().values() if family.fingerprint.is_in(kinds_of(plan.rows))}
+    prints = {family.name: family.fingerprint for family in families().values()}
+    told = {name for name, each in prints.items() if each.is_in(telling(plan.rows, prints.values()))}
     own = next(each.name for each in families().values() if plan.config["model_type"] in each.model_types)
     assert own in told
     assert told <= next(

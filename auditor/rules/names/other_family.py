@@ -31,12 +31,12 @@ def check(
         declared = f" (model_type {quoted(config_fields['model_type'])})" if "model_type" in config_fields else ""
         common = "" if each.expected is None else f"; {each.there:,} of {plural(each.expected, 'expected name')} there"
         yield RULE.failure(
-            f"audited as {family}{declared}, the tensors are named as in {' and '.join(each.families)}: "
-            f"{each.count:,} such as {named(each.example)}{common}",
+            f"audited as {family}{declared}, the tensors are named as in {' and '.join(each.named.families)}: "
+            f"{each.named.count:,} such as {named(each.named.example)}{common}",
             file=CONFIG,
             field="model_type",
             expected=family,
-            actual=list(each.families),
+            actual=list(each.named.families),
             tensors=[name for name in each.explains if name in inventory.tensors],
             takes=(*each.explains, *each.beside, *(ConfigField(fault.field) for fault in config_faults if fault.field)),
         )

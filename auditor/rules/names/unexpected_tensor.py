@@ -18,11 +18,10 @@ RULE = Rule(
 )
 
 
-def check(
-    match: Match, policy: Policy, expectations: Expectations, wider_families: tuple[str, ...]
-) -> Iterator[Failure]:
+def check(match: Match, policy: Policy, expectations: Expectations) -> Iterator[Failure]:
     """One failure per unexpected tensor that no other rule speaks of and the policy does not allow."""
-    wider = f"; the tensors are named as in {' and '.join(wider_families)}" if wider_families else ""
+    told = match.named_as
+    wider = f"; the tensors are named as in {' and '.join(told.families)}" if told is not None and told.wider else ""
     for name, header in match.unexpected.items():
         if (
             expectations.naming.layer_of(name) in match.undeclared_mtp
