@@ -66,6 +66,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
 
 def gather(subject: Subject, measure: Measure, progress: Progress | None) -> Evidence:
     """All that is read of a checkpoint; it is closed afterwards."""
+    _refuse_to_pass_on(subject)
     with open_checkpoint(
         subject.source,
         measure.policy.limits,
@@ -148,6 +149,19 @@ def _content(
         )
     except KeyboardInterrupt:  # before anything was read: the headers' report stands
         return None
+
+
+def _refuse_to_pass_on(subject: Subject) -> None:
+    """Raise UsageError where other machines would be given credentials: they stand in what they open the source by."""
+    name = subject.source if isinstance(subject.source, str) else subject.named or ""
+    if subject.reading is None or subject.reading.engine == "local" or not name.lower().startswith("http"):
+        return
+    address = name.partition("://")[2].partition("#")[0]
+    if "?" in address or "@" in address.partition("/")[0]:
+        raise UsageError(
+            "--engine ray: a user or query in the source's address would go to every node: leave it out, and give each "
+            "node a ~/.netrc"
+        )
 
 
 def _opening(source: Source, subject: Subject, measure: Measure) -> "Opening | None":

@@ -86,12 +86,12 @@ def refused(address: str, told: str) -> AuditorError:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Standard output is ours: what Ray prints there, and what it writes by itself, goes to standard error."""
+    """Standard output is ours: what Ray prints there goes nowhere. Of a node that dies that is its log, in colours."""
     sys.stdout.flush()
     kept = os.dup(1)
     try:
-        os.dup2(2, 1)
-        with contextlib.redirect_stdout(sys.stderr):
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            os.dup2(nowhere.fileno(), 1)
             yield
     finally:
         os.dup2(kept, 1)

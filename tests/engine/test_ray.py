@@ -163,6 +163,7 @@ def test_a_worker_that_is_killed_loses_its_units_alone(nodes: Nodes, slow: Serve
     assert (process.returncode, report["incomplete"]) == (0, [])
     assert stable(report)["probes"] == local["probes"]
     assert told(err)[-1]["retries"] > 0
+    assert all(line.startswith("{") for line in err.splitlines())  # Ray prints lines of its own on what died
 
 
 def test_a_node_that_dies_loses_its_units_alone_and_one_that_comes_is_used(
@@ -276,6 +277,14 @@ def test_an_address_where_nobody_listens_is_one_line(tiny: Path, capsys: pytest.
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert "the Ray cluster at 127.0.0.1:1 cannot be reached" in said.err
+
+
+@pytest.mark.parametrize("source", ["https://me:s3cret@127.0.0.1:1/x", "https://127.0.0.1:1/x?sig=s3cret"])
+def test_a_secret_in_the_source_s_address_is_not_sent_to_nodes(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["audit", source, "--depth", "full", "--engine", "ray://127.0.0.1:1"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("auditor: --engine ray: a user or query in the source's address would go to every node")
+    assert (said.count("\n"), "s3cret" in said) == (1, False)
 
 
 def test_an_address_of_ipv6_is_one(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
