@@ -21,6 +21,7 @@ from auditor.content.probes import ShardValues, TensorValues
 from auditor.errors import AuditorError, ReadError, code_of
 from auditor.private import PrivateFolder, cache_folder
 from auditor.sources.entry import HERE
+from auditor.text import shown
 from auditor.version import __version__
 from auditor_schemas.codes import Code
 
@@ -104,7 +105,7 @@ def answered(data: bytes, plan: ShardPlan, stamp_of: Callable[[str], str | None]
     for file in {plan.file, *values.stamps}:
         own = stamp_of(file)
         if _portable(own) != _portable(values.stamps.get(file)):
-            return Answer(error=f"sees another {file}", code="changed", here=True)
+            return _another(file, values.stamps.get(file), own)
         seen[file] = own
     return replace(answer, values=replace(values, tensors=_held_once(values, plan), stamps=seen))
 
@@ -128,7 +129,7 @@ def read_away(data: bytes) -> bytes:
     except ImportError as error:
         return _said(f"lacks {error.name}: pip install 'checkpoint-auditor[content]'", None)
     except AuditorError as error:
-        return _said(str(error), code_of(error))
+        return _said(str(error), "not_found" if error.code == "nothing" else code_of(error))
     except MemoryError:
         return _said("is out of memory", "out_of_memory")
     return packed(answer)
@@ -136,9 +137,13 @@ def read_away(data: bytes) -> bytes:
 
 def _read(order: Order) -> Answer:
     reader = _reader(order.opening, order.digests, order.device)
-    stamp = reader.source.stamp(order.plan.file)
-    if order.stamp is not None and _portable(stamp) != order.stamp:
-        return Answer(error=f"does not see the same {order.plan.file}", code="changed", here=True)
+    file = order.plan.file
+    stamp = reader.source.stamp(file)
+    if stamp is None:  # nothing lists its files: known is one that was asked for
+        reader.source.entry(file)
+        stamp = reader.source.stamp(file)
+    if stamp is not None and order.stamp is not None and _portable(stamp) != order.stamp:
+        return _another(file, stamp, order.stamp)
     return Answer(reader.read(order.plan), device=reader.device.name)
 
 
@@ -157,6 +162,15 @@ def _read_on_gpu(order: Order) -> Answer:
 
 def _said(what: str, code: Code | None) -> bytes:
     return packed(Answer(error=what, code=code, here=True))
+
+
+def _another(file: str, there: str | None, known: str | None) -> Answer:
+    """That a file is not the one whose header was read, and what tells: its size, or else its time or ETag."""
+    if there is None or known is None:
+        return Answer(error=f"sees another {file}, or no version of it", code="changed", here=True)
+    (size, _, mark), (own, _, other) = ((_portable(each) or "").partition(":") for each in (there, known))
+    told = f"of time or ETag {mark} and not {other}" if size == own else f"of {size} bytes and not {own}"
+    return Answer(error=f"sees another {file}, {shown(told[:200])}", code="changed", here=True)
 
 
 def _portable(stamp: str | None) -> str | None:

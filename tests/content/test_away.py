@@ -24,6 +24,7 @@ from auditor.inventory.walk import walk
 from auditor.sources import Source, open_source
 from auditor.sources.entry import HERE
 from auditor_schemas.policy import Limits
+from tests.servers.serving import Server, ranged
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_what_another_machine_reads_is_what_this_one_does(source: Source, plan: 
 
 @pytest.mark.parametrize("what", ["time", "size", "header", "gone", "tool"])
 def test_a_machine_that_sees_another_file_says_so(copy: Path, source: Source, plan: ShardPlan, what: str) -> None:
-    data = order(source, plan)
+    data, seen = order(source, plan), source.stamp(plan.file)
     if what == "time":
         os.utime(copy / plan.file)
     elif what == "size":
@@ -71,6 +72,44 @@ def test_a_machine_that_sees_another_file_says_so(copy: Path, source: Source, pl
     assert answer.values is None
     assert answer.here
     assert "0.0.1" in answer.error if what == "tool" else plan.file in answer.error
+    if what == "time":
+        stamps = [str(each).partition(HERE)[0].partition(":")[2] for each in (source.stamp(plan.file), seen)]
+        assert answer.error == "sees another {}, of time or ETag {} and not {}".format(plan.file, *stamps)
+
+
+def test_a_machine_that_sees_another_size_names_both(copy: Path, source: Source, plan: ShardPlan) -> None:
+    data = order(source, plan)
+    with (copy / plan.file).open("ab") as file:
+        file.write(b"more")
+    answer = decoded(read_away(data))
+    assert answer.error == f"sees another {plan.file}, of {plan.size + 4} bytes and not {plan.size}"
+
+
+def test_a_machine_without_the_source_says_that_it_is_not_found(copy: Path, source: Source, plan: ShardPlan) -> None:
+    data = order(source, plan)
+    copy.rename(copy.with_name("elsewhere"))
+    away._reader.cache_clear()
+    answer = decoded(read_away(data))
+    assert (answer.values, answer.here, answer.code) == (None, True, "not_found")
+    assert answer.error == f"{copy}: no such folder"
+
+
+def test_a_web_server_s_files_are_read_on_another_machine(copy: Path, source: Source, plan: ShardPlan) -> None:
+    """It has no listing: a file is known when it has been asked for."""
+    with Server(lambda request: ranged(copy / request.target.path.rpartition("/")[2], request)) as server:
+        here = open_source(f"{server.url}/", cache=False)
+        for each in sorted(copy.glob("*.safetensors")):
+            here.open(each.name).close()
+        stamp = here.stamp(plan.file)
+        assert stamp is not None
+        data = ordered(Opening(f"{server.url}/"), plan, stamp, digests=True)
+        answer = answered(read_away(data), plan, here.stamp)
+        other = decoded(read_away(ordered(Opening(f"{server.url}/"), plan, f"{plan.size}:x", digests=True)))
+        here.close()
+    assert answer.values is not None, answer.error
+    own = ShardReader(source, CpuDevice(), digests=True, tick=lambda _: None).read(plan)
+    assert answer.values.tensors == own.tensors
+    assert other.error == f"sees another {plan.file}, of time or ETag {stamp.partition(':')[2]} and not x"
 
 
 def test_what_is_not_allowed_here_is_not_allowed_there(source: Source, plan: ShardPlan, tmp_path: Path) -> None:
