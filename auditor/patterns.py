@@ -6,6 +6,8 @@ from itertools import product
 
 # A number is a path component of digits without leading zeros, as layers and experts are numbered.
 _NUMBER = re.compile(r"(?<![^.\-])(0|[1-9][0-9]{0,8})(?=[.\-]|$)")
+# The last number of a name, with what stands before and behind it.
+_LAST = re.compile(rf"(.*){_NUMBER.pattern}(.*)", re.DOTALL)
 # A name that holds more numbers stands for itself: no layout's does, and folding many is dear.
 _MOST_NUMBERS = 4
 # A brace of a name, as a pattern and a glob have it: what is left between braces of its own is a run of numbers.
@@ -78,12 +80,21 @@ def patterns(names: Iterable[str]) -> tuple[str, ...]:
 def _alike(names: Iterable[str]) -> dict[tuple[str, ...], set[tuple[int, ...]]]:
     """The numbers of the distinct names, those together that differ in their numbers alone, by the texts between."""
     kinds: dict[tuple[str, ...], set[tuple[int, ...]]] = {}
+    alike: dict[tuple[str, str], list[str]] = {}  # names that differ in their last number alone
     for name in names:
-        parts = _NUMBER.split(name)
-        texts, numbers = tuple(parts[::2]), tuple(map(int, parts[1::2]))
-        if len(numbers) > _MOST_NUMBERS:
-            texts, numbers = (name,), ()
-        kinds.setdefault(texts, set()).add(numbers)
+        found = _LAST.fullmatch(name)
+        if found is None:
+            kinds[name,] = {()}
+            continue
+        before, last, behind = found.groups()
+        alike.setdefault((before, behind), []).append(last)
+    for (before, behind), lasts in alike.items():
+        parts = _NUMBER.split(before)
+        numbers = tuple(map(int, parts[1::2]))
+        if len(numbers) < _MOST_NUMBERS:
+            kinds.setdefault((*parts[::2], behind), set()).update((*numbers, int(last)) for last in lasts)
+        else:
+            kinds.update(((f"{before}{last}{behind}",), {()}) for last in lasts)
     return kinds
 
 

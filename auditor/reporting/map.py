@@ -44,9 +44,9 @@ def map_cells(
     noted: dict[Worst, set[str]] = {}  # a tensor that several rules fault counts once for each severity
     for failure in failures:
         severity: Worst = "unread" if failure.rule.slug == "unread-file" else failure.rule.severity.value
-        before = noted.setdefault(severity, set())
-        for name in _subjects(failure, expectations):
-            row_of = expectations.row_of(name)
+        before, rank = noted.setdefault(severity, set()), _RANK.index(severity)
+        names = _subjects(failure, expectations)
+        for name, row_of in zip(names, expectations.rows_of(names), strict=True):
             key = (expectations.naming.layer_of(name), row_of.module if row_of is not None else _OTHER)
             if key not in counts and len(counts) >= most:
                 beyond.add(key)
@@ -55,7 +55,7 @@ def map_cells(
             if name not in before:
                 before.add(name)
                 seen[severity] = seen.get(severity, 0) + 1
-            if _RANK.index(severity) > _RANK.index(worst.get(key, "passed")):
+            if rank > _RANK.index(worst.get(key, "passed")):
                 worst[key] = severity
     for name, row in match.missing.items():
         seen = counts[expectations.naming.layer_of(name), row.module]

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -121,9 +121,9 @@ def trace(failures: Iterable[Failure], inventory: Inventory) -> tuple[Attributed
         root = None if key[3] is None else fingerprints[key[3]]
         of_tensors = _kind(group[0]) == _TENSORS
         prints = () if of_tensors else tuple(subjects.fingerprint([one]) for one in group)
-        finding = _finding(group, inventory, fingerprints[key], root, tuple(sorted(set(prints))))
-        tensors = subjects.of(group)[1] if of_tensors else ()
-        found.append(Attributed(finding, tensors, tuple(group), prints))
+        affected = subjects.tensors(group)
+        finding = _finding(group, inventory, affected, fingerprints[key], root, tuple(sorted(set(prints))))
+        found.append(Attributed(finding, affected.names if of_tensors else (), tuple(group), prints))
     found.sort(key=_order)
     return tuple(found)
 
@@ -271,15 +271,26 @@ def _explains(cause: int, position: int, ordered: Sequence[Failure], takes: Cont
     return not narrower and not mutual
 
 
+class _Tensors(Struct, frozen=True):
+    """The tensors that failures are about, sorted, and as patterns."""
+
+    names: Sequence[str]
+    patterns: tuple[str, ...]
+
+
 def _finding(
-    group: Sequence[Failure], inventory: Inventory, fingerprint: str, caused_by: str | None, members: tuple[str, ...]
+    group: Sequence[Failure],
+    inventory: Inventory,
+    tensors: _Tensors,
+    fingerprint: str,
+    caused_by: str | None,
+    members: tuple[str, ...],
 ) -> Finding:
     first = group[0]
     rule = first.rule
-    names = list(dict.fromkeys(name for failure in group for name in failure.tensors))
     by_file = rule.scope in (Scope.FILE, Scope.CONFIG, Scope.COUNT)
     more_files = sorted({failure.file for failure in group if failure.file}) if by_file and len(group) > 1 else []
-    affected = (*more_files, *patterns(names))
+    affected = (*more_files, *tensors.patterns)
     kept = affected[:MOST]
     return Finding(
         rule=rule.id,
@@ -289,7 +300,7 @@ def _finding(
         location=_location(first, inventory),
         expected=_few(_by_file(group, "expected") if more_files else first.expected),
         actual=_few(_by_file(group, "actual") if more_files else first.actual),
-        count=len(group) if by_file or not names else len(names),
+        count=len(group) if by_file or not tensors.names else len(tensors.names),
         affected=kept,
         affected_files=min(len(more_files), MOST),
         caused_by=caused_by,
@@ -346,6 +357,7 @@ class Subjects:
     def __init__(self, inventory: Inventory) -> None:
         self._shards = {shard.path: shard for shard in inventory.shards}
         self._held: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._tensors: dict[frozenset[str], _Tensors] = {}
 
     def fingerprint(self, group: Sequence[Failure]) -> str:
         """SHA-256 of rule, kind of subject and subject, without the values seen."""
@@ -364,7 +376,7 @@ class Subjects:
         """The kind and the subjects of failures that are one finding."""
         kind = _kind(group[0])
         if kind == _TENSORS:
-            return kind, sorted({name for failure in group for name in failure.tensors})
+            return kind, self.tensors(group).names
         if kind == "field":
             return kind, sorted({failure.field for failure in group if failure.field})
         taken = {each for failure in group for each in failure.takes if isinstance(each, str)}
@@ -372,6 +384,14 @@ class Subjects:
             # A file is known by the tensors it holds, so it stays the same under another name.
             taken = {name for path in _files(group) if path in self._shards for name in self._shards[path].tensors}
         return ("tensors of a file", sorted(taken)) if taken else ("file", _files(group))
+
+    def tensors(self, group: Sequence[Failure]) -> _Tensors:
+        """The tensors of failures that are one finding, put in order once where several findings are about them."""
+        names = frozenset(chain.from_iterable(failure.tensors for failure in group))
+        if names not in self._tensors:
+            ordered = sorted(names)
+            self._tensors[names] = _Tensors(ordered, patterns(ordered))
+        return self._tensors[names]
 
 
 def _files(group: Sequence[Failure]) -> tuple[str, ...]:
