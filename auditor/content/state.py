@@ -59,12 +59,12 @@ class Seal:
             raise UsageError(f"{KEY} is empty: set it to a secret, or unset it")
         self._secret = None if secret is None else secret.encode("utf-8", "surrogateescape")
 
-    def over(self, key: str, values: bytes) -> str:
+    def over(self, key: str, values: bytes | msgspec.Raw) -> str:
         """The seal over what values followed from and the values as they are written."""
-        sealed = b"\n".join((key.encode("utf-8", "surrogatepass"), values))
-        if self._secret is None:
-            return hashlib.sha256(sealed).hexdigest()
-        return hmac.new(self._secret, sealed, hashlib.sha256).hexdigest()
+        seal = hashlib.sha256() if self._secret is None else hmac.new(self._secret, digestmod=hashlib.sha256)
+        seal.update(key.encode("utf-8", "surrogatepass") + b"\n")
+        seal.update(values)
+        return seal.hexdigest()
 
     def wrapped(self, key: str, values: object) -> bytes:
         """A file's bytes."""
@@ -77,10 +77,9 @@ class Seal:
             return None
         try:
             sealed = msgspec.json.decode(data, type=_Sealed)
-            raw = bytes(sealed.values)
-            if not hmac.compare_digest(sealed.seal.encode(), self.over(sealed.key, raw).encode()):
+            if not hmac.compare_digest(sealed.seal.encode(), self.over(sealed.key, sealed.values).encode()):
                 return None
-            return sealed.key, msgspec.json.decode(raw, type=kind)
+            return sealed.key, msgspec.json.decode(sealed.values, type=kind)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return None
 
