@@ -13,7 +13,6 @@ from auditor.families.expectations import Expectations, Row
 from auditor.families.naming import Naming
 from auditor.families.scaling import SCALE_SUFFIX, Companion, Quantiser, scale_name
 from auditor.format.dtypes import BITS, FP8, Dtype
-from auditor.format.entries import TensorHeader
 
 # What block scales are stored as: F32 by the published format, the others by later ones and by writers that another
 # rule reports.
@@ -100,10 +99,10 @@ class Formats:
                 self.reasons[found.format] = _reason(row.quantiser)
         return found
 
-    def beside(self, name: str, header: TensorHeader, row: Row | None) -> Beside | None:
+    def beside(self, name: str, dtype: str, row: Row | None) -> Beside | None:
         """What a tensor is to the codes it goes with; None where it is something else, or no numbers of a scale."""
         if row is None:
-            if not name.endswith(SCALE_SUFFIX) or header.dtype not in SCALE_DTYPES:
+            if not name.endswith(SCALE_SUFFIX) or dtype not in SCALE_DTYPES:
                 return None
             powers_of_two = self.blocks is not None and self.blocks.powers_of_two
             return Beside(name.removesuffix(SCALE_SUFFIX), "block", powers_of_two)
@@ -115,7 +114,7 @@ class Formats:
             assert self._expectations is not None
             self._beside[row] = self._goes_with(companion, self._expectations.row_of(weight))
         found = self._beside[row]
-        if found is None or not _holds(header.dtype, companion):
+        if found is None or not _holds(dtype, companion):
             return None
         return Beside(weight, found.kind, found.powers_of_two, found.largest, found.unpacked)
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from math import ceil
+from operator import attrgetter
 
 from msgspec import Struct
 
 from auditor.content.formats import Beside, Blocks, Codes, Formats
 from auditor.families.expectations import Row
-from auditor.format.dtypes import FP8, packed_bytes
-from auditor.format.entries import Shard, TensorHeader, elements
+from auditor.format.dtypes import FP8
+from auditor.format.entries import Kind, Shard, elements
 from auditor.inventory.facts import Inventory
 
 # The most memory that one strip of weight blocks may take: what has longer rows is not judged by blocks. Scales are
@@ -180,33 +181,22 @@ def whole_shards(inventory: Inventory, formats: Formats) -> tuple[ShardPlan, ...
 
 def shard_plan(shard: Shard, parts: list[Part], *, whole: bool) -> ShardPlan:
     """The plan of one shard, its parts in the order of the file."""
-    ordered = tuple(sorted(parts, key=lambda part: (part.begin, part.end)))
+    ordered = tuple(sorted(parts, key=attrgetter("begin", "end")))
     return ShardPlan(shard.path, shard.size, shard.header_bytes, shard.header_sha256, ordered, whole)
-
-
-def readable(shard: Shard) -> Iterator[str]:
-    """The tensors whose bytes are all in the file and as many as shape and dtype say; the others are findings."""
-    return (name for name, header in shard.tensors.items() if _span(shard, header) is not None)
-
-
-def _span(shard: Shard, header: TensorHeader) -> tuple[int, int] | None:
-    """A tensor's byte range in the file, where it can be read."""
-    begin, end = header.data_offsets
-    before = shard.data_begin
-    if not begin < end <= shard.size - before or end - begin != packed_bytes(header.dtype, elements(header.shape)):
-        return None
-    return before + begin, before + end
 
 
 class _Alike(Struct, frozen=True):
     """What tensors of one row, dtype and shape have in common, where they go with no codes.
 
-    `grid` is the shape of their block scales, None where they have no blocks.
+    `beside`: they may go with some. `grid` is the shape of their block scales, None where they have no blocks; `wide`:
+    a row of these takes more than STRIP_BYTES.
     """
 
     codes: Codes
+    beside: bool
     blocks: Blocks | None
     grid: tuple[int, int] | None
+    wide: bool
     format: str | None
     packing: int
     below: int | None
@@ -215,22 +205,21 @@ class _Alike(Struct, frozen=True):
 
 def parts_of(shard: Shard, inventory: Inventory, formats: Formats) -> Iterator[Part]:
     """Every tensor of a shard that can be read, whole, with what its row says of it."""
-    found = [(name, header, span) for name, header in shard.tensors.items() if (span := _span(shard, header))]
-    every: dict[tuple[Row | None, str, tuple[int, ...]], _Alike] = {}
+    every: dict[tuple[Row | None, Kind], _Alike] = {}
     is_vocabulary = formats.naming.is_vocabulary
-    for (name, header, span), row in zip(found, formats.rows_of([name for name, _, _ in found]), strict=True):
-        key = row, header.dtype, header.shape
-        alike = every.get(key)
+    rows = formats.rows_of(list(shard.extents))
+    for (name, (kind, (begin, end))), row in zip(shard.extents.items(), rows, strict=True):
+        alike = every.get((row, kind))
         if alike is None:
-            alike = every[key] = _alike(header, row, formats)
-        beside = formats.beside(name, header, row)
+            alike = every[row, kind] = _alike(kind, row, formats)
+        beside = formats.beside(name, kind[0], row) if alike.beside else None
         scale = None if alike.grid is None or beside is not None else _scale(inventory, alike, name)
-        wide = scale is not None and _is_wide(header, scale, alike.blocks)
+        wide = scale is not None and (alike.wide or scale.row_bytes > STRIP_BYTES)
         yield Part(
             name,
-            header.dtype,
-            header.shape,
-            *span,
+            *kind,
+            begin,
+            end,
             (),
             None if wide else scale,
             wide,
@@ -244,18 +233,21 @@ def parts_of(shard: Shard, inventory: Inventory, formats: Formats) -> Iterator[P
         )
 
 
-def _alike(header: TensorHeader, row: Row | None, formats: Formats) -> _Alike:
-    codes, shape = formats.codes(row), header.shape
-    known = row is not None and row.quantiser is not None and header.dtype == row.dtype
-    table = row is not None and header.dtype in ("I32", "I64") and len(shape) == 2
-    blocks, grid = codes.blocks if header.dtype == FP8 else None, None
+def _alike(kind: Kind, row: Row | None, formats: Formats) -> _Alike:
+    codes, (dtype, shape) = formats.codes(row), kind
+    known = row is not None and row.quantiser is not None and dtype == row.dtype
+    table = row is not None and dtype in ("I32", "I64") and len(shape) == 2
+    blocks, grid, wide = codes.blocks if dtype == FP8 else None, None, False
     if blocks is not None and len(shape) == 2 and shape[0] % blocks.chunks == 0:
         rows = blocks.chunks * ceil(shape[0] // blocks.chunks / blocks.shape[0])
         grid = rows, ceil(shape[1] / blocks.shape[1])
+        wide = min(blocks.shape[0], shape[0]) * shape[1] > STRIP_BYTES
     return _Alike(
         codes,
+        row is None or row.companion is not None,
         blocks,
         grid,
+        wide,
         codes.format if known else None,
         codes.packing if known else 1,
         row.below if row is not None and table else None,
@@ -267,16 +259,10 @@ def _scale(inventory: Inventory, alike: _Alike, weight: str) -> ScaleAt | None:
     """A weight's block scales, where they are a grid of numbers that covers it."""
     name = alike.codes.scale(weight)
     shard = inventory.shard_of(name)
-    if shard is None or alike.grid is None:
+    extent = None if shard is None else shard.extents.get(name)
+    if shard is None or extent is None or alike.grid is None:
         return None
-    scale = shard.tensors[name]
-    span = _span(shard, scale)
-    if span is None or scale.shape != alike.grid or scale.dtype not in alike.codes.dtypes:
+    (dtype, shape), (begin, end) = extent
+    if shape != alike.grid or dtype not in alike.codes.dtypes:
         return None
-    return ScaleAt(shard.path, *span, alike.grid, scale.dtype, name)
-
-
-def _is_wide(weight: TensorHeader, scale: ScaleAt, blocks: Blocks | None) -> bool:
-    assert blocks is not None
-    strip = min(blocks.shape[0], weight.shape[0]) * weight.shape[1]
-    return strip > STRIP_BYTES or scale.row_bytes > STRIP_BYTES
+    return ScaleAt(shard.path, begin, end, alike.grid, dtype, name)

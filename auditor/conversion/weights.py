@@ -7,7 +7,7 @@ from math import ceil
 from msgspec import Struct
 
 from auditor.content.formats import SCALE_DTYPES, Blocks, Formats
-from auditor.content.plan import ScaleAt, readable
+from auditor.content.plan import ScaleAt
 from auditor.conversion.facts import Stored
 from auditor.families.conventions import CACHE_SCALES, CERTAIN_COMPANIONS, CONVENTIONS, blocks, is_packed, split
 from auditor.families.expectations import Row
@@ -39,7 +39,7 @@ def side_of(inventory: Inventory, formats: Formats) -> Side:
     found: dict[str, tuple[Shard, Row | None]] = {}
     unreadable: list[str] = []
     for shard in inventory.parts:
-        names = list(readable(shard))
+        names = list(shard.extents)
         lost = set(shard.tensors) - set(names)
         unreadable += sorted(name for name in lost if elements(shard.tensors[name].shape))
         found.update(zip(names, ((shard, row) for row in formats.rows_of(names)), strict=True))

@@ -6,7 +6,7 @@ judgement; each can be written to JSON and read back equal.
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, pairwise
 from math import prod
@@ -32,6 +32,7 @@ class TensorHeader(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
 
 Kind = tuple[Dtype, tuple[int, ...]]
+Extent = tuple[Kind, tuple[int, int]]  # what a tensor is, and its bytes in the file
 
 
 class Tiling(Struct, frozen=True):
@@ -50,13 +51,24 @@ class Tiling(Struct, frozen=True):
     def tensors(self) -> dict[str, TensorHeader]:
         """The header's entries by offset; those of one kind share dtype and shape."""
         order = array("I", self.order)
-        following = [iter(names).__next__ for names in self.names]
-        names = [following[kind]() for kind in order]
         dtypes, shapes = [each[0] for each in self.kinds], [each[1] for each in self.kinds]
-        sizes = [packed_bytes(dtype, elements(shape)) for dtype, shape in self.kinds]
-        offsets = pairwise(accumulate(map(sizes.__getitem__, order), initial=0))
+        offsets = self._offsets(order, 0)
         headers = map(TensorHeader, map(dtypes.__getitem__, order), map(shapes.__getitem__, order), offsets)
-        return dict(zip(names, headers, strict=True))
+        return dict(zip(self._names(order), headers, strict=True))
+
+    def extents(self, begin: int) -> dict[str, Extent]:
+        """The same as extents, where the first of them begins at `begin`."""
+        order = array("I", self.order)
+        extents = zip(map(self.kinds.__getitem__, order), self._offsets(order, begin), strict=True)
+        return dict(zip(self._names(order), extents, strict=True))
+
+    def _names(self, order: Sequence[int]) -> list[str]:
+        following = [iter(names).__next__ for names in self.names]
+        return [following[kind]() for kind in order]
+
+    def _offsets(self, order: Sequence[int], begin: int) -> Iterator[tuple[int, int]]:
+        sizes = [packed_bytes(dtype, elements(shape)) for dtype, shape in self.kinds]
+        return pairwise(accumulate(map(sizes.__getitem__, order), initial=begin))
 
 
 class Fault(Struct, frozen=True):
@@ -123,6 +135,23 @@ class Shard(Struct, frozen=True, dict=True):
         for name, header in self.tensors.items():
             grouped.setdefault((header.dtype, header.shape), []).append(name)
         return grouped
+
+    @cached_property
+    def extents(self) -> dict[str, Extent]:
+        """The tensors that can be read: all their bytes are in the file, as many as dtype and shape say, and not none.
+
+        The others are findings.
+        """
+        if self.tiling is not None:
+            every = self.tiling.extents(self.data_begin)
+            return {name: each for name, each in every.items() if each[1][0] < each[1][1] <= self.size}
+        sizes = {kind: packed_bytes(kind[0], elements(kind[1])) for kind in self.kinds}
+        found: dict[str, Extent] = {}
+        for name, header in self.tensors.items():
+            kind, (begin, end) = (header.dtype, header.shape), self.span(name)
+            if self.data_begin <= begin < end <= self.size and end - begin == sizes[kind]:
+                found[name] = kind, (begin, end)
+        return found
 
     def span(self, name: str) -> tuple[int, int]:
         """The byte range of a tensor in the file."""

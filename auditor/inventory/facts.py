@@ -129,7 +129,7 @@ class Inventory(Struct, frozen=True, dict=True):
 
     @cached_property
     def _holders(self) -> dict[str, Shard]:
-        return {name: shard for shard in self.parts for name in shard.tensors}
+        return {name: shard for shard in self.parts for names in shard.kinds.values() for name in names}
 
 
 class ConfigFault(Struct, frozen=True):

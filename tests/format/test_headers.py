@@ -18,7 +18,7 @@ from safetensors.torch import save as save_torch
 from auditor.format import headers
 from auditor.format.disguise import disguise
 from auditor.format.dtypes import DTYPES, packed_bytes
-from auditor.format.entries import Fault, TensorHeader, Tiling
+from auditor.format.entries import Fault, Shard, TensorHeader, Tiling
 from auditor.format.headers import Header, parse_header
 from auditor_schemas.policy import Limits
 
@@ -81,6 +81,21 @@ def test_a_header_held_by_kind_gives_its_entries_again_in_order(kinds):
     again = header.tiling.tensors()
     assert again == header.tensors
     assert list(again) == list(header.tensors) == list(kinds)
+
+
+@given(st.dictionaries(st.text("ab.é", min_size=1, max_size=6), KINDS), st.integers(-2, 2))
+def test_what_can_be_read_of_a_shard_is_the_same_held_by_kind_or_not(kinds, more):
+    tensors, end = {}, 0
+    for name, (dtype, shape) in kinds.items():
+        begin, end = end, end + packed_bytes(dtype, prod(shape))
+        tensors[name] = {"dtype": dtype, "shape": shape, "data_offsets": (begin, end)}
+    header = read(json.dumps(tensors, separators=(",", ":"), ensure_ascii=False), end)
+    by_kind = Shard("a.safetensors", 8 + 100 + end + more, "read", 100, tensors=header.tensors, tiling=header.tiling)
+    one_by_one = msgspec.structs.replace(by_kind, tiling=None)
+    assert list(by_kind.extents.items()) == list(one_by_one.extents.items())
+    assert all(by_kind.span(name) == span for name, (_, span) in by_kind.extents.items())
+    left = {name for name, each in header.tensors.items() if each.data_offsets[1] > end + more or not prod(each.shape)}
+    assert set(header.tensors) - set(by_kind.extents) == left
 
 
 @either
