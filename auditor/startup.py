@@ -18,6 +18,12 @@ def without_collector() -> None:
     gc.disable()
 
 
+def leave_to_the_end(*large: object) -> None:
+    """Leave to the collector, which a short process does without, what takes long to be freed piece by piece."""
+    circle: list[object] = [*large]
+    circle.append(circle)
+
+
 def keep_freed_memory() -> None:
     """Have glibc keep what is freed, up to the largest block it has seen freed: a new page costs more than its use."""
     try:

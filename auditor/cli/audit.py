@@ -26,6 +26,7 @@ def run(options: argparse.Namespace) -> int:
     from auditor.cli import terminal  # noqa: F401  # while headers come, not when they all have
     from auditor.gather import Subject
     from auditor.run import Terms, conduct
+    from auditor.startup import leave_to_the_end
 
     subject = Subject(
         source=begun,
@@ -39,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
     # What is only printed shows no storage and no parallelism.
     summarised = not targets.keys().isdisjoint(("json", "html"))
     try:
-        _, report = conduct(subject, terms, progress, summarised=summarised)
+        evidence, report = conduct(subject, terms, progress, summarised=summarised)
+        leave_to_the_end(evidence)
     finally:
         if progress is not None:
             progress.close()

@@ -4,18 +4,21 @@ Exit 1 means that a checkpoint failed: a sound one must never end so because mem
 output ran out.
 """
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pytest
 
 from auditor import cli
 from auditor.forge import forge
+from auditor.startup import leave_to_the_end
 
 FULL = "/dev/full"
 PATH = os.pathsep.join(sys.path)
@@ -272,3 +275,20 @@ def test_what_was_ignored_stays_ignored(sound):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 0
+
+
+def test_what_is_left_to_the_end_is_freed_by_the_collector_alone() -> None:
+    class Large:
+        pass
+
+    gc.disable()
+    try:
+        large = Large()
+        seen = weakref.ref(large)
+        leave_to_the_end(large)
+        del large
+        assert seen() is not None
+        gc.collect()
+        assert seen() is None
+    finally:
+        gc.enable()
