@@ -86,23 +86,26 @@ class Naming(Struct, frozen=True, dict=True):
     def read(self, names: Iterable[str]) -> dict[str, Name]:
         """What each name says, as the four above do of one, by one look at it."""
         look, firsts = self._either.match, self._firsts
-        kinds: dict[tuple[bool, str], str] = {}
+        kinds: dict[str, str] = {}  # of experts' tensors, by what follows the number
         read: dict[str, Name] = {}
+        begun, layer, expert, layer_end = "", 0, 0, 0  # of the expert before: its tensors stand together
         for name in names:
-            found = look(name)
-            if found is None:
-                read[name] = Name(None, None, name, escaped(name))
-                continue
-            stack, layer, expert = found.groups()
-            rest = name[found.end() :]
-            key = expert is None, rest
-            kind = kinds.get(key)
+            if not begun or not name.startswith(begun):
+                found = look(name)
+                if found is None:
+                    begun, read[name] = "", Name(None, None, name, escaped(name))
+                    continue
+                layer, layer_end = firsts[found[1]] + int(found[2]), found.end(2) + 1
+                if found[3] is None:
+                    suffix = name[layer_end:]
+                    begun, read[name] = "", Name(layer, None, suffix, escaped(suffix))
+                    continue
+                begun, expert = found[0], int(found[3])
+            rest = name[len(begun) :]
+            kind = kinds.get(rest)
             if kind is None:
-                before = "" if expert is None else f"{self.experts}{{expert}}."
-                kind = kinds[key] = f"{before}{escaped(rest)}"
-            number = None if expert is None else int(expert)
-            suffix = rest if expert is None else name[found.end(2) + 1 :]
-            read[name] = Name(firsts[stack] + int(layer), number, suffix, kind)
+                kind = kinds[rest] = f"{self.experts}{{expert}}.{escaped(rest)}"
+            read[name] = Name(layer, expert, name[layer_end:], kind)
         return read
 
     def scale(self, weight: str) -> str:
