@@ -1,6 +1,6 @@
 """Tensors of block scales that are wrong by orders of magnitude: how far from their kind, and which weights follow."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from math import isfinite, log2
 
 from msgspec import Struct
@@ -49,17 +49,18 @@ def outliers(probes: Probes, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> tup
     Scales of activations are as they are, and those of groups in E4M3 have a scale of their own.
     """
     tensors = [(values, median) for values in probes.scales if (median := _median(values)) > 0]
-    kinds = _kinds(tensors, probes.names, thresholds)
-    kind_of = [kinds.get(probes.names[values.name].kind) for values, _ in tensors]
+    names = probes.names
+    said = [names[values.name] for values, _ in tensors]
+    kinds = _kinds(tensors, said, thresholds)
+    kind_of = [kinds.get(name.kind) for name in said]
     apart = [_deviation(median, kind) for (_, median), kind in zip(tensors, kind_of, strict=True)]
-    experts = [_expert(probes.names[values.name]) for values, _ in tensors]
-    dead = _dead(experts, apart)
+    dead = _dead(said, apart)
     found = []
-    for (values, median), kind, far, expert in zip(tensors, kind_of, apart, experts, strict=True):
+    for (values, median), name, kind, far in zip(tensors, said, kind_of, apart, strict=True):
         largest = _largest_code(values, probes)
         outlier = (
             _find_unscaled(values, largest)
-            or _whole(values, median, kind, None if far < 0 and expert in dead else far, largest, thresholds)
+            or _whole(values, median, kind, None if far < -1 and _expert(name) in dead else far, largest, thresholds)
             or _single(values, median, kind, largest, thresholds)
             or _small(values, median, kind, thresholds)
         )
@@ -73,22 +74,29 @@ def _median(values: TensorValues) -> float:
     scales = values.scales
     if scales is None or scales.kind == "input" or values.dtype == FP8:
         return 0.0
-    return scales.median if scales.median is not None and isfinite(scales.median) else 0.0
+    median = scales.median
+    return median if median is not None and isfinite(median) else 0.0
 
 
 class _Kind:
-    """The medians of all tensors of a kind: their middle, how many there are, and the ratio at which one outlies."""
+    """The medians of all tensors of a kind: their middle, how many there are, and the ratio at which one outlies.
 
-    def __init__(self, members: Sequence[tuple[ScaleValues, float]], apart: float) -> None:
+    `above` and `below` are how far a block scale may lie from its tensor's median.
+    """
+
+    def __init__(self, members: Sequence[tuple[ScaleValues, float]], thresholds: Thresholds) -> None:
         medians = [median for _, median in members]
         self.tensors = len(medians)
-        self.middle = _middle(medians)
-        spread = _middle([abs(log2(each / self.middle)) for each in medians])
-        self.limit = max(log2(apart), DEVIATIONS * spread)
-        self.agrees = DEVIATIONS * spread <= log2(apart)
+        self.middle = middle = _middle(medians)
+        spread = _middle([abs(log2(each / middle)) for each in medians])
+        apart = log2(thresholds.kind_apart)
+        self.limit = max(apart, DEVIATIONS * spread)
+        self.agrees = DEVIATIONS * spread <= apart
         # How far the largest scale is above its tensor's median, and the smallest below, in the middle of the kind.
-        self.above = _middle([(each.maximum or 0.0) / median for each, median in members])
-        self.below = _middle([median / each.minimum if each.minimum else 1.0 for each, median in members])
+        above = _middle([(each.maximum or 0.0) / median for each, median in members])
+        below = _middle([median / each.minimum if each.minimum else 1.0 for each, median in members])
+        self.above = max(thresholds.scale_above, ALIKE * above)
+        self.below = max(thresholds.scale_below, ALIKE * below)
 
 
 def _middle(values: Sequence[float]) -> float:
@@ -97,15 +105,14 @@ def _middle(values: Sequence[float]) -> float:
 
 
 def _kinds(
-    tensors: Sequence[tuple[TensorValues, float]], names: Mapping[str, Name], thresholds: Thresholds
+    tensors: Sequence[tuple[TensorValues, float]], said: Sequence[Name], thresholds: Thresholds
 ) -> dict[str, _Kind]:
     """Kinds with enough tensors to compare. Those of dead experts, at the clamp throughout, say nothing of a kind."""
     members: dict[str, list[tuple[ScaleValues, float]]] = {}
-    for values, median in tensors:
-        assert values.scales is not None
-        if median > CLAMP:
-            members.setdefault(names[values.name].kind, []).append((values.scales, median))
-    return {kind: _Kind(each, thresholds.kind_apart) for kind, each in members.items() if len(each) >= PEERS}
+    for (values, median), name in zip(tensors, said, strict=True):
+        if median > CLAMP and values.scales is not None:
+            members.setdefault(name.kind, []).append((values.scales, median))
+    return {kind: _Kind(each, thresholds) for kind, each in members.items() if len(each) >= PEERS}
 
 
 def _deviation(median: float, kind: _Kind | None) -> float:
@@ -118,14 +125,18 @@ def _largest_code(values: TensorValues, probes: Probes) -> float:
 
     Under a scale of the whole weight that includes the largest scale of a group, where there are such.
     """
-    scales, weight = values.scales, probes.tensors.get(weight_of(values))
+    scales = values.scales
     assert scales is not None
     if scales.kind == "tensor":
         groups = [each.scales for each in probes.companions[weight_of(values)] if each.scales is not None]
         return scales.largest_code * max((each.maximum or 0.0 for each in groups if each.kind == "group"), default=1.0)
-    if weight is None or weight.minimum is None or weight.maximum is None or weight.blocks is None:
+    weight = probes.tensors.get(weight_of(values))
+    if weight is None or weight.blocks is None:
         return scales.largest_code
-    return max(-weight.minimum, weight.maximum)
+    least, most = weight.minimum, weight.maximum
+    if least is None or most is None:
+        return scales.largest_code
+    return most if most > -least else -least
 
 
 def _find_unscaled(values: TensorValues, largest: float) -> Outlier | None:
@@ -176,13 +187,12 @@ def _expert(name: Name) -> tuple[int, int] | None:
     return None if name.layer is None or name.expert is None else (name.layer, name.expert)
 
 
-def _dead(experts: Sequence[tuple[int, int] | None], apart: Sequence[float]) -> set[tuple[int, int] | None]:
+def _dead(said: Sequence[Name], apart: Sequence[float]) -> set[tuple[int, int] | None]:
     """The experts that are never chosen, which explains small scales: they decay as a whole, in every matrix read."""
-    members: dict[tuple[int, int], list[float]] = {}
-    for expert, deviation in zip(experts, apart, strict=True):
-        if expert is not None:
-            members.setdefault(expert, []).append(deviation)
-    return {expert for expert, each in members.items() if all(deviation < -0.5 for deviation in each)}
+    small = {_expert(name) for name, deviation in zip(said, apart, strict=True) if deviation < -1} - {None}
+    if not small:
+        return small
+    return small - {_expert(name) for name, deviation in zip(said, apart, strict=True) if deviation >= -0.5}
 
 
 def _single(
@@ -191,20 +201,20 @@ def _single(
     """What is odd about the tensor's largest scale. A dead tensor's median is the clamp: its kind's counts instead."""
     scales = values.scales
     assert scales is not None
-    base = max(median, kind.middle if kind is not None else 0.0)
-    if scales.maximum is None or not isfinite(scales.maximum):
+    most = scales.maximum
+    if most is None or not isfinite(most):
         return None
-    usual = thresholds.scale_above if scales.kind == "block" else ALONE
-    limit = max(usual, ALIKE * kind.above if kind is not None and scales.kind == "block" else 0.0)
-    weight, alone = largest * scales.maximum, base > CLAMP and scales.maximum >= limit * base
+    base = median if kind is None or kind.middle < median else kind.middle
+    limit = ALONE if scales.kind != "block" else thresholds.scale_above if kind is None else kind.above
+    weight, alone = largest * most, base > CLAMP and most >= limit * base
     heavy = weight > thresholds.heavy_value
     if not alone and not heavy:
         return None
     at = f" at {place(values, scales.largest)}" if scales.largest is not None else ""
-    message = f"scale {scales.maximum:.3g}{at} is {_times(scales.maximum / base)} times the median {base:.3g}"
+    message = f"scale {most:.3g}{at} is {_times(most / base)} times the median {base:.3g}"
     if heavy:
         message += f" and makes weights of {weight:.3g}"
-    impossible = heavy or (base > CLAMP and scales.maximum > thresholds.impossible_scale * base)
+    impossible = heavy or (base > CLAMP and most > thresholds.impossible_scale * base)
     return Outlier(
         values,
         message,
@@ -221,7 +231,7 @@ def _small(values: TensorValues, median: float, kind: _Kind | None, thresholds: 
     least = scales.minimum
     if scales.kind != "block" or least is None or least <= CLAMP or median <= CLAMP:
         return None
-    limit = max(thresholds.scale_below, ALIKE * kind.below if kind is not None else 0.0)
+    limit = thresholds.scale_below if kind is None else kind.below
     if median < limit * least:
         return None
     at = f" at {place(values, scales.smallest)}" if scales.smallest is not None else ""
