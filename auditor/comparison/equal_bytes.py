@@ -1,7 +1,9 @@
 """Tensors, and strips of 128 rows, that hold the bytes of others: no chance, and no writer's intention but a few."""
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from msgspec import Struct
 
@@ -11,6 +13,7 @@ from auditor_schemas.policy import Thresholds
 
 # Scales of 24 bits are told by so many that are no powers of two; of powers of two a few occur all over.
 SCALES = 16
+_WIDTH = 8  # bytes of the number of a strip
 
 
 class Strip(Struct, frozen=True):
@@ -37,14 +40,13 @@ def equal_bytes(probes: Probes, thresholds: Thresholds, *, tied: bool) -> Equal:
     `tied`: the head is declared to be the embedding. Experts and layers that are alike as a whole are told as such.
     """
     held = [values for values in probes.tensors.values() if is_compared(values, probes, thresholds, tied=tied)]
+    keys = [_key(values) for values in held]
+    often = Counter(keys)
     sets: dict[object, list[TensorValues]] = {}
-    for values in held:
-        key = _key(values)
-        if key is not None:
+    for key, values in zip(keys, held, strict=True):
+        if key is not None and often[key] > 1:
             sets.setdefault(key, []).append(values)
-    several = [each for each in sets.values() if len(each) > 1]
-    if not held:
-        return Equal()
+    several = list(sets.values())
     return Equal(_untold(several, probes), _strips(held, several, probes))
 
 
@@ -56,9 +58,7 @@ def is_compared(values: TensorValues, probes: Probes, thresholds: Thresholds, *,
         return False
     if values.goes_with_codes and _telling(values) < SCALES:
         return False
-    name = probes.names[values.name]
-    copied = name.layer is not None and name.suffix in probes.naming.copies
-    return not copied and not (tied and values.name == probes.naming.head)
+    return values.name not in probes.copies and not (tied and values.name == probes.naming.head)
 
 
 def _telling(values: TensorValues) -> int:
@@ -125,16 +125,19 @@ def _strips(
         for values in held
         if values.bands and len(values.shape) > 1 and values.name not in later and not values.goes_with_codes
     ]
-    numbers = list(filter(None, _numbers(b"".join([values.bands for values in matrices]))))
-    if len(set(numbers)) == len(numbers):
+    bands = [values.bands for values in matrices]
+    numbers = _numbers(b"".join(bands)).tolist()
+    told = list(filter(None, numbers))
+    if len(set(told)) == len(told):
         return []
-    often = {number for number, count in Counter(numbers).items() if count > 1}
+    often = {number for number, count in Counter(told).items() if count > 1}
+    ends = list(accumulate(len(each) // _WIDTH for each in bands))
     sets: dict[int, list[Strip]] = {}
-    for values in matrices:
-        strips = _numbers(values.bands)
-        for position, number in enumerate(strips):
-            if number in often:
-                sets.setdefault(number, []).append(Strip(values, position, len(strips)))
+    for place, number in enumerate(numbers):
+        if number in often:
+            owner = bisect_right(ends, place)
+            of = len(bands[owner]) // _WIDTH
+            sets.setdefault(number, []).append(Strip(matrices[owner], place - ends[owner] + of, of))
     return [each for each in sets.values() if not _is_vocabulary_alone(each, probes)]
 
 

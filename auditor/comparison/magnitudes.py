@@ -32,7 +32,7 @@ class Magnitude(Struct, frozen=True):
 
 def odd_magnitudes(probes: Probes, thresholds: Thresholds) -> tuple[Magnitude, ...]:
     """Every such tensor, each told once. Scales have a rule of their own, biases no kind."""
-    tensors = [values for values in probes.tensors.values() if values.exponents and values.scales is None]
+    tensors = [values for values in probes.others if values.exponents]
     found = {}
     for values in tensors:
         odd = _bits(values, thresholds) or _heavy(values, thresholds)

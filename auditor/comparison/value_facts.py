@@ -6,13 +6,7 @@ from typing import Any
 from auditor.comparison.equal_bytes import equal_bytes
 from auditor.comparison.magnitudes import odd_magnitudes
 from auditor.comparison.outliers import outliers
-from auditor.comparison.value_groups import (
-    copies,
-    is_correction_bias,
-    tied_head,
-    within_240,
-    zeroed_experts,
-)
+from auditor.comparison.value_groups import copies, tied_head, within_240, zeroed_experts
 from auditor.content.probes import Probes
 from auditor.format.dtypes import FP8
 from auditor.inventory.facts import Blocked, Inventory
@@ -71,25 +65,26 @@ def count_value_subjects(
     """How many subjects of each kind there are for rules about values to look at."""
     if isinstance(probes, Blocked):
         return {}
-    tensors = probes.tensors.values()
+    others = probes.others
+    plain = [*probes.weights, *others]
+    codes = sum(1 for values in plain if values.dtype == FP8)
+    textures = [values.texture for values in probes.weights if values.texture is not None]
     named = {} if declared is None or isinstance(declared, Blocked) else declared
     return {
-        "tensors read": len(tensors),
-        "shapes read": sum(values.shape_said is not None for values in tensors),
-        "expected tensors read": sum(values.role is not None for values in tensors),
-        "unquantised matrices read": sum(values.matrix is not None for values in tensors),
-        "vocabulary matrices read": sum(map(probes.naming.is_vocabulary, probes.tensors)),
-        "weights whose texture was read": sum(
-            values.texture is not None and values.texture.pages > 0 for values in tensors
-        ),
-        "tables read": sum(values.table is not None for values in tensors),
-        "FP8 tensors read": sum(values.dtype == FP8 and values.scales is None for values in tensors),
-        "unquantised tensors read": sum(values.dtype != FP8 and values.scales is None for values in tensors),
-        "scales read": sum(values.scales is not None for values in tensors),
-        "weight blocks read": sum(values.blocks.blocks for values in tensors if values.blocks is not None),
+        "tensors read": len(probes.tensors),
+        "shapes read": sum(values.shape_said is not None for values in others),
+        "expected tensors read": sum(1 for values in probes.tensors.values() if values.role is not None),
+        "unquantised matrices read": sum(values.matrix is not None for values in others),
+        "vocabulary matrices read": len(probes.vocabulary),
+        "weights whose texture was read": sum(1 for texture in textures if texture.pages > 0),
+        "tables read": sum(values.table is not None for values in others),
+        "FP8 tensors read": codes,
+        "unquantised tensors read": len(plain) - codes,
+        "scales read": len(probes.scales),
+        "weight blocks read": sum(values.blocks.blocks for values in probes.weights if values.blocks is not None),
         "shards read": len(probes.shards),
         "digests compared": sum(shard.sha256 is not None and shard.file in named for shard in probes.shards),
-        "correction biases read": sum(map(is_correction_bias, tensors)),
+        "correction biases read": len(probes.correction_biases),
         "tied heads compared": 0
         if config is None or isinstance(config, Blocked)
         else int(tied_head(probes, config) is not None),

@@ -12,7 +12,6 @@ Key = TypeVar("Key")
 
 # Blocks or scales that all have in common what chance would have given to half of them: no chance any more.
 ENOUGH = 16
-CORRECTION_BIAS = ".e_score_correction_bias"
 # The largest scale that a quantiser gives a block of zeros: 1e-4 / 240, rounded up to a power of two.
 LARGEST_CLAMP = 2.0**-21
 
@@ -20,11 +19,6 @@ LARGEST_CLAMP = 2.0**-21
 def may_be_zero(values: TensorValues) -> bool:
     """Whether a tensor of zeros is sound: biases begin as zeros."""
     return values.role in ("bias", "router_bias") or values.name.endswith("bias")
-
-
-def is_correction_bias(values: TensorValues) -> bool:
-    """Whether a tensor corrects a router's choice, as the config implies it or by its published name."""
-    return values.role == "router_bias" or values.name.endswith(CORRECTION_BIAS)
 
 
 def entirely_zero(values: TensorValues, naming: Naming) -> bool:
@@ -36,12 +30,10 @@ def entirely_zero(values: TensorValues, naming: Naming) -> bool:
 
 def copies(probes: Probes) -> Iterator[tuple[TensorValues, TensorValues]]:
     """MTP modules' copies of vocabulary matrices with their originals, where bytes of both can be compared."""
-    of = probes.naming.copies
-    for name, said in probes.names.items():
-        if said.suffix in of and said.layer is not None:
-            values, original = probes.tensors[name], probes.tensors.get(of[said.suffix])
-            if original is not None and differing(values, original) is not None:
-                yield values, original
+    for name, of in probes.copies.items():
+        values, original = probes.tensors[name], probes.tensors.get(of)
+        if original is not None and differing(values, original) is not None:
+            yield values, original
 
 
 def differing(one: TensorValues, other: TensorValues) -> tuple[int, int] | None:
@@ -63,11 +55,13 @@ def tied_head(probes: Probes, config: ModelConfig) -> tuple[TensorValues, Tensor
 
 def alike(groups: Mapping[Key, Mapping[str, TensorValues]]) -> list[list[Key]]:
     """The groups of tensors whose bytes are all equal, two or more of a kind; those not digested are left out."""
-    found: dict[frozenset[tuple[str, str | None]], list[Key]] = {}
-    for key, members in groups.items():
-        digests = frozenset((suffix, values.xxh3) for suffix, values in members.items())
-        if members and all(values.xxh3 is not None for values in members.values()):
-            found.setdefault(digests, []).append(key)
+    every = {key: [values.xxh3 or "" for values in members.values()] for key, members in groups.items()}
+    whole = {key: digests for key, digests in every.items() if digests and all(digests)}
+    often = Counter(map(min, whole.values()))
+    found: dict[frozenset[tuple[str, str]], list[Key]] = {}
+    for key, digests in whole.items():
+        if often[min(digests)] > 1:
+            found.setdefault(frozenset(zip(groups[key], digests, strict=True)), []).append(key)
     return [keys for keys in found.values() if len(keys) > 1]
 
 
@@ -79,11 +73,11 @@ def zeroed_experts(probes: Probes) -> dict[tuple[int, int], tuple[TensorValues, 
     found: dict[tuple[int, int], tuple[TensorValues, ...]] = {}
     for key, members in probes.experts.items():
         weights = tuple(probes.expert_weights[key].values())
+        if not weights or not all(entirely_zero(values, probes.naming) for values in weights):
+            continue
         scales = [each.scales for each in members.values() if each.scales is not None and each.scales.kind != "input"]
         scaled = {weight_of(each) for each in members.values() if each.scales is not None}
-        if not weights or not scaled.issuperset(values.name for values in weights):
-            continue
-        if all(entirely_zero(values, probes.naming) for values in weights) and all(map(_of_zeros, scales)):
+        if scaled.issuperset(values.name for values in weights) and all(map(_of_zeros, scales)):
             found[key] = weights
     sizes, zeros = (Counter(layer for layer, _ in each) for each in (probes.experts, found))
     return {key: weights for key, weights in found.items() if 2 * zeros[key[0]] < sizes[key[0]]}
@@ -103,10 +97,11 @@ def within_240(probes: Probes) -> int:
     0 where a block exceeds it, and where too few reach it to be a range. In E4M3 240 is 0x77, and 0x6E is 120, which
     is where a scale that is rounded up to a power of two leaves the largest code at the least.
     """
-    largest: Counter[int] = Counter()
+    largest: dict[int, int] = {}
     for values in probes.weights:
         if values.blocks is not None:
-            largest.update(values.blocks.largest)
+            for code, count in values.blocks.largest.items():
+                largest[code] = largest.get(code, 0) + count
     reach = sum(count for code, count in largest.items() if 0x6E <= code <= 0x77)
     filled = sum(count for code, count in largest.items() if 0 < code < 0x7F)
     exceed = any(0x77 < code < 0x7F for code in largest)

@@ -17,6 +17,8 @@ from auditor.families.naming import Name, Naming
 from auditor.families.scaling import SCALE_SUFFIX, scale_name
 from auditor_schemas.codes import Code
 
+CORRECTION_BIAS = ".e_score_correction_bias"
+
 Outcome = Literal["exact", "value_equal", "changed", "undefined"]
 
 
@@ -235,7 +237,9 @@ class TensorValues(Struct, frozen=True, omit_defaults=True, gc=False):
     @property
     def goes_with_codes(self) -> bool:
         """Whether it goes with a weight's codes, as expected or by its name: scales, an offset, an order, a shape."""
-        return self.role == "scale" or self.scales is not None or is_companion(self.name)
+        if self.role is not None:
+            return self.role == "scale"
+        return self.scales is not None or is_companion(self.name)
 
 
 class ShardValues(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -277,6 +281,9 @@ class Functional(Struct, frozen=True):
     tolerance: float
 
 
+Experts = dict[tuple[int, int], dict[str, TensorValues]]
+
+
 class Probes(Struct, frozen=True, dict=True):
     """Everything that was read of the tensors' bytes.
 
@@ -311,6 +318,21 @@ class Probes(Struct, frozen=True, dict=True):
         return self.naming.read(self.tensors)
 
     @cached_property
+    def vocabulary(self) -> Sequence[str]:
+        """The names of the vocabulary matrices read, copies among them."""
+        naming = self.naming
+        own = naming.embedding, naming.head
+        alone = [(name, said.suffix) for name, said in self.names.items() if said.expert is None]
+        return [name for name, suffix in alone if suffix in naming.copies or name in own]
+
+    @cached_property
+    def copies(self) -> dict[str, str]:
+        """What MTP modules store of the vocabulary, each with the name of the original."""
+        said, of = self.names, self.naming.copies
+        layered = (name for name in self.vocabulary if said[name].layer is not None)
+        return {name: of[said[name].suffix] for name in layered if said[name].suffix in of}
+
+    @cached_property
     def weights(self) -> Sequence[TensorValues]:
         """FP8 weights whose blocks were looked at."""
         return [values for values in self.tensors.values() if values.blocks is not None]
@@ -319,6 +341,18 @@ class Probes(Struct, frozen=True, dict=True):
     def scales(self) -> Sequence[TensorValues]:
         """Scales of every kind."""
         return [values for values in self.tensors.values() if values.scales is not None]
+
+    @cached_property
+    def others(self) -> Sequence[TensorValues]:
+        """Tensors that are neither."""
+        return [values for values in self.tensors.values() if values.blocks is None and values.scales is None]
+
+    @cached_property
+    def correction_biases(self) -> Sequence[TensorValues]:
+        """Those that correct a router's choice, as the config implies it or by their published name."""
+        return [
+            values for values in self.others if values.role == "router_bias" or values.name.endswith(CORRECTION_BIAS)
+        ]
 
     @cached_property
     def odd_scales(self) -> Sequence[TensorValues]:
@@ -335,33 +369,40 @@ class Probes(Struct, frozen=True, dict=True):
         return [values for values in self.scales if values.scales is not None and values.scales.kind == "block"]
 
     @cached_property
-    def experts(self) -> dict[tuple[int, int], dict[str, TensorValues]]:
+    def experts(self) -> Experts:
         """Routed experts by layer and number, each with its tensors by their kind."""
-        found: dict[tuple[int, int], dict[str, TensorValues]] = {}
-        for values, name in zip(self.tensors.values(), self.names.values(), strict=True):
-            if name.expert is not None and name.layer is not None:
-                found.setdefault((name.layer, name.expert), {})[name.kind] = values
-        return found
+        return self._groups[0]
 
     @cached_property
-    def expert_weights(self) -> dict[tuple[int, int], dict[str, TensorValues]]:
+    def expert_weights(self) -> Experts:
         """The same without what goes with codes."""
-        return {
-            key: {kind: values for kind, values in members.items() if not values.goes_with_codes}
-            for key, members in self.experts.items()
-        }
+        return self._groups[1]
 
     @cached_property
     def layers(self) -> dict[int, dict[str, TensorValues]]:
         """The weight matrices of each decoder layer by what follows its number; what only MTP has is left out."""
+        return self._groups[2]
+
+    @cached_property
+    def _groups(self) -> tuple[Experts, Experts, dict[int, dict[str, TensorValues]]]:
         naming = self.naming
-        found: dict[int, dict[str, TensorValues]] = {}
+        experts: Experts = {}
+        weights: Experts = {}
+        layers: dict[int, dict[str, TensorValues]] = {}
         for values, name in zip(self.tensors.values(), self.names.values(), strict=True):
-            if name.layer is None or len(values.shape) < 2 or values.goes_with_codes:
+            layer, expert, beside = name.layer, name.expert, values.goes_with_codes
+            if layer is None:
                 continue
-            if not f".{name.suffix}".endswith(naming.marks) and name.suffix not in naming.copies:
-                found.setdefault(name.layer, {})[name.suffix] = values
-        return found
+            if expert is not None:
+                experts.setdefault((layer, expert), {})[name.kind] = values
+                of_expert = weights.setdefault((layer, expert), {})
+                if not beside:
+                    of_expert[name.kind] = values
+            if beside or len(values.shape) < 2 or f".{name.suffix}".endswith(naming.marks):
+                continue
+            if name.suffix not in naming.copies:
+                layers.setdefault(layer, {})[name.suffix] = values
+        return experts, weights, layers
 
     @cached_property
     def companions(self) -> dict[str, list[TensorValues]]:

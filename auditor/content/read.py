@@ -202,7 +202,7 @@ class _Work:
         every = [unit for units in self._units.values() for unit in units]
         waiting = [unit for unit in every if not self._is_kept(unit)]
         self.resumed = len(self.done)
-        total = sum(unit.bytes for unit in every)
+        total = sum(unit.bytes for unit in every) if waiting else 0
         before = total - sum(unit.bytes for unit in waiting)
         self._left = len(waiting)
         progress, standing = self._reading.progress, self._reading.standing

@@ -21,7 +21,7 @@ def check(probes: Probes, policy: Policy) -> Iterator[Failure]:
     """One failure per vocabulary matrix with too many rows that hold what another does; they fold."""
     found = [
         Bad(values, values.matrix.doubled, values.matrix.rows)
-        for values in probes.tensors.values()
+        for values in probes.others
         if values.matrix is not None
         and not values.constant
         and values.matrix.doubled > policy.thresholds.doubled_rows * values.matrix.rows

@@ -20,11 +20,12 @@ RULE = Rule(
 
 def check(probes: Probes, policy: Policy) -> Iterator[Failure]:
     """One failure per FP8 weight with a page of 4 KiB that has many small codes beside large ones; they fold."""
+    limit = policy.thresholds.small_codes
     found = [
         # Bytes that begin within a page share two, neither of which has to be above the eighth that is counted.
         Bad(values, max(1, values.texture.small_pages), values.texture.pages, values.texture.first_small)
         for values in probes.weights
-        if values.texture is not None and values.texture.small > policy.thresholds.small_codes
+        if values.texture is not None and values.texture.small > limit
     ]
     return failures(
         RULE,

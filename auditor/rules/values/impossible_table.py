@@ -21,7 +21,7 @@ def check(probes: Probes) -> Iterator[Failure]:
     """One failure per table with numbers outside its range, or with rows that hold one twice; they fold."""
     found = [
         (values, values.table)
-        for values in probes.tensors.values()
+        for values in probes.others
         if values.table is not None and (values.table.outside or values.table.repeated)
     ]
     for position, (values, table) in enumerate(found):

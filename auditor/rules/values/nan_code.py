@@ -22,7 +22,7 @@ def check(probes: Probes) -> Iterator[Failure]:
     found = [
         Bad(values, values.nan, values.read, values.first_nonfinite)
         for values in probes.tensors.values()
-        if values.dtype == FP8 and values.nan and values.scales is None
+        if values.nan and values.dtype == FP8 and values.scales is None
     ]
     return failures(
         RULE,

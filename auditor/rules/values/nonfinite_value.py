@@ -21,8 +21,8 @@ def check(probes: Probes) -> Iterator[Failure]:
     """One failure per tensor, neither FP8 nor scales, with NaN or infinity; they fold."""
     found = [
         Bad(values, values.nan + values.infinite, values.read, values.first_nonfinite)
-        for values in probes.tensors.values()
-        if values.nan + values.infinite and values.dtype != FP8 and values.scales is None
+        for values in probes.others
+        if values.nan + values.infinite and values.dtype != FP8
     ]
     return failures(
         RULE,

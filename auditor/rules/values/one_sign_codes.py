@@ -19,11 +19,12 @@ RULE = Rule(
 
 def check(probes: Probes, policy: Policy) -> Iterator[Failure]:
     """One failure per FP8 weight with a run of such codes; they fold."""
+    limit = policy.thresholds.code_runs
     found = [
         Bad(values, values.texture.sign_run, values.read, values.texture.first_sign)
         for values in probes.weights
         if values.texture is not None
-        and values.texture.sign_run >= policy.thresholds.code_runs
+        and values.texture.sign_run >= limit
         and not values.constant  # which has a rule of its own
     ]
     return failures(

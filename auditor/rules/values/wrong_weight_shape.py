@@ -20,7 +20,7 @@ def check(probes: Probes) -> Iterator[Failure]:
     """One failure per tensor that says another shape; they fold."""
     found = [
         Bad(values, 1, 1)
-        for values in probes.tensors.values()
+        for values in probes.others
         if values.shape_said is not None and values.shape_said != values.unpacked
     ]
     return failures(

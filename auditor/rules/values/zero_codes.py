@@ -19,10 +19,11 @@ RULE = Rule(
 
 def check(probes: Probes, policy: Policy) -> Iterator[Failure]:
     """One failure per FP8 weight with a run of such codes; they fold."""
+    limit = policy.thresholds.code_runs
     found = [
         Bad(values, values.texture.zero_run, values.read, values.texture.first_zeros)
         for values in probes.weights
-        if values.texture is not None and values.texture.zero_run >= policy.thresholds.code_runs
+        if values.texture is not None and values.texture.zero_run >= limit
     ]
     return failures(
         RULE,

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.value_groups import is_correction_bias
 from auditor.content.probes import Probes
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -18,7 +17,7 @@ RULE = Rule(
 
 def check(probes: Probes) -> Iterator[Failure]:
     """One failure for all correction biases of zeros together."""
-    biases = [values for values in filter(is_correction_bias, probes.tensors.values()) if values.read]
+    biases = [values for values in probes.correction_biases if values.read]
     zero = [values for values in biases if values.zeros == values.read]
     if not zero:
         return

@@ -21,7 +21,7 @@ def check(probes: Probes, policy: Policy) -> Iterator[Failure]:
     """One failure per unquantised matrix, read whole, with more rows of zeros than padding accounts for; they fold."""
     found = [
         Bad(values, values.matrix.zeros, values.matrix.rows)
-        for values in probes.tensors.values()
+        for values in probes.others
         if values.matrix is not None
         and values.whole
         and values.zeros < values.read
