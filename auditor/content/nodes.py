@@ -1,17 +1,20 @@
 """Units of work on the nodes of a Ray cluster: what goes out, what comes back, and what was computed where."""
 
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from auditor.content import Reading
+from auditor.content import ENGINES, Reading
 from auditor.content.away import Opening, answered, compile_kernels, ordered, read_away
 from auditor.content.plan import ShardPlan
 from auditor.content.probes import NodeShare, ShardValues
 from auditor.engine import Engine
-from auditor.errors import ReadError, code_of
+from auditor.errors import ReadError, UsageError, code_of
 from auditor.sources import Source
+from auditor.text import quoted
 
 Kind = Literal["cpu", "cuda"]
 
@@ -36,6 +39,19 @@ class Shares:
     def devices(self) -> str | None:
         """What computed, each once; None where nothing was read."""
         return ", ".join(sorted({device for _, device in self.found})) or None
+
+
+def _address(engine: str) -> str:
+    """Of a cluster: the one named, or by RAY_ADDRESS, or `auto`. Raises UsageError where the environment's is none.
+
+    With `local` there Ray would start a cluster of its own.
+    """
+    there = os.environ.get("RAY_ADDRESS", "")
+    if "://" not in engine and there not in ("", "auto"):
+        if not re.fullmatch(ENGINES, f"ray://{there}"):
+            raise UsageError(f"RAY_ADDRESS {quoted(there)}: needs HOST:PORT of a Ray cluster")
+        return there
+    return engine.partition("://")[2] or "auto"
 
 
 @contextmanager
@@ -73,7 +89,7 @@ def cluster_engine(
     kinds: tuple[Kind, ...] = ("cpu",)
     if gpus:
         kinds = ("cuda",) if reading.device == "cuda" else ("cuda", "cpu")
-    with closing(Cluster(reading.engine.partition("://")[2] or "auto", kinds, reading.gpu_share)) as cluster:
+    with closing(Cluster(_address(reading.engine), kinds, reading.gpu_share)) as cluster:
         if cluster.open_to_others:
             reading.warning("this Ray cluster has no token: whoever reaches it can run anything on it")
 

@@ -13,7 +13,7 @@ import signal
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -72,6 +72,7 @@ class Cluster:
         self._ray = imported()
         self._there = self._ray.remote(_there)
         self._pieces: dict[Any, list[Any]] = {}  # of an answer, by the reference that stands for it
+        self.modes = {os.environ.get("RAY_AUTH_MODE")}  # here and on the nodes: who has a token may come in without one
         self._handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
         self._connected = contextlib.ExitStack()
         reach(address)
@@ -98,7 +99,7 @@ class Cluster:
     @property
     def open_to_others(self) -> bool:
         """Whether it has no token, and is not this machine's alone."""
-        return lets_in_others(os.environ, [node["NodeManagerAddress"] for node in self.nodes()])
+        return lets_in_others(self.modes, [node["NodeManagerAddress"] for node in self.nodes()])
 
     def nodes(self) -> list[dict[str, Any]]:
         """The nodes that are alive and have a processor to give."""
@@ -183,13 +184,14 @@ class Cluster:
                 code="unreachable",
             )
 
-        def version() -> str:
-            """Travels as it is: what a node lacks it cannot be asked for by name."""
+        def version() -> tuple[str, str | None]:
+            """Travels as it is: what a node lacks it cannot be asked for by name. With it, whether it wants a token."""
+            mode = os.environ.get("RAY_AUTH_MODE")
             try:
                 from auditor.version import __version__ as there
             except ImportError:
-                return ""
-            return there
+                return "", mode
+            return there, mode
 
         asked = self._ask(version, nodes)
         ready, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
@@ -197,7 +199,8 @@ class Cluster:
         for reference in ready:
             name = asked[reference]["NodeManagerAddress"]
             with contextlib.suppress(self._ray.exceptions.RayError):  # it died meanwhile, and gets nothing to do
-                found = self._ray.get(reference)
+                found, mode = self._ray.get(reference)
+                self.modes.add(mode)
                 if found != __version__:
                     wrong.append(f"{name} has {f'auditor {shown(found)}' if found else 'no auditor'}")
         if wrong:
@@ -367,9 +370,9 @@ class Ray(Generic[Task, Result]):
             self._told(f"node {name} has a GPU for Ray that cannot be used, and its processors read: {error}")
 
 
-def lets_in_others(environment: Mapping[str, str], addresses: Iterable[str]) -> bool:
+def lets_in_others(modes: Iterable[str | None], addresses: Iterable[str]) -> bool:
     """Whether a cluster with nodes at these addresses asks for no token, and others than this machine may reach it."""
-    return environment.get("RAY_AUTH_MODE") != "token" and not all(each.startswith("127.") for each in addresses)
+    return any(mode != "token" for mode in modes) and not all(each.startswith("127.") for each in addresses)
 
 
 def _there(call: Callable[[bytes], bytes], task: bytes) -> tuple[tuple[str, str, int], *tuple[bytes, ...]]:

@@ -116,16 +116,16 @@ def test_a_warning_is_logged_where_nobody_takes_it(caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.parametrize(
-    ("mode", "addresses", "open_to_others"),
+    ("modes", "addresses", "open_to_others"),
     [
-        ("token", ["10.0.0.1", "10.0.0.2"], False),
-        ("disabled", ["10.0.0.1"], True),
-        (None, ["127.0.0.2", "10.0.0.1"], True),
-        (None, ["127.0.0.2", "127.0.0.3"], False),
+        (["token", "token"], ["10.0.0.1", "10.0.0.2"], False),
+        (["disabled"], ["10.0.0.1"], True),
+        (["token", None], ["10.0.0.1"], True),  # a token here is taken where none is asked for
+        ([None], ["127.0.0.2", "10.0.0.1"], True),
+        ([None], ["127.0.0.2", "127.0.0.3"], False),
     ],
 )
 def test_a_cluster_without_a_token_is_open_to_others_beyond_this_machine(
-    mode: str | None, addresses: list[str], open_to_others: bool
+    modes: list[str | None], addresses: list[str], open_to_others: bool
 ) -> None:
-    environment = {} if mode is None else {"RAY_AUTH_MODE": mode}
-    assert lets_in_others(environment, addresses) == open_to_others
+    assert lets_in_others(modes, addresses) == open_to_others

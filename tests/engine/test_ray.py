@@ -330,6 +330,26 @@ def test_an_engine_that_is_none_is_one_line(tiny: Path, engine: str, capsys: pyt
     assert cli.main(["audit", str(tiny), "--engine", engine]) == 2
 
 
+@pytest.mark.parametrize("address", ["local", "ray://127.0.0.1:10001", "http://127.0.0.1:8265", "garbage"])
+def test_an_address_of_the_environment_that_is_none_is_one_line(
+    tiny: Path, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With `local` Ray would start a cluster of its own."""
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert cli.main(["audit", str(tiny), "--depth", "full", "--engine", "ray"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"auditor: RAY_ADDRESS '{address}': needs HOST:PORT")
+    assert said.count("\n") == 1
+
+
+def test_an_address_of_the_environment_is_looked_at_before_ray_is_asked(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert cli.main(["audit", str(tiny), "--depth", "full", "--engine", "ray"]) == 3
+    assert "the Ray cluster at 127.0.0.1:1 cannot be reached" in capsys.readouterr().err
+
+
 def test_without_the_extra_it_says_what_to_install(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
