@@ -100,7 +100,13 @@ class Expectations(Struct, frozen=True, dict=True):
 
     def row_of(self, name: str) -> Row | None:
         """The row that a name belongs to, or None."""
-        return self.rows_of([name])[0]
+        return self._placed(name)[1]
+
+    def _placed(self, name: str) -> tuple[str, Row | None]:
+        """What a name begins with, its layer's number included, and the row that it belongs to."""
+        prefix = self.naming.prefix_in(name)
+        held = self._by_prefix.get(prefix) if prefix else None
+        return prefix, self._by_top.get(name) if held is None else held.get(name[len(prefix) :])
 
     def rows_of(self, names: Sequence[str]) -> list[Row | None]:
         """The row of each name or None. Fastest where names of one layer stand together; `names` is not made for it."""
@@ -131,9 +137,9 @@ class Expectations(Struct, frozen=True, dict=True):
 
     def codes_of(self, name: str) -> str | None:
         """The codes that a companion goes with; None for another tensor."""
-        row = self.row_of(name)
+        prefix, row = self._placed(name)
         if row is not None:
-            return self.naming.prefix_in(name) + self._codes(row, name) if row.codes is not None else None
+            return prefix + self._codes(row, name) if row.codes is not None else None
         return self.naming.weight(name)
 
     def _codes(self, row: Row, name: str) -> str:

@@ -248,8 +248,12 @@ def _cause(position: int, failure: Failure, ordered: Sequence[Failure], takers: 
     subjects = failure.blames or (() if failure.rule.scope == Scope.FILE else failure.tensors)
     shared: int | None = None
     own = frozenset(failure.takes) if len(failure.takes) > 1 else failure.takes
+    explained: dict[tuple[int, ...], int | None] = {}  # by who takes a subject, as many are taken by the same
     for subject in subjects:
-        found = next((each for each in takers.of(subject) if _explains(each, position, ordered, own)), None)
+        them = takers.of(subject)
+        if them not in explained:
+            explained[them] = next((each for each in them if _explains(each, position, ordered, own)), None)
+        found = explained[them]
         if found is None:
             return None
         shared = found if shared is None else min(shared, found)

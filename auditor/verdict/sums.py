@@ -8,6 +8,7 @@ from auditor_schemas.rule import WEIGHT, AnyMissing, Excess, Failure, Scope, Sev
 
 # Of more roots than this that have a part in a sum, each alone is tried and all together.
 _COMBINED = 10
+_NONE: frozenset[int] = frozenset()
 
 
 def causes_of_sums(ordered: Sequence[Failure], roots: Sequence[int | None], inventory: Inventory) -> dict[int, int]:
@@ -37,8 +38,9 @@ class _Answerable:
     ) -> None:
         wanted = {name for at in sums for each in ordered[at].excess for name in (*each.parts, *each.unsized)}
         self._ordered, self._there = ordered, inventory.tensors
-        self._of: dict[str, set[int]] = {}
-        self._of_missing: set[int] = set()
+        self._of: dict[str, frozenset[int]] = {}  # many tensors fail with the same roots, which are held once
+        self._of_missing: frozenset[int] = _NONE
+        joined: dict[tuple[frozenset[int], int], frozenset[int]] = {}
         first: dict[tuple[str, object], int] = {}
         for position, failure in enumerate(ordered):
             if failure.rule.scope == Scope.COUNT:
@@ -48,17 +50,24 @@ class _Answerable:
             group = first.setdefault((ordered[at].rule.id, ordered[at].fold), at)
             for subject in (*failure.tensors, *failure.takes):
                 if isinstance(subject, AnyMissing):
-                    self._of_missing.add(group)
+                    self._of_missing |= {group}
                 elif isinstance(subject, str) and subject in wanted:
-                    self._of.setdefault(subject, set()).add(group)
+                    before = self._of.get(subject, _NONE)
+                    if group not in before:
+                        self._of[subject] = joined.setdefault((before, group), before | {group})
 
     def cause(self, excess: Excess, severity: Severity) -> int | None:
         """The first of the roots that make the whole excess together, none of them milder; None where none do."""
-        shares: dict[frozenset[int], list[int]] = {}  # by the roots that answer for it: the sum, how many unsized
+        made: dict[frozenset[int], list[int]] = {}  # by the roots of tensors: the sum, how many unsized
         for name, part, unsized in _parts(excess):
-            them = self._of.get(name, set())
+            them = self._of.get(name, _NONE)
             if self._of_missing and name not in self._there:
-                them = them | self._of_missing
+                them |= self._of_missing
+            share = made.setdefault(them, [0, 0])
+            share[0] += part
+            share[1] += unsized
+        shares: dict[frozenset[int], list[int]] = {}  # the same by those that answer for it
+        for them, (part, unsized) in made.items():
             answering = frozenset(
                 each for each in them if WEIGHT[self._ordered[each].rule.severity] >= WEIGHT[severity]
             )
