@@ -7,7 +7,6 @@ from itertools import accumulate
 
 from msgspec import Struct
 
-from auditor.comparison.value_groups import alike
 from auditor.content.probes import Probes, TensorValues
 from auditor_schemas.policy import Thresholds
 
@@ -107,12 +106,12 @@ def _is_told(
 
 def _whole_experts(probes: Probes) -> dict[tuple[int, int], int]:
     """Routed experts that are copies of each other, with the number of their set."""
-    return {key: number for number, keys in enumerate(alike(probes.expert_weights)) for key in keys}
+    return {key: number for number, keys in enumerate(probes.equal_experts) for key in keys}
 
 
 def _whole_layers(probes: Probes) -> dict[int, int]:
     """The same of layers."""
-    return {key: number for number, keys in enumerate(alike(probes.layers)) for key in keys}
+    return {key: number for number, keys in enumerate(probes.equal_layers) for key in keys}
 
 
 def _strips(

@@ -1,14 +1,11 @@
 """Tensors by what they hold: copies, experts and layers that are alike, and those of zeros."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Iterator
 
 from auditor.content.probes import Probes, ScaleValues, TensorValues, weight_of
 from auditor.families.naming import Naming
 from auditor_schemas.config import ModelConfig
-
-Key = TypeVar("Key")
 
 # Blocks or scales that all have in common what chance would have given to half of them: no chance any more.
 ENOUGH = 16
@@ -51,18 +48,6 @@ def tied_head(probes: Probes, config: ModelConfig) -> tuple[TensorValues, Tensor
     if not config.tie_word_embeddings or embedding is None or head is None:
         return None
     return None if differing(head, embedding) is None else (head, embedding)
-
-
-def alike(groups: Mapping[Key, Mapping[str, TensorValues]]) -> list[list[Key]]:
-    """The groups of tensors whose bytes are all equal, two or more of a kind; those not digested are left out."""
-    every = {key: [values.xxh3 or "" for values in members.values()] for key, members in groups.items()}
-    whole = {key: digests for key, digests in every.items() if digests and all(digests)}
-    often = Counter(map(min, whole.values()))
-    found: dict[frozenset[tuple[str, str]], list[Key]] = {}
-    for key, digests in whole.items():
-        if often[min(digests)] > 1:
-            found.setdefault(frozenset(zip(groups[key], digests, strict=True)), []).append(key)
-    return [keys for keys in found.values() if len(keys) > 1]
 
 
 def zeroed_experts(probes: Probes) -> dict[tuple[int, int], tuple[TensorValues, ...]]:

@@ -75,7 +75,8 @@ class Formats:
         self._expectations = expectations
         self._published = Codes(scale_name, blocks)
         self._codes: dict[Row, Codes] = {}
-        self._beside: dict[Row, Beside | None] = {}
+        # By row and dtype: the last part of the weight's name, and the rest of what is beside it.
+        self._beside: dict[tuple[Row, str], tuple[str, Beside | None]] = {}
 
     def rows_of(self, names: Sequence[str]) -> Sequence[Row | None]:
         """The expected row of each name, or None."""
@@ -109,14 +110,16 @@ class Formats:
         companion = row.companion
         if companion is None or row.codes is None:
             return None
-        weight = f"{name.rpartition('.')[0]}.{row.codes.rpartition('.')[2]}"
-        if row not in self._beside:
+        stem, key = name.rpartition(".")[0], (row, dtype)
+        if key not in self._beside:
             assert self._expectations is not None
-            self._beside[row] = self._goes_with(companion, self._expectations.row_of(weight))
-        found = self._beside[row]
-        if found is None or not _holds(dtype, companion):
+            last = f".{row.codes.rpartition('.')[2]}"
+            of = self._expectations.row_of(stem + last)
+            self._beside[key] = last, self._goes_with(companion, of) if _holds(dtype, companion) else None
+        last, found = self._beside[key]
+        if found is None:
             return None
-        return Beside(weight, found.kind, found.powers_of_two, found.largest, found.unpacked)
+        return Beside(stem + last, found.kind, found.powers_of_two, found.largest, found.unpacked)
 
     def _goes_with(self, companion: Companion, row: Row | None) -> Beside | None:
         if row is None or row.quantiser is None or row.shape_of_weight is None:

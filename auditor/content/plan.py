@@ -188,12 +188,13 @@ def shard_plan(shard: Shard, parts: list[Part], *, whole: bool) -> ShardPlan:
 class _Alike(Struct, frozen=True):
     """What tensors of one row, dtype and shape have in common, where they go with no codes.
 
-    `beside`: they may go with some. `grid` is the shape of their block scales, None where they have no blocks; `wide`:
-    a row of these takes more than STRIP_BYTES.
+    `beside`: they may go with some; `once`: they are no expert's. `grid` is the shape of their block scales, None where
+    they have no blocks; `wide`: a row of these takes more than STRIP_BYTES.
     """
 
     codes: Codes
     beside: bool
+    once: bool
     blocks: Blocks | None
     grid: tuple[int, int] | None
     wide: bool
@@ -228,7 +229,7 @@ def parts_of(shard: Shard, inventory: Inventory, formats: Formats) -> Iterator[P
             alike.format,
             alike.packing,
             alike.below,
-            is_vocabulary(name),
+            alike.once and is_vocabulary(name),
             alike.role,
         )
 
@@ -245,6 +246,7 @@ def _alike(kind: Kind, row: Row | None, formats: Formats) -> _Alike:
     return _Alike(
         codes,
         row is None or row.companion is not None,
+        row is None or not row.experts,
         blocks,
         grid,
         wide,

@@ -11,6 +11,7 @@ from typing import Literal
 from msgspec import Struct, field
 
 from auditor.content.formats import ScaleKind
+from auditor.content.groups import Groups, equal, grouped
 from auditor.errors import Unread
 from auditor.families.conventions import is_companion
 from auditor.families.naming import Name, Naming
@@ -281,9 +282,6 @@ class Functional(Struct, frozen=True):
     tolerance: float
 
 
-Experts = dict[tuple[int, int], dict[str, TensorValues]]
-
-
 class Probes(Struct, frozen=True, dict=True):
     """Everything that was read of the tensors' bytes.
 
@@ -369,40 +367,33 @@ class Probes(Struct, frozen=True, dict=True):
         return [values for values in self.scales if values.scales is not None and values.scales.kind == "block"]
 
     @cached_property
-    def experts(self) -> Experts:
+    def experts(self) -> Mapping[tuple[int, int], dict[str, TensorValues]]:
         """Routed experts by layer and number, each with its tensors by their kind."""
-        return self._groups[0]
+        return self._groups.experts
 
     @cached_property
-    def expert_weights(self) -> Experts:
+    def expert_weights(self) -> Mapping[tuple[int, int], dict[str, TensorValues]]:
         """The same without what goes with codes."""
-        return self._groups[1]
+        return self._groups.expert_weights
 
     @cached_property
-    def layers(self) -> dict[int, dict[str, TensorValues]]:
+    def layers(self) -> Mapping[int, dict[str, TensorValues]]:
         """The weight matrices of each decoder layer by what follows its number; what only MTP has is left out."""
-        return self._groups[2]
+        return self._groups.layers
 
     @cached_property
-    def _groups(self) -> tuple[Experts, Experts, dict[int, dict[str, TensorValues]]]:
-        naming = self.naming
-        experts: Experts = {}
-        weights: Experts = {}
-        layers: dict[int, dict[str, TensorValues]] = {}
-        for values, name in zip(self.tensors.values(), self.names.values(), strict=True):
-            layer, expert, beside = name.layer, name.expert, values.goes_with_codes
-            if layer is None:
-                continue
-            if expert is not None:
-                experts.setdefault((layer, expert), {})[name.kind] = values
-                of_expert = weights.setdefault((layer, expert), {})
-                if not beside:
-                    of_expert[name.kind] = values
-            if beside or len(values.shape) < 2 or f".{name.suffix}".endswith(naming.marks):
-                continue
-            if name.suffix not in naming.copies:
-                layers.setdefault(layer, {})[name.suffix] = values
-        return experts, weights, layers
+    def _groups(self) -> Groups[TensorValues]:
+        return grouped(self.tensors.values(), self.names.values(), self.naming)
+
+    @cached_property
+    def equal_experts(self) -> list[list[tuple[int, int]]]:
+        """Routed experts that hold the same weights, two and more each time."""
+        return equal(self.expert_weights)
+
+    @cached_property
+    def equal_layers(self) -> list[list[int]]:
+        """Layers that do."""
+        return equal(self.layers)
 
     @cached_property
     def companions(self) -> dict[str, list[TensorValues]]:

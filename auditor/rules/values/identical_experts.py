@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.value_groups import alike
 from auditor.content.probes import Probes
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -19,7 +18,7 @@ RULE = Rule(
 def check(whole_digests: Probes) -> Iterator[Failure]:
     """One failure per set of routed experts, of whichever layers, with equal weights (of FP8 the codes); they fold."""
     weights = whole_digests.expert_weights
-    groups = alike(weights)
+    groups = whole_digests.equal_experts
     total = sum(map(len, groups))
     for position, keys in enumerate(groups):
         (layer, expert), (layer_of_copy, other) = keys[0], keys[1]

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from auditor.comparison.value_groups import alike
 from auditor.content.probes import Probes
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
@@ -19,7 +18,7 @@ RULE = Rule(
 def check(whole_digests: Probes) -> Iterator[Failure]:
     """One failure per set of layers whose weight matrices are all equal; they fold."""
     layers = whole_digests.layers
-    groups = alike(layers)
+    groups = whole_digests.equal_layers
     for numbers in groups:
         names = [values.name for number in numbers for values in layers[number].values()]
         copy = next(iter(layers[numbers[1]].values()))
