@@ -1,5 +1,6 @@
 """The map of the checkpoint: each layer's modules with the worst that was found, and which cells a finding is in."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
@@ -41,21 +42,18 @@ def map_cells(
                 counts[layer, module] = {"expected": count}
     most = max(MOST, len(counts))
     beyond: set[tuple[int | None, str]] = set()  # no more is kept of those that are left out
-    noted: dict[Worst, set[str]] = {}  # a tensor that several rules fault counts once for each severity
+    faulted: dict[Worst, dict[str, None]] = {}  # a tensor that several rules fault counts once for each severity
     for failure in failures:
         severity: Worst = "unread" if failure.rule.slug == "unread-file" else failure.rule.severity.value
-        before, rank = noted.setdefault(severity, set()), _RANK.index(severity)
-        names = _subjects(failure, expectations)
-        for name, row_of in zip(names, expectations.rows_of(names), strict=True):
-            key = (expectations.naming.layer_of(name), row_of.module if row_of is not None else _OTHER)
+        faulted.setdefault(severity, {}).update(dict.fromkeys(_subjects(failure, expectations)))
+    for severity, names in faulted.items():
+        cells = Counter((layer, module) for module, layer, _ in _places(list(names), expectations))
+        for key, count in cells.items():
             if key not in counts and len(counts) >= most:
                 beyond.add(key)
                 continue
-            seen = counts.setdefault(key, {"expected": 0})
-            if name not in before:
-                before.add(name)
-                seen[severity] = seen.get(severity, 0) + 1
-            if rank > _RANK.index(worst.get(key, "passed")):
+            counts.setdefault(key, {"expected": 0})[severity] = count
+            if _RANK.index(severity) > _RANK.index(worst.get(key, "passed")):
                 worst[key] = severity
     for name, row in match.missing.items():
         seen = counts[expectations.naming.layer_of(name), row.module]
@@ -83,13 +81,9 @@ def locate(found: tuple[Attributed, ...], expectations: Expectations | None) -> 
 def _cells_of(failures: Iterable[Failure], expectations: Expectations) -> str:
     """The cells of some failures together, as a finding words them."""
     names = list(dict.fromkeys(name for failure in failures for name in _subjects(failure, expectations)))
-    naming = expectations.naming
     places: dict[str, set[tuple[int, ...]]] = {}  # by module: none of its numbers, the layer's, or also the expert's
-    for name, row in zip(names, expectations.rows_of(names), strict=True):
-        expert = naming.expert_of(name) if row is not None and row.experts else None
-        numbers = (naming.layer_of(name), expert)
-        place = tuple(number for number in numbers if number is not None)
-        places.setdefault(_OTHER if row is None else row.module, set()).add(place)
+    for module, *numbers in set(_places(names, expectations)):
+        places.setdefault(module, set()).add(tuple(number for number in numbers if number is not None))
     return ";".join(f"{module}:{','.join(_word(of))}" for module, of in sorted(places.items()))
 
 
@@ -106,6 +100,14 @@ def _word(places: set[tuple[int, ...]]) -> Iterator[str]:
         alike = {place for place in places if len(place) == width}
         if alike:
             yield from sorted("/".join(numbers.strip("{}") for numbers in box) for box in ranges(alike))
+
+
+def _places(names: Sequence[str], expectations: Expectations) -> Iterator[tuple[str, int | None, int | None]]:
+    """The module of each tensor, its layer, and of a module of experts which one."""
+    naming = expectations.naming
+    for name, row in zip(names, expectations.rows_of(names), strict=True):
+        expert = naming.expert_of(name) if row is not None and row.experts else None
+        yield _OTHER if row is None else row.module, naming.layer_of(name), expert
 
 
 def _subjects(failure: Failure, expectations: Expectations) -> Sequence[str]:
