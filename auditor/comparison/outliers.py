@@ -24,6 +24,8 @@ DEVIATIONS = 4.0
 PEERS = 3
 # Weights of 448 and more in half of the blocks; a scale of 1 makes them, and trained ones are of the order of 0.0001.
 HEAVY = 448.0
+# No code of any format makes more of a scale of 1.
+LARGEST = 448.0
 # With scales of 1 the codes themselves are the weights; a cast of weights to codes leaves none of this size.
 UNSCALED = 224.0
 # The least that an all but empty block gets, with some room for powers of two.
@@ -55,9 +57,10 @@ def outliers(probes: Probes, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> tup
     kind_of = [kinds.get(name.kind) for name in said]
     apart = [_deviation(median, kind) for (_, median), kind in zip(tensors, kind_of, strict=True)]
     dead = _dead(said, apart)
+    light = min(HEAVY, thresholds.heavy_value) / LARGEST
     found = []
     for (values, median), name, kind, far in zip(tensors, said, kind_of, apart, strict=True):
-        largest = _largest_code(values, probes)
+        largest = LARGEST if _is_light(values, median, light) else _largest_code(values, probes)
         outlier = (
             _find_unscaled(values, largest)
             or _whole(values, median, kind, None if far < -1 and _expert(name) in dead else far, largest, thresholds)
@@ -118,6 +121,14 @@ def _kinds(
 def _deviation(median: float, kind: _Kind | None) -> float:
     """How many powers of two a tensor's median lies above its kind's, or below, as a share of the limit."""
     return 0.0 if kind is None else log2(median / kind.middle) / kind.limit
+
+
+def _is_light(values: TensorValues, median: float, light: float) -> bool:
+    """Whether scales are so small that no code makes anything heavy of them: the weight's largest need not be known."""
+    scales = values.scales
+    if scales is None or scales.kind == "tensor" or scales.maximum is None:
+        return False
+    return scales.maximum < light and median < light
 
 
 def _largest_code(values: TensorValues, probes: Probes) -> float:

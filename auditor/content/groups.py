@@ -39,15 +39,18 @@ def grouped(tensors: Iterable[Values], names: Iterable[Name], naming: Naming) ->
     """The groups of tensors with these names, each with its tensors by their kind, or by what follows the layer."""
     found: Groups[Values] = Groups({}, {}, {})
     experts, weights, layers = found
+    key, of_expert, weights_of_expert = (-1, -1), {}, {}  # of the expert before: its tensors stand together
     for values, name in zip(tensors, names, strict=True):
         layer, expert, beside = name.layer, name.expert, values.goes_with_codes
         if layer is None:
             continue
         if expert is not None:
-            experts.setdefault((layer, expert), {})[name.kind] = values
-            of_expert = weights.setdefault((layer, expert), {})
+            if key != (layer, expert):
+                key = layer, expert
+                of_expert, weights_of_expert = experts.setdefault(key, {}), weights.setdefault(key, {})
+            of_expert[name.kind] = values
             if not beside:
-                of_expert[name.kind] = values
+                weights_of_expert[name.kind] = values
         if beside or len(values.shape) < 2 or f".{name.suffix}".endswith(naming.marks):
             continue
         if name.suffix not in naming.copies:
