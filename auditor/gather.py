@@ -128,20 +128,15 @@ def _content(
     reading = subject.reading
     if reading is None or inventory.cancelled:
         return None
-    from auditor.content.formats import Blocks
+    from auditor.content.formats import declared_blocks
     from auditor.content.read import read_content
 
-    quantization = configuration.config.quantization_config if configuration.config is not None else None
-    blocks = None
-    if quantization is not None and quantization.weight_block_size is not None:
-        rows, columns = quantization.weight_block_size
-        blocks = Blocks((rows, columns), quantization.scale_fmt == "ue8m0")
     mtp_layers = expectations.mtp_layers if expectations is not None else ()
     try:
         return read_content(
             source,
             inventory,
-            blocks,
+            declared_blocks(configuration.config),
             reading,
             mtp_layers=mtp_layers,
             expectations=expectations,

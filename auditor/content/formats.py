@@ -13,6 +13,7 @@ from auditor.families.expectations import Expectations, Row
 from auditor.families.naming import Naming
 from auditor.families.scaling import SCALE_SUFFIX, Companion, Quantiser, scale_name
 from auditor.format.dtypes import BITS, FP8, Dtype
+from auditor_schemas.config import ModelConfig
 
 # What block scales are stored as: F32 by the published format, the others by later ones and by writers that another
 # rule reports.
@@ -36,6 +37,15 @@ class Blocks(Struct, frozen=True, omit_defaults=True):
     shape: tuple[int, int]
     powers_of_two: bool
     chunks: int = 1
+
+
+def declared_blocks(config: ModelConfig | None) -> Blocks | None:
+    """The blocks of FP8 weights that config.json declares."""
+    quantization = config.quantization_config if config is not None else None
+    if quantization is None or quantization.weight_block_size is None:
+        return None
+    rows, columns = quantization.weight_block_size
+    return Blocks((rows, columns), quantization.scale_fmt == "ue8m0")
 
 
 class Codes(Struct, frozen=True):

@@ -4,12 +4,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from auditor.content import check_extra, check_numba
-from auditor.content.formats import Blocks, Formats
+from auditor.content.formats import Formats, declared_blocks
 from auditor.conversion import Comparing
 from auditor.conversion.dropped import Declared
 from auditor.conversion.judge import judged
 from auditor.errors import UsageError
-from auditor.gather import Evidence
 from auditor.questions.diff import Side, difference, read_evidence
 from auditor.sources import Source, open_source
 from auditor.text import shown
@@ -36,18 +35,10 @@ def compare_values(old: str, new: str, how: Comparing) -> CheckpointDiff:
             source: Source = open_source(path)
             stack.callback(source.close)
             sides.append(side)
-            weights = side_of(evidence.inventory, Formats(_blocks(evidence), evidence.expectations))
+            weights = side_of(
+                evidence.inventory, Formats(declared_blocks(evidence.configuration.config), evidence.expectations)
+            )
             opened.append(Opened(label=label, source=source, inventory=evidence.inventory, side=weights))
             declared.append(Declared(evidence.configuration.fields, evidence.expectations))
         found = compare(opened[0], opened[1], how)
     return difference(*sides).model_copy(update={"values": judged(found, *declared)})
-
-
-def _blocks(evidence: Evidence) -> Blocks | None:
-    """The declared blocks of FP8 weights."""
-    config = evidence.configuration.config
-    quantization = config.quantization_config if config is not None else None
-    if quantization is not None and quantization.weight_block_size is not None:
-        rows, columns = quantization.weight_block_size
-        return Blocks((rows, columns), quantization.scale_fmt == "ue8m0")
-    return None
