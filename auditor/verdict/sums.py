@@ -48,13 +48,14 @@ class _Answerable:
             root = roots[position]
             at = position if root is None else root
             group = first.setdefault((ordered[at].rule.id, ordered[at].fold), at)
-            for subject in (*failure.tensors, *failure.takes):
-                if isinstance(subject, AnyMissing):
-                    self._of_missing |= {group}
-                elif isinstance(subject, str) and subject in wanted:
-                    before = self._of.get(subject, _NONE)
-                    if group not in before:
-                        self._of[subject] = joined.setdefault((before, group), before | {group})
+            subjects = {*failure.tensors, *failure.takes}
+            if AnyMissing() in subjects:
+                self._of_missing |= {group}
+            for name in wanted & subjects:
+                before = self._of.get(name, _NONE)
+                if (before, group) not in joined:
+                    joined[before, group] = before | {group}
+                self._of[name] = joined[before, group]
 
     def cause(self, excess: Excess, severity: Severity) -> int | None:
         """The first of the roots that make the whole excess together, none of them milder; None where none do."""
