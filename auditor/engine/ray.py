@@ -7,10 +7,12 @@ module the nodes that cannot do a task: never both for one reason.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
 import socket
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -35,6 +37,7 @@ _LOOK_S = 1.0  # between two looks at what the cluster has
 _AHEAD = 2  # tasks under way for each slot
 # A head that does not answer so long is gone: Ray itself ends the whole process after a minute, with exit code 1.
 _GONE_S = 20
+_LEAVE_S = 3  # to take leave of a head
 _FIRST_S = 120  # for what nodes do before their first task
 _NODELESS_S = 60  # without a node, before what is left is given up
 _PIECES, _PIECE_BYTES = 4, 90_000
@@ -75,6 +78,9 @@ class Cluster:
         self.modes = {os.environ.get("RAY_AUTH_MODE")}  # here and on the nodes: who has a token may come in without one
         self._handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
         self._connected = contextlib.ExitStack()
+        self._known: list[dict[str, Any]] = []
+        self._asking: threading.Thread | None = None
+        self._answered = False
         reach(address)
         try_to_connect(address)
         self._connected.enter_context(quiet())
@@ -82,6 +88,7 @@ class Cluster:
             self._ray.init(address=address, log_to_driver=False, configure_logging=False, namespace="auditor")
             self._address = self._ray.get_runtime_context().gcs_address
             self._restore()
+            self._known = self._ray.nodes()
             self._examine()
         except (AuditorError, KeyboardInterrupt):
             self.close()
@@ -92,8 +99,12 @@ class Cluster:
 
     def close(self) -> None:
         """Leave the cluster, and give standard output back."""
+        leaving = threading.Thread(target=self._ray.shutdown, daemon=True)
         with self._connected:
-            self._ray.shutdown()
+            leaving.start()
+            leaving.join(_LEAVE_S)
+        if leaving.is_alive():  # it waits for a head that hangs, and would again when the process ends
+            atexit.unregister(self._ray.shutdown)
         self._restore()
 
     @property
@@ -102,8 +113,8 @@ class Cluster:
         return lets_in_others(self.modes, [node["NodeManagerAddress"] for node in self.nodes()])
 
     def nodes(self) -> list[dict[str, Any]]:
-        """The nodes that are alive and have a processor to give."""
-        return [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        """The nodes that are alive and have a processor to give, as its head said last."""
+        return [node for node in self._known if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
 
     def places(self, without: Collection[str] = ()) -> dict[str, dict[str, int]]:
         """How many tasks of each kind may run at once on which nodes, by id; GPUs of those `without` are none."""
@@ -118,11 +129,20 @@ class Cluster:
         return found
 
     def stands(self) -> bool:
-        """Whether its head still answers, which Ray itself waits a minute for."""
-        with contextlib.suppress(OSError):
+        """Whether its head still answers within a moment; Ray itself waits for it, and no interruption gets through."""
+        if self._asking is None or not self._asking.is_alive():
+            self._answered = False
+            self._asking = threading.Thread(target=self._ask_head, daemon=True)
+            self._asking.start()
+        self._asking.join(_LOOK_S)
+        return self._answered and not self._asking.is_alive()
+
+    def _ask_head(self) -> None:
+        """Ask what nodes there are."""
+        with contextlib.suppress(OSError, self._ray.exceptions.RayError):
             socket.create_connection(end_of(self._address), timeout=_LOOK_S).close()
-            return True
-        return False
+            self._known = self._ray.nodes()
+            self._answered = True
 
     def submit(self, call: Callable[[bytes], bytes], task: bytes, kind: str, avoided: Collection[str]) -> Any:
         """Begin a task of a kind on a node that is none of those; what stands for its answer."""

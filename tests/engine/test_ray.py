@@ -205,6 +205,30 @@ def test_an_interruption_leaves_a_report_soon(nodes: Nodes, slow: Server) -> Non
     assert any("cancelled after" in each for each in report["incomplete"])
 
 
+def test_an_interruption_leaves_a_report_soon_where_the_head_hangs(nodes: Nodes, slow: Server) -> None:
+    """It takes connections and answers nothing, for which Ray waits as long as it takes."""
+    folder = nodes.ask("session").encode()
+    head = next(
+        int(each.parent.name)
+        for each in Path("/proc").glob("[0-9]*/cmdline")
+        if b"gcs_server" in (told := each.read_bytes()).partition(b"\0")[0] and folder in told
+    )
+    before = len(slow.requests)
+    process = nodes.audit("s3://models/tiny", "--no-cache", "--jobs", "1")
+    reading(slow, before)
+    os.kill(head, signal.SIGSTOP)
+    try:
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        code, report = ended(process)
+    finally:
+        os.kill(head, signal.SIGCONT)
+    assert time.monotonic() - begun < 5
+    assert code == 3
+    assert any("cancelled after" in each for each in report["incomplete"])
+
+
 # --- what nodes lack ---
 
 
