@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -16,6 +17,7 @@ from auditor.version import __version__
 
 _TERMS = re.compile(r"terms-[0-9a-f]{16}\.json")
 _MOST_TERMS = 100
+_Word = Annotated[str, msgspec.Meta(max_length=300)]  # what is longer was not written here, and is not shown
 
 
 def share(plans: Sequence[ShardPlan], part: int, parts: int) -> tuple[ShardPlan, ...]:
@@ -36,9 +38,9 @@ class Terms(msgspec.Struct, frozen=True):
     """What parts of one reading have in common. `source` is a digest of its place."""
 
     source: str
-    tool: str
-    revision: str | None
-    depth: str
+    tool: _Word
+    revision: _Word | None
+    depth: _Word
     digests: bool
 
     def said(self) -> str:

@@ -14,14 +14,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 import auditor
 from auditor import cli
 from auditor.content import Reading, parts, state
-from auditor.content.parts import share
+from auditor.content.parts import share, terms_of
 from auditor.content.plan import ShardPlan
 from auditor.errors import UsageError
 from auditor.forge import forge
+from auditor.sources import open_source
 from tests.servers.hub import Hub
 from tests.servers.s3 import s3_server
 from tests.servers.serving import Reply, Request, Server
@@ -314,6 +316,16 @@ def test_terms_of_another_checkpoint_are_no_concern(sound: Path, copy: Path, tmp
 
 
 # --- bad input ---
+
+
+def test_terms_too_long_to_be_any_count_as_not_there(sound: Path, tmp_path: Path, capsys) -> None:
+    terms = terms_of(open_source(str(sound)), "full", digests=True)
+    for tool, code in (("x" * 300, 2), ("x" * 301, 0)):
+        place = tmp_path / str(code)
+        place.mkdir(mode=0o700)
+        raw = state.Seal().wrapped("terms", replace(terms, tool=tool))
+        (place / "terms-0123456789abcdef.json").write_bytes(raw)
+        assert cli.main(["read", str(sound), "--part", "1/1", "--resume", str(place)]) == code
 
 
 @pytest.mark.parametrize(
