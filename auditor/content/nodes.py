@@ -70,7 +70,8 @@ def cluster_engine(
 
     Raises UsageError or SourceError for a cluster that cannot serve.
     """
-    from auditor.engine.ray import Cluster, ElsewhereError, NoGpuError, Ray
+    from auditor.engine.cluster import Cluster
+    from auditor.engine.ray import ElsewhereError, NoGpuError, Ray
 
     def packed(unit: ShardPlan, kind: Kind) -> bytes:
         return ordered(opening, unit, source.stamp(unit.file), digests=reading.digests, device=kind)

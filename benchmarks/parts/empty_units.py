@@ -6,7 +6,8 @@ import time
 
 import paced
 
-from auditor.engine.ray import Cluster, Ray
+from auditor.engine.cluster import Cluster
+from auditor.engine.ray import Ray
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import pytest
 from auditor import audit
 from auditor.cli.progress import ProgressLine, ProgressLines, told_by
 from auditor.content import Reading, Standing
-from auditor.engine.ray import lets_in_others
+from auditor.engine.cluster import lets_in_others
 from auditor.forge import forge
 
 AT = Standing(done=1 << 30, total=4 << 30, units=20, units_left=15, workers=8, nodes=4, retries=2)

@@ -385,8 +385,8 @@ def test_without_the_extra_it_says_what_to_install(
 def test_a_node_with_another_auditor_is_named(nodes: Nodes) -> None:
     """As nodes see it; this machine's paths are theirs here, so it is this side that is another version."""
     program = (
-        "import sys; from auditor.engine import ray; ray.__version__ = '9.9.9'\n"
-        "try: ray.Cluster(sys.argv[1])\n"
+        "import sys; from auditor.engine import cluster; cluster.__version__ = '9.9.9'\n"
+        "try: cluster.Cluster(sys.argv[1])\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
     command = [sys.executable, "-c", program, nodes.address]
@@ -458,7 +458,8 @@ def test_no_secret_is_in_what_ray_keeps(nodes: Nodes) -> None:
 
 PROGRAM = """
 import json, sys
-from auditor.engine.ray import Cluster, ElsewhereError, Ray
+from auditor.engine.cluster import Cluster
+from auditor.engine.ray import ElsewhereError, Ray
 from tests.engine.deeds import answer
 cluster, said = Cluster(sys.argv[1]), {}
 def opened(task, node, data):
@@ -486,7 +487,8 @@ def engine_said(nodes: Nodes, *tasks: str) -> dict[str, str]:
 
 LARGE = """
 import json, sys
-from auditor.engine.ray import Cluster, Ray
+from auditor.engine.cluster import Cluster
+from auditor.engine.ray import Ray
 from tests.engine.deeds import answer
 
 class Looked(Cluster):
@@ -519,7 +521,7 @@ def test_answers_come_back_whole_and_past_the_object_store(nodes: Nodes) -> None
 
 EVERYWHERE = """
 import sys
-from auditor.engine.ray import Cluster
+from auditor.engine.cluster import Cluster
 from tests.engine.deeds import mark
 cluster, folder = Cluster(sys.argv[1]), sys.argv[2]
 cluster.everywhere(lambda: mark(folder))
@@ -536,7 +538,8 @@ def test_what_comes_before_tasks_is_done_on_every_node(nodes: Nodes, tmp_path: P
 
 MIXED = """
 import json, sys
-from auditor.engine.ray import Cluster, Ray
+from auditor.engine.cluster import Cluster
+from auditor.engine.ray import Ray
 from tests.engine.deeds import where
 cluster, said = Cluster(sys.argv[1], ("cuda", "cpu"), 0.5), []
 engine = Ray(
