@@ -1,5 +1,7 @@
 """Forges a sound checkpoint of about so many gigabytes in DeepSeek-V3's shapes, in seconds: FOLDER GIGABYTES.
 
+A shard ends with the tensor by which it holds half a GiB of elements, or as many as a third word says.
+
 Layers and experts are fewer, and the vocabulary is an eighth, so that weight blocks are most of the bytes as they
 are in the release; `--sparse` keeps the whole vocabulary (two tensors of 1.85 GB) and leaves holes for all data.
 Codes are windows of one buffer, no two alike, spread as those of weights, each block with a code of 448; scales are
@@ -61,8 +63,8 @@ class Content:
         return buffer[begin : begin + size]
 
 
-def plan_of(gigabytes: float, *, sparse: bool) -> Plan:
-    """A plan of about so many bytes."""
+def plan_of(gigabytes: float, *, sparse: bool, elements: int) -> Plan:
+    """A plan of about so many bytes, in shards of so many elements."""
     layers = 1 + max(1, round((gigabytes * 1e9 - _OTHER_BYTES) / _LAYER_BYTES))
     changes = {
         "num_hidden_layers": 2 if sparse else layers,
@@ -72,14 +74,15 @@ def plan_of(gigabytes: float, *, sparse: bool) -> Plan:
     }
     if not sparse:
         changes["vocab_size"] = 129_280 // 8
-    LIKES["benchmark"] = Like(config="deepseek-v3", changes=changes, limit=(1 << 30) // 2, total="payload")
+    LIKES["benchmark"] = Like(config="deepseek-v3", changes=changes, limit=elements, total="payload")
     return plan("benchmark")
 
 
 def main() -> None:
     """The command line."""
     folder, gigabytes, sparse = Path(sys.argv[1]), float(sys.argv[2]), "--sparse" in sys.argv
-    chosen = plan_of(gigabytes, sparse=sparse)
+    elements = int(next((word for word in sys.argv[3:] if word.isdecimal()), 1 << 29))
+    chosen = plan_of(gigabytes, sparse=sparse, elements=elements)
     folder.mkdir(parents=True, exist_ok=True)
     write(chosen, folder, strips=None if sparse else Content().strips)
     tensors = list(chosen.tensors())
