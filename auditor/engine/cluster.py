@@ -235,4 +235,4 @@ def _there(call: Callable[[bytes], bytes], task: bytes) -> tuple[tuple[str, str,
     answer = memoryview(call(task))
     cuts = [number * _PIECE_BYTES for number in range(_PIECES)]
     pieces = [bytes(answer[begin:end]) for begin, end in zip(cuts, [*cuts[1:], None], strict=True)]
-    return (ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), before), *pieces  # type: ignore[no-untyped-call]  # ray
+    return (ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), before), *pieces  # type: ignore[no-untyped-call]  # Ray types none
