@@ -118,6 +118,9 @@ class Cluster:
         """Begin a task of a kind on a node that is none of those; what stands for its answer."""
         options: dict[str, Any] = {"num_cpus": 1, "max_retries": DEATHS, "retry_exceptions": False, "name": "auditor"}
         options["num_returns"] = 1 + _PIECES
+        # What waits for a processor then waits at its node. By default it waits at the head, which takes up to 0.1 s to
+        # see that one is free: at each node's first task, and whenever Ray gives a worker back, after half a second.
+        options["scheduling_strategy"] = "SPREAD"
         if kind == "cuda":
             options["num_gpus"] = self._gpu_share
         if avoided:

@@ -22,9 +22,6 @@ def imported() -> Any:
     """Ray, told to tell nobody, as it reads its environment when it is imported."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
-    # A worker that we have goes on to our next unit. It is given back after half a second by default, and the cluster
-    # then takes up to 0.1 s to see that it is free. Not for longer: units that are told to go elsewhere wait for it.
-    os.environ.setdefault("RAY_worker_lease_timeout_milliseconds", "2000")
     records = logging.getLogRecordFactory()
     try:
         with quiet():
