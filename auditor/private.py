@@ -18,7 +18,7 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _LINKS = 40
-_PARTIAL = re.compile(r".+\.json\.[0-9]+\.[0-9a-f]{8}\.partial")
+_PARTIAL = re.compile(r".+\.[0-9]+\.[0-9a-f]{8}\.partial")
 _DIGEST = 32
 _ABANDONED_S = 3600  # far longer than a small file takes
 _LEFT = 0.8  # of a cache's bound, after trimming
@@ -86,7 +86,7 @@ class PrivateFolder:
         return (each.name for each in os.scandir(self._folder))
 
     def tidy(self) -> None:
-        """Take away the JSON files that processes which were killed had begun to write; others may write theirs now."""
+        """Take away the files that processes which were killed had begun to write; others may write theirs now."""
         before = time.time() - _ABANDONED_S
         for left in self._folder.glob("*.partial"):
             if _PARTIAL.fullmatch(left.name):  # a browser's are called so too

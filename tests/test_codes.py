@@ -155,7 +155,7 @@ def test_a_shard_that_is_gone_when_its_content_is_read_has_changed(tiny: Path) -
 
 
 def test_a_folder_for_finished_work_that_takes_none_is_not_saved(tiny: Path, tmp_path: Path) -> None:
-    (tmp_path / "state" / "audit.json").mkdir(parents=True)
+    (tmp_path / "state" / "audit.msgpack").mkdir(parents=True)
     (tmp_path / "state").chmod(0o700)
     report = audit(tiny, depth="full", reading=Reading(depth="full", resume=str(tmp_path / "state")))
     assert codes(report) == {"not_saved"}

@@ -51,7 +51,7 @@ def test_the_jobs_read_every_part_and_judge(tmp_path: Path, monkeypatch) -> None
 
     for index in range(reading["completions"]):
         assert cli.main([*arguments(reading, JOB_COMPLETION_INDEX=str(index)), "--quiet"]) == 0
-    assert len(list((tmp_path / "place").glob("*.json"))) == 6  # five shards, and what they have in common
+    assert len(list((tmp_path / "place").glob("*.msgpack"))) == 6  # five shards, and what they have in common
     assert cli.main([*arguments(judging), "--quiet", "--json", str(tmp_path / "report.json")]) == 0
     assert '"resumed_shards": 5' in (tmp_path / "report.json").read_text("utf-8")
 

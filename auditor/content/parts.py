@@ -9,13 +9,13 @@ import msgspec
 
 from auditor.content.place import Place
 from auditor.content.plan import ShardPlan
-from auditor.content.state import SMALL_BYTES, Seal
+from auditor.content.state import ENDING, SMALL_BYTES, Seal
 from auditor.errors import UsageError
 from auditor.sources import Source
 from auditor.text import shown
 from auditor.version import __version__
 
-_TERMS = re.compile(r"terms-[0-9a-f]{16}\.json")
+_TERMS = re.compile(rf"terms-[0-9a-f]{{16}}\.{ENDING}")
 _MOST_TERMS = 100
 _Word = Annotated[str, msgspec.Meta(max_length=300)]  # what is longer was not written here, and is not shown
 
@@ -60,7 +60,7 @@ def terms_of(source: Source, depth: str, *, digests: bool) -> Terms:
 def keep_terms(place: Place, seal: Seal, terms: Terms) -> None:
     """Say in the place what its parts have in common. Raises OSError where it does not take it."""
     raw = msgspec.json.encode(terms)
-    place.write(f"terms-{hashlib.sha256(raw).hexdigest()[:16]}.json", seal.wrapped("terms", terms), durable=True)
+    place.write(f"terms-{hashlib.sha256(raw).hexdigest()[:16]}.{ENDING}", seal.wrapped("terms", terms), durable=True)
 
 
 def refuse_other_terms(place: Place, name: str, seal: Seal, terms: Terms) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from auditor.content.place import Place
-from auditor.content.state import Seal
+from auditor.content.state import ENDING, Seal
 from auditor.conversion.facts import TaskValues
 from auditor.conversion.plan import Task
 from auditor.sources import Source
@@ -62,4 +62,4 @@ class State:
 
 
 def _name(task: Task) -> str:
-    return f"values-{hashlib.sha256(task.file.encode()).hexdigest()[:24]}.json"
+    return f"values-{hashlib.sha256(task.file.encode()).hexdigest()[:24]}.{ENDING}"

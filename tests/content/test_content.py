@@ -350,7 +350,7 @@ def interrupted(folder: Path, state: Path, out: Path, number: int) -> int:
     """Audit until three shards are durable, then send a signal; the exit code."""
     with subprocess.Popen(command(folder, out, "--resume", str(state)), stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 240
-        while len(list(state.glob("*.json"))) < 4 and time.monotonic() < deadline and process.poll() is None:
+        while len(list(state.glob("*.msgpack"))) < 4 and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.005)
         process.send_signal(number)
         return process.wait(timeout=60)
@@ -359,7 +359,7 @@ def interrupted(folder: Path, state: Path, out: Path, number: int) -> int:
 def test_an_audit_killed_at_any_moment_resumes_to_the_same_report(wide: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
     assert interrupted(wide, state, tmp_path / "no.json", signal.SIGKILL) == -signal.SIGKILL
-    finished = len(list(state.glob("*.json"))) - 1
+    finished = len(list(state.glob("*.msgpack"))) - 1
     assert 3 <= finished < len(shards_of(wide))
     resumed = subprocess.run(command(wide, tmp_path / "b.json", "--resume", str(state)), timeout=300, check=False)
     report = AuditReport.model_validate_json((tmp_path / "b.json").read_bytes())
@@ -400,7 +400,7 @@ def test_finished_work_counts_only_for_what_it_was_done_for(copy: Path, tmp_path
     if change == "touch":
         os.utime(copy / plans[0].file)
     elif change == "damage":
-        for path in state.glob("*.json"):
+        for path in state.glob("*.msgpack"):
             path.write_bytes(path.read_bytes()[:-20])
     else:
         settings[change] = {"digests": False, "depth": "sample"}[change]

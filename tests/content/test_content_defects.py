@@ -237,9 +237,9 @@ def test_a_sample_with_its_scales_and_spot_checks_keeps_its_budget(tiny: Path, b
 def test_a_damaged_state_folder_is_begun_anew(tiny: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
-    (state / "audit.json").write_bytes(b'{"\xff": 1}')
-    (state / "audit.json.123.0123abcd.partial").write_bytes(b"")
-    os.utime(state / "audit.json.123.0123abcd.partial", (0, 0))
+    (state / "audit.msgpack").write_bytes(b"\x81\xa1\xff\x01")
+    (state / "audit.msgpack.123.0123abcd.partial").write_bytes(b"")
+    os.utime(state / "audit.msgpack.123.0123abcd.partial", (0, 0))
     assert audit(tiny, depth="full", reading=Reading(depth="full", resume=str(state))).verdict == "passed"
     assert not list(state.glob("*.partial"))
 

@@ -192,17 +192,17 @@ def _credentials(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
 def test_parts_are_kept_in_a_bucket(sound: Path, tmp_path: Path, bucket: Path) -> None:
     for part in ("1/2", "2/2"):
         assert read(sound, "s3://results/run 1", part) == 0
-    assert {path.parent.name for path in bucket.rglob("*.json")} == {"run 1"}
+    assert {path.parent.name for path in bucket.rglob("*.msgpack")} == {"run 1"}
     code, report = collected(sound, "s3://results/run 1")
     assert code == 0
     assert report["run"]["resumed_shards"] == report["inventory"]["shards"]
     assert stable(report) == stable(collected(sound, tmp_path / "another")[1])
 
 
-@pytest.mark.parametrize("what", [b"", b"[" * 100_000, b"\xff", b"{}", "huge"])
+@pytest.mark.parametrize("what", [b"", b"\x91" * 100_000, b"\xff", b"\x80", "huge"])
 def test_whatever_stands_in_the_bucket_counts_as_not_there(sound: Path, bucket: Path, what: bytes | str) -> None:
     read(sound, "s3://results/run", "1/1")
-    for path in (bucket / "run").glob("*.json"):
+    for path in (bucket / "run").glob("*.msgpack"):
         with path.open("wb") as file:
             file.truncate(1 << 30) if isinstance(what, str) else file.write(what)
     code, report = collected(sound, "s3://results/run")
@@ -292,17 +292,17 @@ def test_parts_of_another_revision_are_not_mixed(sound: Path, tmp_path: Path, mo
     assert second in said
 
 
-@pytest.mark.parametrize("what", [b"[" * 100_000, b"\xff", "half", "another's", "a folder"])
+@pytest.mark.parametrize("what", [b"\x91" * 100_000, b"\xff", "half", "another's", "a folder"])
 def test_whatever_stands_in_the_folder_counts_as_not_there(sound: Path, tmp_path: Path, what: bytes | str) -> None:
     place = tmp_path / "place"
     read(sound, place, "1/1")
-    for path in place.glob("*.json"):
+    for path in place.glob("*.msgpack"):
         whole = path.read_bytes()
         path.unlink()
         if what == "a folder":
             path.mkdir()
         elif what == "another's":
-            path.write_bytes(whole.replace(b'"machine":"', b'"machine":"0'))
+            path.write_bytes(whole.replace(b"machine\xb0", b"machine\xb1"))
         else:
             path.write_bytes(whole[: len(whole) // 2] if isinstance(what, str) else what)
     code, report = collected(sound, place)
@@ -324,7 +324,7 @@ def test_terms_too_long_to_be_any_count_as_not_there(sound: Path, tmp_path: Path
         place = tmp_path / str(code)
         place.mkdir(mode=0o700)
         raw = state.Seal().wrapped("terms", replace(terms, tool=tool))
-        (place / "terms-0123456789abcdef.json").write_bytes(raw)
+        (place / "terms-0123456789abcdef.msgpack").write_bytes(raw)
         assert cli.main(["read", str(sound), "--part", "1/1", "--resume", str(place)]) == code
 
 

@@ -100,7 +100,7 @@ def test_an_audit_in_units_is_the_same_audit(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(units, "UNIT_BYTES", 100_000)
     kept = ["--resume", str(tmp_path / "place")]
     found = [audited("in units"), audited("kept", *kept), audited("again", *kept)]
-    assert len(list((tmp_path / "place").glob("*.json"))) > 40
+    assert len(list((tmp_path / "place").glob("*.msgpack"))) > 40
     assert [each["run"].pop("resumed_shards") for each in found] == [None, 0, 5]
     whole.pop("run")
     for each in found:

@@ -184,7 +184,7 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(nodes: Nodes, slow: Server
     before = len(slow.requests)
     process = nodes.audit("s3://models/tiny", "--no-cache", "--resume", str(place), "--jobs", "1")
     reading(slow, before)
-    wait_for(lambda: len(list(place.glob("*.json"))) > 1)
+    wait_for(lambda: len(list(place.glob("*.msgpack"))) > 1)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     code, report = ended(nodes.audit("s3://models/tiny", "--no-cache", "--resume", str(place)))

@@ -396,7 +396,7 @@ def _finished(resume: Path, checkpoint: Path) -> set[str]:
     """The shards whose results are kept."""
     import hashlib
 
-    kept = {each.stem for each in resume.glob("*.json")}
+    kept = {each.stem for each in resume.glob("*.msgpack")}
     shards = [each.name for each in checkpoint.glob("*.safetensors")]
     return {each for each in shards if hashlib.sha256(each.encode()).hexdigest()[:24] in kept}
 
