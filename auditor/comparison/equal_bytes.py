@@ -40,11 +40,12 @@ def equal_bytes(probes: Probes, thresholds: Thresholds, *, tied: bool) -> Equal:
     """
     held = [values for values in probes.tensors.values() if is_compared(values, probes, thresholds, tied=tied)]
     keys = [_key(values) for values in held]
-    often = Counter(keys)
     sets: dict[object, list[TensorValues]] = {}
-    for key, values in zip(keys, held, strict=True):
-        if key is not None and often[key] > 1:
-            sets.setdefault(key, []).append(values)
+    if len(set(keys)) < len(keys):
+        often = Counter(keys)
+        for key, values in zip(keys, held, strict=True):
+            if key is not None and often[key] > 1:
+                sets.setdefault(key, []).append(values)
     several = list(sets.values())
     return Equal(_untold(several, probes), _strips(held, several, probes))
 
@@ -55,15 +56,9 @@ def is_compared(values: TensorValues, probes: Probes, thresholds: Thresholds, *,
         return False
     if not values.read or values.constant or values.zeros == values.read:
         return False
-    if values.goes_with_codes and _telling(values) < SCALES:
+    if values.goes_with_codes and (values.elements < SCALES or values.scales is None or values.scales.uneven < SCALES):
         return False
     return values.name not in probes.copies and not (tied and values.name == probes.naming.head)
-
-
-def _telling(values: TensorValues) -> int:
-    """Scales that are no powers of two."""
-    scales = values.scales
-    return 0 if scales is None else sum(scales.exponents.values()) - scales.powers_of_two
 
 
 def _key(values: TensorValues) -> object:

@@ -1,7 +1,7 @@
 """Tensors of block scales that are wrong by orders of magnitude: how far from their kind, and which weights follow."""
 
 from collections.abc import Iterator, Sequence
-from math import isfinite, log2
+from math import inf, isfinite, log2
 
 from msgspec import Struct
 
@@ -54,10 +54,12 @@ def outliers(probes: Probes, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> tup
     names = probes.names
     said = [names[values.name] for values, _ in tensors]
     kinds = _kinds(tensors, said, thresholds)
+    light = min(HEAVY, thresholds.heavy_value) / LARGEST
+    if sum(kind.tensors for kind in kinds.values() if kind.is_calm(light)) == len(tensors):
+        return ()
     kind_of = [kinds.get(name.kind) for name in said]
     apart = [_deviation(median, kind) for (_, median), kind in zip(tensors, kind_of, strict=True)]
     dead = _dead(said, apart)
-    light = min(HEAVY, thresholds.heavy_value) / LARGEST
     found = []
     for (values, median), name, kind, far in zip(tensors, said, kind_of, apart, strict=True):
         largest = LARGEST if _is_light(values, median, light) else _largest_code(values, probes)
@@ -91,15 +93,29 @@ class _Kind:
         medians = [median for _, median in members]
         self.tensors = len(medians)
         self.middle = middle = _middle(medians)
-        spread = _middle([abs(log2(each / middle)) for each in medians])
+        ratios = [abs(log2(each / middle)) for each in medians]
+        spread, self._apart = _middle(ratios), max(ratios)
         apart = log2(thresholds.kind_apart)
         self.limit = max(apart, DEVIATIONS * spread)
         self.agrees = DEVIATIONS * spread <= apart
         # How far the largest scale is above its tensor's median, and the smallest below, in the middle of the kind.
-        above = _middle([(each.maximum or 0.0) / median for each, median in members])
-        below = _middle([median / each.minimum if each.minimum else 1.0 for each, median in members])
-        self.above = max(thresholds.scale_above, ALIKE * above)
-        self.below = max(thresholds.scale_below, ALIKE * below)
+        above = [(each.maximum or 0.0) / median for each, median in members]
+        below = [median / each.minimum if each.minimum else 1.0 for each, median in members]
+        self.above = max(thresholds.scale_above, ALIKE * _middle(above))
+        self.below = max(thresholds.scale_below, ALIKE * _middle(below))
+        self._most_above, self._most_below = max(above), max(below)
+        self._largest = max([max(each.maximum or inf, median) for each, median in members])
+        self._blocks = all(each.kind == "block" for each, _ in members)
+
+    def is_calm(self, light: float) -> bool:
+        """Whether no tensor of it can outlie: its scales are of blocks, near each other, and make nothing heavy."""
+        return (
+            self._blocks
+            and self._apart <= self.limit
+            and self._most_above < self.above
+            and self._most_below < self.below
+            and self._largest < min(light, 1.0)
+        )
 
 
 def _middle(values: Sequence[float]) -> float:

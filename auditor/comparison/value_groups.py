@@ -70,7 +70,7 @@ def zeroed_experts(probes: Probes) -> dict[tuple[int, int], tuple[TensorValues, 
 
 def _of_zeros(scales: ScaleValues) -> bool:
     """Whether scales are what a quantiser gives blocks of zeros: its clamp, or 1; in groups of 4 bits any."""
-    positive = sum(scales.exponents.values()) == scales.values and scales.maximum is not None
+    positive = scales.usable == scales.values and scales.maximum is not None
     if scales.kind != "block":
         return positive
     return positive and ((scales.maximum or 0) <= LARGEST_CLAMP or scales.minimum == scales.maximum == 1)

@@ -7,8 +7,8 @@ from operator import attrgetter
 from msgspec import Struct
 
 from auditor.content.formats import Beside, Blocks, Codes, Formats
-from auditor.families.expectations import Row
-from auditor.format.dtypes import FP8
+from auditor.families.expectations import Role, Row
+from auditor.format.dtypes import FP8, Dtype
 from auditor.format.entries import Kind, Shard, elements
 from auditor.inventory.facts import Inventory
 
@@ -65,7 +65,7 @@ class Part(Struct, frozen=True, omit_defaults=True, gc=False):
     """
 
     name: str
-    dtype: str
+    dtype: Dtype
     shape: tuple[int, ...]
     begin: int
     end: int
@@ -78,7 +78,7 @@ class Part(Struct, frozen=True, omit_defaults=True, gc=False):
     packing: int = 1
     below: int | None = None
     digested: bool = False
-    role: str | None = None
+    role: Role | None = None
     piece: bool = False
 
     @property
@@ -201,7 +201,7 @@ class _Alike(Struct, frozen=True):
     format: str | None
     packing: int
     below: int | None
-    role: str | None
+    role: Role | None
 
 
 def parts_of(shard: Shard, inventory: Inventory, formats: Formats) -> Iterator[Part]:

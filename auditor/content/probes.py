@@ -14,8 +14,10 @@ from auditor.content.formats import ScaleKind
 from auditor.content.groups import Groups, equal, grouped
 from auditor.errors import Unread
 from auditor.families.conventions import is_companion
+from auditor.families.expectations import Role
 from auditor.families.naming import Name, Naming
 from auditor.families.scaling import SCALE_SUFFIX, scale_name
+from auditor.format.dtypes import Dtype
 from auditor_schemas.codes import Code
 
 CORRECTION_BIAS = ".e_score_correction_bias"
@@ -120,6 +122,16 @@ class ScaleValues(Struct, frozen=True, omit_defaults=True, gc=False):
     kind: ScaleKind = "block"
     largest_code: float = 448.0
 
+    @property
+    def usable(self) -> int:
+        """How many are finite and positive."""
+        return sum(self.exponents.values())
+
+    @property
+    def uneven(self) -> int:
+        """How many of these are no powers of two."""
+        return self.usable - self.powers_of_two
+
 
 class TableValues(Struct, frozen=True, omit_defaults=True, gc=False):
     """A table of whole numbers that are to be at least 0 and `below` a bound, those of one row all different.
@@ -199,7 +211,7 @@ class TensorValues(Struct, frozen=True, omit_defaults=True, gc=False):
 
     name: str
     file: str
-    dtype: str
+    dtype: Dtype
     shape: tuple[int, ...]
     elements: int
     read: int
@@ -217,7 +229,7 @@ class TensorValues(Struct, frozen=True, omit_defaults=True, gc=False):
     blocks: BlockValues | None = None
     scales: ScaleValues | None = None
     format: str | None = None
-    role: str | None = None
+    role: Role | None = None
     packing: int = 1
     shape_said: tuple[int, ...] | None = None
     unpacked: tuple[int, ...] | None = None

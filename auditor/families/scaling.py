@@ -36,6 +36,8 @@ class Companion(Struct, frozen=True, eq=False):
 
     def of(self, codes: str) -> str:
         """The companion's name beside that of codes."""
+        if self.name[0] == "*":  # as most are: nothing of the name is replaced
+            return codes + self.name[1:]
         stem, dot, last = codes.rpartition(".")
         return f"{stem}{dot}{self.name.replace('*', last)}"
 

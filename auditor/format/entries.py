@@ -144,6 +144,9 @@ class Shard(Struct, frozen=True, dict=True):
         """
         if self.tiling is not None:
             every = self.tiling.extents(self.data_begin)
+            last = next(reversed(every.values()), None)
+            if last is None or (last[1][1] <= self.size and all(elements(shape) for _, shape in self.kinds)):
+                return every
             return {name: each for name, each in every.items() if each[1][0] < each[1][1] <= self.size}
         sizes = {kind: packed_bytes(kind[0], elements(kind[1])) for kind in self.kinds}
         found: dict[str, Extent] = {}

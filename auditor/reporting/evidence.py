@@ -66,7 +66,7 @@ def outline(seen: Probes) -> ReportProbes:
 
 def _scale_formula(scales: Sequence[ScaleValues]) -> ScaleFormula | None:
     """What gives the usable scales, bad ones among them aside."""
-    usable = sum(sum(each.exponents.values()) for each in scales)
+    usable = sum(each.usable for each in scales)
     if not usable:
         return None
     if all(each.minimum == each.maximum == 1 for each in scales):

@@ -32,6 +32,8 @@ class Content:
 
     def __init__(self, seed: int = 0) -> None:
         self.random = np.random.default_rng(seed)
+        self._begun = {-1}  # where windows begin, of which no two are alike
+        self._bf16: dict[str, list[np.ndarray]] = {}  # by the stream that a copy shares with its original
         # As a bell curve is quantised whose largest value in a block is 4.2 deviations.
         parts = (self.random.standard_normal(_BUFFER // 24, np.float32) for _ in range(24))
         self.codes = np.concatenate([encode_e4m3(np.clip(part * 107, -448, 448)) for part in parts])
@@ -50,16 +52,19 @@ class Content:
                 strip[0, ::_STRIP] = 0x7E
                 yield strip.data
         elif tensor.dtype == "BF16":
-            left = prod(tensor.shape)
-            while left:
-                window = self._window(self.bf16, min(left, 1 << 22))
-                left -= window.size
-                yield window.tobytes()
+            windows = self._bf16.setdefault(tensor.stream, [])
+            if not windows:
+                size, most = prod(tensor.shape), 1 << 22
+                windows += (self._window(self.bf16, min(most, size - begin)) for begin in range(0, size, most))
+            yield from (window.tobytes() for window in windows)
         else:
             yield self.random.standard_normal(prod(tensor.shape), np.float32).tobytes()
 
     def _window(self, buffer: np.ndarray, size: int) -> np.ndarray:
-        begin = int(self.random.integers(0, buffer.size - size))
+        begin = -1
+        while begin in self._begun:
+            begin = int(self.random.integers(0, buffer.size - size))
+        self._begun.add(begin)
         return buffer[begin : begin + size]
 
 

@@ -28,17 +28,18 @@ SHARE = 0.5
 def check(probes: Probes) -> Iterator[Failure]:
     """One failure per F32 tensor of scales all of which BF16 or F16 has, powers of two set aside; they fold."""
     tensors = [
-        (values, scales, sum(scales.exponents.values()) - scales.powers_of_two)
+        (values, scales)
         for values in probes.block_scales
         if values.dtype == "F32" and (scales := values.scales) is not None
     ]
-    every = sum(other for _, _, other in tensors)
     enough = ceil(log(max(1, len(tensors)) * SURE, CHANCE))
     found: dict[str, tuple[Bad, str]] = {}
     for dtype, count in (("BF16", attrgetter("bf16")), ("F16", attrgetter("f16"))):
-        counts = [count(scales) - scales.powers_of_two for _, scales, _ in tensors]
-        whole = [each for each, there in zip(tensors, counts, strict=True) if there == each[2] != 0]
-        together = sum(other for _, _, other in whole) >= ENOUGH and sum(counts) > SHARE * every
+        there = [count(scales) - scales.powers_of_two for _, scales in tensors]
+        some = [(*each, other) for each, other in zip(tensors, there, strict=True) if other]
+        whole = [(values, scales, other) for values, scales, other in some if other == scales.uneven]
+        together = sum(other for _, _, other in whole) >= ENOUGH
+        together = together and sum(there) > SHARE * sum(scales.uneven for _, scales in tensors)
         for values, scales, other in whole:
             if together or other >= enough:
                 found.setdefault(values.name, (Bad(values, other, scales.values), dtype))

@@ -22,7 +22,7 @@ def check(ue8m0_probes: Probes) -> Iterator[Failure]:
     for values in ue8m0_probes.block_scales:
         scales = values.scales
         assert scales is not None
-        count = sum(scales.exponents.values()) - scales.powers_of_two
+        count = scales.uneven
         if count > 0:
             found.append(Bad(values, count, scales.values, scales.first.get("not_power_of_two")))
     return scale_failures(RULE, found, _message, expected="powers of two")

@@ -23,9 +23,9 @@ def check(free_probes: Probes) -> Iterator[Failure]:
     scales = [
         values.scales for values in free_probes.block_scales if values.scales is not None and values.dtype in FLOATS
     ]
-    if any(each.powers_of_two < sum(each.exponents.values()) for each in scales):
+    if any(each.uneven for each in scales):
         return
-    usable = sum(sum(each.exponents.values()) for each in scales)
+    usable = sum(each.usable for each in scales)
     powers = sum(each.powers_of_two for each in scales)
     ones = sum(each.powers_of_two for each in scales if each.minimum == each.maximum == 1)
     if powers - ones < ENOUGH:
