@@ -26,6 +26,7 @@ DEATHS = 3
 _POLL_S = 0.1
 LOOK_S = 1.0  # between two looks at what the cluster has
 _LEAVE_S = 3  # to take leave of a head
+_LEAST_S = 3  # for nodes to answer, however long it took to be let in; a worker begins in one or two
 _FIRST_S = 120  # for what nodes do before their first task
 _PIECES, _PIECE_BYTES = 4, 90_000
 
@@ -51,6 +52,7 @@ class Cluster:
         self._known: list[dict[str, Any]] = []
         self._asking: threading.Thread | None = None
         self._answered = False
+        self._told_by = time.monotonic() + ANSWER_S
         reach(address)
         try_to_connect(address)
         self._connected.enter_context(quiet())
@@ -187,7 +189,8 @@ class Cluster:
             return there, mode
 
         asked = self._ask(version, nodes)
-        ready, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
+        left = max(_LEAST_S, self._told_by - time.monotonic())
+        ready, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=left)
         wrong = []
         for reference in ready:
             name = asked[reference]["NodeManagerAddress"]

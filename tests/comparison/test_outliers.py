@@ -8,7 +8,9 @@ from auditor.content.probes import Probes, ScaleValues, ShardValues, TensorValue
 
 _KIND = "mlp.gate_proj.weight_scale_inv"
 # From what an empty block gets to what makes weights of thousands, and around the bounds of 16, 64 and 1024 times.
-_SCALE = st.sampled_from([0.0, 2.0**-21, 1e-6, 0.0002, 0.0003, 0.0003 * 16, 0.0003 * 64, 0.1, 0.6, 0.99, 1.0, 1.5, 100.0])
+_SCALE = st.sampled_from(
+    [0.0, 2.0**-21, 1e-6, 0.0002, 0.0003, 0.0003 * 16, 0.0003 * 64, 0.1, 0.6, 0.99, 1.0, 1.5, 100.0]
+)
 
 
 @st.composite
