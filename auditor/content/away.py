@@ -18,6 +18,7 @@ from auditor.content.asked import answers
 from auditor.content.gpu import available
 from auditor.content.plan import ShardPlan
 from auditor.content.probes import ShardValues, TensorValues
+from auditor.engine.local import cores
 from auditor.errors import AuditorError, ReadError, code_of
 from auditor.private import PrivateFolder, cache_folder
 from auditor.sources.entry import HERE
@@ -208,12 +209,12 @@ def _reader(opening: Opening, digests: bool, kind: Literal["cpu", "cuda"]) -> An
 
     Of GPUs the process sees the one that it was given a share of.
     """
-    from auditor.content.cpu import CpuDevice
+    from auditor.content.cpu import CpuDevice, slab_bytes
     from auditor.content.shard import ShardReader
     from auditor.sources import open_source
 
     compile_kernels()
-    device: Device = CpuDevice()
+    device: Device = CpuDevice(slab_bytes(cores()))  # whose other processors have workers too
     if kind == "cuda":
         from auditor.content.cuda.device import CudaDevice
 

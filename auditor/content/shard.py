@@ -29,6 +29,7 @@ from auditor.errors import ReadError, Unread, code_of
 from auditor.sources import File, Source
 
 Scales = npt.NDArray[np.float32]
+_WIDEST = 4 << 20  # bytes of a row that is looked at as one
 _FEW = 16  # one chunk in so many may be of one sign in a strip that is told from others
 
 
@@ -133,7 +134,7 @@ class _Looks:
         scale = part.beside is not None or part.below is not None
         self.strips = Strips(part)
         self.pages = Pages(part) if matrix and not scale and not part.digested else None
-        narrow = matrix and 8 <= part.row_bytes <= SLAB_BYTES
+        narrow = matrix and 8 <= part.row_bytes <= _WIDEST
         self.rows = Rows(part, twice=part.digested) if narrow and floats else None
         self.exponents = Exponents(part) if floats else None
         strips = None if weighed else self.strips

@@ -18,6 +18,6 @@ def test_a_buffer_keeps_its_distance_from_the_page_cache_and_aligns_elements(off
     assert 32 <= (run.ctypes.data - offset) % 4096 < 4096
 
 
-@pytest.mark.parametrize(("threads", "each"), [(1, 4), (2, 4), (32, 4), (64, 2), (128, 1), (1000, 1)])
-def test_threads_share_a_budget_of_buffers(threads: int, each: int) -> None:
-    assert slab_bytes(threads) == each << 20
+@pytest.mark.parametrize(("threads", "each"), [(1, 8), (4, 8), (5, 6.4), (8, 4), (32, 4), (64, 2), (128, 1), (1000, 1)])
+def test_threads_share_a_budget_of_buffers(threads: int, each: float) -> None:
+    assert slab_bytes(threads) == int(each * (1 << 20))
