@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from msgspec.structs import replace
 
-from auditor.content.probes import (
+from auditor.content.probes import Probes
+from auditor.content.values import (
     BlockNote,
     BlockValues,
     Position,
-    Probes,
     RowValues,
     ScaleValues,
     ShardValues,

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
-from auditor.content.probes import Position, Probes, ScaleValues, TensorValues, weight_of
+from auditor.content.probes import Probes
+from auditor.content.values import Position, ScaleValues, TensorValues, weight_of
 from auditor.format.dtypes import BITS, FP8
 from auditor.text import plural
 from auditor_schemas.rule import Failure, RoundTrip, Rule, Subject

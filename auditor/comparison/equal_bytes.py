@@ -7,7 +7,8 @@ from itertools import accumulate
 
 from msgspec import Struct
 
-from auditor.content.probes import Probes, TensorValues
+from auditor.content.probes import Probes
+from auditor.content.values import TensorValues
 from auditor_schemas.policy import Thresholds
 
 # Scales of 24 bits are told by so many that are no powers of two; of powers of two a few occur all over.

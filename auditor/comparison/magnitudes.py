@@ -6,7 +6,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from auditor.content.probes import Probes, TensorValues
+from auditor.content.probes import Probes
+from auditor.content.values import TensorValues
 from auditor_schemas.policy import Thresholds
 from auditor_schemas.rule import Failure, Rule
 

@@ -6,7 +6,8 @@ from math import inf, isfinite, log2
 from msgspec import Struct
 
 from auditor.comparison.bad_values import place
-from auditor.content.probes import Probes, ScaleValues, TensorValues, weight_of
+from auditor.content.probes import Probes
+from auditor.content.values import ScaleValues, TensorValues, weight_of
 from auditor.families.naming import Name
 from auditor.format.dtypes import FP8
 from auditor.text import plural

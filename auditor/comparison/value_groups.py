@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from auditor.content.probes import Probes, ScaleValues, TensorValues, weight_of
+from auditor.content.probes import Probes
+from auditor.content.values import ScaleValues, TensorValues, weight_of
 from auditor.families.naming import Naming
 from auditor_schemas.config import ModelConfig
 

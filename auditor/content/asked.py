@@ -1,7 +1,7 @@
 """Whether values that somebody else left or sent are those that were asked for; imports nothing that reads."""
 
 from auditor.content.plan import Part, ShardPlan
-from auditor.content.probes import ShardValues, TensorValues
+from auditor.content.values import ShardValues, TensorValues
 from auditor.format.dtypes import Dtype
 
 # Name, dtype, shape and rows of a tensor, and whether it is a piece of it.

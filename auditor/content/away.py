@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from auditor.content.asked import answers
 from auditor.content.gpu import available
 from auditor.content.plan import ShardPlan
-from auditor.content.probes import ShardValues, TensorValues
+from auditor.content.values import ShardValues, TensorValues
 from auditor.engine.local import cores
 from auditor.errors import AuditorError, ReadError, code_of
 from auditor.private import PrivateFolder, cache_folder

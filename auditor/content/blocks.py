@@ -9,7 +9,7 @@ from auditor.content.formats import Blocks
 from auditor.content.fp8 import decode_table
 from auditor.content.kernels import roundtrip
 from auditor.content.plan import Part
-from auditor.content.probes import BlockNote, BlockValues
+from auditor.content.values import BlockNote, BlockValues
 
 Floats = npt.NDArray[np.float32]
 _NOT_REPRODUCED = Reproduced(np.zeros((0, 0), np.int8), np.zeros((0, 0)), np.zeros((0, 0), np.bool_))

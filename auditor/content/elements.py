@@ -13,7 +13,7 @@ import numpy.typing as npt
 from auditor.content.device import Bytes
 from auditor.content.fp8 import decode_table, encode_bf16
 from auditor.content.kernels.reduce import alike, count_masked, explain, sweep
-from auditor.content.probes import Position
+from auditor.content.values import Position
 from auditor.format.dtypes import BITS, packed_bytes
 from auditor.text import quoted
 

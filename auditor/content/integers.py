@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from auditor.content.device import Bytes
 from auditor.content.plan import Part
-from auditor.content.probes import Position, TableValues
+from auditor.content.values import Position, TableValues
 
 _MOST = 8  # numbers of a shape that are kept; weights have two dimensions, fused ones three
 _DTYPES = {"I32": "<i4", "I64": "<i8"}

@@ -10,7 +10,8 @@ from typing import Literal
 from auditor.content import ENGINES, Reading
 from auditor.content.away import Opening, answered, compile_kernels, ordered, read_away
 from auditor.content.plan import ShardPlan
-from auditor.content.probes import NodeShare, ShardValues
+from auditor.content.probes import NodeShare
+from auditor.content.values import ShardValues
 from auditor.engine import Engine
 from auditor.errors import ReadError, UsageError, code_of
 from auditor.sources import Source

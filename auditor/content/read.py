@@ -16,10 +16,11 @@ from auditor.content.nodes import Shares, cluster_engine
 from auditor.content.parts import keep_terms, refuse_other_terms, share, terms_of
 from auditor.content.place import Place, open_place
 from auditor.content.plan import STRIP_BYTES, ShardPlan, whole_shards
-from auditor.content.probes import Content, Functional, Probes, ShardValues
+from auditor.content.probes import Content, Functional, Probes
 from auditor.content.sample import sampled_shards
 from auditor.content.state import Seal, State, seed_of
 from auditor.content.units import largest_first, merged, units_of
+from auditor.content.values import ShardValues
 from auditor.engine import Engine
 from auditor.engine.local import Local, Meter, cores
 from auditor.errors import AuditorError, Unread, UsageError, code_of

@@ -10,8 +10,8 @@ from auditor.content.formats import Beside
 from auditor.content.fp8 import Floats
 from auditor.content.kernels import survey
 from auditor.content.plan import Part
-from auditor.content.probes import Position, ScaleValues
 from auditor.content.stored import CODES, as_floats
+from auditor.content.values import Position, ScaleValues
 from auditor.format.dtypes import packed_bytes
 
 # The median of more values than this, which no release has in one grid, is told to the 8 bits of BF16.

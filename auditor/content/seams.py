@@ -6,9 +6,9 @@ from msgspec.structs import replace
 
 from auditor.content.kernels.strips import CHUNK
 from auditor.content.plan import PAGE, Part
-from auditor.content.probes import BlockValues, RowValues, Seam, TableValues, TensorValues, Texture
 from auditor.content.scales import CodeSurvey
 from auditor.content.texture import doubled_between, joined_runs, joined_texture
+from auditor.content.values import BlockValues, RowValues, Seam, TableValues, TensorValues, Texture
 
 _COUNTS = ("blocks", "zero", "exact", "value_equal", "changed", "undefined", "overflowing", "drifted", "foreign",
            "unsaturated", "narrow")  # fmt: skip

@@ -21,10 +21,10 @@ from auditor.content.kernels.looks import most_of
 from auditor.content.kernels.reduce import zeros_at_end
 from auditor.content.kernels.strips import CHUNK
 from auditor.content.plan import PAGE, STRIP_ROWS, Part, ScaleAt, ShardPlan
-from auditor.content.probes import Seam, ShardValues, TensorValues
 from auditor.content.scales import CodeSurvey, survey_of
 from auditor.content.stored import as_floats
 from auditor.content.texture import CodeTexture, Exponents, Pages, Rows, Strips
+from auditor.content.values import Seam, ShardValues, TensorValues
 from auditor.errors import ReadError, Unread, code_of
 from auditor.sources import File, Source
 

@@ -17,7 +17,8 @@ import msgspec
 from auditor.content.asked import answers
 from auditor.content.place import Place, this_machine
 from auditor.content.plan import STRIP_ROWS, ShardPlan
-from auditor.content.probes import Functional, ShardValues
+from auditor.content.probes import Functional
+from auditor.content.values import ShardValues
 from auditor.errors import UsageError
 from auditor.sources import Source
 from auditor.sources.entry import HERE

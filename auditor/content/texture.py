@@ -13,7 +13,7 @@ from auditor.content.fp8 import CLAMP, LARGEST
 from auditor.content.kernels import looks
 from auditor.content.kernels.strips import CHUNK, sum_rows
 from auditor.content.plan import PAGE, STRIP_ROWS, Part
-from auditor.content.probes import Position, RowValues, Texture
+from auditor.content.values import Position, RowValues, Texture
 
 Floats = npt.NDArray[np.float32]
 Run = tuple[int, int, int, int, int]  # as `looks` has it

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from auditor.content.formats import CODE_DTYPES
 from auditor.content.plan import PAGE, STRIP_ROWS, Part, ShardPlan
-from auditor.content.probes import ShardValues, TensorValues
+from auditor.content.values import ShardValues, TensorValues
 from auditor.errors import ReadError
 
 UNIT_BYTES = 500_000_000  # few enough that workers end together, and far more than it costs to begin one

@@ -7,7 +7,8 @@ from operator import attrgetter
 from typing import Any
 
 from auditor.comparison.magnitudes import far_share, median_exponent
-from auditor.content.probes import BlockValues, Outcome, Probes, ScaleValues, TensorValues
+from auditor.content.probes import Probes
+from auditor.content.values import BlockValues, Outcome, ScaleValues, TensorValues
 from auditor.patterns import expand, layer_and_kind, patterns
 from auditor_schemas.content import (
     ContentDigest,

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditor.comparison import outliers
-from auditor.content.probes import Probes, ScaleValues, ShardValues, TensorValues
+from auditor.content.probes import Probes
+from auditor.content.values import ScaleValues, ShardValues, TensorValues
 
 _KIND = "mlp.gate_proj.weight_scale_inv"
 # From what an empty block gets to what makes weights of thousands, and around the bounds of 16, 64 and 1024 times.

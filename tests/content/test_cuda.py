@@ -20,7 +20,7 @@ import pytest
 from auditor.content import gpu
 from auditor.content.device import Bytes, Extremes
 from auditor.content.kernels.strips import sum_strip
-from auditor.content.probes import ShardValues
+from auditor.content.values import ShardValues
 from auditor.errors import UsageError
 from auditor.forge import breaks, forge
 from auditor.inventory.walk import walk

@@ -15,7 +15,7 @@ from auditor.content.formats import Blocks
 from auditor.content.fp8 import decode_table
 from auditor.content.kernels import roundtrip
 from auditor.content.plan import Part, ScaleAt
-from auditor.content.probes import BlockValues
+from auditor.content.values import BlockValues
 from tests.content.kernels.test_roundtrip import ODD_SCALES
 
 MAGNITUDES = decode_table()[:128].copy()

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from auditor.content.fp8 import CLAMP, LARGEST
 from auditor.content.plan import Beside, Part
-from auditor.content.probes import ScaleValues
 from auditor.content.scales import CodeSurvey, Survey
 from auditor.content.stored import as_floats
+from auditor.content.values import ScaleValues
 
 CLAMPED_SCALE = CLAMP / LARGEST
 ODD = [0.0, -0.0, math.inf, -math.inf, math.nan, 1e-45, -1e-45, 1e-39, -2.5, 2.0**-126, 2.0**-22, float(CLAMPED_SCALE)]

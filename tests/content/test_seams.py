@@ -15,9 +15,9 @@ from auditor.content.asked import answers
 from auditor.content.cpu import CpuDevice
 from auditor.content.formats import Beside, Blocks
 from auditor.content.plan import Part, ScaleAt, ShardPlan
-from auditor.content.probes import ShardValues
 from auditor.content.shard import ShardReader
 from auditor.content.units import merged, units_of
+from auditor.content.values import ShardValues
 from auditor.format.dtypes import packed_bytes
 from auditor.format.entries import elements
 from auditor.sources import open_source

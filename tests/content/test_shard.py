@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from auditor.content.cpu import CpuDevice
 from auditor.content.formats import Blocks, Formats
 from auditor.content.plan import ShardPlan, whole_shards
-from auditor.content.probes import ShardValues
 from auditor.content.shard import ShardReader
+from auditor.content.values import ShardValues
 from auditor.errors import ReadError
 from auditor.inventory.walk import walk
 from auditor.sources import Source, open_source

@@ -7,8 +7,8 @@ import xxhash
 from auditor.content.cpu import CpuDevice
 from auditor.content.kernels.looks import most_of
 from auditor.content.plan import PAGE, Part
-from auditor.content.probes import Texture
 from auditor.content.texture import CodeTexture, Exponents, Pages, Rows, Strips
+from auditor.content.values import Texture
 
 BLOCK = (128, 128)
 COLUMNS = 512

@@ -14,9 +14,9 @@ from auditor.content import units
 from auditor.content.cpu import CpuDevice
 from auditor.content.formats import Blocks, Formats
 from auditor.content.plan import Part, ShardPlan, whole_shards
-from auditor.content.probes import ShardValues
 from auditor.content.shard import ShardReader
 from auditor.content.units import largest_first, merged, units_of
+from auditor.content.values import ShardValues
 from auditor.errors import ReadError
 from auditor.forge import forge
 from auditor.inventory.walk import walk

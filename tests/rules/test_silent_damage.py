@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from auditor.comparison.equal_bytes import equal_bytes
 from auditor.comparison.magnitudes import odd_magnitudes
 from auditor.comparison.outliers import outliers
-from auditor.content.probes import Probes, RowValues, ScaleValues, ShardValues, TensorValues, Texture
+from auditor.content.probes import Probes
+from auditor.content.values import RowValues, ScaleValues, ShardValues, TensorValues, Texture
 from auditor.format.entries import elements
 from auditor.rules import catalogue
 from auditor_schemas.policy import DEFAULT_POLICY, DEFAULT_THRESHOLDS, Policy, Thresholds
@@ -199,7 +200,7 @@ class TestTexture:
         ],
     )
     def test_odd_codes_are_one_rule_s_alone_and_a_threshold_lets_them_pass(self, slug, texture):
-        from auditor.content.probes import BlockValues
+        from auditor.content.values import BlockValues
 
         weight = _tensor("w", dtype="F8_E4M3", texture=texture, blocks=BlockValues(blocks=6, exact=6))
         slugs = ("one-sign-codes", "zero-codes", "foreign-codes")
@@ -208,7 +209,7 @@ class TestTexture:
         assert _messages(slug, weight, thresholds=lenient) == []
 
     def test_a_weight_of_one_code_throughout_is_told_once(self):
-        from auditor.content.probes import BlockValues
+        from auditor.content.values import BlockValues
 
         texture = Texture(pages=24, sign_run=98_304)
         weight = _tensor("w", dtype="F8_E4M3", constant=True, texture=texture, blocks=BlockValues(blocks=6))
@@ -216,7 +217,7 @@ class TestTexture:
         assert len(_messages("constant-tensor", weight)) == 1
 
     def test_random_bytes_across_two_pages_are_one_page_at_least(self):
-        from auditor.content.probes import BlockValues
+        from auditor.content.values import BlockValues
 
         weight = _tensor(
             "w", dtype="F8_E4M3", texture=Texture(pages=9, small=0.12, small_pages=0), blocks=BlockValues(blocks=6)

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from auditor.comparison.value_facts import NOT_READ, content_facts, count_value_subjects
-from auditor.content.probes import BlockNote, BlockValues, Position, Probes, ScaleValues, ShardValues, TensorValues
+from auditor.content.probes import Probes
+from auditor.content.values import BlockNote, BlockValues, Position, ScaleValues, ShardValues, TensorValues
 from auditor.format.entries import Shard, TensorHeader, elements
 from auditor.inventory.facts import Blocked, Inventory
 from auditor.patterns import kind_of

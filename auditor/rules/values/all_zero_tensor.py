@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from auditor.comparison.bad_values import Bad, failures, share
 from auditor.comparison.value_groups import entirely_zero, may_be_zero
-from auditor.content.probes import Probes, TensorValues
+from auditor.content.probes import Probes
+from auditor.content.values import TensorValues
 from auditor_schemas.rule import Failure, RoundTrip, Rule, Scope, Severity
 
 RULE = Rule(

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from auditor.comparison.bad_values import place
-from auditor.content.probes import Probes, TableValues, TensorValues
+from auditor.content.probes import Probes
+from auditor.content.values import TableValues, TensorValues
 from auditor.text import plural
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from auditor.content.probes import BlockNote, BlockValues, Probes, TensorValues
+from auditor.content.probes import Probes
+from auditor.content.values import BlockNote, BlockValues, TensorValues
 from auditor.text import plural
 from auditor_schemas.rule import Failure, RoundTrip, Rule, Scope, Severity
 

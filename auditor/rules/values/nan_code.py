@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from auditor.comparison.bad_values import Bad, failures, own_round_trip, place
-from auditor.content.probes import Probes, TensorValues
+from auditor.content.probes import Probes
+from auditor.content.values import TensorValues
 from auditor.format.dtypes import FP8
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

@@ -5,7 +5,8 @@ from math import ceil, log
 from operator import attrgetter
 
 from auditor.comparison.bad_values import Bad, failures, round_trip_of_scale
-from auditor.content.probes import Probes, weight_of
+from auditor.content.probes import Probes
+from auditor.content.values import weight_of
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 
 RULE = Rule(

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from auditor.comparison.bad_values import Bad, failures, share
-from auditor.content.probes import Probes, TensorValues
+from auditor.content.probes import Probes
+from auditor.content.values import TensorValues
 from auditor.format.dtypes import FLOATS
 from auditor_schemas.rule import Failure, Rule, Scope, Severity
 

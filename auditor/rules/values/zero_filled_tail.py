@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from auditor.comparison.value_groups import may_be_zero
-from auditor.content.probes import Probes, ShardValues, weight_of
+from auditor.content.probes import Probes
+from auditor.content.values import ShardValues, weight_of
 from auditor.families.naming import Naming
 from auditor.format.entries import Shard
 from auditor.inventory.facts import Inventory

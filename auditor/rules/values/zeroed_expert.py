@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from auditor.content.probes import Probes, TensorValues
+from auditor.content.probes import Probes
+from auditor.content.values import TensorValues
 from auditor_schemas.rule import Failure, RoundTrip, Rule, Scope, Severity
 
 RULE = Rule(
