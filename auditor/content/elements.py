@@ -102,9 +102,9 @@ class Values:
             self._add_plain(run, element, begin)
             return
         codes = run.view(self._format.codes)
-        if self._e4m3:
-            self._e4m3 = self._is_on_grid(codes[:_FEW]) and self._is_on_grid(codes)
         signed, unsigned, zeros = sweep(codes, codes.view(f"i{codes.itemsize}"))
+        if self._e4m3 and unsigned:  # zeros are numbers of any format
+            self._e4m3 = self._is_on_grid(codes[:_FEW]) and self._is_on_grid(codes)
         self.absorb(codes, signed, unsigned, zeros, element, begin)
 
     def absorb(self, codes: npt.NDArray[Any], signed: int, unsigned: int, zeros: int, element: int, begin: int) -> None:
@@ -118,7 +118,7 @@ class Values:
             self._constant = False  # there are both signs
             self._extend(-(unsigned & magnitude), signed)
             return
-        self._compare(codes)
+        self._compare(codes if unsigned else codes[:1])
         if unsigned == 0:
             self._extend(0, 0)
         else:

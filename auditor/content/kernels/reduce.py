@@ -200,7 +200,14 @@ def count_masked(codes: Any, mask: int) -> int:
 @kernel((types.uint8[::1],))
 def zeros_at_end(run: Any) -> int:
     """How many bytes at the end are zero."""
-    count = 0
-    while count < run.size and run[run.size - 1 - count] == 0:
-        count += 1
-    return count
+    size: int = run.size
+    left, zero = size, True
+    while left >= _LANES and zero:  # without a way out within these the compiler takes many bytes at a time
+        some = np.uint8(0)
+        for place in range(left - _LANES, left):
+            some |= run[place]
+        zero = some == 0
+        left -= _LANES if zero else 0
+    while left and run[left - 1] == 0:
+        left -= 1
+    return size - left

@@ -71,9 +71,11 @@ def test_a_device_serves_narrow_and_wide_strips_in_turn() -> None:
         assert (found.unsigned_rc == plain_extremes(codes, (128, 128))[1]).all()
 
 
-@pytest.mark.parametrize(("data", "count"), [(b"", 0), (b"\0\0", 2), (b"a\0\0", 2), (b"\0b", 0), (b"\0c\0", 1)])
-def test_zeros_at_the_end_are_counted_from_the_end(data: bytes, count: int) -> None:
-    assert zeros_at_end(np.frombuffer(bytearray(data), np.uint8)) == count
+@pytest.mark.parametrize("begin", [b"", b"a", b"\0b", b"\0c\0", b"d" * 5000])
+@pytest.mark.parametrize("zeros", [0, 1, 2, 4095, 4096, 4097, 8192, 10_000])
+def test_zeros_at_the_end_are_counted_from_the_end(begin: bytes, zeros: int) -> None:
+    data = begin + bytes(zeros)
+    assert zeros_at_end(np.frombuffer(bytearray(data), np.uint8)) == len(data) - len(data.rstrip(b"\0"))
 
 
 def test_the_sum_of_a_strip_tells_any_other_strip() -> None:
