@@ -4,6 +4,13 @@ import gc
 import os
 import sys
 
+TYPE_CHECKING = False  # typing itself costs an import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    Text = TypeVar("Text")
+
 OUT_OF_MEMORY = "out of memory"
 _LARGE = 24 << 20  # bytes, never touched
 
@@ -101,10 +108,7 @@ def let_no_library_decide(*, limited: bool = False) -> None:
     one as well. `limited`: only where this process has limits on its memory, since it costs an import.
     """
     if limited:
-        import resource
-
-        limits = (resource.getrlimit(each)[0] for each in (resource.RLIMIT_DATA, resource.RLIMIT_AS))
-        if all(each == resource.RLIM_INFINITY for each in limits):
+        if not _memory_is_limited():
             return
         import logging
 
@@ -122,6 +126,35 @@ def let_no_library_decide(*, limited: bool = False) -> None:
         libc.signal(int(signal.SIGABRT), end)
     except (OSError, AttributeError):
         return  # not this kind of C library
+
+
+def _memory_is_limited() -> bool:
+    import resource
+
+    limits = (resource.getrlimit(each)[0] for each in (resource.RLIMIT_DATA, resource.RLIMIT_AS))
+    return any(each != resource.RLIM_INFINITY for each in limits)
+
+
+def without_panic(make: "Callable[[], Text]") -> "Text":
+    """What `make` makes by a library in Rust, which panics where it gets no memory: that is no Exception.
+
+    Raises MemoryError instead, and what it prints of it, a traceback and a line of its own, goes nowhere.
+    """
+    if not _memory_is_limited():
+        return make()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        return make()
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise MemoryError from None
+        raise
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def before_numpy() -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from auditor.cli.streams import STANDARD_OUTPUT, complain, name_of, tell, why
 from auditor.errors import OutputError, UsageError
 from auditor.reporting.formats import FORMATS, render
+from auditor.startup import without_panic
 
 TYPE_CHECKING = False  # typing itself costs an import
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def write_all(
     piped = any(target == STANDARD_OUTPUT for target, _ in outputs)
     for target, text in sorted(outputs, key=lambda each: each[0] == STANDARD_OUTPUT):
         try:
-            _write(text(), target)
+            _write(without_panic(text), target)
         except BrokenPipeError:
             raise
         except Exception as error:  # the edge: a format that fails takes no other with it

@@ -94,6 +94,37 @@ def test_without_memory_a_command_ends_with_3_or_its_true_verdict(sound, tmp_pat
         assert done.stderr.count("\n") == 1 or not done.returncode or "cannot write" in done.stderr
 
 
+PANIC = """
+import os, resource, sys, traceback
+from auditor.cli import outputs
+
+class PanicException(BaseException):
+    pass
+
+def make():
+    try:
+        raise MemoryError
+    except MemoryError:
+        traceback.print_exc()
+    os.write(2, b"thread '<unnamed>' panicked: PyObject pointer is null\\n")
+    raise PanicException
+
+resource.setrlimit(resource.RLIMIT_DATA, (1 << 40, 1 << 40))
+sys.exit(outputs.write_all([("a.json", make)], lambda: print("shown"), 0))
+"""
+
+
+def test_a_library_that_panics_without_memory_costs_one_output_and_one_line(tmp_path):
+    """As pydantic's does where it gets none for what it hands over."""
+    done = subprocess.run(
+        [sys.executable, "-c", PANIC], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "PYTHONPATH": PATH},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (3, "shown\n")
+    assert done.stderr == "auditor: cannot write a.json: out of memory\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_library_that_ends_the_process_decides_nothing():
     for ending in ("ctypes.CDLL(None).exit(1)", "os.abort()"):
         program = f"import ctypes, os; from auditor.startup import let_no_library_decide as let; let(); {ending}"
