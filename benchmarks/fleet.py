@@ -120,8 +120,12 @@ def by_turns(checkpoint: Forged, rounds: int, each: dict[str, tuple[str, ...]]) 
             assert process.stdin is not None
             print(file=process.stdin, flush=True)
             heard(name)
-    seen = {name: json.loads(line) for name, line in lines.items()}
-    return {name: each | {"seconds": each["seconds"][1:]} for name, each in seen.items()}
+    found = {}
+    for name, line in lines.items():
+        seen = json.loads(line)
+        unmeasured = len(seen["units"]) // (rounds + 1)
+        found[name] = seen | {"seconds": seen["seconds"][1:], "units": seen["units"][unmeasured:]}
+    return found
 
 
 @dataclass(frozen=True)
