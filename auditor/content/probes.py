@@ -1,5 +1,6 @@
-"""Everything that was read of a checkpoint's bytes, and the views that rules take of it: the facts that depths `sample`
-and `full` add. Nothing here reads or judges.
+"""Everything that was read of a checkpoint's bytes, and the views that rules take of it.
+
+These are the facts that depths `sample` and `full` add. Nothing here reads or judges.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -52,7 +52,7 @@ class Cluster:
         self._known: list[dict[str, Any]] = []
         self._asking: threading.Thread | None = None
         self._answered = False
-        self._told_by = time.monotonic() + ANSWER_S
+        self._deadline = time.monotonic() + ANSWER_S
         reach(address)
         try_to_connect(address)
         self._connected.enter_context(quiet())
@@ -189,7 +189,7 @@ class Cluster:
             return there, mode
 
         asked = self._ask(version, nodes)
-        left = max(_LEAST_S, self._told_by - time.monotonic())
+        left = max(_LEAST_S, self._deadline - time.monotonic())
         ready, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=left)
         wrong = []
         for reference in ready:

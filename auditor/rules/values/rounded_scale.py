@@ -37,8 +37,8 @@ def check(probes: Probes) -> Iterator[Failure]:
     found: dict[str, tuple[Bad, str]] = {}
     for dtype, count in (("BF16", attrgetter("bf16")), ("F16", attrgetter("f16"))):
         there = [count(scales) - scales.powers_of_two for _, scales in tensors]
-        some = [(*each, other) for each, other in zip(tensors, there, strict=True) if other]
-        whole = [(values, scales, other) for values, scales, other in some if other == scales.uneven]
+        each = zip(tensors, there, strict=True)
+        whole = [(values, scales, other) for (values, scales), other in each if other and other == scales.uneven]
         together = sum(other for _, _, other in whole) >= ENOUGH
         together = together and sum(there) > SHARE * sum(scales.uneven for _, scales in tensors)
         for values, scales, other in whole:
