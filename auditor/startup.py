@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     Text = TypeVar("Text")
 
 OUT_OF_MEMORY = "out of memory"
+_ENDED = b"auditor: a library ended the process, most often for want of memory"
 _LARGE = 24 << 20  # bytes, never touched
 
 
@@ -102,7 +103,7 @@ def end_in_order_when_told() -> None:
 
 
 def let_no_library_decide(*, limited: bool = False) -> None:
-    """Libraries that get no memory end the process as they like, some with 1, which means failed: let it be 3.
+    """Libraries that get no memory end the process as they like, some with 1, which is failed: let it be 3, and said.
 
     The command itself leaves by another way (`os._exit`), so whoever calls C's `exit` is a library; whoever aborts is
     one as well. `limited`: only where this process has limits on its memory, since it costs an import.
@@ -120,10 +121,13 @@ def let_no_library_decide(*, limited: bool = False) -> None:
 
     try:
         libc = ctypes.CDLL(None)
-        leave, end = (ctypes.cast(each, ctypes.c_void_p) for each in (libc._exit, libc.exit))
-        libc.__cxa_atexit(leave, ctypes.c_void_p(3), None)
+        # The last is called first: words to the standard error of now, by way of standard output, without memory.
+        steps = ((libc._exit, 3), (libc.fflush, None), (libc.puts, _ENDED), (libc.dup, os.dup(2)), (libc.close, 1))
+        libc.__cxa_atexit.argtypes = (ctypes.c_void_p,) * 3
+        for function, argument in steps:
+            libc.__cxa_atexit(ctypes.cast(function, ctypes.c_void_p), argument, None)
         libc.signal.restype = ctypes.c_void_p
-        libc.signal(int(signal.SIGABRT), end)
+        libc.signal(int(signal.SIGABRT), ctypes.cast(libc.exit, ctypes.c_void_p))
     except (OSError, AttributeError):
         return  # not this kind of C library
 
