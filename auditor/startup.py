@@ -175,6 +175,9 @@ def exhaustion(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, MemoryError) or number == errno.ENOMEM or "Cannot allocate memory" in text:
         return OUT_OF_MEMORY
+    # What C code without memory leaves behind that says nothing.
+    if isinstance(error, SystemError) and _memory_is_limited():
+        return OUT_OF_MEMORY
     if number in (errno.EMFILE, errno.ENFILE):
         return "too many open files for the limits of this process"
     if number == errno.EAGAIN or "can't start new thread" in text:
