@@ -102,7 +102,8 @@ def entry() -> "NoReturn":
         except KeyboardInterrupt:
             said = b"auditor: cancelled\n"
         except Exception as error:  # the edge of the process: `main` itself could not be had, or could not say why
-            reason = "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
+            lack = isinstance(error, (MemoryError, SystemError))
+            reason = "out of memory" if lack else f"{type(error).__name__}: {error}"
             said = f"auditor: {ascii(reason)[1:-1]}: nothing was decided\n".encode()
         if said:
             os.write(2, said)
