@@ -57,7 +57,12 @@ class Cluster:
         try_to_connect(address)
         self._connected.enter_context(quiet())
         try:
-            self._ray.init(address=address, log_to_driver=False, configure_logging=False, namespace="auditor")
+            # Workers would import from the folder that this process is in, which may be a checkpoint's, before any
+            # other; they do not for a job that came by Ray's client.
+            job = self._ray.job_config.JobConfig(_client_job=True)
+            self._ray.init(
+                address=address, log_to_driver=False, configure_logging=False, namespace="auditor", job_config=job
+            )
             self._address = self._ray.get_runtime_context().gcs_address
             self._restore()
             self._known = self._ray.nodes()

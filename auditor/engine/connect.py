@@ -53,8 +53,9 @@ def end_of(address: str) -> tuple[str, int]:
 
 def try_to_connect(address: str) -> None:
     """Connect in a process of its own first: Ray may wait for minutes, end the process, and fill the terminal."""
-    program = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False); ray.shutdown()"
-    words = [sys.executable, "-c", program, address]
+    job = "ray.job_config.JobConfig(_client_job=True)"  # see Cluster
+    program = f"import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, job_config={job}); ray.shutdown()"
+    words = [sys.executable, "-P", "-c", program, address]  # nothing is imported from the folder that it is in
     hasty = {**os.environ, "RAY_NUM_REDIS_GET_RETRIES": "2"}
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=_LET_IN_S, env=hasty)  # noqa: S603  # our own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -279,6 +280,20 @@ def test_a_source_that_no_node_sees_makes_the_audit_incomplete(nodes: Nodes, tin
         assert each.startswith("model-")
         assert each.count("127.0.0.") == 3
     assert set(report["incomplete_codes"]) == {"not_found"}
+
+
+def test_nothing_is_imported_from_the_folder_that_the_audit_is_in(nodes: Nodes, tiny: Path, tmp_path: Path) -> None:
+    """That may be the checkpoint's; the installed command does not have it on its path, as `-m` does."""
+    source = tmp_path / "source"
+    shutil.copytree(tiny, source)
+    for name in ("ray", "auditor", "pydantic", "numba"):
+        told = f"open({str(tmp_path)!r} + '/imported {name}', 'w')\n"
+        (source / f"{name}.py").write_text(f"{told}raise ImportError('from the checkpoint')\n", "utf-8")
+    words = ["audit", ".", "--depth", "full", "--quiet", "--engine", f"ray://{nodes.address}"]
+    command = [sys.executable, "-P", "-m", "auditor", *words]
+    done = subprocess.run(command, env=nodes.environment, cwd=source, capture_output=True, text=True, timeout=120)
+    assert [each.name for each in tmp_path.glob("imported *")] == []
+    assert done.returncode == 0, done.stderr
 
 
 # --- a cluster that is not as it should be ---
