@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from auditor.content.asked import answers
 from auditor.content.place import Place, this_machine
@@ -98,7 +99,10 @@ class State:
         self._machine = hashlib.sha256(this_machine().encode()).hexdigest()[:16]
 
     def load(self, plan: ShardPlan) -> ShardValues | None:
-        """A shard's finished result, if nothing has changed since; anything odd counts as not finished."""
+        """A shard's finished result, if nothing has changed since; anything odd counts as not finished.
+
+        Its stamps are those that this machine sees, as of a shard's units each may be another machine's.
+        """
         saved = self._seal.opened(self._place.read(_name(plan), _most(plan)), _Result)
         if saved is None or not answers(plan, saved[1].values):
             return None
@@ -106,7 +110,8 @@ class State:
         values, present = result.values, self._stamps(plan)
         if result.machine == self._machine and any(values.stamps.get(file) != present[file] for file in present):
             return None
-        return values if key == self._key(plan, values.stamps) == self._key(plan, present) else None
+        same = key == self._key(plan, values.stamps) == self._key(plan, present)
+        return replace(values, stamps=present) if same else None
 
     def save(self, plan: ShardPlan, values: ShardValues) -> bool:
         """Make a shard's result durable, unless nothing tells whether its file changes; raises OSError for no room."""

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 import auditor
 from auditor import cli
-from auditor.content import Reading, parts, state
+from auditor.content import Reading, parts, state, units
 from auditor.content.parts import share, terms_of
 from auditor.content.plan import ShardPlan
 from auditor.errors import UsageError
@@ -123,6 +123,24 @@ def test_on_another_machine_a_shard_is_known_by_size_header_and_time(copy: Path,
     for shard in shards:
         os.utime(shard)
     assert collected(copy, place)[1]["run"]["resumed_shards"] == 0
+
+
+def test_a_shard_of_which_two_machines_read_some_is_read(copy: Path, tmp_path: Path, monkeypatch) -> None:
+    """A share that began on a machine goes on on another, where inodes and their times are others."""
+    monkeypatch.setattr(units, "UNIT_BYTES", 300_000)
+    place, alone = tmp_path / "place", collected(copy, tmp_path / "another", "--no-digests")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(state, "this_machine", lambda: "another one")
+        assert read(copy, place, "1/1", "--no-digests") == 0
+    kept = sorted(path for path in place.glob("*.msgpack") if len(path.stem) == 24)
+    for path in kept[::2]:
+        path.unlink()
+    for shard in copy.glob("*.safetensors"):
+        shard.chmod(0o640)
+    assert read(copy, place, "1/1", "--no-digests") == 0
+    code, report = collected(copy, place, "--no-digests")
+    assert (code, stable(report)) == (alone[0], stable(alone[1]))
+    assert report["run"]["resumed_shards"] == report["inventory"]["shards"]
 
 
 def test_on_the_same_machine_everything_that_a_stamp_says_counts(copy: Path, tmp_path: Path) -> None:
