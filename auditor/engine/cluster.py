@@ -46,7 +46,7 @@ class Cluster:
         self._ray = imported()
         self._there = self._ray.remote(_there)
         self._pieces: dict[Any, list[Any]] = {}  # of an answer, by the reference that stands for it
-        self.modes = {os.environ.get("RAY_AUTH_MODE")}  # here and on the nodes: who has a token may come in without one
+        self.modes: set[str | None] = set()  # here and on the nodes: who has a token may come in without one
         self._handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
         self._connected = contextlib.ExitStack()
         self._known: list[dict[str, Any]] = []
@@ -64,6 +64,7 @@ class Cluster:
                 address=address, log_to_driver=False, configure_logging=False, namespace="auditor", job_config=job
             )
             self._address = self._ray.get_runtime_context().gcs_address
+            self.modes.add(os.environ.get("RAY_AUTH_MODE"))  # Ray sets it for a cluster of this machine and its token
             self._restore()
             self._known = self._ray.nodes()
             self._examine()
@@ -232,7 +233,9 @@ class Cluster:
 
 def lets_in_others(modes: Iterable[str | None], addresses: Iterable[str]) -> bool:
     """Whether a cluster with nodes at these addresses asks for no token, and others than this machine may reach it."""
-    return any(mode != "token" for mode in modes) and not all(each.startswith("127.") for each in addresses)
+    return any((mode or "").lower() != "token" for mode in modes) and not all(
+        each.startswith("127.") for each in addresses
+    )
 
 
 def _there(call: Callable[[bytes], bytes], task: bytes) -> tuple[tuple[str, str, int], *tuple[bytes, ...]]:

@@ -23,6 +23,7 @@ def imported() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
     records = logging.getLogRecordFactory()
+    ours = "ray" not in sys.modules
     try:
         with quiet():
             import ray
@@ -31,6 +32,8 @@ def imported() -> Any:
         raise UsageError("--engine ray needs Ray: pip install 'checkpoint-auditor[ray]'") from None
     finally:
         logging.setLogRecordFactory(records)  # it gives every record of this process a field of its own
+    if ours:  # it writes what it warns of to standard error; who imported it before has decided on that
+        logging.getLogger("ray").setLevel(logging.CRITICAL + 1)
     return ray
 
 

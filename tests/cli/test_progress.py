@@ -118,7 +118,7 @@ def test_a_warning_is_logged_where_nobody_takes_it(caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize(
     ("modes", "addresses", "open_to_others"),
     [
-        (["token", "token"], ["10.0.0.1", "10.0.0.2"], False),
+        (["token", "Token"], ["10.0.0.1", "10.0.0.2"], False),
         (["disabled"], ["10.0.0.1"], True),
         (["token", None], ["10.0.0.1"], True),  # a token here is taken where none is asked for
         ([None], ["127.0.0.2", "10.0.0.1"], True),

@@ -311,6 +311,21 @@ def test_a_wrong_token_is_one_line(nodes: Nodes, tiny: Path, token: str) -> None
     assert "refuses the token" in err
 
 
+def test_a_token_that_ray_finds_by_itself_is_one_and_it_says_nothing_of_it(nodes: Nodes, tmp_path: Path) -> None:
+    """For a cluster of this machine alone, with RAY_AUTH_MODE unset, as `ray start` does it."""
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text(SETTINGS["RAY_AUTH_TOKEN"], "utf-8")
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(nodes.address, "utf-8")
+    program = "from auditor.engine.cluster import Cluster; found = Cluster('auto'); found.close(); print(found.modes)"
+    environment = {**nodes.environment, "HOME": str(tmp_path), "RAY_TMPDIR": str(tmp_path)}
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        environment.pop(name)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("{'token'}\n", "")
+
+
 def test_an_address_where_nobody_listens_is_one_line(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["audit", str(tiny), "--depth", "full", "--engine", "ray://127.0.0.1:1"]) == 3
     said = capsys.readouterr()
