@@ -19,9 +19,9 @@ def units_of(plan: ShardPlan, *, digests: bool, most: int | None = None) -> list
     """A shard's units of at most `most` bytes, in the order of the file: each byte is in one.
 
     Longer ones are of one tensor that cannot be cut, or not as finely. SHA-256 is one pass from a file's first byte to
-    its last: with digests a shard is one unit, and so is a sample's.
+    its last: with digests a shard is one unit, and so is a sample's, and one without tensors that are known.
     """
-    if digests or not plan.whole:
+    if digests or not plan.whole or not plan.parts:
         return [plan]
     most = UNIT_BYTES if most is None else most
     units: list[list[Part]] = [[]]

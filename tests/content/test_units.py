@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from auditor import cli
-from auditor.content import units
+from auditor import audit, cli
+from auditor.content import Reading, units
 from auditor.content.cpu import CpuDevice
 from auditor.content.formats import Blocks, Formats
 from auditor.content.plan import Part, ShardPlan, whole_shards
@@ -51,6 +51,16 @@ def test_units_say_together_what_the_shard_says(reader, most: int) -> None:
         assert merged(parts, [reading.read(unit) for unit in parts]) == reading.read(plan)
     if most == 1:
         assert len(parts) > 10
+
+
+@pytest.mark.parametrize("name", ["header-not-utf8", "header-breaks-off"])
+def test_a_shard_of_which_no_tensor_is_known_is_one_unit(tmp_path: Path, name: str) -> None:
+    folder = forge(tmp_path / "broken", break_name=name).directory
+    found = [audit(folder, depth="full", reading=Reading(depth="full", seed=1, digests=each)) for each in (True, False)]
+    assert [report.verdict for report in found] == ["failed", "failed"]
+    assert found[0].findings == found[1].findings
+    plan = ShardPlan("s", 30, 2, None, (), whole=True)
+    assert units_of(plan, digests=False) == [plan]
 
 
 sizes = st.lists(st.integers(1, 50), min_size=1, max_size=30)
