@@ -58,9 +58,10 @@ def terms_of(source: Source, depth: str, *, digests: bool) -> Terms:
 
 
 def keep_terms(place: Place, seal: Seal, terms: Terms) -> None:
-    """Say in the place what its parts have in common. Raises OSError where it does not take it."""
-    raw = msgspec.json.encode(terms)
-    place.write(f"terms-{hashlib.sha256(raw).hexdigest()[:16]}.{ENDING}", seal.wrapped("terms", terms), durable=True)
+    """Say in the place what its parts have in common, once. Raises OSError where it does not take it."""
+    name = f"terms-{hashlib.sha256(msgspec.json.encode(terms)).hexdigest()[:16]}.{ENDING}"
+    if seal.opened(place.read(name, SMALL_BYTES), Terms) != ("terms", terms):
+        place.write(name, seal.wrapped("terms", terms), durable=True)
 
 
 def refuse_other_terms(place: Place, name: str, seal: Seal, terms: Terms) -> None:

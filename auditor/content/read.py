@@ -65,7 +65,7 @@ def read_content(
             seed = _begun(place, reading.resume, seal, source, reading, seed)
         except OSError as error:
             told = f"--resume {shown(reading.resume)}: cannot be written to: {error.strerror}"
-            place, unsaved = None, Unread(told, "not_saved")
+            unsaved = Unread(told, "not_saved")  # what it holds is taken up nevertheless
     if reading.depth == "full":
         plans = whole_shards(inventory, formats)
         if reading.part is not None:
@@ -79,7 +79,7 @@ def read_content(
         settings["seed"] = seed
     state = State(place, seal, source, settings) if place is not None else None
     gpus = opening is not None and reading.device != "cpu" and _fits(reading.device, shapes)
-    work = _Work(source, reading, make, plans, state, opening, gpus=gpus)
+    work = _Work(source, reading, make, plans, state, opening, gpus=gpus, unsaved=unsaved)
     spot = None
     if reading.part is None and any(part.scale is not None for plan in plans for part in plan.parts):
         spot = _Spot(
@@ -94,7 +94,6 @@ def read_content(
     # Beside the reading, where that leaves the caller's thread nothing to do; a network and a GPU have one user.
     beside = spot.check if spot is not None and device_name == "cpu" and not source.remote else None
     unread = [*work.run(beside), *too_wide(plans)]
-    unread += [unsaved] if unsaved is not None else []
     if reading.depth == "sample" and not plans and inventory.payload_bytes:
         unread.append(Unread(f"nothing fits into {reading.sample_bytes:,} bytes (--sample-bytes)", "limit"))
     whole = len(work.done) == len(plans)
@@ -180,6 +179,7 @@ class _Work:
         opening: Opening | None = None,
         *,
         gpus: bool = False,
+        unsaved: Unread | None = None,
     ) -> None:
         self._opening = opening
         self._gpus = gpus
@@ -193,7 +193,7 @@ class _Work:
         self._found: dict[str, dict[int, ShardValues]] = {plan.file: {} for plan in plans}  # by where a unit begins
         self._state = state
         self._unread: list[Unread] = []
-        self._unsaved: Unread | None = None
+        self._unsaved = unsaved
         self._refused: set[str] = set()
         self._devices: list[Device] = []
         self._left = 0  # units that are to be read
@@ -303,7 +303,7 @@ class _Work:
             except OSError as error:
                 folder = shown(self._reading.resume or "")
                 told = f"--resume {folder}: finished work could not be saved: {error.strerror}"
-                self._unsaved = Unread(told, "not_saved")
+                self._unsaved = self._unsaved or Unread(told, "not_saved")
         self._add(unit, values)
 
     def _add(self, unit: ShardPlan, values: ShardValues) -> None:

@@ -195,9 +195,10 @@ def seed_of(place: Place, seal: Seal, source: Source, wanted: int | None, fresh:
 
     Raises OSError where the disk does not take it.
     """
-    seed, key = wanted, f"seed {source.identity}"
-    if seed is None:
-        saved = seal.opened(place.read(_RUN, SMALL_BYTES), int)
-        seed = saved[1] if saved is not None and saved[0] == key and 0 <= saved[1] < 1 << 63 else fresh
-    place.write(_RUN, seal.wrapped(key, seed), durable=True)
+    key = f"seed {source.identity}"
+    saved = seal.opened(place.read(_RUN, SMALL_BYTES), int)
+    begun = saved[1] if saved is not None and saved[0] == key and 0 <= saved[1] < 1 << 63 else None
+    seed = next(each for each in (wanted, begun, fresh) if each is not None)
+    if seed != begun:
+        place.write(_RUN, seal.wrapped(key, seed), durable=True)
     return seed

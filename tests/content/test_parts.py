@@ -253,6 +253,20 @@ def test_a_bucket_that_takes_nothing_leaves_the_part_unread(sound: Path, monkeyp
     assert "cannot be written to" in capsys.readouterr().out
 
 
+def test_what_a_bucket_holds_is_taken_up_where_it_takes_no_more(sound: Path, tmp_path: Path, monkeypatch) -> None:
+    """A full disk, or credentials that may read alone: nothing is read again for want of a place for a seed."""
+    (tmp_path / "bucket").mkdir()
+    with s3_server(tmp_path / "bucket", "results") as server:
+        _credentials(monkeypatch, server)
+        assert read(sound, "s3://results/run", "1/1") == 0
+    with Server(lambda it: Reply(403) if it.method == "PUT" else server.answer(it)) as reader:
+        _credentials(monkeypatch, reader)
+        assert read(sound, "s3://results/run", "1/2") == 0
+        code, report = collected(sound, "s3://results/run")
+    assert code == 3  # which seed it had, it cannot say to the next
+    assert report["run"]["resumed_shards"] == report["inventory"]["shards"]
+
+
 def test_a_prefix_of_the_checkpoint_is_no_place_for_results(sound: Path, monkeypatch, capsys) -> None:
     with s3_server(sound.parent, "models") as server:
         _credentials(monkeypatch, server)
