@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 
@@ -111,8 +112,18 @@ class ProgressLine:
 
     def _draw(self, now: float, text: str) -> None:
         self._last, self._drawn = now, True
+        columns = self._columns()
+        if columns and len(text) >= columns:  # what wraps stays on the screen
+            text = text.removeprefix("reading tensor data: ")[: columns - 1]
         self._stream.write(f"\r\x1b[K{text}")
         self._stream.flush()
+
+    def _columns(self) -> int:
+        """How wide the terminal is; 0 where nothing tells."""
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns
+        except OSError:
+            return 0
 
     def close(self) -> None:
         """Remove the line."""

@@ -1,10 +1,14 @@
 """How far a reading is, told to a person on one line and to a program as lines of JSON."""
 
+import fcntl
 import io
 import json
 import logging
+import pty
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -59,6 +63,20 @@ def test_the_line_names_nodes_workers_units_and_what_was_begun_again() -> None:
     assert told.startswith("reading tensor data: 1 GiB of 4 GiB, ")
     assert "/s, about " in told
     assert told.endswith(" left; 4 nodes, 8 workers, 15 of 20 units left, 2 begun again")
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_line_does_not_wrap_on_a_narrow_terminal(columns: int) -> None:
+    """What wraps is never taken off the screen again."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with open(theirs, "w", encoding="utf-8") as stream, open(ours, "rb", buffering=0) as terminal:
+        progress = ProgressLine(stream)
+        time.sleep(0.11)
+        progress.standing(Standing(9 << 30, 29 << 30, 163, 120, 64, 16, 3))
+        drawn = terminal.read(1000).decode().rpartition("\x1b[K")[2]
+    assert drawn.startswith("9 GiB of 29 GiB")
+    assert len(drawn) < columns
 
 
 def test_the_line_of_one_machine_names_no_nodes() -> None:
