@@ -120,9 +120,13 @@ def let_no_library_decide(*, limited: bool = False) -> None:
     import signal
 
     try:
+        kept = os.dup(2)
+    except OSError:
+        kept = 2  # no descriptor is left: what it is then has to do
+    try:
         libc = ctypes.CDLL(None)
         # The last is called first: words to the standard error of now, by way of standard output, without memory.
-        steps = ((libc._exit, 3), (libc.fflush, None), (libc.puts, _ENDED), (libc.dup, os.dup(2)), (libc.close, 1))
+        steps = ((libc._exit, 3), (libc.fflush, None), (libc.puts, _ENDED), (libc.dup, kept), (libc.close, 1))
         libc.__cxa_atexit.argtypes = (ctypes.c_void_p,) * 3
         for function, argument in steps:
             libc.__cxa_atexit(ctypes.cast(function, ctypes.c_void_p), argument, None)

@@ -176,10 +176,11 @@ def engines(figures: Figures, checkpoint: Forged, rounds: int) -> Measured:
         "Ray's connection), and until four small ones are read (workers begin and load kernels): "
         f"{'; '.join(starts)}.",
     ]
-    return Measured({way: rates(**of_way["local, one worker"]) for way, of_way in found.items()}, alone, empty)
+    singles = {way: of_way["local, one worker"] for way, of_way in found.items()}
+    return Measured({way: rates(seen["units"], seen["seconds"]) for way, seen in singles.items()}, alone, empty)
 
 
-def rates(units: list[tuple[int, float]], seconds: list[float], **_: object) -> list[float]:
+def rates(units: list[tuple[int, float]], seconds: list[float]) -> list[float]:
     """Bytes a second of large units, as if all rounds had had the median one's speed.
 
     That this machine is now faster, now slower is what the simulated workers' uneven speeds stand for.

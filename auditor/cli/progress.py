@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from auditor.content import Standing
 
+_READING = "reading tensor data: "
 _PAUSE_S = 0.5  # between two lines of JSON
 
 
@@ -94,7 +95,7 @@ class ProgressLine:
             self._first = done
         if now - self._last < 0.1 and done < total:
             return
-        text = f"reading tensor data: {size(done)} of {size(total)}"
+        text = f"{_READING}{size(done)} of {size(total)}"
         if done == self._first:
             text += ", preparing"
         elif rate:
@@ -103,7 +104,7 @@ class ProgressLine:
 
     def preparing(self, why: str) -> None:
         """Why tensor bytes are not read yet."""
-        self._draw(time.monotonic(), f"reading tensor data: {why}")
+        self._draw(time.monotonic(), f"{_READING}{why}")
 
     def warning(self, what: str) -> None:
         """A line that stays."""
@@ -114,7 +115,7 @@ class ProgressLine:
         self._last, self._drawn = now, True
         columns = self._columns()
         if columns and len(text) >= columns:  # what wraps stays on the screen
-            text = text.removeprefix("reading tensor data: ")[: columns - 1]
+            text = text.removeprefix(_READING)[: columns - 1]
         self._stream.write(f"\r\x1b[K{text}")
         self._stream.flush()
 

@@ -131,8 +131,14 @@ def test_a_library_that_panics_without_memory_costs_one_output_and_one_line(tmp_
 
 def test_a_library_that_ends_the_process_decides_nothing():
     """Nor does it end in silence, though what libraries print may go nowhere at that moment."""
-    for ending in ("ctypes.CDLL(None).exit(1)", "os.abort()", "os.close(2), os.abort()"):
-        program = f"import ctypes, os; from auditor.startup import let_no_library_decide as let; let(); {ending}"
+    imports = "import ctypes, os, resource, signal; from auditor.startup import let_no_library_decide as let"
+    for ending in (
+        "let(); ctypes.CDLL(None).exit(1)",
+        "let(); os.abort()",
+        "let(); os.close(2); os.abort()",
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)); let(); os.abort()",
+    ):
+        program = f"{imports}; {ending}"
         done = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=False,
             env={**os.environ, "PYTHONPATH": PATH},
