@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import gc
 import logging
 import os
@@ -40,8 +41,7 @@ def serve(settings: Settings, tell: Callable[[str], None], *, terminal: bool) ->
     serving = f"role {settings.role} on {socket.gethostname()[:20]}, pid {os.getpid()}"
     installation = open_installation(settings, announce=announcing, serving=serving)
     stopped = threading.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: stopped.set())
+    heed_signals(stopped)
     lock = _lock(installation)
     try:
         if not installation.database.wait(tell, stopped):
@@ -54,6 +54,20 @@ def serve(settings: Settings, tell: Callable[[str], None], *, terminal: bool) ->
         installation.close()
         if lock is not None:
             lock.release()
+
+
+def heed_signals(stopped: threading.Event) -> None:
+    """Have SIGTERM and SIGINT set `stopped`."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: _set_beside(stopped))
+
+
+def _set_beside(stopped: threading.Event) -> None:
+    """Set it in another thread: a handler comes in between whatever the main thread does.
+
+    While that holds the event's own lock, as at moments of waiting for it, the handler would wait for it for ever.
+    """
+    _thread.start_new_thread(stopped.set, ())
 
 
 def _lock(installation: Installation) -> Lock | None:
@@ -133,7 +147,7 @@ def _answer(
         """Ends event streams before it waits for answers to be done."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            stopped.set()
+            _set_beside(stopped)
             super().handle_exit(sig, frame)
 
     app = create_app(installation, stopped=stopped)
